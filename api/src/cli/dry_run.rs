@@ -1,0 +1,115 @@
+//! `ingest --dry-run`: shape, mapping and what stays unmapped. Nothing is written.
+
+use anyhow::bail;
+use connectors::file::FileSource;
+use pipeline::Source;
+use pipeline::step::{self, InputBatch, Scratch, StreamState};
+use schemas::decision::Fact;
+use schemas::input::DefinitionKind;
+use schemas::shape::TypeClass;
+use schemas::{BatchKind, Decision, Input};
+use serde_json::json;
+
+use super::IngestArgs;
+use crate::output::Output;
+use crate::roles::Line;
+
+/// Bytes of the source that are looked at.
+const LOOK_BYTES: usize = 4 << 20;
+
+/// Folds the beginning of the source in memory and tells what would happen.
+pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let plan = super::ingest::plan(args, line).await?;
+    let entity = match &plan.entity {
+        Some(entity) => entity.clone(),
+        None => match line.entity(plan.stream.tenant, &plan.mapping.entity).await? {
+            Some(entity) => entity,
+            None => bail!("there is no entity {}: define it in the mapping file under entities", plan.mapping.entity),
+        },
+    };
+    plan.mapping.validate(&entity)?;
+    let mut look =
+        Look { state: StreamState::new(plan.stream.clone(), 0, 0), scratch: Scratch::default(), decisions: Vec::new() };
+    let (mapping, entity_definition) = (plan.mapping.hash(), entity.hash());
+    for input in [
+        Input::Definition { hash: mapping.clone(), kind: DefinitionKind::Mapping, text: plan.mapping.text() },
+        Input::Definition { hash: entity_definition.clone(), kind: DefinitionKind::Entity, text: entity.text() },
+        Input::StreamOpened { stream: plan.stream.clone(), entity: entity.entity.clone(), mapping, entity_definition },
+    ] {
+        look.fold(BatchKind::Control, 1, &serde_json::to_vec(&input)?)?;
+    }
+    let mut source = FileSource::open(plan.settings.clone(), Vec::new())?;
+    let mut seen = 0;
+    while seen < LOOK_BYTES {
+        let Some(batch) = source.next(256 << 10).await? else { break };
+        seen += batch.records.body.len();
+        look.fold(BatchKind::Records, batch.records.count, &batch.records.body)?;
+    }
+    report(&plan.mapping, &look, out)
+}
+
+struct Look {
+    state: StreamState,
+    scratch: Scratch,
+    decisions: Vec<Decision>,
+}
+
+impl Look {
+    fn fold(&mut self, kind: BatchKind, count: u32, body: &[u8]) -> anyhow::Result<()> {
+        let input = InputBatch { kind, first: self.state.next.offset, count, logged_at: 0, body };
+        self.decisions.extend(step::fold(&mut self.state, input, &mut self.scratch)?.decisions);
+        Ok(())
+    }
+}
+
+fn report(mapping: &schemas::Mapping, look: &Look, out: &mut dyn Output) -> anyhow::Result<()> {
+    let observed = look.state.shape().observed();
+    let mut taken: Vec<(String, String)> = Vec::new();
+    for (field, rule) in &mapping.fields {
+        for choice in rule.from.0.iter().flat_map(|path| path.choices()) {
+            taken.push((choice.join("."), field.to_string()));
+        }
+    }
+    let rows: Vec<_> = observed
+        .iter()
+        .filter(|(_, class)| !matches!(class, TypeClass::Object))
+        .map(|(path, class)| {
+            let fields: Vec<_> = taken.iter().filter(|(p, _)| p == path).map(|(_, f)| f.as_str()).collect();
+            let to = if fields.is_empty() { "extras".to_owned() } else { fields.join(", ") };
+            vec![json!(path), json!(class), json!(to)]
+        })
+        .collect();
+    out.table(&["path", "type", "becomes"], &rows)?;
+    let counters = look.state.counters;
+    let quarantined: Vec<_> = look
+        .decisions
+        .iter()
+        .filter_map(|d| match &d.fact {
+            Fact::RecordQuarantined { reason, field, detail, lane_ordinal, .. } => {
+                Some(vec![json!(lane_ordinal), json!(reason.code()), json!(field), json!(detail)])
+            }
+            _ => None,
+        })
+        .take(20)
+        .collect();
+    if !quarantined.is_empty() {
+        out.table(&["row", "reason", "field", "detail"], &quarantined)?;
+    }
+    let unfilled: Vec<_> =
+        look.state.missing.iter().filter(|(_, n)| **n == counters.accepted).map(|(f, _)| f).collect();
+    if out.json() {
+        let fingerprint = look.state.shape().fingerprint().to_string();
+        out.value(&json!({ "counters": counters, "fingerprint": fingerprint, "never_filled": unfilled }))?;
+    } else {
+        out.line(&format!(
+            "looked at {} records: {} would be rows, {} deletes, {} quarantined; fields never filled: {}",
+            counters.taken,
+            counters.accepted,
+            counters.deleted,
+            counters.quarantined,
+            if unfilled.is_empty() { "none".to_owned() } else { format!("{unfilled:?}") }
+        ))?;
+        out.line("nothing was written")?;
+    }
+    Ok(())
+}

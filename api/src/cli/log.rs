@@ -1,0 +1,309 @@
+//! `log`: its ends, its items as CloudEvents, and a second fold that must give the same.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pipeline::process::{collect, decode_decisions, stream_of};
+use pipeline::step::{self, InputBatch, Scratch, StreamState};
+use pipeline::{Log, Stored};
+use schemas::cloudevent::{CloudEvent, Found};
+use schemas::event::{EventBatchReader, EventHash};
+use schemas::record::{RecordBatchReader, RecordBatchWriter};
+use schemas::value::FieldType;
+use schemas::{BatchKind, Position, StreamId, TenantId, Topic};
+use serde_json::json;
+
+use super::{CatArgs, LogCommand, RefoldArgs, StatArgs};
+use crate::output::Output;
+use crate::roles::Line;
+
+const READ_BYTES: usize = 1 << 20;
+
+/// Carries out a `log` command.
+pub async fn run(command: LogCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    match command {
+        LogCommand::Stat(args) => stat(&args, line, out).await,
+        LogCommand::Cat(args) => cat(&args, line, out).await,
+        LogCommand::Refold(args) => refold(&args, line, out).await,
+    }
+}
+
+async fn stat(args: &StatArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for topic in Topic::ALL {
+        for partition in 0..line.log.partitions(topic) {
+            let end = line.log.end(topic, partition).await?;
+            rows.push(vec![json!(topic.name()), json!(partition), json!(line.log.epoch(topic)), json!(end)]);
+        }
+    }
+    out.table(&["topic", "partition", "epoch", "end"], &rows)?;
+    let tenants = match &args.tenant {
+        Some(name) => vec![(name.parse()?, line.tenant(&name.parse()?).await?)],
+        None => line.tenants().await?,
+    };
+    let mut rows = Vec::new();
+    for (name, tenant) in tenants {
+        for (stream, state) in line.streams(tenant).await? {
+            let c = state.counters;
+            let missing = serde_json::to_value(&state.missing)?;
+            rows.push(vec![
+                json!(name.as_str()),
+                json!(stream.to_string()),
+                json!(state.entity().map(|e| e.entity.as_str())),
+                json!(c.taken),
+                json!(c.accepted),
+                json!(c.deleted),
+                json!(c.quarantined),
+                json!(c.duplicate),
+                json!(state.mapping().map(|(_, version)| version)),
+                json!(state.shape().fingerprint().to_string()),
+                missing,
+            ]);
+        }
+    }
+    let columns = [
+        "tenant",
+        "stream",
+        "entity",
+        "in",
+        "accepted",
+        "deleted",
+        "quarantined",
+        "duplicate",
+        "mapping_version",
+        "fingerprint",
+        "missing",
+    ];
+    Ok(out.table(&columns, &rows)?)
+}
+
+async fn cat(args: &CatArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let tenant = line.tenant(&args.tenant.parse()?).await?;
+    let topic: Topic = args.topic.parse().map_err(anyhow::Error::msg)?;
+    let mut left = args.limit;
+    for partition in 0..line.log.partitions(topic) {
+        let mut next = args.from;
+        loop {
+            let batches = line.log.read(topic, partition, next, READ_BYTES).await?;
+            let Some(end) = batches.last().map(Stored::end).filter(|_| left > 0) else { break };
+            for stored in batches.iter().filter(|s| s.header().tenant == tenant && s.end() > args.from) {
+                print(line, topic, partition, stored, args.from, &mut left, out).await?;
+            }
+            next = end;
+        }
+    }
+    Ok(())
+}
+
+async fn print(
+    line: &Line,
+    topic: Topic,
+    partition: u32,
+    stored: &Stored,
+    from: u64,
+    left: &mut usize,
+    out: &mut dyn Output,
+) -> anyhow::Result<()> {
+    let header = stored.header();
+    let body = stored.body(topic, partition)?;
+    let found = |at: u64| Found {
+        tenant: header.tenant,
+        topic,
+        at: Position { epoch: line.log.epoch(topic), partition, offset: stored.first + at },
+        logged_at: header.logged_at,
+    };
+    let mut emit = |at: u64, value: serde_json::Value| -> anyhow::Result<()> {
+        if *left > 0 && stored.first + at >= from {
+            *left -= 1;
+            out.value(&value)?;
+        }
+        Ok(())
+    };
+    match header.kind {
+        BatchKind::Records => {
+            let mut reader = RecordBatchReader::new(&body)?;
+            let lane = reader.lane;
+            let mut at = 0;
+            while let Some(r) = reader.next_record()? {
+                let position = found(at).at.to_string();
+                emit(
+                    at,
+                    json!({ "input": "record", "position": position, "stream": header.subject, "lane": lane,
+                    "ordinal": r.ordinal, "op": r.op, "key": r.key, "defect": r.defect,
+                    "payload": String::from_utf8_lossy(r.payload) }),
+                )?;
+                at += 1;
+            }
+        }
+        BatchKind::Control | BatchKind::ViewControl => {
+            let mut value: serde_json::Value = serde_json::from_slice(&body)?;
+            value["position"] = json!(found(0).at.to_string());
+            emit(0, value)?;
+        }
+        BatchKind::Decisions => {
+            let Some(stream) = stream_of(header) else { return Ok(()) };
+            for (at, decision) in decode_decisions(&body)?.iter().enumerate() {
+                emit(at as u64, serde_json::to_value(CloudEvent::of_decision(found(at as u64), &stream, decision))?)?;
+            }
+        }
+        BatchKind::Rows => {
+            let entity = header.subject.parse()?;
+            let fields: Vec<(String, FieldType)> = line
+                .entity(header.tenant, &entity)
+                .await?
+                .map(|e| e.fields.iter().map(|f| (f.name.to_string(), f.field_type())).collect())
+                .unwrap_or_default();
+            let mut reader = EventBatchReader::new(&body)?;
+            let shared = reader.shared.clone();
+            let mut at = 0;
+            while let Some(row) = reader.next_row()? {
+                let event = CloudEvent::of_row(found(at), &entity, &shared, &row, &fields)?;
+                emit(at, serde_json::to_value(event)?)?;
+                at += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+type Hashes = BTreeMap<StreamId, EventHash>;
+
+/// Folds `inputs` anew with other batches and compares with what lies on `events`.
+async fn refold(args: &RefoldArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let wanted = match &args.tenant {
+        Some(name) => Some(line.tenant(&name.parse()?).await?),
+        None => None,
+    };
+    line.wait_all_processed().await?;
+    let stored = stored_hashes(line, wanted).await?;
+    let mut refolded = Hashes::new();
+    let partitions: Vec<u32> = (0..line.log.partitions(Topic::Inputs)).collect();
+    for group in partitions.chunks(args.threads.max(1)) {
+        let folds = group.iter().map(|partition| {
+            let log = line.log.clone();
+            let (partition, batch) = (*partition, args.batch.max(1));
+            tokio::spawn(async move { refold_partition(&*log, partition, batch, wanted).await })
+        });
+        for fold in futures::future::join_all(folds).await {
+            refolded.extend(fold??);
+        }
+    }
+    let mut rows = Vec::new();
+    let mut differ = stored.len() != refolded.len();
+    for (stream, hash) in &refolded {
+        let same = stored.get(stream) == Some(hash);
+        differ |= !same;
+        rows.push(vec![
+            json!(stream.tenant.to_string()),
+            json!(stream.to_string()),
+            json!(hash.count),
+            json!(format!("{:032x}", hash.head)),
+            json!(same),
+        ]);
+    }
+    out.table(&["tenant", "stream", "events", "hash", "same"], &rows)?;
+    anyhow::ensure!(!differ, "the events of at least one stream are not what its inputs give");
+    Ok(())
+}
+
+async fn stored_hashes(line: &Line, wanted: Option<TenantId>) -> anyhow::Result<Hashes> {
+    let mut hashes = Hashes::new();
+    for partition in 0..line.log.partitions(Topic::Events) {
+        let mut marks: HashMap<(u32, u32), (u64, u32)> = HashMap::new();
+        let mut next = 0;
+        loop {
+            let batches = line.log.read(Topic::Events, partition, next, READ_BYTES).await?;
+            let Some(end) = batches.last().map(Stored::end) else { break };
+            for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Rows) {
+                if wanted.is_none_or(|t| t == stored.header().tenant) {
+                    let body = stored.body(Topic::Events, partition)?;
+                    extend(&mut hashes, stored.header().tenant, &body, Some(&mut marks))?;
+                }
+            }
+            next = end;
+        }
+    }
+    Ok(hashes)
+}
+
+/// Takes the rows of a batch in; with `marks` runs that stand twice on the log count once.
+fn extend(
+    hashes: &mut Hashes,
+    tenant: TenantId,
+    body: &[u8],
+    mut marks: Option<&mut HashMap<(u32, u32), (u64, u32)>>,
+) -> anyhow::Result<()> {
+    let mut reader = EventBatchReader::new(body)?;
+    let shared = reader.shared.clone();
+    let stream = StreamId { tenant, connection: shared.connection.clone(), stream: shared.stream.clone() };
+    let hash = hashes.entry(stream).or_default();
+    while let Some(row) = reader.next_row()? {
+        if let Some(marks) = marks.as_deref_mut() {
+            let place = (row.input_offset, row.ordinal + 1);
+            let mark = marks.entry((shared.input_epoch, shared.input_partition)).or_default();
+            if place <= *mark {
+                continue;
+            }
+            *mark = place;
+        }
+        hash.extend(&shared, &row);
+    }
+    Ok(())
+}
+
+/// Folds one partition from zero, its batches of records cut into other pieces.
+async fn refold_partition(
+    log: &dyn Log,
+    partition: u32,
+    batch: usize,
+    wanted: Option<TenantId>,
+) -> anyhow::Result<Hashes> {
+    let (mut states, mut hashes, mut scratch) = (HashMap::new(), Hashes::new(), Scratch::default());
+    let partitions = log.partitions(Topic::Events);
+    let mut next = 0;
+    loop {
+        let batches = log.read(Topic::Inputs, partition, next, READ_BYTES).await?;
+        let Some(end) = batches.last().map(Stored::end) else { return Ok(hashes) };
+        for stored in &batches {
+            let header = stored.header();
+            let Some(stream) = stream_of(header).filter(|s| wanted.is_none_or(|t| t == s.tenant)) else { continue };
+            let epoch = log.epoch(Topic::Inputs);
+            let state = states.entry(stream.clone()).or_insert_with(|| StreamState::new(stream, partition, epoch));
+            let body = stored.body(Topic::Inputs, partition)?;
+            for (first, count, piece) in pieces(header.kind, stored, &body, batch)? {
+                let input = InputBatch { kind: header.kind, first, count, logged_at: header.logged_at, body: &piece };
+                let outcome = step::fold(state, input, &mut scratch)?;
+                let (mut events, mut decisions) = (HashMap::new(), Vec::new());
+                collect(outcome, header, partitions, &mut events, &mut decisions);
+                for event in events.into_values().flatten().filter(|b| b.header.kind == BatchKind::Rows) {
+                    extend(&mut hashes, header.tenant, &event.body, None)?;
+                }
+            }
+        }
+        next = end;
+    }
+}
+
+/// A batch of records cut into pieces of at most `batch` records; anything else as it is.
+fn pieces(kind: BatchKind, stored: &Stored, body: &[u8], batch: usize) -> anyhow::Result<Vec<(u64, u32, Vec<u8>)>> {
+    if kind != BatchKind::Records {
+        return Ok(vec![(stored.first, stored.header().count, body.to_vec())]);
+    }
+    let mut reader = RecordBatchReader::new(body)?;
+    let (lane, cursor) = (reader.lane, reader.cursor);
+    let (mut pieces, mut first, mut after) = (Vec::new(), stored.first, 0);
+    let mut writer = RecordBatchWriter::new(lane, after, body.len());
+    while let Some(record) = reader.next_record()? {
+        writer.push(&record);
+        after = record.ordinal;
+        if writer.count() as usize >= batch {
+            let full = std::mem::replace(&mut writer, RecordBatchWriter::new(lane, after, body.len())).finish(cursor);
+            pieces.push((first, full.count, full.body));
+            first += u64::from(full.count);
+        }
+    }
+    let last = writer.finish(cursor);
+    if last.count > 0 {
+        pieces.push((first, last.count, last.body));
+    }
+    Ok(pieces)
+}

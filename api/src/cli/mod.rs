@@ -1,0 +1,320 @@
+//! The command line: one binary, every command with `--json`.
+
+pub mod doctor;
+pub mod dry_run;
+pub mod ingest;
+pub mod log;
+pub mod quarantine;
+pub mod query;
+pub mod views;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::output::Output;
+use crate::roles::Line;
+
+/// The system of record for data that keeps changing shape.
+#[derive(Debug, Parser)]
+#[command(name = "autonomos", version, max_term_width = 110)]
+pub struct Cli {
+    /// The data folder.
+    #[arg(long, global = true, env = "AUTONOMOS_DATA_DIR", default_value = "./autonomos-data")]
+    pub data_dir: PathBuf,
+    /// Answer in JSON, for programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Top,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Top {
+    /// Run every role until stopped: watch the configured folders, keep the views, answer commands.
+    Serve(ServeArgs),
+    /// Make a demo folder and serve it: real files through the real line.
+    Demo(DemoArgs),
+    /// A command that works on a folder, or on the server that holds it.
+    #[command(flatten)]
+    Folder(Command),
+}
+
+/// Commands that a folder or its server answers.
+#[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
+pub enum Command {
+    /// Read files into the line and wait until every record has its fate.
+    Ingest(Box<IngestArgs>),
+    /// Ask a tenant's views with SQL.
+    Query(QueryArgs),
+    /// List, flush or rebuild views.
+    #[command(subcommand)]
+    Views(ViewsCommand),
+    /// Look at the log.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Look at what was set aside.
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+    /// Check the folder and say what to do.
+    Doctor,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// What to watch: a YAML list of streams, by default `autonomos.yaml` in the data folder.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Where /healthz, /readyz and /metrics answer.
+    #[arg(long, default_value = "127.0.0.1:7400")]
+    pub listen: std::net::SocketAddr,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Seed of the generated records.
+    #[arg(long, default_value_t = 2026)]
+    pub seed: u64,
+    /// Where /healthz, /readyz and /metrics answer.
+    #[arg(long, default_value = "127.0.0.1:7400")]
+    pub listen: std::net::SocketAddr,
+    /// Stop once the second drop is visible, instead of serving on.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// What `ingest` reads, and as what.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestArgs {
+    /// The tenant; made when the name is new.
+    #[arg(long)]
+    pub tenant: String,
+    /// The connection.
+    #[arg(long)]
+    pub connection: String,
+    /// The stream within the connection.
+    #[arg(long)]
+    pub stream: String,
+    /// The source system whose shipped mapping is used.
+    #[arg(long, required_unless_present = "mapping")]
+    #[serde(default)]
+    pub system: Option<String>,
+    /// A mapping file, instead of a shipped one.
+    #[arg(long)]
+    #[serde(default)]
+    pub mapping: Option<PathBuf>,
+    /// The mapping file's text; filled in by the command itself.
+    #[arg(skip)]
+    #[serde(default)]
+    pub mapping_text: Option<String>,
+    /// The key's path in the source, several joined by commas; instead of the mapping's.
+    #[arg(long)]
+    #[serde(default)]
+    pub key: Option<String>,
+    /// The version's path in the source; instead of the mapping's.
+    #[arg(long)]
+    #[serde(default)]
+    pub version: Option<String>,
+    /// The version's type: time, integer or text; by default what the first record shows.
+    #[arg(long)]
+    #[serde(default)]
+    pub version_type: Option<String>,
+    /// COLUMN or COLUMN=VALUE that tells a deleted row; instead of the mapping's.
+    #[arg(long, value_name = "COLUMN[=VALUE]")]
+    #[serde(default)]
+    pub deleted: Option<String>,
+    /// `append` reads what is new; `snapshot` also deletes what is missing.
+    #[arg(long, value_enum, default_value_t = Mode::Append)]
+    #[serde(default)]
+    pub mode: Mode,
+    /// The largest share of rows, in percent, that a snapshot may delete.
+    #[arg(long, default_value_t = 20)]
+    #[serde(default = "twenty")]
+    pub max_deletes: u8,
+    /// The file format; by default told by name and content.
+    #[arg(long)]
+    #[serde(default)]
+    pub format: Option<String>,
+    /// CSV: what divides cells; by default told by the header.
+    #[arg(long)]
+    #[serde(default)]
+    pub delimiter: Option<String>,
+    /// CSV: what quotes cells.
+    #[arg(long)]
+    #[serde(default)]
+    pub quote: Option<char>,
+    /// Text encoding, for example windows-1252; by default told by the content.
+    #[arg(long)]
+    #[serde(default)]
+    pub encoding: Option<String>,
+    /// Excel: the sheet; by default the first.
+    #[arg(long)]
+    #[serde(default)]
+    pub sheet: Option<String>,
+    /// Return when everything is durable, before it is visible.
+    #[arg(long)]
+    #[serde(default)]
+    pub no_wait: bool,
+    /// Show shape, mapping and what stays unmapped; write nothing.
+    #[arg(long)]
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The files are watched, and may still be written; set by `serve`.
+    #[arg(skip)]
+    #[serde(default)]
+    pub follow: bool,
+    /// Files, globs or folders.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+fn twenty() -> u8 {
+    20
+}
+
+/// How files relate to the rows that are there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Read what is new.
+    #[default]
+    Append,
+    /// The files are everything: what is missing is deleted.
+    Snapshot,
+}
+
+/// Options of `query`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct QueryArgs {
+    /// Whose views.
+    #[arg(long)]
+    pub tenant: String,
+    /// How to answer.
+    #[arg(long, default_value = "table", value_parser = ["table", "csv", "json", "arrow"])]
+    pub format: String,
+    /// One SELECT.
+    pub sql: String,
+}
+
+/// What to do with views.
+#[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
+pub enum ViewsCommand {
+    /// Show each view with its rows, files and position.
+    List(ViewArgs),
+    /// Make the tables as fresh as the log, for external readers.
+    Flush(ViewArgs),
+    /// Make the tables again from the log.
+    Rebuild(ViewArgs),
+}
+
+/// Which views.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct ViewArgs {
+    /// Whose views; all tenants' when left out.
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// One entity; all when left out.
+    pub entity: Option<String>,
+}
+
+/// What to see of the log.
+#[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
+pub enum LogCommand {
+    /// Show each partition's end, and a tenant's streams with their counters.
+    Stat(StatArgs),
+    /// Print a tenant's events or decisions as CloudEvents, or its inputs, one a line.
+    Cat(CatArgs),
+    /// Fold a tenant's inputs anew and compare the hash of each stream's events with the stored ones.
+    Refold(RefoldArgs),
+}
+
+/// Options of `log stat`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct StatArgs {
+    /// Whose streams; all tenants' when left out.
+    #[arg(long)]
+    pub tenant: Option<String>,
+}
+
+/// Options of `log cat`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct CatArgs {
+    /// Whose items.
+    #[arg(long)]
+    pub tenant: String,
+    /// inputs, events or decisions.
+    #[arg(long, default_value = "events")]
+    pub topic: String,
+    /// From this offset of each partition on.
+    #[arg(long, default_value_t = 0)]
+    pub from: u64,
+    /// At most so many items.
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+}
+
+/// Options of `log refold`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct RefoldArgs {
+    /// Whose streams; all tenants' when left out.
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Inputs folded at once.
+    #[arg(long, default_value_t = 1000)]
+    pub batch: usize,
+    /// Partitions folded side by side.
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+}
+
+/// What to see of the quarantine.
+#[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
+pub enum QuarantineCommand {
+    /// List records that were set aside, with their reasons.
+    List(QuarantineArgs),
+    /// Show one with its bytes.
+    Show(ShowArgs),
+}
+
+/// Options of `quarantine list`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct QuarantineArgs {
+    /// Whose records.
+    #[arg(long)]
+    pub tenant: String,
+    /// Only this stream: CONNECTION/STREAM.
+    #[arg(long)]
+    pub stream: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+}
+
+/// Options of `quarantine show`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct ShowArgs {
+    /// Whose record.
+    #[arg(long)]
+    pub tenant: String,
+    /// Its position, as `quarantine list` prints it.
+    pub position: String,
+}
+
+/// Carries out a command on an open line.
+pub async fn run(command: Command, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    match command {
+        Command::Ingest(args) if args.dry_run => dry_run::run(&args, line, out).await,
+        Command::Ingest(args) => ingest::run(&args, line, out).await.map(|_| ()),
+        Command::Query(args) => query::run(args, line, out).await,
+        Command::Views(command) => views::run(command, line, out).await,
+        Command::Log(command) => log::run(command, line, out).await,
+        Command::Quarantine(command) => quarantine::run(command, line, out).await,
+        Command::Doctor => doctor::run(line, out).await,
+    }
+}

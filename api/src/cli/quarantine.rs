@@ -1,0 +1,67 @@
+//! `quarantine`: what was set aside, and why.
+
+use anyhow::bail;
+use pipeline::quarantine;
+use schemas::StreamId;
+use serde_json::json;
+
+use super::{QuarantineArgs, QuarantineCommand, ShowArgs};
+use crate::output::Output;
+use crate::roles::Line;
+
+/// Carries out a `quarantine` command.
+pub async fn run(command: QuarantineCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    match command {
+        QuarantineCommand::List(args) => list(&args, line, out).await,
+        QuarantineCommand::Show(args) => show(&args, line, out).await,
+    }
+}
+
+async fn list(args: &QuarantineArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let tenant = line.tenant(&args.tenant.parse()?).await?;
+    let stream = match args.stream.as_deref().map(|s| (s, s.split_once('/'))) {
+        None => None,
+        Some((_, Some((connection, stream)))) => {
+            Some(StreamId { tenant, connection: connection.parse()?, stream: stream.parse()? })
+        }
+        Some((text, None)) => bail!("{text:?} names no stream: write CONNECTION/STREAM"),
+    };
+    line.wait_quarantined().await?;
+    let notes = quarantine::list(&*line.store, tenant, stream.as_ref(), None, args.limit).await?;
+    let columns = ["position", "stream", "row", "stage", "reason", "field", "detail", "logged_at"];
+    let rows: Vec<_> = notes
+        .into_iter()
+        .map(|(_, note)| {
+            vec![
+                json!(note.position.to_string()),
+                json!(note.stream),
+                json!(note.lane_ordinal),
+                json!(note.stage),
+                json!(note.reason.code()),
+                json!(note.field),
+                json!(note.detail),
+                json!(schemas::time::format_timestamp(note.logged_at)),
+            ]
+        })
+        .collect();
+    Ok(out.table(&columns, &rows)?)
+}
+
+async fn show(args: &ShowArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let tenant = line.tenant(&args.tenant.parse()?).await?;
+    line.wait_quarantined().await?;
+    let Some(note) = quarantine::find(&*line.store, tenant, args.position.parse()?).await? else {
+        bail!("tenant {} has nothing in quarantine at {}", args.tenant, args.position);
+    };
+    let payload = quarantine::payload(&*line.log, &note).await?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&payload);
+    if out.json() {
+        let mut value = serde_json::to_value(&note)?;
+        value["payload"] = json!(text);
+        return Ok(out.value(&value)?);
+    }
+    out.line(&format!("{} of {}, {} at {:?}", note.position, note.stream, note.reason, note.stage))?;
+    out.line(&format!("{}{}", note.field.map(|f| format!("{f}: ")).unwrap_or_default(), note.detail))?;
+    out.line(&text)?;
+    Ok(())
+}

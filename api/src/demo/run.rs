@@ -1,0 +1,142 @@
+//! `demo`: a folder of real files, served; a second drop some seconds later; the counts as they move.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::{DemoFile, Drop, generate};
+use crate::cli::{DemoArgs, QueryArgs};
+use crate::output::{Output, Terminal};
+use crate::serve::{Server, read_config};
+
+const TENANT: &str = "demo";
+/// Stands in a folder that the demo made, so that it never clears another.
+const MARKER: &str = "made-by-autonomos-demo";
+/// How often the counts are looked at, to be shown.
+const LOOK: Duration = Duration::from_millis(250);
+/// Between the first drop being visible and the second.
+const PAUSE: Duration = Duration::from_secs(4);
+
+const QUESTIONS: [(&str, &str); 3] = [
+    (
+        "what is in the pipeline, from every CRM at once?",
+        "select stage, count(*) as deals, sum(amount) as amount from opportunities group by stage order by amount desc limit 8",
+    ),
+    (
+        "which system brought which rows?",
+        "select _connection as source, count(*) as accounts, max(updated_at) as latest from accounts group by 1 order by 2 desc",
+    ),
+    (
+        "who works at the accounts with the largest open deals?",
+        "select a.name as account, o.amount, c.name as contact, c.email from opportunities o \
+         join accounts a on a.account_id = o.account_id join contacts c on c.account_id = a.account_id \
+         where o.probability < 100 order by o.amount desc limit 5",
+    ),
+];
+
+/// Makes the demo anew in `folder` and serves it until stopped.
+pub async fn run(folder: &Path, args: &DemoArgs) -> anyhow::Result<()> {
+    clear(folder)?;
+    let (files, data) = (folder.join("files"), folder.join("data"));
+    let first = generate(&files, args.seed, Drop::First)?;
+    let config = folder.join("autonomos.yaml");
+    std::fs::write(&config, serde_json::to_string_pretty(&serde_json::json!({ "watch": watches(&first) }))?)?;
+    let mut out = Terminal::new(false);
+    let out: &mut dyn Output = &mut out;
+    out.line(&format!("demo folder {}: {} records in {} files", folder.display(), records(&first), first.len()))?;
+    for file in &first {
+        out.line(&format!("  {:<28} {:>5} records of {}", name(&files, &file.path), file.records, file.system))?;
+    }
+    let server = Server::start(&data, args.listen, read_config(&config, true)?).await?;
+    out.line(&format!("serving: http://{}/readyz and http://{}/metrics", args.listen, args.listen))?;
+    show_counts(&server, records(&first), out).await?;
+    ask(&server, out).await?;
+    out.line(&format!("\nsecond drop in {} s: updates, deletes, late and repeated records", PAUSE.as_secs()))?;
+    tokio::time::sleep(PAUSE).await;
+    let second = generate(&files, args.seed, Drop::Second)?;
+    show_counts(&server, records(&first) + records(&second), out).await?;
+    ask(&server, out).await?;
+    let binary = std::env::current_exe().map_or_else(|_| "autonomos".to_owned(), |p| p.display().to_string());
+    let data = data.display();
+    out.line("\ntry, in another terminal, while this one serves:")?;
+    out.line(&format!("  {binary} query --data-dir {data} --tenant {TENANT} \"select * from opportunities limit 5\""))?;
+    out.line(&format!("  {binary} views list --data-dir {data} --tenant {TENANT}"))?;
+    out.line(&format!("  {binary} log cat --data-dir {data} --tenant {TENANT} --topic decisions --limit 5"))?;
+    out.line(&format!("and change a file under {}: what is new arrives by itself. Ctrl-C stops.", files.display()))?;
+    if !args.once {
+        crate::serve::wait_for_signal().await?;
+    }
+    server.stop().await
+}
+
+/// Clears a folder that an earlier demo made; refuses any other that holds something.
+fn clear(folder: &Path) -> anyhow::Result<()> {
+    let marker = folder.join(MARKER);
+    if marker.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("clearing {}", folder.display()))?;
+    } else if folder.exists() && std::fs::read_dir(folder)?.next().is_some() {
+        bail!("{} holds something that the demo did not make: name another folder with --data-dir", folder.display());
+    }
+    std::fs::create_dir_all(folder)?;
+    Ok(std::fs::write(marker, "autonomos demo makes this folder anew at every start\n")?)
+}
+
+fn watches(files: &[DemoFile]) -> Vec<serde_json::Value> {
+    let watch = |file: &DemoFile| {
+        serde_json::json!({ "tenant": TENANT, "connection": file.connection, "system": file.system,
+            "stream": file.stream, "files": [format!("files/{}", file.pattern)] })
+    };
+    files.iter().map(watch).collect()
+}
+
+fn records(files: &[DemoFile]) -> u64 {
+    files.iter().map(|f| f.records).sum()
+}
+
+fn name(base: &Path, path: &Path) -> String {
+    path.strip_prefix(base).unwrap_or(path).display().to_string()
+}
+
+/// Prints the counters as they move, until `expected` records have their fate.
+async fn show_counts(server: &Server, expected: u64, out: &mut dyn Output) -> anyhow::Result<()> {
+    let mut last = String::new();
+    loop {
+        if let Some(failure) = server.line.failure() {
+            bail!(failure);
+        }
+        let mut total = pipeline::step::Counters::default();
+        for (_, tenant) in server.line.tenants().await? {
+            for (_, state) in server.line.streams(tenant).await? {
+                let c = state.counters;
+                total.taken += c.taken;
+                total.accepted += c.accepted;
+                total.deleted += c.deleted;
+                total.quarantined += c.quarantined;
+                total.duplicate += c.duplicate;
+            }
+        }
+        let line = format!(
+            "  {:>6} in = {} rows + {} deletes + {} quarantined + {} duplicate",
+            total.taken, total.accepted, total.deleted, total.quarantined, total.duplicate
+        );
+        if line != last {
+            out.line(&line)?;
+            last = line;
+        }
+        if total.taken >= expected {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn ask(server: &Server, out: &mut dyn Output) -> anyhow::Result<()> {
+    server.line.flush_all().await?;
+    for (question, sql) in QUESTIONS {
+        out.line(&format!("\n{question}\n  {sql}"))?;
+        let args = QueryArgs { tenant: TENANT.into(), format: "table".into(), sql: sql.into() };
+        crate::cli::query::run(args, &server.line, out).await?;
+    }
+    Ok(())
+}

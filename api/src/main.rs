@@ -1,0 +1,103 @@
+//! `autonomos`: one binary, every role.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use api::cli::{Cli, Command, Top};
+use api::output::{Output, Terminal};
+use api::roles::Line;
+use clap::Parser;
+use pipeline::engine::OpenError;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AUTONOMOS_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("warn,api=info,pipeline=info,connectors=info,projections=info")
+    });
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if cli.json {
+        logs.json().init()
+    } else {
+        logs.with_target(false).init()
+    }
+    let json = cli.json;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = runtime.context("starting the runtime").and_then(|runtime| {
+        let ended = runtime.block_on(run(cli));
+        // Blocking work that nobody waits for any more must not hold the exit back.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+        ended
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            if json {
+                eprintln!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+            } else {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whoever read the answer has seen enough, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Top::Serve(args) => api::serve::run(&cli.data_dir, &args).await,
+        Top::Demo(args) => api::demo::run(&cli.data_dir, &args).await,
+        Top::Folder(command) => on_folder(&cli.data_dir, complete(command)?, &mut Terminal::new(cli.json)).await,
+    }
+}
+
+/// Makes a command independent of this process: files by their full names, the mapping by its text.
+fn complete(mut command: Command) -> anyhow::Result<Command> {
+    if let Command::Ingest(args) = &mut command {
+        for file in &mut args.files {
+            *file = std::path::absolute(&*file)?;
+        }
+        if let Some(mapping) = &args.mapping {
+            let text = std::fs::read_to_string(mapping);
+            args.mapping_text = Some(text.with_context(|| format!("reading the mapping {}", mapping.display()))?);
+        }
+    }
+    Ok(command)
+}
+
+/// Carries a command out on the folder, or has the process that holds it do so.
+async fn on_folder(folder: &std::path::Path, command: Command, out: &mut dyn Output) -> anyhow::Result<()> {
+    let creates = matches!(&command, Command::Ingest(args) if !args.dry_run);
+    if !creates && !folder.exists() {
+        anyhow::bail!(
+            "there is no data folder {}: ingest something, or name another with --data-dir",
+            folder.display()
+        );
+    }
+    match Line::open(folder).await {
+        Ok(line) => {
+            let done = match line.catch_up().await {
+                Ok(()) => api::cli::run(command, &line, out).await,
+                Err(error) => Err(error),
+            };
+            let closed = line.close().await;
+            done.and(closed)
+        }
+        Err(error) => match error.downcast_ref::<OpenError>() {
+            Some(OpenError::Held { .. }) => match api::socket::ask(folder, &command, out).await? {
+                Some(()) => Ok(()),
+                None => Err(error.context("another process holds the folder and does not answer commands")),
+            },
+            _ => Err(error),
+        },
+    }
+}

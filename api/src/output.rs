@@ -1,0 +1,150 @@
+//! Where a command's answer goes: the terminal, or a socket to the process that asked.
+
+use std::io::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Where a command's answer goes.
+pub trait Output: Send {
+    /// Bytes of the answer.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()>;
+    /// How far the work is; shown, not part of the answer.
+    fn progress(&mut self, progress: &Progress);
+    /// Whether the answer is wanted in JSON.
+    fn json(&self) -> bool;
+}
+
+/// How far an ingest is.
+#[derive(Debug, Clone, Default, Serialize, serde::Deserialize)]
+pub struct Progress {
+    /// Records that are durable in `inputs`, of this run.
+    pub acknowledged: u64,
+    /// Bytes of the source read.
+    pub source_bytes: u64,
+    /// Bytes of the source in all, 0 when unknown.
+    pub source_bytes_total: u64,
+    /// What is being done.
+    pub stage: String,
+}
+
+impl dyn Output + '_ {
+    /// A line of text.
+    pub fn line(&mut self, text: &str) -> std::io::Result<()> {
+        self.write(text.as_bytes())?;
+        self.write(b"\n")
+    }
+    /// A value as one line of JSON.
+    pub fn value(&mut self, value: &impl Serialize) -> std::io::Result<()> {
+        let text = serde_json::to_string(value)?;
+        self.line(&text)
+    }
+    /// Rows as a table for people, or one JSON object a line.
+    pub fn table(&mut self, columns: &[&str], rows: &[Vec<Value>]) -> std::io::Result<()> {
+        if self.json() {
+            for row in rows {
+                let object: serde_json::Map<String, Value> =
+                    columns.iter().map(|c| (*c).to_owned()).zip(row.iter().cloned()).collect();
+                self.value(&object)?;
+            }
+            return Ok(());
+        }
+        let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(plain).collect()).collect();
+        let widths: Vec<usize> = columns
+            .iter()
+            .enumerate()
+            .map(|(at, name)| cells.iter().map(|row| row[at].chars().count()).chain([name.len()]).max().unwrap_or(0))
+            .collect();
+        let print = |row: &[String]| {
+            let padded: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            padded.join("  ").trim_end().to_owned()
+        };
+        let header: Vec<String> = columns.iter().map(|c| (*c).to_owned()).collect();
+        self.line(&print(&header))?;
+        for row in &cells {
+            self.line(&print(row))?;
+        }
+        Ok(())
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// An [`Output`] as a `std::io::Write`.
+pub struct Writer<'a>(pub &'a mut dyn Output);
+
+impl Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The terminal: answers on standard output, progress on standard error.
+pub struct Terminal {
+    json: bool,
+    bar: Option<indicatif::ProgressBar>,
+    acknowledged: u64,
+}
+
+impl Terminal {
+    /// A terminal that answers in JSON or for people.
+    pub fn new(json: bool) -> Self {
+        Self { json, bar: None, acknowledged: 0 }
+    }
+
+    fn bar(&mut self) -> &indicatif::ProgressBar {
+        self.bar.get_or_insert_with(|| {
+            // Hidden by the library when standard error is no terminal.
+            let style = indicatif::ProgressStyle::with_template(
+                "{msg:<12} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {prefix} {elapsed}",
+            );
+            let bar = indicatif::ProgressBar::new(0);
+            if let Ok(style) = style {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar
+        })
+    }
+}
+
+impl Output for Terminal {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        std::io::stdout().lock().write_all(bytes)
+    }
+    fn progress(&mut self, progress: &Progress) {
+        if self.json {
+            // One line for each group that became durable: what was promised can be checked from outside.
+            if progress.acknowledged > self.acknowledged {
+                self.acknowledged = progress.acknowledged;
+                let mut out = std::io::stdout().lock();
+                let written =
+                    writeln!(out, "{{\"acknowledged\":{}}}", progress.acknowledged).and_then(|()| out.flush());
+                if let Err(error) = written {
+                    tracing::debug!(%error, "nobody reads the progress");
+                }
+            }
+            return;
+        }
+        let bar = self.bar();
+        bar.set_length(progress.source_bytes_total);
+        bar.set_position(progress.source_bytes);
+        bar.set_prefix(format!("{} records", progress.acknowledged));
+        bar.set_message(progress.stage.clone());
+    }
+    fn json(&self) -> bool {
+        self.json
+    }
+}

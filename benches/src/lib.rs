@@ -1,0 +1,5 @@
+//! The workload that every bench and campaign shares. One binary or script per question stands beside it.
+
+pub mod workload;
+
+pub use workload::{Counts, Workload};

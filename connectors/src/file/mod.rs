@@ -1,0 +1,170 @@
+//! Files as a source: CSV, NDJSON, JSON, Parquet and Excel; plain, gzip or zstd.
+//!
+//! Read in this order: [`settings`] is what the user says, `discover` finds the files, `reading` reads one file as one
+//! lane, `cursor` is the note that a lane leaves on the line, `input` and `decode` turn a file into bytes of text, the
+//! formats (`lines`, `ndjson`, `csv`, `json`, `parquet`, `excel`) turn those into rows, `sink` takes rows into a batch.
+//! [`watch`] says when it is worth reading again.
+
+pub mod settings;
+
+mod cursor;
+mod discover;
+mod reading;
+
+mod decode;
+mod input;
+mod lines;
+
+mod csv;
+mod excel;
+mod json;
+mod ndjson;
+mod parquet;
+
+mod fault;
+mod sink;
+
+pub mod watch;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pipeline::source::{LaneCursor, Source, SourceBatch, SourceError};
+use tokio::task::JoinHandle;
+
+pub use settings::{FileFormat, FileSettings};
+
+use cursor::FileCursor;
+use reading::{Reading, Taken};
+
+/// Reads files, each as one lane: continues behind the line's cursors, notices what was appended and what rewritten.
+///
+/// One broken file does not stop the others: `next` first gives the records of all files, also those before the damage,
+/// and then once an error that names every file that could not be read; after that, `None`.
+pub struct FileSource {
+    idle: Option<Box<Files>>,
+    // A reading that a cancelled `next` left behind; the next call waits for it, so no batch is lost.
+    running: Option<JoinHandle<(Box<Files>, Result<Option<SourceBatch>, SourceError>)>>,
+    total_bytes: u64,
+}
+
+/// The place of the greatest generation of a path, as the line holds it.
+#[derive(Debug, Clone)]
+struct Known {
+    cursor: FileCursor,
+    ordinal: u64,
+}
+
+struct Files {
+    settings: Arc<FileSettings>,
+    known: HashMap<Vec<u8>, Known>,
+    waiting: VecDeque<PathBuf>,
+    current: Option<Reading>,
+    errors: Vec<SourceError>,
+}
+
+impl FileSource {
+    /// Finds the files and what is left of them behind `cursors` (of any lanes of this stream).
+    ///
+    /// Fails at once where the settings make no sense or no file at all can be read.
+    pub fn open(settings: FileSettings, cursors: Vec<LaneCursor>) -> Result<Self, SourceError> {
+        settings.check()?;
+        let known = known_places(cursors)?;
+        let (paths, mut errors) = discover::discover(&settings);
+        if paths.is_empty()
+            && let Some(error) = joined(&mut errors)
+        {
+            return Err(error);
+        }
+        let total_bytes = paths.iter().map(|path| bytes_left(path, &known)).sum();
+        let files = Files { settings: Arc::new(settings), known, waiting: paths.into(), current: None, errors };
+        Ok(Self { idle: Some(Box::new(files)), running: None, total_bytes })
+    }
+
+    /// Bytes of all files that were not taken yet when the source was opened, for progress.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+}
+
+#[async_trait]
+impl Source for FileSource {
+    async fn next(&mut self, max_bytes: usize) -> Result<Option<SourceBatch>, SourceError> {
+        if let Some(mut files) = self.idle.take() {
+            self.running = Some(tokio::task::spawn_blocking(move || {
+                let result = files.next(max_bytes);
+                (files, result)
+            }));
+        }
+        let Some(running) = self.running.as_mut() else {
+            return Ok(None);
+        };
+        let ended = running.await;
+        self.running = None;
+        let (files, result) = ended.map_err(|error| SourceError::Content {
+            what: "files".into(),
+            message: format!("the reader stopped unexpectedly: {error}"),
+        })?;
+        self.idle = Some(files);
+        result
+    }
+}
+
+impl Files {
+    fn next(&mut self, max_bytes: usize) -> Result<Option<SourceBatch>, SourceError> {
+        loop {
+            if let Some(reading) = self.current.as_mut() {
+                let Taken { batch, ended } = reading.next(max_bytes);
+                if let Some(result) = ended {
+                    self.errors.extend(result.err());
+                    self.current = None;
+                }
+                if batch.is_some() {
+                    return Ok(batch);
+                }
+                continue;
+            }
+            let Some(path) = self.waiting.pop_front() else {
+                return joined(&mut self.errors).map_or(Ok(None), Err);
+            };
+            let known = self.known.get(path.as_os_str().as_encoded_bytes());
+            match Reading::open(&path, &self.settings, known) {
+                Ok(reading) => self.current = reading,
+                Err(error) => self.errors.push(error),
+            }
+        }
+    }
+}
+
+fn known_places(cursors: Vec<LaneCursor>) -> Result<HashMap<Vec<u8>, Known>, SourceError> {
+    let mut known: HashMap<Vec<u8>, Known> = HashMap::new();
+    for LaneCursor { ordinal, cursor, .. } in cursors {
+        // Lanes of this stream that no file made (a push, a re-drive) have no cursor of ours.
+        if cursor.is_empty() {
+            continue;
+        }
+        let cursor = FileCursor::decode(&cursor).map_err(SourceError::Config)?;
+        let is_latest = known.get(&cursor.path).is_none_or(|other| other.cursor.generation <= cursor.generation);
+        if is_latest {
+            known.insert(cursor.path.clone(), Known { cursor, ordinal });
+        }
+    }
+    Ok(known)
+}
+
+fn bytes_left(path: &Path, known: &HashMap<Vec<u8>, Known>) -> u64 {
+    let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+    known.get(path.as_os_str().as_encoded_bytes()).map_or(size, |known| known.cursor.bytes_left(size))
+}
+
+/// All errors as one; where there are several, one line for each.
+fn joined(errors: &mut Vec<SourceError>) -> Option<SourceError> {
+    if errors.len() < 2 {
+        return errors.pop();
+    }
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    errors.clear();
+    Some(SourceError::Content { what: format!("{} inputs", lines.len()), message: lines.join("\n") })
+}

@@ -1,0 +1,6 @@
+//! Where records come from: one module per source system, each an implementation of the port
+//! [`Source`](pipeline::Source).
+
+pub mod file;
+
+pub use file::{FileFormat, FileSettings, FileSource};

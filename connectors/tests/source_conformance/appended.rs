@@ -1,0 +1,230 @@
+//! Files that grow, shrink and are written anew.
+
+use connectors::{FileSettings, FileSource};
+use pipeline::source::{LaneCursor, Source};
+use proptest::prelude::*;
+
+use crate::formats::{Folder, read_all, settings};
+use crate::suite::{Run, read, remember};
+
+/// A line that keeps the cursors of what it took.
+struct Line {
+    settings: FileSettings,
+    cursors: Vec<LaneCursor>,
+}
+
+impl Line {
+    fn new(settings: FileSettings) -> Self {
+        Self { settings, cursors: Vec::new() }
+    }
+    async fn run(&mut self) -> Run {
+        let mut source = FileSource::open(self.settings.clone(), self.cursors.clone()).unwrap();
+        let run = read(&mut source, 4096).await;
+        run.cursors.iter().for_each(|cursor| remember(&mut self.cursors, cursor.clone()));
+        run
+    }
+    async fn payloads(&mut self) -> Vec<String> {
+        self.run().await.without_error().payloads()
+    }
+}
+
+#[tokio::test]
+async fn appended_rows_are_picked_up_in_the_same_lane() {
+    let folder = Folder::new();
+    let path = folder.write("a.csv", "a,b\n1,2\n");
+    let other = folder.write("b.ndjson", "{\"x\":1}\n");
+    let mut line = Line::new(settings(&[&path, &other]));
+    let first = line.run().await.without_error().rows();
+    assert_eq!(first.len(), 2);
+    folder.append("a.csv", "3,4\n5,é\n");
+    let second = line.run().await.without_error().rows();
+    assert_eq!(second.iter().map(|row| row.ordinal).collect::<Vec<_>>(), [2, 3]);
+    assert!(second.iter().all(|row| row.lane == first[0].lane));
+    assert_eq!(second[1].payload, r#"{"a":"5","b":"é"}"#);
+    assert!(line.payloads().await.is_empty());
+    folder.append("b.ndjson", "\n{\"x\":2}\n");
+    let third = line.run().await.without_error().rows();
+    assert_eq!((third[0].ordinal, third[0].lane), (3, first[1].lane));
+}
+
+#[tokio::test]
+async fn a_dialect_once_found_is_kept_when_the_file_grows() {
+    let folder = Folder::new();
+    let path = folder.write("a.csv", "a;b,c\n1;2\n");
+    let mut line = Line::new(settings(&[&path]));
+    assert_eq!(line.payloads().await, [r#"{"a":"1","b,c":"2"}"#]);
+    folder.append("a.csv", "x,y,z;q\n".repeat(60));
+    assert_eq!(line.payloads().await[0], r#"{"a":"x,y,z","b,c":"q"}"#);
+}
+
+#[tokio::test]
+async fn a_rewritten_or_truncated_file_is_read_anew_in_a_new_lane() {
+    let folder = Folder::new();
+    let path = folder.write("a.ndjson", "{\"x\":1}\n{\"x\":2}\n");
+    let mut line = Line::new(settings(&[&path]));
+    let first = line.run().await.rows();
+    folder.write("a.ndjson", "{\"x\":9}\n{\"x\":2}\n{\"x\":3}\n");
+    let second = line.run().await.rows();
+    assert_eq!(second.len(), 3);
+    assert_ne!(second[0].lane, first[0].lane);
+    folder.write("a.ndjson", "{\"x\":9}\n");
+    let third = line.run().await.rows();
+    assert_eq!(third.len(), 1);
+    // Back to a former content is a rewrite too: the last writing counts.
+    folder.write("a.ndjson", "{\"x\":1}\n{\"x\":2}\n");
+    let fourth = line.run().await.rows();
+    assert_eq!(fourth.len(), 2);
+    assert_ne!(fourth[0].lane, first[0].lane);
+    assert!(line.payloads().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_rewritten_whole_file_is_read_anew_also_when_it_goes_back() {
+    let folder = Folder::new();
+    let path = folder.write("a.json", "[{\"x\":1}]");
+    let mut line = Line::new(settings(&[&path]));
+    for content in ["[{\"x\":1}]", "[{\"x\":2}]", "[{\"x\":1}]"] {
+        folder.write("a.json", content);
+        assert_eq!(line.payloads().await.len(), 1);
+        assert!(line.payloads().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_last_line_without_an_end_is_taken_and_noticed_when_it_grows() {
+    let folder = Folder::new();
+    let path = folder.write("a.ndjson", "{\"x\":1}\n{\"x\":2}");
+    let mut line = Line::new(settings(&[&path]));
+    let first = line.run().await.rows();
+    assert_eq!(first.len(), 2);
+    assert!(line.payloads().await.is_empty());
+    folder.append("a.ndjson", "\n{\"x\":3}\n");
+    let second = line.run().await.rows();
+    assert_eq!((second.len(), second[0].ordinal, second[0].lane), (1, 3, first[0].lane));
+    folder.append("a.ndjson", "{\"x\":4");
+    assert_eq!(line.payloads().await, ["{\"x\":4"]);
+    folder.append("a.ndjson", "0}\n");
+    let anew = line.run().await.rows();
+    assert_eq!(anew.len(), 4);
+    assert_ne!(anew[0].lane, first[0].lane);
+    assert_eq!(anew[3].payload, "{\"x\":40}");
+}
+
+#[tokio::test]
+async fn a_followed_file_keeps_its_unfinished_line_for_later() {
+    let folder = Folder::new();
+    let path = folder.write("a.csv", "a,b\n1,2\n3,\"x");
+    let mut line = Line::new(FileSettings { follow: true, ..settings(&[&path]) });
+    let first = line.run().await.rows();
+    assert_eq!(first.len(), 1);
+    assert!(line.payloads().await.is_empty());
+    folder.append("a.csv", "\ny\"\n");
+    let second = line.run().await.rows();
+    assert_eq!((second.len(), second[0].lane, second[0].ordinal), (1, first[0].lane, 2));
+    assert_eq!(second[0].payload, r#"{"a":"3","b":"x\ny"}"#);
+}
+
+#[tokio::test]
+async fn a_followed_file_that_rests_is_taken_to_its_end() {
+    let folder = Folder::new();
+    let path = folder.write("a.csv", "a,b\n1,2\n3,4");
+    let minutes_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(minutes_ago).unwrap();
+    let mut line = Line::new(FileSettings { follow: true, ..settings(&[&path]) });
+    assert_eq!(line.payloads().await.len(), 2);
+    assert!(line.payloads().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_followed_directory_may_be_empty() {
+    let folder = Folder::new();
+    let root = folder.path("");
+    let mut line = Line::new(FileSettings { follow: true, ..settings(&[&root]) });
+    assert!(line.payloads().await.is_empty());
+    folder.write("a.csv", "a\n1\n");
+    assert_eq!(line.payloads().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_reading_that_is_given_up_loses_no_batch() {
+    let folder = Folder::new();
+    let path = folder.write("a.ndjson", "{\"x\":1}\n".repeat(50));
+    let mut source = FileSource::open(settings(&[&path]), Vec::new()).unwrap();
+    let mut rows = 0;
+    loop {
+        // Polled once and dropped.
+        let given_up = tokio::time::timeout(std::time::Duration::ZERO, source.next(100)).await;
+        let batch = match given_up {
+            Ok(result) => result.unwrap(),
+            Err(_) => source.next(100).await.unwrap(),
+        };
+        match batch {
+            Some(batch) => rows += batch.records.count,
+            None => break,
+        }
+    }
+    assert_eq!(rows, 50);
+}
+
+#[tokio::test]
+async fn another_reading_of_the_same_file_is_another_lane() {
+    let folder = Folder::new();
+    let path = folder.write("a.csv", "a;b,c\n1;2\n");
+    let mut line = Line::new(settings(&[&path]));
+    assert_eq!(line.payloads().await.len(), 1);
+    line.settings.delimiter = Some(b',');
+    assert_eq!(line.payloads().await, [r#"{"a;b":"1;2"}"#]);
+    assert!(line.payloads().await.is_empty());
+}
+
+/// Writes `text` in pieces that end anywhere, reading after each; together they must be what one reading gives.
+fn grows_as_it_would_be_read_at_once(name: &str, text: &str, cuts: &[usize], content_keys: bool) {
+    let folder = Folder::new();
+    let path = folder.write(name, "");
+    let settings = FileSettings { delimiter: Some(b','), quote: Some(b'"'), content_keys, ..settings(&[&path]) };
+    let mut line = Line::new(FileSettings { follow: true, ..settings.clone() });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let (mut rows, mut written) = (Vec::new(), 0);
+        for cut in cuts.iter().copied().chain([text.len()]) {
+            let end = written.max(cut.min(text.len()));
+            folder.append(name, &text.as_bytes()[written..end]);
+            written = end;
+            rows.extend(line.run().await.without_error().rows());
+        }
+        line.settings.follow = false;
+        rows.extend(line.run().await.without_error().rows());
+        assert_eq!(rows, read_all(settings).await.without_error().rows());
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_csv_file_that_grows_gives_what_it_would_give_at_once(
+        rows in proptest::collection::vec(proptest::collection::vec("[aé\",\r\n]{0,3}", 1..4), 1..8),
+        crlf: bool, last_end: bool, keys: bool,
+        mut cuts in proptest::collection::vec(0usize..150, 0..6),
+    ) {
+        cuts.sort_unstable();
+        let end = if crlf { "\r\n" } else { "\n" };
+        let quoted = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
+        let lines = rows.iter().map(|row| row.iter().map(quoted).collect::<Vec<_>>().join(","));
+        let mut text = ["x,y,z".to_string()].into_iter().chain(lines).collect::<Vec<_>>().join(end);
+        if last_end {
+            text += end;
+        }
+        grows_as_it_would_be_read_at_once("a.csv", &text, &cuts, keys);
+    }
+
+    #[test]
+    fn an_ndjson_file_that_grows_gives_what_it_would_give_at_once(
+        lines in proptest::collection::vec("[{}a1\"é \r]{0,6}", 0..10),
+        keys: bool,
+        mut cuts in proptest::collection::vec(0usize..80, 0..6),
+    ) {
+        cuts.sort_unstable();
+        grows_as_it_would_be_read_at_once("a.ndjson", &lines.join("\n"), &cuts, keys);
+    }
+}

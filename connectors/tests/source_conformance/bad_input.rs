@@ -1,0 +1,237 @@
+//! Input that is broken: a clear error or a record with its defect, and everything else goes on.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use connectors::{FileFormat, FileSettings, FileSource};
+use proptest::prelude::*;
+use schemas::reason::Reason;
+use schemas::record::RECORD_BYTES_MAX;
+
+use crate::formats::{Folder, read_all, settings};
+use crate::suite::{read, remember};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
+}
+
+#[tokio::test]
+async fn one_broken_file_does_not_stop_the_others_and_every_one_is_told() {
+    let folder = Folder::new();
+    let good = folder.write("good.ndjson", "{\"x\":1}\n");
+    let twice = folder.write("twice.csv", "a,a\n1,2\n");
+    let silent = folder.write("silent.bin", "x");
+    let missing = folder.path("missing.csv");
+    let last = folder.write("last.csv", "a\n1\n");
+    let run = read_all(settings(&[&missing, &twice, &good, &silent, &last])).await;
+    assert_eq!(run.payloads(), ["{\"x\":1}", "{\"a\":\"1\"}"]);
+    let error = run.error.unwrap().to_string();
+    for part in ["missing.csv", "twice.csv", "\"a\" twice", "silent.bin", "--format"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    assert!(!error.contains("good") && !error.contains("last"));
+}
+
+#[tokio::test]
+async fn what_is_no_readable_file_is_told_at_once() {
+    let folder = Folder::new();
+    let refused = |settings: FileSettings| FileSource::open(settings, Vec::new()).err().unwrap();
+    assert!(refused(settings(&[&folder.path("none.csv")])).to_string().contains("none.csv"));
+    assert!(!refused(settings(&[&folder.path("none.csv")])).is_retryable());
+    assert!(refused(settings(&[&folder.path("*.csv")])).to_string().contains("no file matches"));
+    assert!(refused(settings(&[&folder.path("")])).to_string().contains("has no csv"));
+    let encoding = FileSettings { encoding: Some("klingon".into()), ..settings(&[&folder.path("")]) };
+    assert!(refused(encoding).to_string().contains("klingon"));
+    let device =
+        read_all(FileSettings { format: Some(FileFormat::Csv), ..settings(&[std::path::Path::new("/dev/null")]) });
+    assert!(device.await.error.unwrap().to_string().contains("not a regular file"));
+}
+
+#[tokio::test]
+async fn an_unreadable_file_is_told() {
+    let folder = Folder::new();
+    let path = folder.write("secret.csv", "a\n1\n");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    // The superuser reads everything; then there is nothing to see.
+    if fs::read(&path).is_ok() {
+        return;
+    }
+    let run = read_all(settings(&[&path])).await;
+    assert!(run.error.unwrap().to_string().contains("secret.csv"));
+}
+
+#[tokio::test]
+async fn a_truncated_gzip_gives_what_came_before_and_where_it_ends() {
+    let folder = Folder::new();
+    let text: String = (0..100_000).map(|row| format!("{{\"x\":{row}}}\n")).collect();
+    let mut bytes = gzip(text.as_bytes());
+    bytes.truncate(bytes.len() / 2);
+    let path = folder.write("a.ndjson.gz", &bytes);
+    let run = read_all(settings(&[&path])).await;
+    let rows = run.payloads();
+    assert!(rows.len() > 30_000, "{}", rows.len());
+    assert!(text.starts_with(&(rows.join("\n") + "\n")));
+    let error = run.error.unwrap().to_string();
+    assert!(error.contains("gzip") && error.contains("a.ndjson.gz") && error.contains(&bytes.len().to_string()));
+    let again = read(&mut FileSource::open(settings(&[&path]), run.cursors).unwrap(), 1 << 20).await;
+    assert!(again.batches.is_empty());
+    assert!(again.error.is_some(), "the damage is still there");
+}
+
+#[tokio::test]
+async fn a_record_that_is_too_large_is_a_small_record_with_its_place() {
+    let folder = Folder::new();
+    let huge = "y".repeat(3 * RECORD_BYTES_MAX);
+    let exact = format!("{{\"z\":\"{}\"}}", "z".repeat(RECORD_BYTES_MAX - 8));
+    let lines = folder.write("a.ndjson", format!("{{\"x\":1}}\n{{\"x\":\"{huge}\"}}\n{exact}\n{{\"x\":3}}\n"));
+    let rows = read_all(settings(&[&lines])).await.without_error().rows();
+    assert_eq!(rows.len(), 4);
+    assert_eq!((rows[1].defect, rows[1].ordinal), (Some(Reason::RecordTooLarge), 2));
+    let kept: serde_json::Value = serde_json::from_str(&rows[1].payload).unwrap();
+    assert_eq!(kept["byte_offset"], 8);
+    assert_eq!(kept["byte_length"], huge.len() + 8);
+    assert_eq!(kept["beginning"].as_str().unwrap().len(), 1024);
+    assert_eq!((rows[2].defect, rows[2].payload.len()), (None, RECORD_BYTES_MAX));
+    assert_eq!(rows[3].payload, "{\"x\":3}");
+
+    let array = folder.write("a.json", format!("[{{\"x\":1}},\n{{\"x\":\"{huge}\"}},{{\"x\":3}}]"));
+    let rows = read_all(settings(&[&array])).await.without_error().rows();
+    assert_eq!(rows.iter().map(|row| row.defect).collect::<Vec<_>>(), [None, Some(Reason::RecordTooLarge), None]);
+
+    let csv = folder.write("a.csv", format!("a,b\n1,{huge}\n2,\"open\n3,\"{huge}\"\n4,5\n"));
+    let rows = read_all(settings(&[&csv])).await.without_error().rows();
+    assert_eq!(rows.last().unwrap().payload, "{\"a\":\"4\",\"b\":\"5\"}");
+    assert!(rows[..rows.len() - 1].iter().all(|row| row.defect.is_some() && row.payload.len() < 8192));
+}
+
+#[tokio::test]
+async fn rows_that_are_no_rows_are_given_with_their_defect() {
+    let folder = Folder::new();
+    let path = folder.write("a.csv", b"a,b\n1,2,3\n\"x\"y,2\n\xc3\xa9,1\n\xff,1\n7,\"open\n8,9\n");
+    let settings = FileSettings { encoding: Some("utf-8".into()), ..settings(&[&path]) };
+    let rows = read_all(settings).await.without_error().rows();
+    let defects: Vec<_> = rows.iter().map(|row| row.defect).collect();
+    let expected = [
+        Some(Reason::RowTooLong),
+        Some(Reason::MalformedRow),
+        None,
+        Some(Reason::InvalidEncoding),
+        Some(Reason::MalformedRow),
+        None,
+    ];
+    assert_eq!(defects, expected);
+    assert_eq!(rows[0].payload, "1,2,3");
+    assert_eq!(rows[4].payload, "7,\"open");
+    assert_eq!(rows[5].payload, "{\"a\":\"8\",\"b\":\"9\"}");
+}
+
+#[tokio::test]
+async fn quotes_that_never_close_cost_one_line_each_and_no_quadratic_time() {
+    let folder = Folder::new();
+    let path = folder.write("a.csv", "a,b\n".to_string() + &"x\",\"y\n".repeat(400_000) + "1,2\n");
+    let rows = read_all(settings(&[&path])).await.without_error().rows();
+    assert_eq!(rows.len(), 400_001);
+    assert!(rows[..400_000].iter().all(|row| row.defect == Some(Reason::MalformedRow) && row.payload == "x\",\"y"));
+    assert_eq!(rows[400_000].payload, r#"{"a":"1","b":"2"}"#);
+}
+
+#[tokio::test]
+async fn a_million_columns_are_refused() {
+    let folder = Folder::new();
+    let header: String = (0..1_000_000).map(|column| format!("c{column},")).collect();
+    let path = folder.write("a.csv", header + "\n1,2\n");
+    let run = read_all(settings(&[&path])).await;
+    assert!(run.batches.is_empty());
+    assert!(run.error.unwrap().to_string().contains("100000 columns"));
+}
+
+#[tokio::test]
+async fn an_array_that_is_cut_off_gives_its_elements_and_an_error() {
+    let folder = Folder::new();
+    let path = folder.write("a.json", "[{\"x\":1}, {\"x\":2}, {\"x\":");
+    let run = read_all(settings(&[&path])).await;
+    assert_eq!(run.payloads(), ["{\"x\":1}", "{\"x\":2}", "{\"x\":"]);
+    assert!(run.error.unwrap().to_string().contains("not closed"));
+}
+
+#[tokio::test]
+async fn nul_bytes_deep_nesting_and_empty_files_are_no_obstacle() {
+    let folder = Folder::new();
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    folder.write("a.json", format!("[{{\"x\":{deep}}},1]"));
+    folder.write("b.csv", "a\n\0\n");
+    folder.write("c.csv", "");
+    folder.write("d.ndjson", "\n\n");
+    folder.write("e.csv", "only,header\n");
+    let rows = read_all(settings(&[&folder.path("")])).await.without_error().payloads();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[2], r#"{"a":"\u0000"}"#);
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_version_is_refused() {
+    let folder = Folder::new();
+    let path = folder.write("a.csv", "a\n1\n");
+    let mut cursors = Vec::new();
+    read_all(settings(&[&path])).await.cursors.into_iter().for_each(|cursor| remember(&mut cursors, cursor));
+    cursors[0].cursor[0] = 99;
+    let error = FileSource::open(settings(&[&path]), cursors).err().unwrap();
+    assert!(error.to_string().contains("another version"));
+}
+
+fn read_bytes(name: &str, bytes: &[u8], format: FileFormat, content_keys: bool) {
+    let folder = Folder::new();
+    let path = folder.write(name, bytes);
+    let settings = FileSettings { format: Some(format), content_keys, ..settings(&[&path]) };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let whole = read_all(settings.clone()).await;
+        let mut cursors = Vec::new();
+        let small = read(&mut FileSource::open(settings.clone(), Vec::new()).unwrap(), 40).await;
+        assert_eq!(small.rows(), whole.rows());
+        let mut taken = 0;
+        for (batch, cursor) in small.batches.iter().zip(small.cursors) {
+            remember(&mut cursors, cursor);
+            taken += batch.len();
+            let rest = read(&mut FileSource::open(settings.clone(), cursors.clone()).unwrap(), 40).await;
+            assert_eq!(rest.rows(), whole.rows()[taken..]);
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn any_csv_is_read_without_panic_and_resumes(text in "a,b\n[a\",;\r\n\"é]{0,60}", keys: bool) {
+        read_bytes("x", text.as_bytes(), FileFormat::Csv, keys);
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_panic_and_resume(
+        bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'\n'), Just(b'"'), Just(b',')], 0..80),
+        keys: bool,
+    ) {
+        for format in [FileFormat::Csv, FileFormat::Ndjson, FileFormat::Json] {
+            read_bytes("x", &bytes, format, keys);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_no_workbook_and_no_parquet(bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
+        for (magic, format) in [(&b"PK\x03\x04"[..], FileFormat::Excel), (&b"PAR1"[..], FileFormat::Parquet)] {
+            read_bytes("x", &[magic, &bytes, magic].concat(), format, false);
+        }
+    }
+
+    #[test]
+    fn a_damaged_parquet_file_is_an_error_and_no_panic(at in 0usize..900, byte: u8) {
+        let mut bytes = crate::formats::parquet_file(20);
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        read_bytes("x", &bytes, FileFormat::Parquet, false);
+    }
+}

@@ -1,0 +1,7 @@
+//! What every source must do, run over every format of the file source.
+
+mod appended;
+mod bad_input;
+mod formats;
+mod suite;
+mod workbook;

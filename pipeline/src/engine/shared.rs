@@ -1,0 +1,194 @@
+//! What the committer and the readers of the embedded engine share.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fjall::{AbstractTree, Database, PersistMode, Slice};
+use schemas::batch::BatchError;
+use schemas::{PackedBatch, Topic};
+use tokio::sync::watch;
+
+use super::folder::Folder;
+use super::keyspaces::{self, Keyspaces, MEMTABLE_BYTES, batch_key, batch_offset};
+use super::{OpenError, Partitions};
+use crate::log::LogError;
+use crate::log::partition::{ByPartition, Stamp};
+use crate::store::StoreError;
+
+/// Why the engine took nothing.
+#[derive(Debug, Clone)]
+pub(crate) enum Failure {
+    /// There is no room; nothing was written.
+    DiskFull,
+    /// The engine takes no more; what was under way may be there or not.
+    Failed(Arc<str>),
+}
+
+impl Failure {
+    pub(crate) fn stopped() -> Self {
+        Self::Failed("its committer stopped".into())
+    }
+}
+
+impl From<Failure> for LogError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::DiskFull => Self::DiskFull,
+            Failure::Failed(why) => Self::Failed(why.to_string()),
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::DiskFull => Self::DiskFull,
+            Failure::Failed(why) => Self::Failed(why.to_string()),
+        }
+    }
+}
+
+/// One partition of a topic.
+pub(crate) struct Partition {
+    /// Held from stamping a batch until it is queued, so that times and offsets rise together.
+    pub(crate) stamp: tokio::sync::Mutex<Stamp>,
+    /// The offset behind the last item that was written; only the committer moves it.
+    pub(crate) end: watch::Sender<u64>,
+}
+
+/// The open database and what is known about it.
+pub(crate) struct Shared {
+    pub(crate) keyspaces: Keyspaces,
+    pub(super) database: Database,
+    pub(crate) partitions: ByPartition<Partition>,
+    /// Why the engine failed, once it has.
+    pub(crate) failure: watch::Sender<Option<Arc<str>>>,
+    // Last, so that the folder is free only when the database is closed.
+    folder: Folder,
+}
+
+impl Shared {
+    pub(super) fn open(path: &Path, partitions: Partitions) -> Result<Self, OpenError> {
+        let folder = Folder::hold(path, partitions)?;
+        let failed = |e: fjall::Error| OpenError::Database { folder: path.to_owned(), source: Box::new(e) };
+        let database = folder.database(|new| {
+            let made = keyspaces::open_database(new).and_then(|database| Keyspaces::open(&database).map(|_| ()));
+            made.map_err(failed)
+        })?;
+        let database = keyspaces::open_database(&database).map_err(failed)?;
+        let keyspaces = Keyspaces::open(&database).map_err(failed)?;
+        let partitions = ByPartition::try_new(folder.partitions, |topic, partition| {
+            let last = last_batch(&keyspaces, topic, partition).map_err(failed)?;
+            recover(topic, partition, last).map_err(OpenError::Damaged)
+        })?;
+        Ok(Self { keyspaces, database, partitions, failure: watch::Sender::new(None), folder })
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.folder.epoch
+    }
+
+    pub(crate) fn partition_counts(&self) -> Partitions {
+        self.folder.partitions
+    }
+
+    /// The failure, if the engine has failed.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.failure.borrow().clone().map_or(Ok(()), |why| Err(Failure::Failed(why)))
+    }
+
+    /// Latches a failure: the engine takes nothing any more. The first one stays.
+    pub(crate) fn fail(&self, error: &dyn std::fmt::Display) -> Failure {
+        let why: Arc<str> = error.to_string().into();
+        let first = self.failure.send_if_modified(|latched| {
+            let first = latched.is_none();
+            latched.get_or_insert(why);
+            first
+        });
+        let why = self.failure.borrow().clone().unwrap_or_default();
+        if first {
+            tracing::error!(%why, "the embedded engine failed and must be opened again");
+        }
+        Failure::Failed(why)
+    }
+
+    /// Refuses to write when the disk could become full by it: a database that ran into a full disk must be opened again.
+    pub(super) fn check_room(&self, group_bytes: u64) -> Result<(), Failure> {
+        let Ok((free, total)) = self.folder.free_and_total_bytes() else {
+            return Ok(());
+        };
+        let in_memory: u64 = (self.keyspaces.all())
+            .map(|k| k.tree.active_memtable().size() + k.sealed_memtable_count() as u64 * MEMTABLE_BYTES)
+            .sum();
+        if has_room(free, total, in_memory, group_bytes) { Ok(()) } else { Err(Failure::DiskFull) }
+    }
+
+    /// Waits until writing cannot make the database wait: it would do so without noticing that its workers have failed.
+    pub(super) fn wait_for_flushes(&self) -> Result<(), Failure> {
+        while self.keyspaces.all().any(|k| k.sealed_memtable_count() > 1 || k.l0_table_count() > 24) {
+            self.database.persist(PersistMode::Buffer).map_err(|e| self.fail(&describe(&e)))?;
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a group can be written twice (journal, table) and all that is still in memory once more, with some to spare.
+fn has_room(free: u64, total: u64, in_memory: u64, group_bytes: u64) -> bool {
+    let spare = (total / 16).min(64 << 20);
+    free > in_memory.saturating_add(group_bytes.saturating_mul(2)).saturating_add(spare)
+}
+
+/// An error of the database in words that say what to do.
+pub(super) fn describe(error: &fjall::Error) -> String {
+    let io = match error {
+        fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => Some(io.kind()),
+        _ => None,
+    };
+    match (error, io) {
+        (_, Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)) => {
+            "the disk became full: free some room in the data folder's filesystem and start again".to_owned()
+        }
+        (fjall::Error::Poisoned, _) => {
+            "an earlier write to disk failed: see the log for its cause, make sure that the disk works and has room, and \
+             start again"
+                .to_owned()
+        }
+        _ => format!("writing to disk failed ({error}): make sure that the disk works and start again"),
+    }
+}
+
+fn last_batch(keyspaces: &Keyspaces, topic: Topic, partition: u32) -> fjall::Result<Option<(Slice, Slice)>> {
+    let range = batch_key(partition, 0)..=batch_key(partition, u64::MAX);
+    keyspaces.topic(topic).range(range).next_back().map(fjall::Guard::into_inner).transpose()
+}
+
+fn recover(topic: Topic, partition: u32, last: Option<(Slice, Slice)>) -> Result<Partition, LogError> {
+    let (end, logged_at) = match last {
+        None => (0, i64::MIN),
+        Some((key, value)) => {
+            let unreadable =
+                |source| LogError::Unreadable { topic, partition, offset: batch_offset(&key).unwrap_or(0), source };
+            let first = batch_offset(&key).ok_or_else(|| unreadable(BatchError::Checksum))?;
+            let header = PackedBatch::decode(&Bytes::from_owner(value)).map_err(unreadable)?.header;
+            (first + u64::from(header.count), header.logged_at)
+        }
+    };
+    Ok(Partition { stamp: tokio::sync::Mutex::new(Stamp::after(logged_at)), end: watch::Sender::new(end) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_refused_before_it_could_fill_the_disk() {
+        const MIB: u64 = 1 << 20;
+        assert!(has_room(1000 * MIB, 2000 * MIB, 60 * MIB, 10 * MIB));
+        assert!(!has_room(140 * MIB, 2000 * MIB, 60 * MIB, 10 * MIB));
+        assert!(has_room(4 * MIB, 8 * MIB, MIB, MIB), "a small filesystem is of use too");
+        assert!(!has_room(0, 0, 0, 0));
+        assert!(!has_room(u64::MAX, u64::MAX, 0, u64::MAX));
+    }
+}

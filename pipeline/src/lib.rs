@@ -1,0 +1,22 @@
+//! The line: ports (`Log`, `Store`, `Source`), ingest, the pure step, the processor and quarantine.
+//!
+//! Read in this order: [`log`] and [`store`] are what everything stands on, [`source`] is where records come from,
+//! [`ingest`] puts them on the log, [`step`] says what they mean, [`process`] runs the step over a partition,
+//! [`quarantine`] keeps what was set aside.
+
+pub mod engine;
+pub mod log;
+pub mod store;
+
+pub mod definitions;
+pub mod ingest;
+pub mod source;
+
+pub mod process;
+pub mod quarantine;
+pub mod step;
+
+pub use engine::{Embedded, OpenError, Partitions};
+pub use log::{Durability, EmbeddedLog, Log, LogError, MemoryLog, Stored};
+pub use source::{Source, SourceBatch, SourceError};
+pub use store::{EmbeddedStore, Expect, MemoryStore, Row, Store, StoreError, Table};

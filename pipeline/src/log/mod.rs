@@ -1,0 +1,133 @@
+//! The port `Log`: the one door between rooms.
+
+pub mod conformance;
+mod embedded;
+mod memory;
+pub(crate) mod partition;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use schemas::batch::BatchError;
+use schemas::{Batch, BatchHeader, PackedBatch, Topic};
+
+pub use embedded::EmbeddedLog;
+pub use memory::MemoryLog;
+
+/// When an append is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// After the batches would survive a power cut (fsync; acknowledged by all replicas). Ingest uses it.
+    Durable,
+    /// Once the batches stand in order. They may be lost in a crash, but never without everything that was appended or
+    /// stored after them. For what can be made again from `inputs`.
+    Ordered,
+}
+
+/// A log cannot do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LogError {
+    /// No such partition.
+    #[error("topic {topic} has no partition {partition}; it has {partitions}")]
+    NoPartition {
+        /// The topic.
+        topic: Topic,
+        /// The partition asked for.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// A batch cannot be read.
+    #[error("topic {topic}, partition {partition}, offset {offset} cannot be read: {source}")]
+    Unreadable {
+        /// The topic.
+        topic: Topic,
+        /// The partition.
+        partition: u32,
+        /// Offset of the batch's first item.
+        offset: u64,
+        /// What is wrong with it.
+        source: BatchError,
+    },
+    /// The disk is full. Nothing was acknowledged; free some room and try again.
+    #[error("the disk is full: free some room in the data folder's filesystem; nothing acknowledged is lost")]
+    DiskFull,
+    /// The engine failed; the outcome of appends under way is unknown, and the log takes no more until it is opened again.
+    #[error("the log failed and must be opened again: {0}")]
+    Failed(String),
+}
+
+impl LogError {
+    /// Whether the same call may work later, without opening the log again.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::DiskFull => true,
+            Self::NoPartition { .. } | Self::Unreadable { .. } | Self::Failed(_) => false,
+        }
+    }
+}
+
+/// A batch on the log.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Offset of its first item.
+    pub first: u64,
+    /// The batch, its body packed.
+    pub packed: PackedBatch,
+}
+
+impl Stored {
+    /// What stands in clear.
+    pub fn header(&self) -> &BatchHeader {
+        &self.packed.header
+    }
+    /// The offset behind its last item.
+    pub fn end(&self) -> u64 {
+        self.first + u64::from(self.packed.header.count)
+    }
+    /// The body, unpacked.
+    pub fn body(&self, topic: Topic, partition: u32) -> Result<Bytes, LogError> {
+        let offset = self.first;
+        self.packed.body().map_err(|source| LogError::Unreadable { topic, partition, offset, source })
+    }
+}
+
+/// A partitioned, append-only log of batches.
+///
+/// - **Order.** A partition's items have offsets 0, 1, 2, … in the order in which their batches were appended; the batches
+///   of one `append` stand together and in order, all of them or none. Appends to one partition that overlap in time
+///   stand in some order.
+/// - **Durability.** See [`Durability`]. An append that fails may still be found later: an error is an unknown outcome.
+/// - **Time.** The log sets each batch's `logged_at` when it takes it; in a partition it never goes back.
+/// - **Reading** sees what was appended, durable or not, and never a part of a batch.
+/// - **Retention** is unlimited.
+/// - A topic's partition count and epoch never change while it is open.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// How many partitions a topic has.
+    fn partitions(&self, topic: Topic) -> u32;
+
+    /// The topic's generation, raised when it is restored or made again.
+    fn epoch(&self, topic: Topic) -> u32;
+
+    /// Appends batches and answers the offset of each one's first item. An empty batch (`count` 0) is an error of the caller.
+    async fn append(
+        &self,
+        topic: Topic,
+        partition: u32,
+        batches: Vec<Batch>,
+        durability: Durability,
+    ) -> Result<Vec<u64>, LogError>;
+
+    /// Batches from the one that holds `from` on, until `max_bytes` of packed bodies are exceeded: at least one if
+    /// there is any, none at the end.
+    async fn read(&self, topic: Topic, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Stored>, LogError>;
+
+    /// The offset behind the last item.
+    async fn end(&self, topic: Topic, partition: u32) -> Result<u64, LogError>;
+
+    /// Returns once the partition's end is beyond `offset`.
+    async fn wait_beyond(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError>;
+
+    /// Makes everything appended so far durable.
+    async fn sync(&self) -> Result<(), LogError>;
+}

@@ -1,0 +1,76 @@
+//! The port `Source`: where records come from.
+
+use async_trait::async_trait;
+use schemas::Lane;
+use schemas::record::RecordBatch;
+
+/// A lane's place as the line holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneCursor {
+    /// The lane.
+    pub lane: Lane,
+    /// The last ordinal that the line took.
+    pub ordinal: u64,
+    /// The source's own note with it.
+    pub cursor: Vec<u8>,
+}
+
+/// Records of one lane, in the order of their ordinals.
+#[derive(Debug, Clone)]
+pub struct SourceBatch {
+    /// The encoded records, their lane and the cursor behind them.
+    pub records: RecordBatch,
+    /// Bytes of the source read for it, for progress.
+    pub source_bytes: u64,
+}
+
+/// A source cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Something in the settings must change first.
+    #[error("{0}")]
+    Config(String),
+    /// The outside failed; trying again may help.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being read.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The content cannot be read any further, and no record can be made of it; what came before is kept.
+    #[error("{what}: {message}")]
+    Content {
+        /// What was being read.
+        what: String,
+        /// What is wrong, and where.
+        message: String,
+    },
+}
+
+impl SourceError {
+    /// Whether trying again may help without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => !matches!(
+                source.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::IsADirectory
+            ),
+            Self::Config(_) | Self::Content { .. } => false,
+        }
+    }
+}
+
+/// One reading of one stream's source.
+///
+/// - A batch is of one lane. Within a lane ordinals rise, and the same lane read again gives the same records with the
+///   same ordinals. What cannot promise that opens a new lane.
+/// - A source starts behind the [`LaneCursor`]s that the line holds; it keeps no cursor of its own.
+/// - `next` is asked for more only when the log has taken the last batch. A batch has at most about `max_bytes` unless
+///   one record is larger.
+/// - A record that cannot be made out is given with its defect; it is never left out.
+#[async_trait]
+pub trait Source: Send {
+    /// The next records, or `None` when there are no more for now.
+    async fn next(&mut self, max_bytes: usize) -> Result<Option<SourceBatch>, SourceError>;
+}

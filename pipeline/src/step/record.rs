@@ -1,0 +1,360 @@
+//! Records: told apart by lane and ordinal, walked once, mapped to a row or set aside with a reason.
+
+use std::borrow::Cow;
+
+use schemas::decision::Fact;
+use schemas::event::{EventBatchWriter, RowKind, put_value};
+use schemas::reason::Reason;
+use schemas::record::RecordBatchReader;
+use schemas::shape::{ShapeTree, Slot, SlotKind, Walker, unescape};
+use schemas::value::Value;
+use schemas::version::Version;
+use schemas::{Decision, Lane, Op, Record};
+
+use super::cast::{Token, boolean, cast, cast_transformed, shorten, transform};
+use super::rules::{Choice, FieldPlan, Rules};
+use super::state::Counters;
+use super::{InputBatch, Outcome, Scratch, StepError, StreamState, shared};
+
+/// A longer key is refused, in bytes.
+const KEY_BYTES_MAX: usize = 4096;
+
+pub(super) fn fold_records(
+    state: &mut StreamState,
+    input: InputBatch<'_>,
+    scratch: &mut Scratch,
+) -> Result<Outcome, StepError> {
+    let malformed = |source| StepError::Malformed { offset: input.first, source };
+    let mut reader = RecordBatchReader::new(input.body).map_err(malformed)?;
+    let opened = state.opened.as_ref();
+    let (version, entity) = opened.map_or((0, None), |o| (o.version, Some(o.entity.entity.clone())));
+    let rules = state.rules.as_ref();
+    let shared = shared(state, input.logged_at, version, rules.map_or(0, |r| r.confidence));
+    let lane = state.lanes.entry(reader.lane).or_default();
+    let mut fold = Fold {
+        rules,
+        shape: &mut state.shape,
+        missing: &mut state.missing_now,
+        scratch,
+        rows: EventBatchWriter::new(&shared, input.body.len() / 2),
+        decisions: Vec::new(),
+        offset: input.first,
+        ordinal: 0,
+        lane: reader.lane,
+    };
+    while let Some(record) = reader.next_record().map_err(malformed)? {
+        state.counters.taken += 1;
+        if record.ordinal <= lane.ordinal {
+            state.counters.duplicate += 1;
+        } else {
+            lane.ordinal = record.ordinal;
+            fold.record(&record, &mut state.counters);
+        }
+        fold.offset += 1;
+        fold.ordinal = 0;
+    }
+    if lane.cursor != reader.cursor {
+        lane.cursor = reader.cursor.to_vec();
+    }
+    let Fold { rows, decisions, .. } = fold;
+    let count = rows.count();
+    let rows = (count > 0).then(|| (rows.finish(), count));
+    Ok(Outcome { entity, controls: Vec::new(), rows, decisions })
+}
+
+/// Why a record is set aside.
+struct Refused {
+    reason: Reason,
+    field: Option<String>,
+    detail: String,
+}
+
+impl Refused {
+    fn new(reason: Reason, field: Option<&str>, detail: impl Into<String>) -> Self {
+        Self { reason, field: field.map(str::to_owned), detail: detail.into() }
+    }
+}
+
+/// The fold of one batch: what it reads and what it fills.
+struct Fold<'a> {
+    rules: Option<&'a Rules>,
+    shape: &'a mut ShapeTree,
+    missing: &'a mut [u64],
+    scratch: &'a mut Scratch,
+    rows: EventBatchWriter,
+    decisions: Vec<Decision>,
+    offset: u64,
+    ordinal: u32,
+    lane: Lane,
+}
+
+impl Fold<'_> {
+    fn record(&mut self, record: &Record<'_>, counters: &mut Counters) {
+        match self.row(record) {
+            Ok(RowKind::Accepted) => counters.accepted += 1,
+            Ok(RowKind::Deleted) => counters.deleted += 1,
+            Err(refused) => {
+                counters.quarantined += 1;
+                let Refused { reason, field, detail } = refused;
+                let (stage, lane, lane_ordinal) = (reason.stage(), self.lane, record.ordinal);
+                self.decide(Fact::RecordQuarantined { reason, stage, field, detail, lane, lane_ordinal });
+            }
+        }
+    }
+
+    fn decide(&mut self, fact: Fact) {
+        self.decisions.push(Decision { input_offset: self.offset, ordinal: self.ordinal, fact });
+        self.ordinal += 1;
+    }
+
+    fn row(&mut self, record: &Record<'_>) -> Result<RowKind, Refused> {
+        if let Some(reason) = record.defect {
+            return Err(Refused::new(reason, None, read_detail(reason)));
+        }
+        let Some(rules) = self.rules else {
+            return Err(Refused::new(Reason::StreamNotOpened, None, "open the stream with a mapping, then retry"));
+        };
+        let payload = std::str::from_utf8(record.payload).map_err(|e| {
+            Refused::new(Reason::InvalidEncoding, None, format!("not UTF-8 from byte {}", e.valid_up_to()))
+        })?;
+        self.scratch.walker.walk(self.shape, payload).map_err(|error| {
+            let near = payload.get(error.at..).map_or_else(String::new, |rest| rest.chars().take(20).collect());
+            Refused::new(error.reason, None, format!("at byte {}: {near:?}", error.at))
+        })?;
+        for seen in std::mem::take(&mut self.scratch.walker.observed) {
+            let path = self.shape.path(seen.node);
+            let fingerprint = self.shape.fingerprint().to_string();
+            self.decide(Fact::ShapeObserved { path, class: seen.class, fingerprint });
+        }
+        let view = View { payload, slots: &self.scratch.walker.slots };
+        let key = match record.key {
+            Some(key) => key,
+            None => {
+                read_key(&view, &rules.key, &mut self.scratch.key)?;
+                &self.scratch.key
+            }
+        };
+        let version = match (&record.version, &rules.version) {
+            (Version::None, Some((choice, version_type))) if record.op == Op::Upsert => {
+                read_version(&view, choice, *version_type)?
+            }
+            (version, _) => version.clone(),
+        };
+        if record.op == Op::Delete || is_deleted(&view, rules)? {
+            self.rows.push(RowKind::Deleted, self.offset, 0, self.offset, key, &version, 0, &[], &[]);
+            return Ok(RowKind::Deleted);
+        }
+        let values = &mut self.scratch.values;
+        values.clear();
+        let count = map_fields(&view, &rules.fields, self.missing, values)?;
+        write_extras(&view, &rules.fields, &self.scratch.walker, &mut self.scratch.extras);
+        let extras = &self.scratch.extras;
+        self.rows.push(RowKind::Accepted, self.offset, 0, self.offset, key, &version, count, values, extras);
+        Ok(RowKind::Accepted)
+    }
+}
+
+fn read_detail(reason: Reason) -> &'static str {
+    match reason {
+        Reason::RecordTooLarge => "larger than 16 MiB; the bytes kept say where in the source it stands",
+        Reason::InvalidEncoding => "the bytes are not valid in the file's encoding",
+        Reason::RowTooLong => "the row has more cells than the header has columns",
+        _ => "the row could not be taken apart",
+    }
+}
+
+/// A walked payload.
+struct View<'a> {
+    payload: &'a str,
+    slots: &'a [Slot],
+}
+
+impl<'a> View<'a> {
+    /// The first alternative that is present and not null.
+    #[inline]
+    fn find(&self, choice: &Choice) -> Option<Token<'a>> {
+        choice.slots.iter().find_map(|slot| self.token(*slot))
+    }
+
+    #[inline]
+    fn token(&self, slot: u16) -> Option<Token<'a>> {
+        let slot = self.slots.get(usize::from(slot))?;
+        let raw = self.payload.get(slot.start..slot.end)?;
+        let text = match slot.kind {
+            SlotKind::Absent | SlotKind::Null => return None,
+            SlotKind::EscapedText => {
+                let mut text = String::with_capacity(raw.len());
+                unescape(raw, &mut text);
+                Cow::Owned(text)
+            }
+            _ => Cow::Borrowed(raw),
+        };
+        Some(Token { kind: slot.kind, text })
+    }
+}
+
+fn read_key(view: &View<'_>, parts: &[Choice], key: &mut String) -> Result<(), Refused> {
+    key.clear();
+    let mut texts = Vec::new();
+    for part in parts {
+        let path = part.paths.first().map(String::as_str);
+        let token = view.find(part).filter(|t| !t.text.is_empty());
+        let Some(token) = token else {
+            return Err(Refused::new(Reason::KeyMissing, path, "the key is absent, null or empty"));
+        };
+        if token.kind == SlotKind::Nested || token.text.len() > KEY_BYTES_MAX {
+            return Err(Refused::new(
+                Reason::KeyUnreadable,
+                path,
+                "a key is a text, number or boolean of at most 4,096 bytes",
+            ));
+        }
+        if parts.len() == 1 {
+            key.push_str(&token.text);
+            return Ok(());
+        }
+        texts.push(token.text);
+    }
+    if texts.is_empty() {
+        return Err(Refused::new(Reason::KeyMissing, None, "neither the source nor the mapping gives a key"));
+    }
+    // Several parts are written as a JSON array, so that no two keys look alike.
+    *key = serde_json::to_string(&texts).unwrap_or_default();
+    Ok(())
+}
+
+fn read_version(view: &View<'_>, choice: &Choice, version_type: schemas::VersionType) -> Result<Version, Refused> {
+    let path = choice.paths.first().map(String::as_str);
+    let token = view.find(choice).filter(|t| !t.text.is_empty());
+    let Some(token) = token else {
+        return Err(Refused::new(Reason::VersionMissing, path, "the version is absent, null or empty"));
+    };
+    Version::parse(&token.text, version_type).filter(|_| token.kind != SlotKind::Nested).ok_or_else(|| {
+        let detail = format!("{:?} is no version of type {version_type:?}", shorten(&token.text));
+        Refused::new(Reason::VersionUnreadable, path, detail)
+    })
+}
+
+fn is_deleted(view: &View<'_>, rules: &Rules) -> Result<bool, Refused> {
+    let Some((choice, deleted)) = &rules.deleted else { return Ok(false) };
+    let Some(token) = view.find(choice) else { return Ok(false) };
+    if let Some(expected) = &deleted.equals {
+        return Ok(*token.text == **expected);
+    }
+    if token.text.trim_ascii().is_empty() {
+        return Ok(false);
+    }
+    // A time of deletion says yes as well.
+    boolean(&token.text).or_else(|| schemas::time::parse_timestamp(&token.text).map(|_| true)).ok_or_else(|| {
+        let detail = format!("{:?} is neither yes nor no, nor a time", shorten(&token.text));
+        Refused::new(Reason::DeletedUnreadable, choice.paths.first().map(String::as_str), detail)
+    })
+}
+
+/// Appends a value for each field up to the last that is not null; answers how many.
+fn map_fields(
+    view: &View<'_>,
+    fields: &[FieldPlan],
+    missing: &mut [u64],
+    values: &mut Vec<u8>,
+) -> Result<usize, Refused> {
+    let (mut count, mut end) = (0, 0);
+    for (at, field) in fields.iter().enumerate() {
+        let filled = map_field(view, field, values)?;
+        if filled {
+            (count, end) = (at + 1, values.len());
+            continue;
+        }
+        if field.required {
+            let detail = "the field is required and absent, null or empty";
+            return Err(Refused::new(Reason::RequiredMissing, Some(&field.name), detail));
+        }
+        if field.rule.is_some() {
+            missing[at] += 1;
+        }
+    }
+    values.truncate(end);
+    Ok(count)
+}
+
+/// Appends one field's value; false when it is null.
+#[inline]
+fn map_field(view: &View<'_>, field: &FieldPlan, values: &mut Vec<u8>) -> Result<bool, Refused> {
+    let refuse = |detail| Refused::new(Reason::CastFailed, Some(&field.name), detail);
+    let mut put = |value: Value<'_>| {
+        let value = if field.required && value == Value::Text("") { Value::Null } else { value };
+        put_value(values, value);
+        value != Value::Null
+    };
+    let Some(rule) = &field.rule else { return Ok(put(Value::Null)) };
+    if rule.plain {
+        let Some(token) = view.find(&rule.from[0]) else { return Ok(put(Value::Null)) };
+        return cast(&token, field.field_type, rule.shift).map(put).map_err(refuse);
+    }
+    let parts: Vec<Token<'_>> = rule.from.iter().filter_map(|choice| view.find(choice)).collect();
+    if parts.iter().any(|p| p.kind == SlotKind::Nested) {
+        return Err(refuse("an object or array cannot be transformed".to_owned()));
+    }
+    let Some(text) = transform(&parts, &rule.rule) else { return Ok(put(Value::Null)) };
+    let token = Token { kind: SlotKind::Text, text: text.into() };
+    cast_transformed(&token, field.field_type, rule).map(put).map_err(refuse)
+}
+
+/// Closes `extras`: what the walk kept, and alternatives that were present but not chosen.
+fn write_extras(view: &View<'_>, fields: &[FieldPlan], walker: &Walker, extras: &mut Vec<u8>) {
+    extras.clear();
+    let mut add = |member: &[u8]| {
+        extras.push(if extras.is_empty() { b'{' } else { b',' });
+        extras.extend_from_slice(member);
+    };
+    if !walker.extras.is_empty() {
+        add(&walker.extras);
+    }
+    for rule in fields.iter().filter_map(|f| f.rule.as_ref()) {
+        for choice in rule.from.iter().filter(|c| c.slots.len() > 1) {
+            let present = |slot: &&u16| view.token(**slot).is_some();
+            let Some(chosen) = choice.slots.iter().find(present) else { continue };
+            for (slot, path) in choice.slots.iter().zip(&choice.paths) {
+                if slot != chosen && view.token(*slot).is_some() {
+                    add(unchosen(view, *slot, path).as_bytes());
+                }
+            }
+        }
+    }
+    if !extras.is_empty() {
+        extras.push(b'}');
+    }
+}
+
+fn unchosen(view: &View<'_>, slot: u16, path: &str) -> String {
+    let Slot { kind, start, end } = view.slots[usize::from(slot)];
+    let quoted = matches!(kind, SlotKind::Text | SlotKind::EscapedText);
+    let raw = if quoted { &view.payload[start - 1..=end] } else { &view.payload[start..end] };
+    format!("{}:{raw}", serde_json::Value::from(path))
+}
+
+/// Reads keys out of payloads as the step does, without folding them.
+pub struct KeyReader {
+    shape: ShapeTree,
+    parts: Vec<Choice>,
+    walker: Walker,
+    key: String,
+}
+
+impl KeyReader {
+    /// A reader of the keys that these paths give.
+    pub fn new(paths: &[schemas::mapping::Path]) -> Self {
+        let mut shape = ShapeTree::default();
+        let parts = paths.iter().map(|path| super::rules::bind(path, &mut shape, false)).collect();
+        Self { shape, parts, walker: Walker::default(), key: String::new() }
+    }
+
+    /// The key of a payload; nothing when it has none that can be read.
+    pub fn read(&mut self, payload: &[u8]) -> Option<&str> {
+        let payload = std::str::from_utf8(payload).ok()?;
+        self.walker.walk(&mut self.shape, payload).ok()?;
+        let view = View { payload, slots: &self.walker.slots };
+        read_key(&view, &self.parts, &mut self.key).ok()?;
+        Some(&self.key)
+    }
+}

@@ -1,0 +1,10 @@
+//! What can be asked: tenant views as Delta Lake tables with a tail in memory, and SQL over them.
+
+pub mod snapshot;
+
+pub mod sql;
+
+pub mod view;
+
+pub use snapshot::{FileSnapshot, RowSet, ViewSnapshot};
+pub use sql::{QueryEngine, QueryError, QueryLimits, QueryResult};

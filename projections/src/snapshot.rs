@@ -1,0 +1,74 @@
+//! What a query reads: one consistent pair of table version and tail.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use object_store::path::Path;
+
+/// A set of row numbers, one bit a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowSet {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl RowSet {
+    /// Adds a row; false if it was there.
+    pub fn insert(&mut self, row: usize) -> bool {
+        let (word, bit) = (row / 64, 1u64 << (row % 64));
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        let new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.len += usize::from(new);
+        new
+    }
+    /// Whether a row is in the set.
+    pub fn contains(&self, row: usize) -> bool {
+        self.words.get(row / 64).is_some_and(|w| w & (1 << (row % 64)) != 0)
+    }
+    /// Rows in the set.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    /// Whether no row is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// The bits, 64 rows a word, the lowest row in the lowest bit; rows behind the last word are not in the set.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+}
+
+/// A Parquet file of the table and the rows of it that the tail replaces.
+#[derive(Debug, Clone)]
+pub struct FileSnapshot {
+    /// Where it lies in the view's object store.
+    pub path: Path,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: usize,
+    /// Rows that no longer count.
+    pub dead: Arc<RowSet>,
+}
+
+/// A view pinned at one log position: files of one table version, without their dead rows, and the tail.
+#[derive(Debug, Clone)]
+pub struct ViewSnapshot {
+    /// The name that SQL knows it by.
+    pub table: String,
+    /// Columns of the view as of now; an older file may lack the last ones (null there).
+    pub schema: SchemaRef,
+    /// Where the files lie.
+    pub store: Arc<dyn object_store::ObjectStore>,
+    /// The files.
+    pub files: Vec<FileSnapshot>,
+    /// The tail, dead rows already taken out.
+    pub tail: Vec<RecordBatch>,
+    /// The event position that the snapshot stands at: the next offset of the view's partition of `events`.
+    pub position: schemas::Position,
+}

@@ -1,0 +1,310 @@
+//! Runs queries: on threads of their own, within limits of time, memory, rows and bytes, to a stream of batches.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::context::SQLOptions;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
+
+use super::deadline::{Deadline, watch};
+use super::footer::FooterCache;
+use super::session::Sessions;
+use super::{QueryError, guard};
+use crate::ViewSnapshot;
+
+/// Threads that plan and run queries.
+const THREADS: usize = 2;
+/// Stack of such a thread. Planning recurses; only touched pages take memory.
+const STACK_BYTES: usize = 64 << 20;
+/// Batches that wait for a slow reader.
+const BATCHES_WAITING: usize = 2;
+/// Parquet footers kept.
+const FOOTER_BYTES_MAX: usize = 64 << 20;
+/// How long a query waits for a place at most.
+const PLACE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What a query may take.
+#[derive(Debug, Clone)]
+pub struct QueryLimits {
+    /// From the call to the last batch taken.
+    pub timeout: Duration,
+    /// Memory that the operators of one query may hold.
+    pub memory_bytes: usize,
+    /// Rows of a result, if bounded.
+    pub rows_max: Option<usize>,
+    /// Bytes of a result.
+    pub result_bytes_max: usize,
+    /// Queries that run at once.
+    pub concurrent: usize,
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            memory_bytes: 256 << 20,
+            rows_max: None,
+            result_bytes_max: 256 << 20,
+            concurrent: 8,
+        }
+    }
+}
+
+/// Answers SQL over pinned views.
+pub struct QueryEngine {
+    /// Taken when the engine goes.
+    runtime: Option<Runtime>,
+    sessions: Arc<Sessions>,
+    places: Arc<Semaphore>,
+    limits: QueryLimits,
+}
+
+/// A query's answer, still being computed.
+#[derive(Debug)]
+pub struct QueryResult {
+    /// Columns of every batch.
+    pub schema: SchemaRef,
+    /// The rows. Dropping it stops the query.
+    pub batches: BatchStream,
+}
+
+impl QueryEngine {
+    /// Starts the threads that queries run on.
+    pub fn new(limits: QueryLimits) -> Result<Self, QueryError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_stack_size(STACK_BYTES)
+            .thread_name("query")
+            .enable_all()
+            .build()
+            .map_err(|e| QueryError::Failed(format!("threads for queries cannot be started: {e}")))?;
+        let footers = Arc::new(FooterCache::new(FOOTER_BYTES_MAX));
+        let sessions = Arc::new(Sessions::new(&limits, footers));
+        let places = Arc::new(Semaphore::new(limits.concurrent.max(1)));
+        Ok(Self { runtime: Some(runtime), sessions, places, limits })
+    }
+
+    /// What each query may take.
+    pub fn limits(&self) -> &QueryLimits {
+        &self.limits
+    }
+
+    /// Runs one statement over the given views and no others. Returns once the statement is planned.
+    ///
+    /// To be called within a Tokio runtime with a timer.
+    pub async fn query(&self, tables: Vec<Arc<ViewSnapshot>>, sql: &str) -> Result<QueryResult, QueryError> {
+        guard::check_text(sql)?;
+        let deadline = Arc::new(Deadline::after(self.limits.timeout));
+        let place = self.place().await?;
+        let (opened, schema) = oneshot::channel();
+        let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
+        let run = Run {
+            sessions: Arc::clone(&self.sessions),
+            limits: self.limits.clone(),
+            deadline: Arc::clone(&deadline),
+            sender,
+        };
+        let Some(runtime) = &self.runtime else { return Err(QueryError::Busy) };
+        let task = runtime.spawn(run.guarded(tables, sql.to_owned(), opened, place));
+        let task = AbortOnDrop { task: task.abort_handle(), deadline: Arc::clone(&deadline) };
+        match timeout_at(deadline.instant(), schema).await {
+            Err(_) => Err(deadline.error()),
+            Ok(Err(_)) => Err(broken_off()),
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Ok(Ok(schema))) => Ok(QueryResult { schema, batches: BatchStream::new(receiver, deadline, task) }),
+        }
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        let wait = PLACE_WAIT_MAX.min(self.limits.timeout / 2);
+        match timeout(wait, Arc::clone(&self.places).acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(QueryError::Busy),
+        }
+    }
+}
+
+impl Drop for QueryEngine {
+    fn drop(&mut self) {
+        // Waiting for threads is not allowed where an engine may be dropped, in an async task.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Rows on their way; the end is told apart from a task that broke off.
+type Item = Result<Option<RecordBatch>, QueryError>;
+
+/// One query on its own threads.
+struct Run {
+    sessions: Arc<Sessions>,
+    limits: QueryLimits,
+    deadline: Arc<Deadline>,
+    sender: mpsc::Sender<Item>,
+}
+
+impl Run {
+    /// Keeps the place until the query has really ended, however it ends.
+    async fn guarded(
+        self,
+        tables: Vec<Arc<ViewSnapshot>>,
+        sql: String,
+        opened: oneshot::Sender<Result<SchemaRef, QueryError>>,
+        _place: OwnedSemaphorePermit,
+    ) {
+        let deadline = Arc::clone(&self.deadline);
+        let sender = self.sender.clone();
+        let run = AssertUnwindSafe(self.run(tables, sql, opened)).catch_unwind();
+        let end = match timeout_at(deadline.instant(), run).await {
+            Err(_) => Err(deadline.error()),
+            Ok(Err(_)) => Err(broken_off()),
+            Ok(Ok(end)) => end.map(|()| None),
+        };
+        let _ = timeout_at(deadline.instant(), sender.send(end)).await;
+    }
+
+    async fn run(
+        self,
+        tables: Vec<Arc<ViewSnapshot>>,
+        sql: String,
+        opened: oneshot::Sender<Result<SchemaRef, QueryError>>,
+    ) -> Result<(), QueryError> {
+        let (context, plan) = match self.plan(&tables, &sql).await {
+            Ok(planned) => planned,
+            Err(error) => {
+                let _ = opened.send(Err(error));
+                return Ok(());
+            }
+        };
+        if opened.send(Ok(plan.schema())).is_err() {
+            return Ok(());
+        }
+        let mut batches = execute_stream(plan, context.task_ctx()).map_err(QueryError::running)?;
+        let (mut rows, mut bytes) = (0usize, 0usize);
+        while let Some(batch) = batches.next().await {
+            let batch = batch.map_err(QueryError::running)?;
+            self.deadline.check()?;
+            rows += batch.num_rows();
+            bytes += batch_bytes(&batch);
+            self.check_result(rows, bytes)?;
+            if batch.num_rows() > 0 && self.sender.send(Ok(Some(batch))).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn plan(
+        &self,
+        tables: &[Arc<ViewSnapshot>],
+        sql: &str,
+    ) -> Result<(SessionContext, Arc<dyn ExecutionPlan>), QueryError> {
+        let statement: Statement = guard::parse(sql)?;
+        self.deadline.check()?;
+        let session = self.sessions.open(tables).map_err(QueryError::planning)?;
+        let state = session.context.state();
+        let logical = state.statement_to_plan(statement).await.map_err(QueryError::planning)?;
+        SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false)
+            .verify_plan(&logical)
+            .map_err(|_| QueryError::Forbidden("only SELECT, SHOW TABLES and DESCRIBE are allowed".into()))?;
+        guard::check_plan(&logical, &session.tables)?;
+        self.deadline.check()?;
+        let physical = state.create_physical_plan(&logical).await.map_err(QueryError::planning)?;
+        guard::check_joins(&physical)?;
+        let watched = watch(physical, &self.deadline).map_err(QueryError::planning)?;
+        Ok((session.context, watched))
+    }
+
+    fn check_result(&self, rows: usize, bytes: usize) -> Result<(), QueryError> {
+        if let Some(max) = self.limits.rows_max
+            && rows > max
+        {
+            return Err(QueryError::Limit(format!("the result has more than {max} rows: add a filter or a limit")));
+        }
+        let max = self.limits.result_bytes_max;
+        match bytes > max {
+            true => Err(QueryError::Limit(format!("the result has more than {max} bytes: add a filter or a limit"))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Bytes of the rows themselves: a batch may share its buffers with others.
+fn batch_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+}
+
+fn broken_off() -> QueryError {
+    QueryError::Failed("the query broke off: write it in a simpler way".into())
+}
+
+/// Stops a query when nobody waits for it any more.
+#[derive(Debug)]
+struct AbortOnDrop {
+    task: AbortHandle,
+    deadline: Arc<Deadline>,
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.deadline.cancel();
+        self.task.abort();
+    }
+}
+
+/// The batches of a query, the first error the last item. Dropping it stops the query.
+#[derive(Debug)]
+pub struct BatchStream {
+    receiver: mpsc::Receiver<Item>,
+    deadline: Arc<Deadline>,
+    sleep: Pin<Box<Sleep>>,
+    /// None once the end or an error was given.
+    task: Option<AbortOnDrop>,
+}
+
+impl BatchStream {
+    fn new(receiver: mpsc::Receiver<Item>, deadline: Arc<Deadline>, task: AbortOnDrop) -> Self {
+        let sleep = Box::pin(sleep_until(deadline.instant()));
+        Self { receiver, deadline, sleep, task: Some(task) }
+    }
+}
+
+impl Stream for BatchStream {
+    type Item = Result<RecordBatch, QueryError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.task.is_none() {
+            return Poll::Ready(None);
+        }
+        let item = match self.receiver.poll_recv(cx) {
+            Poll::Ready(Some(Ok(Some(batch)))) => return Poll::Ready(Some(Ok(batch))),
+            Poll::Ready(Some(Ok(None))) => None,
+            Poll::Ready(Some(Err(error))) => Some(Err(error)),
+            Poll::Ready(None) if self.deadline.check().is_err() => Some(Err(self.deadline.error())),
+            Poll::Ready(None) => Some(Err(broken_off())),
+            // A plan that does not yield cannot be stopped, but nobody has to wait for it.
+            Poll::Pending => match self.sleep.as_mut().poll_unpin(cx) {
+                Poll::Ready(()) => Some(Err(self.deadline.error())),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        self.task = None;
+        Poll::Ready(item)
+    }
+}

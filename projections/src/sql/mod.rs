@@ -1,0 +1,22 @@
+//! SQL over pinned views: a tenant's text in, record batches out, and nothing else within reach.
+//!
+//! Read in this order: [`engine`] runs a query from text to stream, [`guard`] refuses what must not run, `functions` and
+//! `bounded` say which functions there are, `session` builds the catalogue of one query, `table` scans a view, and
+//! [`format`] writes results.
+
+mod bounded;
+mod deadline;
+mod footer;
+mod functions;
+mod live;
+mod session;
+mod table;
+
+pub mod engine;
+pub mod error;
+pub mod format;
+pub mod guard;
+
+pub use engine::{BatchStream, QueryEngine, QueryLimits, QueryResult};
+pub use error::QueryError;
+pub use format::{Format, FormatError, ResultWriter};

@@ -1,0 +1,150 @@
+//! Reading a partition of `events` and applying it to its views.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pipeline::{Stored, Table};
+use schemas::event::ViewControl;
+use schemas::{BatchKind, EntityName, TenantId, Topic};
+use tokio::sync::watch;
+
+use super::{Shared, Slot, ViewKey};
+use crate::view::error::ViewError;
+
+/// Packed bytes read at a time; what is applied between two looks at the budget.
+const READ_BYTES: usize = 1 << 20;
+/// How often an idle partition looks at the age of its tails.
+const IDLE: Duration = Duration::from_millis(250);
+
+impl Shared {
+    /// Folds a partition from its checkpoint until `shutdown` turns true.
+    pub(super) async fn run_partition(
+        self: &Arc<Self>,
+        partition: u32,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> Result<(), ViewError> {
+        let mut offset = self.start(partition).await?;
+        while !*shutdown.borrow() {
+            let batches = self.log.read(Topic::Events, partition, offset, READ_BYTES).await?;
+            if batches.is_empty() {
+                let ended = tokio::select! {
+                    changed = shutdown.changed() => changed.is_err(),
+                    beyond = self.log.wait_beyond(Topic::Events, partition, offset) => { beyond?; false }
+                    () = tokio::time::sleep(IDLE) => false,
+                };
+                if ended {
+                    break;
+                }
+            } else {
+                offset = self.fold(partition, batches).await?;
+            }
+            self.upkeep(partition).await?;
+        }
+        Ok(())
+    }
+    async fn start(&self, number: u32) -> Result<u64, ViewError> {
+        let partition = self.partition(number);
+        let mut gate = partition.gate.lock().await;
+        let row = self.store.get(TenantId::SYSTEM, Table::Checkpoints, &checkpoint_key(number)).await?;
+        let offset = row.and_then(|r| Some(u64::from_be_bytes(r.value.as_ref().try_into().ok()?))).unwrap_or(0);
+        let end = self.log.end(Topic::Events, number).await?;
+        if offset > end {
+            return Err(ViewError::WentBack { view: offset, log: end });
+        }
+        *gate = offset;
+        partition.checkpoint.store(offset, Ordering::Relaxed);
+        partition.position.send_replace(offset);
+        Ok(offset)
+    }
+    /// Applies batches that follow the partition's position, and answers the new one.
+    async fn fold(self: &Arc<Self>, number: u32, batches: Vec<Stored>) -> Result<u64, ViewError> {
+        let partition = self.partition(number);
+        let mut gate = partition.gate.lock().await;
+        let mut offset = *gate;
+        let mut work = Vec::with_capacity(batches.len());
+        for stored in batches {
+            offset = stored.end();
+            match stored.header().kind {
+                BatchKind::ViewControl => self.control(number, &stored).await?,
+                BatchKind::Rows => {
+                    if let Some(slot) = self.slot_for(number, &stored).await? {
+                        work.push((slot, stored));
+                    }
+                }
+                BatchKind::Records | BatchKind::Control | BatchKind::Decisions => {
+                    let reason = "it is of a kind that does not belong on events".to_owned();
+                    return Err(ViewError::Control { offset: stored.first, reason });
+                }
+            }
+        }
+        if !work.is_empty() {
+            let applied = tokio::task::spawn_blocking(move || apply_all(number, &work)).await;
+            applied.unwrap_or(Err(ViewError::ShutDown))?;
+        }
+        *gate = offset;
+        partition.position.send_replace(offset);
+        Ok(offset)
+    }
+    /// The view that a batch of rows belongs to; `None` if that view has stopped.
+    async fn slot_for(self: &Arc<Self>, number: u32, stored: &Stored) -> Result<Option<Arc<Slot>>, ViewError> {
+        let Some(key) = key_of(stored) else {
+            return Err(ViewError::Control { offset: stored.first, reason: "it names no entity".to_owned() });
+        };
+        match self.open(number, &key, stored.first).await {
+            Ok(slot) => Ok(slot.view.stopped().is_none().then_some(slot)),
+            Err(error @ (ViewError::Log(_) | ViewError::Store(_))) => Err(error),
+            Err(error) => {
+                let (tenant, entity) = &key;
+                let mut incomplete = self.partition(number).incomplete.lock();
+                if !incomplete.contains_key(&key) {
+                    tracing::error!(%tenant, %entity, %error, "a view cannot be opened; other views go on");
+                    incomplete.insert(key, stored.first);
+                }
+                Ok(None)
+            }
+        }
+    }
+    async fn control(&self, number: u32, stored: &Stored) -> Result<(), ViewError> {
+        let body = stored.body(Topic::Events, number)?;
+        let unreadable = |e: serde_json::Error| ViewError::Control { offset: stored.first, reason: e.to_string() };
+        match serde_json::from_slice(&body).map_err(unreadable)? {
+            ViewControl::Progress { input } => {
+                let mut progress = self.partition(number).progress.lock();
+                let known = progress.entry(input.partition).or_insert(input);
+                *known = (*known).max(input);
+                Ok(())
+            }
+            ViewControl::EntityDefined { text, .. } => {
+                let entity: schemas::Entity = serde_json::from_str(&text).map_err(unreadable)?;
+                self.define(stored.header().tenant, entity).await
+            }
+        }
+    }
+}
+
+fn apply_all(number: u32, work: &[(Arc<Slot>, Stored)]) -> Result<(), ViewError> {
+    for (slot, stored) in work {
+        let was_running = slot.view.stopped().is_none();
+        let body = stored.body(Topic::Events, number)?;
+        match slot.view.apply(stored.first, stored.header().count, &body) {
+            Err(error) if was_running => {
+                let (tenant, entity) = slot.key();
+                tracing::error!(%tenant, %entity, %error, "a view stops; other views go on");
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The view that a batch is for.
+pub(super) fn key_of(stored: &Stored) -> Option<ViewKey> {
+    let header = stored.header();
+    Some((header.tenant, EntityName::new(&header.subject).ok()?))
+}
+
+/// The key of a partition's checkpoint.
+pub(super) fn checkpoint_key(partition: u32) -> String {
+    format!("{}/{partition}/projector", Topic::Events)
+}

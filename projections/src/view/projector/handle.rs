@@ -1,0 +1,238 @@
+//! What queries, commands and the ingest's end hold of the projector.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use object_store::ObjectStoreExt as _;
+use pipeline::{Expect, Table};
+use schemas::ids::EntityName;
+use schemas::{BatchKind, Entity, Position, TenantId, Topic};
+
+use super::fold::key_of;
+use super::{Shared, Slot, ViewKey};
+use crate::snapshot::ViewSnapshot;
+use crate::view::error::ViewError;
+use crate::view::rebuild::Rebuild;
+use crate::view::{Flushed, View};
+
+const REBUILD_BYTES: usize = 4 << 20;
+const ENTITIES_AT_A_TIME: usize = 256;
+
+/// A clonable handle of the projector.
+#[derive(Clone)]
+pub struct ProjectorHandle {
+    shared: Arc<Shared>,
+}
+
+/// A view as `views list` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TableInfo {
+    /// The entity.
+    pub entity: EntityName,
+    /// The table's name in SQL.
+    pub table: String,
+    /// Rows that count.
+    pub rows: usize,
+    /// Those of them that are in no file yet.
+    pub tail_rows: usize,
+    /// Files of the table.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes in memory.
+    pub memory_bytes: usize,
+    /// The next event that it will apply.
+    pub position: Position,
+    /// Why it has stopped, if it has.
+    pub stopped: Option<String>,
+}
+
+impl ProjectorHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+    /// The partition of `events` that carries a view.
+    pub fn partition_of(&self, tenant: TenantId, entity: &EntityName) -> u32 {
+        self.shared.partition_of(tenant, entity)
+    }
+    /// The definitions of a tenant's entities.
+    pub async fn entities(&self, tenant: TenantId) -> Result<Vec<Entity>, ViewError> {
+        let mut entities = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let store = &self.shared.store;
+            let rows = store.scan(tenant, Table::Entities, "", after.as_deref(), ENTITIES_AT_A_TIME).await?;
+            let Some((last, _)) = rows.last() else { return Ok(entities) };
+            after = Some(last.clone());
+            for (name, row) in rows {
+                let unreadable =
+                    |reason: String| ViewError::Control { offset: 0, reason: format!("entity {name}: {reason}") };
+                entities.push(serde_json::from_slice(&row.value).map_err(|e| unreadable(e.to_string()))?);
+            }
+        }
+    }
+    /// The view, opened if need be; `None` if the tenant has no such entity.
+    pub async fn view(&self, tenant: TenantId, entity: &EntityName) -> Result<Option<Arc<View>>, ViewError> {
+        Ok(self.slot(tenant, entity).await?.map(|slot| slot.view.clone()))
+    }
+    async fn slot(&self, tenant: TenantId, entity: &EntityName) -> Result<Option<Arc<Slot>>, ViewError> {
+        let shared = &self.shared;
+        let key: ViewKey = (tenant, entity.clone());
+        let open = shared.views.lock().get(&key).cloned();
+        if let Some(slot) = open {
+            slot.used.store(shared.turn(), Ordering::Relaxed);
+            return Ok(Some(slot));
+        }
+        shared.check_running()?;
+        if shared.entity(tenant, entity).await?.is_none() {
+            return Ok(None);
+        }
+        let number = shared.partition_of(tenant, entity);
+        let gate = shared.partition(number).gate.lock().await;
+        shared.open(number, &key, *gate).await.map(Some)
+    }
+    /// The view as it is; `None` if the tenant has no such entity. With `at`, once it stands there or beyond.
+    pub async fn snapshot(
+        &self,
+        tenant: TenantId,
+        entity: &EntityName,
+        at: Option<u64>,
+    ) -> Result<Option<Arc<ViewSnapshot>>, ViewError> {
+        if let Some(offset) = at {
+            self.wait_position(self.partition_of(tenant, entity), offset).await?;
+        }
+        let Some(slot) = self.slot(tenant, entity).await? else { return Ok(None) };
+        slot.view.snapshot().map(Some)
+    }
+    /// All views of a tenant; closed ones are opened.
+    pub async fn tables(&self, tenant: TenantId) -> Result<Vec<TableInfo>, ViewError> {
+        let mut tables = Vec::new();
+        for entity in self.entities(tenant).await? {
+            if let Some(slot) = self.slot(tenant, &entity.entity).await? {
+                tables.push(slot.view.info());
+            }
+        }
+        Ok(tables)
+    }
+    /// Flushes one view of a tenant, or all of them.
+    pub async fn flush(&self, tenant: TenantId, entity: Option<&EntityName>) -> Result<(), ViewError> {
+        let wanted = |s: &Slot| s.view.tenant() == tenant && entity.is_none_or(|e| s.view.entity() == e);
+        self.shared.flush_where(wanted).await
+    }
+    /// Flushes every view.
+    pub async fn flush_all(&self) -> Result<(), ViewError> {
+        self.shared.flush_where(|_| true).await
+    }
+    /// The next event of a partition that will be applied.
+    pub fn position(&self, partition: u32) -> u64 {
+        *self.shared.partition(partition).position.borrow()
+    }
+    /// Returns once every event of the partition below `offset` is applied.
+    pub async fn wait_position(&self, partition: u32, offset: u64) -> Result<(), ViewError> {
+        self.wait(partition, |shared| *shared.partition(partition).position.borrow() >= offset).await
+    }
+    /// How far the inputs of each partition have come in a partition of `events`: the next input to be processed.
+    pub fn progress(&self, partition: u32) -> BTreeMap<u32, Position> {
+        self.shared.partition(partition).progress.lock().clone()
+    }
+    /// Returns once what became of the inputs before `input` is applied in the partition of `events`.
+    pub async fn wait_input(&self, partition: u32, input: Position) -> Result<(), ViewError> {
+        let reached = |shared: &Shared| {
+            shared.partition(partition).progress.lock().get(&input.partition).is_some_and(|p| *p >= input)
+        };
+        self.wait(partition, reached).await
+    }
+    async fn wait(&self, partition: u32, reached: impl Fn(&Shared) -> bool) -> Result<(), ViewError> {
+        let mut position = self.shared.partition(partition).position.subscribe();
+        loop {
+            position.mark_unchanged();
+            if reached(&self.shared) {
+                return Ok(());
+            }
+            self.shared.check_running()?;
+            position.changed().await.map_err(|_| ViewError::ShutDown)?;
+        }
+    }
+
+    /// Folds a view from zero into new files, which one commit then puts in place of the old; the view goes on meanwhile.
+    /// A view whose table cannot be opened is deleted and folded again. `None` if the tenant has no such entity.
+    pub async fn rebuild(&self, tenant: TenantId, entity: &EntityName) -> Result<Option<Flushed>, ViewError> {
+        let slot = match self.slot(tenant, entity).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(slot)) => slot,
+            Err(ViewError::Log(error)) => return Err(error.into()),
+            Err(ViewError::Store(error)) => return Err(error.into()),
+            Err(_) => {
+                self.wipe(tenant, entity).await?;
+                match self.slot(tenant, entity).await? {
+                    Some(slot) => slot,
+                    None => return Ok(None),
+                }
+            }
+        };
+        slot.is_pinned.store(true, Ordering::Release);
+        let handle = self.clone();
+        // A caller that goes away must not leave the view pinned.
+        let work = tokio::spawn(async move {
+            let outcome = handle.rebuild_slot(&slot).await;
+            slot.is_pinned.store(false, Ordering::Release);
+            outcome
+        });
+        work.await.unwrap_or(Err(ViewError::ShutDown)).map(Some)
+    }
+    async fn rebuild_slot(&self, slot: &Arc<Slot>) -> Result<Flushed, ViewError> {
+        let (shared, number) = (&self.shared, slot.partition);
+        let partition = shared.partition(number);
+        let mut rebuild = Rebuild::new(slot.view.clone())?;
+        let outcome = async {
+            let target = *partition.position.borrow();
+            self.refold(&mut rebuild, slot, target).await?;
+            let gate = partition.gate.lock().await;
+            self.refold(&mut rebuild, slot, *gate).await?;
+            slot.view.advance(*gate);
+            Ok(gate)
+        };
+        match outcome.await {
+            // The gate is held until the new files are in place.
+            Ok(_gate) => rebuild.commit().await,
+            Err(error) => {
+                rebuild.abandon().await;
+                Err(error)
+            }
+        }
+    }
+    async fn refold(&self, rebuild: &mut Rebuild, slot: &Slot, to: u64) -> Result<(), ViewError> {
+        let key = slot.key();
+        while rebuild.position() < to {
+            let from = rebuild.position();
+            let batches = self.shared.log.read(Topic::Events, slot.partition, from, REBUILD_BYTES).await?;
+            let Some(last) = batches.last() else { break };
+            let end = last.end().min(to);
+            for stored in batches.iter().filter(|s| s.first < to && s.header().kind == BatchKind::Rows) {
+                if key_of(stored).as_ref() == Some(&key) {
+                    let body = stored.body(Topic::Events, slot.partition)?;
+                    rebuild.apply(stored.first, stored.header().count, &body).await?;
+                }
+            }
+            rebuild.advance(end);
+        }
+        Ok(())
+    }
+    /// Deletes a view's tables and has them folded from zero at the next opening.
+    async fn wipe(&self, tenant: TenantId, name: &EntityName) -> Result<(), ViewError> {
+        let shared = &self.shared;
+        let Some(entity) = shared.entity(tenant, name).await? else { return Ok(()) };
+        let note = bytes::Bytes::from_static(b"{\"since\":0}");
+        shared.store.put(tenant, Table::Views, name.as_str(), note, Expect::Any).await?;
+        for place in [shared.place.table(tenant, &entity.table), shared.place.deleted(tenant, &entity.table)] {
+            let fail = |e: object_store::Error| ViewError::io(place.name(), &e);
+            let listed: Vec<_> =
+                futures::TryStreamExt::try_collect(place.views.list(Some(&place.prefix))).await.map_err(fail)?;
+            for object in listed {
+                place.views.delete(&object.location).await.map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+}

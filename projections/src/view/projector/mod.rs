@@ -1,0 +1,188 @@
+//! The projector: folds every partition of `events` into its views, flushes them within one budget, and opens and closes
+//! them on demand.
+//!
+//! [`fold`] reads a partition, [`register`] opens and closes views, [`upkeep`] flushes them and moves the checkpoint,
+//! [`handle`] is what others hold.
+
+pub mod fold;
+pub mod handle;
+pub mod register;
+pub mod upkeep;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pipeline::{Log, Store};
+use schemas::ids::EntityName;
+use schemas::{Position, TenantId, Topic};
+use tokio::sync::{Notify, Semaphore, watch};
+
+pub use handle::{ProjectorHandle, TableInfo};
+
+use super::error::ViewError;
+use super::place::Place;
+use super::{GRACE, View};
+
+/// What the views may use. Flushes follow from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes of tails and key indexes over all views. Above it the largest tails are flushed and idle views closed; half as
+    /// much again, and folding waits for that.
+    pub bytes: usize,
+    /// The oldest that a row in no file gets.
+    pub flush_age: Duration,
+    /// Rows of a tail at which it is flushed, and …
+    pub tail_rows: usize,
+    /// … the share of the table, one in so many, if that is more. A flush rewrites every file that an update touches,
+    /// so a tail in proportion to its table keeps the cost per row constant.
+    pub tail_share: usize,
+    /// Flushes at a time.
+    pub flushes: usize,
+    /// How long files that have gone from a table stay for the queries that read them.
+    pub grace: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            bytes: 160 << 20,
+            flush_age: Duration::from_secs(60),
+            tail_rows: 128 << 10,
+            tail_share: 10,
+            flushes: 1,
+            grace: GRACE,
+        }
+    }
+}
+
+/// (tenant, entity).
+type ViewKey = (TenantId, EntityName);
+
+/// An open view.
+struct Slot {
+    view: Arc<View>,
+    partition: u32,
+    /// The turn of its last use; the least goes first when views are closed.
+    used: AtomicU64,
+    is_flushing: AtomicBool,
+    is_pinned: AtomicBool,
+}
+
+/// A partition of `events`.
+struct Partition {
+    /// Held while events are applied or a view of the partition is opened, closed or swapped; the next event to apply.
+    gate: tokio::sync::Mutex<u64>,
+    position: watch::Sender<u64>,
+    progress: Mutex<BTreeMap<u32, Position>>,
+    /// The checkpoint as it stands in the store.
+    checkpoint: AtomicU64,
+    checkpointed: Mutex<Option<Instant>>,
+    /// Views that were dropped with rows that no table has, and the position up to which their table is complete.
+    incomplete: Mutex<HashMap<ViewKey, u64>>,
+}
+
+struct Shared {
+    log: Arc<dyn Log>,
+    store: Arc<dyn Store>,
+    place: Place,
+    budget: Budget,
+    partitions: Vec<Partition>,
+    views: Mutex<HashMap<ViewKey, Arc<Slot>>>,
+    turns: AtomicU64,
+    permits: Arc<Semaphore>,
+    flushed: Notify,
+    failed: Mutex<Option<ViewError>>,
+}
+
+/// Folds `events` into views. One process runs it for a partition at a time.
+pub struct Projector {
+    shared: Arc<Shared>,
+}
+
+impl Projector {
+    /// A projector whose views lie in `folder` on the local disk.
+    pub fn new(log: Arc<dyn Log>, store: Arc<dyn Store>, folder: &Path, budget: Budget) -> std::io::Result<Self> {
+        Ok(Self::at(log, store, Place::local(folder)?, budget))
+    }
+    /// A projector whose views lie at `place`.
+    pub fn at(log: Arc<dyn Log>, store: Arc<dyn Store>, place: Place, budget: Budget) -> Self {
+        let partition = |_| Partition {
+            gate: tokio::sync::Mutex::new(0),
+            position: watch::Sender::new(0),
+            progress: Mutex::default(),
+            checkpoint: AtomicU64::new(0),
+            checkpointed: Mutex::default(),
+            incomplete: Mutex::default(),
+        };
+        let shared = Shared {
+            partitions: (0..log.partitions(Topic::Events)).map(partition).collect(),
+            permits: Arc::new(Semaphore::new(budget.flushes.max(1))),
+            log,
+            store,
+            place,
+            budget,
+            views: Mutex::default(),
+            turns: AtomicU64::new(0),
+            flushed: Notify::new(),
+            failed: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+    /// What others hold to ask for snapshots, flushes and rebuilds.
+    pub fn handle(&self) -> ProjectorHandle {
+        ProjectorHandle::new(self.shared.clone())
+    }
+    /// Folds all partitions until `shutdown` turns true, then flushes everything. Fails when log or store fail; a view
+    /// that fails stops alone.
+    pub async fn run(self, shutdown: watch::Receiver<bool>) -> Result<(), ViewError> {
+        let mut tasks = tokio::task::JoinSet::new();
+        for partition in 0..self.shared.partitions.len() as u32 {
+            let (shared, shutdown) = (self.shared.clone(), shutdown.clone());
+            tasks.spawn(async move { shared.run_partition(partition, shutdown).await });
+        }
+        let mut outcome = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended.unwrap_or(Err(ViewError::ShutDown)) {
+                self.shared.failed.lock().get_or_insert(error.clone());
+                outcome = Err(error);
+                tasks.abort_all();
+            }
+        }
+        if outcome.is_ok() {
+            self.shared.flush_where(|_| true).await?;
+        }
+        self.shared.failed.lock().get_or_insert(ViewError::ShutDown);
+        self.shared.partitions.iter().for_each(|p| p.position.send_modify(|_| {}));
+        outcome
+    }
+}
+
+impl Shared {
+    fn partition_of(&self, tenant: TenantId, entity: &EntityName) -> u32 {
+        (schemas::ids::view_hash(tenant, entity) % self.partitions.len() as u64) as u32
+    }
+    fn partition(&self, number: u32) -> &Partition {
+        &self.partitions[number as usize]
+    }
+    fn turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+    /// The open views of a partition, or of all.
+    fn open_views(&self, partition: Option<u32>) -> Vec<Arc<Slot>> {
+        let views = self.views.lock();
+        views.values().filter(|slot| partition.is_none_or(|p| slot.partition == p)).cloned().collect()
+    }
+    fn check_running(&self) -> Result<(), ViewError> {
+        self.failed.lock().clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Slot {
+    fn key(&self) -> ViewKey {
+        (self.view.tenant(), self.view.entity().clone())
+    }
+}

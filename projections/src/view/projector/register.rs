@@ -1,0 +1,161 @@
+//! Which views are open: opening them at the partition's position, closing them, and their definitions in the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use pipeline::{Expect, StoreError, Table};
+use schemas::{BatchKind, Entity, EntityName, Position, TenantId, Topic};
+
+use super::fold::key_of;
+use super::{Shared, Slot, ViewKey};
+use crate::view::View;
+use crate::view::error::ViewError;
+use crate::view::marks::Standing;
+
+const CATCH_UP_BYTES: usize = 4 << 20;
+/// A view that catches up is flushed whenever its tail has so many rows.
+const CATCH_UP_ROWS: usize = 256 << 10;
+
+/// What the store keeps of a view: its table holds nothing from before.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Note {
+    since: u64,
+}
+
+impl Shared {
+    /// The definition in force.
+    pub(super) async fn entity(&self, tenant: TenantId, name: &EntityName) -> Result<Option<Entity>, ViewError> {
+        let Some(row) = self.store.get(tenant, Table::Entities, name.as_str()).await? else { return Ok(None) };
+        read_entity(name, &row.value).map(Some)
+    }
+    /// Merges a definition into the one in force, in the store and in the open view.
+    pub(super) async fn define(&self, tenant: TenantId, entity: Entity) -> Result<(), ViewError> {
+        let name = entity.entity.clone();
+        let merged = loop {
+            let row = self.store.get(tenant, Table::Entities, name.as_str()).await?;
+            let merged = match &row {
+                None => entity.clone(),
+                Some(row) => match read_entity(&name, &row.value)?.evolve(&entity) {
+                    Ok(merged) => merged,
+                    Err(error) => {
+                        tracing::error!(%tenant, entity = %name, %error, "a definition does not fit and is ignored");
+                        return Ok(());
+                    }
+                },
+            };
+            let text = merged.text();
+            let expect = match row {
+                Some(row) if row.value == text.as_bytes() => break merged,
+                Some(row) => Expect::Version(row.version),
+                None => Expect::Absent,
+            };
+            match self.store.put(tenant, Table::Entities, name.as_str(), Bytes::from(text), expect).await {
+                Ok(_) => break merged,
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let open = self.views.lock().get(&(tenant, name)).cloned();
+        if let Some(slot) = open {
+            if let Err(error) = slot.view.define(&merged) {
+                tracing::error!(%tenant, entity = %slot.view.entity(), %error, "a view cannot take a definition");
+            }
+        }
+        Ok(())
+    }
+    /// The view, opened if need be. The caller holds the partition's gate; `at` is the next event to apply.
+    pub(super) async fn open(self: &Arc<Self>, number: u32, key: &ViewKey, at: u64) -> Result<Arc<Slot>, ViewError> {
+        let open = self.views.lock().get(key).cloned();
+        if let Some(slot) = open {
+            slot.used.store(self.turn(), Ordering::Relaxed);
+            return Ok(slot);
+        }
+        let (tenant, name) = key;
+        let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
+        let since = self.note(*tenant, name, at).await?;
+        let epoch = self.log.epoch(Topic::Events);
+        let start = Position { epoch, partition: number, offset: since };
+        let start = Standing::start(start, self.log.epoch(Topic::Inputs));
+        let view = Arc::new(View::open(&self.place, *tenant, entity, start, self.budget.grace).await?);
+        self.catch_up(number, key, &view, at).await?;
+        let slot = Arc::new(Slot {
+            view,
+            partition: number,
+            used: AtomicU64::new(self.turn()),
+            is_flushing: AtomicBool::new(false),
+            is_pinned: AtomicBool::new(false),
+        });
+        self.views.lock().insert(key.clone(), slot.clone());
+        self.partition(number).incomplete.lock().remove(key);
+        Ok(slot)
+    }
+    /// Where the view's first event stands; remembered, so that a table that was deleted is folded again from there.
+    async fn note(&self, tenant: TenantId, name: &EntityName, at: u64) -> Result<u64, ViewError> {
+        if let Some(row) = self.store.get(tenant, Table::Views, name.as_str()).await? {
+            // An unreadable note costs time, not rows.
+            return Ok(serde_json::from_slice::<Note>(&row.value).map_or(0, |note| note.since));
+        }
+        let note = format!("{{\"since\":{at}}}");
+        self.store.put(tenant, Table::Views, name.as_str(), Bytes::from(note), Expect::Absent).await?;
+        Ok(at)
+    }
+    /// Brings a view that was just opened to `at`: by reading the log where its table may lack events.
+    async fn catch_up(&self, number: u32, key: &ViewKey, view: &Arc<View>, at: u64) -> Result<(), ViewError> {
+        let end = self.log.end(Topic::Events, number).await?;
+        let from = view.position().offset;
+        if from > end {
+            return Err(ViewError::WentBack { view: from, log: end });
+        }
+        let partition = self.partition(number);
+        let is_new = from == 0 || view.committed() == from && view.is_empty();
+        let lacks = is_new || partition.incomplete.lock().contains_key(key);
+        let mut offset = if lacks { from } else { at };
+        while offset < at {
+            let batches = self.log.read(Topic::Events, number, offset, CATCH_UP_BYTES).await?;
+            let Some(last) = batches.last() else { break };
+            offset = last.end();
+            let (view, key) = (view.clone(), key.clone());
+            let work = tokio::task::spawn_blocking({
+                let view = view.clone();
+                move || -> Result<(), ViewError> {
+                    for stored in batches.iter().filter(|s| s.first < at && s.header().kind == BatchKind::Rows) {
+                        if key_of(stored).as_ref() == Some(&key) {
+                            let body = stored.body(Topic::Events, number)?;
+                            view.apply(stored.first, stored.header().count, &body)?;
+                        }
+                    }
+                    Ok(())
+                }
+            });
+            work.await.unwrap_or(Err(ViewError::ShutDown))?;
+            if view.tail_rows() > CATCH_UP_ROWS {
+                view.flush(self.log.clone()).await?;
+            }
+        }
+        view.advance(at);
+        Ok(())
+    }
+    /// Forgets a view that has stopped because of its table, so that it is opened again; its rows come from the log.
+    pub(super) fn drop_stopped(&self, slot: &Arc<Slot>) {
+        let key = slot.key();
+        let mut views = self.views.lock();
+        if views.get(&key).is_some_and(|open| Arc::ptr_eq(open, slot)) {
+            self.partition(slot.partition).incomplete.lock().insert(key.clone(), slot.view.committed());
+            views.remove(&key);
+        }
+    }
+    /// Closes a view that holds nothing which its table lacks. The caller holds the partition's gate.
+    pub(super) fn close(&self, slot: &Arc<Slot>) -> bool {
+        let is_busy = slot.is_flushing.load(Ordering::Acquire) || slot.is_pinned.load(Ordering::Acquire);
+        if is_busy || !slot.view.is_idle() {
+            return false;
+        }
+        self.views.lock().remove(&slot.key());
+        true
+    }
+}
+
+fn read_entity(name: &EntityName, value: &[u8]) -> Result<Entity, ViewError> {
+    serde_json::from_slice(value).map_err(|e| ViewError::Definition { entity: name.clone(), reason: e.to_string() })
+}

@@ -1,0 +1,440 @@
+//! What a view holds in memory and how events change it. No I/O, no waiting.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::datatypes::SchemaRef;
+use schemas::Entity;
+use schemas::event::{EventBatch, EventBatchReader, EventRow, RowKind};
+use schemas::{Position, Topic};
+
+use super::columns::Columns;
+use super::counters::{Fates, StreamCounts};
+use super::error::ViewError;
+use super::files::{KeyHasher, Part};
+use super::index::{Admission, KeyIndex, Loc, OrderKey, PackedVersion, Place as RowPlace};
+use super::marks::{Mark, Standing};
+use super::place::TablePlace;
+use super::table::TableFile;
+use super::tail::{Chunk, Tail};
+use crate::snapshot::{FileSnapshot, RowSet, ViewSnapshot};
+
+/// A file of fewer live rows is small.
+const SMALL_FILE_ROWS: usize = 32 << 10;
+/// More small files than this are merged by the next flush.
+const SMALL_FILES_MAX: usize = 8;
+/// What system columns and offsets take per row beside the event's own bytes.
+const SYSTEM_ROW_BYTES: usize = 120;
+
+/// A file of the table and its dead rows.
+#[derive(Debug, Clone)]
+pub struct ViewFile {
+    /// The file.
+    pub file: TableFile,
+    /// Rows that no longer count.
+    pub dead: Arc<RowSet>,
+}
+
+/// A key that was deleted.
+#[derive(Debug, Clone)]
+pub struct Tombstone {
+    /// The connection.
+    pub connection: schemas::ConnectionName,
+    /// The stream.
+    pub stream: schemas::StreamName,
+    /// The source key.
+    pub key: String,
+    /// The delete's order key.
+    pub order: OrderKey,
+    /// Partition of the input.
+    pub partition: u32,
+}
+
+/// What a batch of events came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Rows of the batch that lay at or beyond the view's position.
+    pub rows: u64,
+    /// What became of them.
+    pub counts: StreamCounts,
+}
+
+/// What a flush writes; the view goes on meanwhile.
+#[derive(Debug)]
+pub struct Plan {
+    /// How far the view had come.
+    pub standing: Standing,
+    /// The columns.
+    pub columns: Arc<Columns>,
+    /// Whether the table does not have them yet.
+    pub is_schema_new: bool,
+    /// Files to write anew.
+    pub files: Vec<(u32, ViewFile)>,
+    /// Chunks of the tail to write.
+    pub chunks: Vec<(u32, Chunk)>,
+    upto: u32,
+    /// Keys deleted since the last flush.
+    pub tombstones: Vec<Tombstone>,
+}
+
+/// What a view holds in memory.
+#[derive(Debug)]
+pub struct State {
+    /// The definition in force.
+    pub entity: Entity,
+    /// The columns.
+    pub columns: Arc<Columns>,
+    /// The key index.
+    pub index: KeyIndex,
+    /// Rows that are in no file.
+    pub tail: Tail,
+    /// The files of the table by their numbers here.
+    pub files: BTreeMap<u32, ViewFile>,
+    /// How far the view has come.
+    pub standing: Standing,
+    /// Keys deleted since the last flush.
+    pub tombstones: Vec<Tombstone>,
+    /// What became of rows.
+    pub fates: Fates,
+    next_file: u32,
+    frozen: u32,
+    committed_schema: SchemaRef,
+    committed: u64,
+    dirty_since: Option<Instant>,
+    stopped: Option<ViewError>,
+    snapshot: Option<Arc<ViewSnapshot>>,
+    hasher: KeyHasher,
+}
+
+impl State {
+    /// An empty view whose table has `schema`.
+    pub fn new(entity: Entity, schema: SchemaRef, standing: Standing) -> Result<Self, ViewError> {
+        let columns = Arc::new(Columns::of(schema.clone(), &entity)?);
+        Ok(Self {
+            tail: Tail::new(columns.clone()),
+            entity,
+            columns,
+            index: KeyIndex::default(),
+            files: BTreeMap::new(),
+            committed: standing.position.offset,
+            standing,
+            tombstones: Vec::new(),
+            fates: Fates::default(),
+            next_file: 0,
+            frozen: 0,
+            committed_schema: schema,
+            dirty_since: None,
+            stopped: None,
+            snapshot: None,
+            hasher: KeyHasher::default(),
+        })
+    }
+    /// Adds a file of the table; its rows are offered to the index by [`State::index_row`].
+    pub fn add_file(&mut self, file: TableFile) -> u32 {
+        let number = self.next_file;
+        self.next_file += 1;
+        self.files.insert(number, ViewFile { file, dead: Arc::default() });
+        number
+    }
+    /// Offers a row of a file. A table that another writer filled may hold a key twice: the newest counts.
+    pub fn index_row(&mut self, file: u32, row: usize, hash: u128, order: OrderKey) {
+        let loc = Loc::file(file, row as u32);
+        match self.index.admit(hash, order, false, loc) {
+            Admission::New => {}
+            Admission::Replaced { was, .. } => self.kill(was),
+            Admission::Late | Admission::Repeated => self.kill(loc),
+        }
+    }
+    /// Why the view takes no more events.
+    pub fn stopped(&self) -> Option<&ViewError> {
+        self.stopped.as_ref()
+    }
+    /// The view takes no more events.
+    pub fn stop(&mut self, error: ViewError) {
+        self.stopped.get_or_insert(error);
+    }
+    fn check_running(&self) -> Result<(), ViewError> {
+        match &self.stopped {
+            Some(error) => Err(ViewError::Stopped(Box::new(error.clone()))),
+            None => Ok(()),
+        }
+    }
+
+    /// Applies the rows of a batch that lie at or beyond the view's position. After an error the view is stopped.
+    pub fn apply(&mut self, first: u64, count: u32, body: &[u8]) -> Result<Applied, ViewError> {
+        self.check_running()?;
+        let applied = self.fold(first, count, body);
+        if let Err(error) = &applied {
+            self.stop(error.clone());
+        }
+        applied
+    }
+    fn fold(&mut self, first: u64, count: u32, body: &[u8]) -> Result<Applied, ViewError> {
+        let mut applied = Applied::default();
+        let end = first + u64::from(count);
+        if end <= self.standing.position.offset {
+            return Ok(applied);
+        }
+        let unreadable = |source| ViewError::Events { offset: first, source };
+        let mut reader = EventBatchReader::new(body).map_err(unreadable)?;
+        let shared = reader.shared.clone();
+        if shared.input_epoch != self.standing.input_epoch {
+            let (expected, found) = (self.standing.input_epoch, shared.input_epoch);
+            return Err(ViewError::Epoch { topic: Topic::Inputs, expected, found });
+        }
+        self.hasher.set_stream(shared.connection.as_str(), shared.stream.as_str());
+        let stream = self.fates.stream(&shared.connection, &shared.stream);
+        let row_bytes = body.len() / (count.max(1) as usize) + SYSTEM_ROW_BYTES;
+        let mut mark = self.standing.marks.get(&shared.input_partition).copied();
+        let mut offset = first;
+        while let Some(mut row) = reader.next_row().map_err(unreadable)? {
+            let is_known = offset < self.standing.position.offset;
+            offset += 1;
+            if is_known {
+                continue;
+            }
+            applied.rows += 1;
+            let here = Mark { offset: row.input_offset, ordinal: row.ordinal };
+            if mark.is_some_and(|mark| here <= mark) {
+                applied.counts.repeated += 1;
+                continue;
+            }
+            mark = Some(here);
+            self.row(&shared, stream, &mut row, row_bytes, &mut applied.counts)?;
+        }
+        if let Some(mark) = mark {
+            self.standing.marks.insert(shared.input_partition, mark);
+        }
+        self.finish_batch(end, stream, applied.counts);
+        Ok(applied)
+    }
+    fn finish_batch(&mut self, end: u64, stream: usize, counts: StreamCounts) {
+        self.standing.position.offset = end;
+        if counts.applied + counts.deleted > 0 && self.dirty_since.is_none() {
+            self.dirty_since = Some(Instant::now());
+        }
+        let total = &mut self.fates.at(stream).counts;
+        total.applied += counts.applied;
+        total.late += counts.late;
+        total.replaced += counts.replaced;
+        total.deleted += counts.deleted;
+        total.repeated += counts.repeated;
+        for (hash, from, to) in self.tail.compact(self.frozen) {
+            self.index.relocate(hash, from, to);
+        }
+    }
+    #[inline]
+    fn row(
+        &mut self,
+        shared: &EventBatch,
+        stream: usize,
+        row: &mut EventRow<'_>,
+        bytes: usize,
+        counts: &mut StreamCounts,
+    ) -> Result<(), ViewError> {
+        let hash = self.hasher.hash(row.key);
+        let version = PackedVersion::from(std::mem::take(&mut row.version));
+        let is_delete = row.kind == RowKind::Deleted;
+        let inherits_version = is_delete && version == PackedVersion::None;
+        let loc = if is_delete { Loc::DELETED } else { self.tail.next() };
+        let order = OrderKey { version: version.clone(), origin: row.origin, position: row.input_offset };
+        match self.index.admit(hash, order, inherits_version, loc) {
+            Admission::New => {}
+            Admission::Replaced { was, position } => {
+                if was != Loc::DELETED {
+                    counts.replaced += 1;
+                    self.fates.at(stream).superseded(position);
+                }
+                self.kill(was);
+            }
+            Admission::Late => {
+                counts.late += 1;
+                self.fates.at(stream).superseded(row.input_offset);
+                return Ok(());
+            }
+            Admission::Repeated => {
+                counts.repeated += 1;
+                return Ok(());
+            }
+        }
+        if is_delete {
+            counts.deleted += 1;
+            self.bury(shared, row.key, hash);
+            return Ok(());
+        }
+        counts.applied += 1;
+        self.tail.append(shared, row, hash, &version, bytes)
+    }
+    fn bury(&mut self, shared: &EventBatch, key: &str, hash: u128) {
+        let Some(entry) = self.index.get(hash) else { return };
+        self.tombstones.push(Tombstone {
+            connection: shared.connection.clone(),
+            stream: shared.stream.clone(),
+            key: key.to_owned(),
+            order: entry.order.clone(),
+            partition: shared.input_partition,
+        });
+    }
+    fn kill(&mut self, loc: Loc) {
+        match loc.place() {
+            RowPlace::File { file, row } => {
+                if let Some(file) = self.files.get_mut(&file) {
+                    Arc::make_mut(&mut file.dead).insert(row as usize);
+                }
+            }
+            RowPlace::Tail { chunk, row } => self.tail.kill(chunk, row),
+            RowPlace::Deleted => {}
+        }
+    }
+
+    /// Takes a newer definition; new fields become columns.
+    pub fn define(&mut self, entity: &Entity) -> Result<(), ViewError> {
+        self.check_running()?;
+        let refused = |e: schemas::entity::InvalidEntity| ViewError::Definition {
+            entity: entity.entity.clone(),
+            reason: e.to_string(),
+        };
+        let merged = self.entity.evolve(entity).map_err(refused)?;
+        if merged == self.entity {
+            return Ok(());
+        }
+        let columns = Arc::new(Columns::of(self.columns.schema.clone(), &merged)?);
+        if columns.fields.len() != self.columns.fields.len() {
+            self.tail.set_layout(columns.clone());
+            self.columns = columns;
+            self.snapshot = None;
+            self.dirty_since.get_or_insert_with(Instant::now);
+        }
+        self.entity = merged;
+        Ok(())
+    }
+    /// Everything before `offset` is known not to concern the view.
+    pub fn advance(&mut self, offset: u64) {
+        let position = &mut self.standing.position.offset;
+        *position = offset.max(*position);
+    }
+    /// Whether something is not yet in the table.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty_since.is_some()
+    }
+    /// Since when something is not yet in the table.
+    pub fn dirty_since(&self) -> Option<Instant> {
+        self.dirty_since
+    }
+    /// The position up to which the table is complete.
+    pub fn committed(&self) -> u64 {
+        if self.is_dirty() || self.stopped.is_some() { self.committed } else { self.standing.position.offset }
+    }
+    /// Bytes held, about.
+    pub fn bytes(&self) -> usize {
+        let dead: usize = self.files.values().map(|f| f.dead.words().len() * 8).sum();
+        self.tail.bytes() + self.index.bytes() + dead + self.tombstones.len() * 160
+    }
+
+    /// The view as it is, for queries.
+    pub fn snapshot(&mut self, place: &TablePlace) -> Result<Arc<ViewSnapshot>, ViewError> {
+        self.check_running()?;
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|s| s.position == self.standing.position) {
+            return Ok(snapshot.clone());
+        }
+        let file = |f: &ViewFile| FileSnapshot {
+            path: place.file(&f.file.name),
+            bytes: f.file.bytes,
+            rows: f.file.rows,
+            dead: f.dead.clone(),
+        };
+        let snapshot = Arc::new(ViewSnapshot {
+            table: self.entity.table.to_string(),
+            schema: self.columns.schema.clone(),
+            store: place.views.clone(),
+            files: self.files.values().map(file).collect(),
+            tail: self.tail.batches(),
+            position: self.standing.position,
+        });
+        self.snapshot = Some(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// What a flush has to write, if anything. Nothing that it names changes place until `finish` or `abort`.
+    pub fn prepare(&mut self) -> Result<Option<Plan>, ViewError> {
+        self.check_running()?;
+        if !self.is_dirty() {
+            return Ok(None);
+        }
+        let is_small = |f: &ViewFile| f.file.rows - f.dead.len() < SMALL_FILE_ROWS;
+        let merges = self.files.values().filter(|f| is_small(f)).count() >= SMALL_FILES_MAX;
+        let is_touched = |f: &ViewFile| !f.dead.is_empty() || merges && is_small(f);
+        let files = self.files.iter().filter(|(_, f)| is_touched(f)).map(|(n, f)| (*n, f.clone())).collect();
+        let (chunks, upto) = self.tail.freeze();
+        self.frozen = upto;
+        Ok(Some(Plan {
+            standing: self.standing.clone(),
+            columns: self.columns.clone(),
+            is_schema_new: self.columns.schema != self.committed_schema,
+            files,
+            chunks,
+            upto,
+            tombstones: std::mem::take(&mut self.tombstones),
+        }))
+    }
+    /// A plan that names how far the view has come and all keys deleted, for a commit of the files as they are.
+    pub fn plan_all(&mut self) -> Plan {
+        Plan {
+            standing: self.standing.clone(),
+            columns: self.columns.clone(),
+            is_schema_new: true,
+            files: Vec::new(),
+            chunks: Vec::new(),
+            upto: 0,
+            tombstones: self.tombstones.clone(),
+        }
+    }
+    /// The flush wrote nothing that counts.
+    pub fn abort(&mut self, mut plan: Plan) {
+        self.frozen = 0;
+        plan.tombstones.append(&mut self.tombstones);
+        self.tombstones = plan.tombstones;
+    }
+    /// The flush is committed: its files take the place of what it wrote.
+    pub fn finish(&mut self, plan: Plan, parts: Vec<Part>, deleted: Option<u64>) {
+        for (number, _) in &plan.files {
+            self.files.remove(number);
+        }
+        for part in parts {
+            let number = self.add_file(part.file);
+            let mut dead = RowSet::default();
+            for (row, (hash, from)) in part.rows.into_iter().enumerate() {
+                if !self.index.relocate(hash, from, Loc::file(number, row as u32)) {
+                    dead.insert(row);
+                }
+            }
+            if let Some(file) = self.files.get_mut(&number) {
+                file.dead = Arc::new(dead);
+            }
+        }
+        self.tail.forget(plan.upto);
+        self.frozen = 0;
+        self.committed = plan.standing.position.offset;
+        self.committed_schema = plan.columns.schema.clone();
+        self.standing.deleted = deleted;
+        let is_clean = self.tail.rows() == 0
+            && self.tombstones.is_empty()
+            && self.columns.schema == self.committed_schema
+            && self.files.values().all(|f| f.dead.is_empty());
+        self.dirty_since = if is_clean { None } else { Some(Instant::now()) };
+        self.snapshot = None;
+    }
+    /// Takes the place of `former` after a rebuild: what outlives the rows is kept.
+    pub fn succeed(&mut self, former: &mut Self) {
+        std::mem::swap(&mut self.fates, &mut former.fates);
+        self.committed = self.standing.position.offset;
+        self.dirty_since = None;
+        self.tombstones.clear();
+        self.snapshot = None;
+    }
+    /// Where the view stands.
+    pub fn position(&self) -> Position {
+        self.standing.position
+    }
+}

@@ -1,0 +1,207 @@
+//! A Delta Lake table as views use it: opened, read from at a version, committed to at exactly the next one.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
+use deltalake_core::kernel::{Action, Add, MetadataExt as _, Remove, StructField, StructType, Transaction};
+use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use std::sync::Arc;
+
+use super::error::ViewError;
+use super::place::TablePlace;
+
+/// A checkpoint of the table's log is written every so many commits.
+const CHECKPOINT_COMMITS: &str = "50";
+
+/// A data file of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableFile {
+    /// Its path from the table's folder.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: usize,
+    /// Delta Lake's statistics of it, as JSON; empty for files that were not written by this process.
+    pub stats: String,
+}
+
+/// What one commit changes.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// The new schema, if it has changed.
+    pub schema: Option<SchemaRef>,
+    /// Files that come.
+    pub add: Vec<TableFile>,
+    /// Files that go.
+    pub remove: Vec<TableFile>,
+    /// How far the writers have come: application ids and numbers.
+    pub transactions: BTreeMap<String, u64>,
+}
+
+/// An open table.
+#[derive(Clone)]
+pub struct Table {
+    place: TablePlace,
+    delta: DeltaTable,
+}
+
+impl Table {
+    fn builder(place: &TablePlace) -> Result<DeltaTableBuilder, ViewError> {
+        let builder = DeltaTableBuilder::from_url(place.url.clone()).map_err(|e| ViewError::delta(place.name(), e))?;
+        Ok(builder.with_storage_backend(place.root.clone(), place.url.clone()))
+    }
+    /// Opens the table at `version`, else at its newest one; `None` if there is no table.
+    pub async fn open(place: TablePlace, version: Option<u64>) -> Result<Option<Self>, ViewError> {
+        let mut delta = Self::builder(&place)?.build().map_err(|e| ViewError::delta(place.name(), e))?;
+        let exists = delta.verify_deltatable_existence().await.map_err(|e| ViewError::delta(place.name(), e))?;
+        if !exists {
+            return Ok(None);
+        }
+        let loaded = match version {
+            Some(version) => delta.load_version(version).await,
+            None => delta.load().await,
+        };
+        loaded.map_err(|e| ViewError::delta(place.name(), e))?;
+        Ok(Some(Self { place, delta }))
+    }
+    /// Makes the table. Of several that try, one wins; the others get [`ViewError::Conflict`].
+    pub async fn create(place: TablePlace, schema: &SchemaRef) -> Result<Self, ViewError> {
+        let built = Self::builder(&place)?.build().map_err(|e| ViewError::delta(place.name(), e))?;
+        let name = place.name().rsplit('/').next().unwrap_or_default().to_owned();
+        let delta = CreateBuilder::new()
+            .with_log_store(built.log_store())
+            .with_table_name(name)
+            .with_columns(kernel_fields(&place, schema)?)
+            .with_configuration([("delta.checkpointInterval", Some(CHECKPOINT_COMMITS))])
+            .with_commit_properties(CommitProperties::default().with_max_retries(0))
+            .await
+            .map_err(|e| ViewError::delta(place.name(), e))?;
+        Ok(Self { place, delta })
+    }
+    /// Where it lies.
+    pub fn place(&self) -> &TablePlace {
+        &self.place
+    }
+    fn fail(&self, error: DeltaTableError) -> ViewError {
+        ViewError::delta(self.place.name(), error)
+    }
+    /// The version that is open.
+    pub fn version(&self) -> u64 {
+        self.delta.version().unwrap_or(0)
+    }
+    /// Its columns, without metadata.
+    pub fn schema(&self) -> Result<SchemaRef, ViewError> {
+        let schema = self.delta.snapshot().map_err(|e| self.fail(e))?.snapshot().arrow_schema();
+        let plain = |f: &Arc<Field>| Field::new(f.name(), f.data_type().clone(), f.is_nullable());
+        Ok(Arc::new(Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>())))
+    }
+    /// Its files; rows come from their statistics, 0 when they have none.
+    pub fn files(&self) -> Result<Vec<TableFile>, ViewError> {
+        let state = self.delta.snapshot().map_err(|e| self.fail(e))?;
+        let views = state.snapshot().try_log_data().map_err(|e| self.fail(e))?;
+        let file = |view: deltalake_core::kernel::LogicalFileView| TableFile {
+            name: view.object_store_path().to_string(),
+            bytes: u64::try_from(view.size()).unwrap_or(0),
+            rows: view.num_records().unwrap_or(0),
+            stats: String::new(),
+        };
+        Ok(views.iter().map(file).collect())
+    }
+    /// The transactions that the newest commit of ours named. Others may have committed since; theirs name none.
+    pub async fn transactions(&self) -> Result<BTreeMap<String, u64>, ViewError> {
+        let log = self.delta.log_store();
+        for version in (0..=self.version()).rev() {
+            let Some(commit) = log.read_commit_entry(version).await.map_err(|e| self.fail(e))? else { break };
+            let found = transactions_of(&commit);
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(BTreeMap::new())
+    }
+    /// Commits at exactly the next version, or fails with [`ViewError::Conflict`] and changes nothing.
+    pub async fn commit(&mut self, change: Change) -> Result<(), ViewError> {
+        let state = self.delta.snapshot().map_err(|e| self.fail(e))?.clone();
+        let now = now_millis();
+        let mut actions = Vec::with_capacity(change.add.len() + change.remove.len() + change.transactions.len() + 1);
+        if let Some(schema) = &change.schema {
+            let schema = StructType::try_new(kernel_fields(&self.place, schema)?)
+                .map_err(|e| ViewError::io(self.place.name(), &e))?;
+            let metadata = state.metadata().clone().with_schema(&schema);
+            actions.push(Action::Metadata(metadata.map_err(|e| ViewError::io(self.place.name(), &e))?));
+        }
+        actions.extend(change.add.into_iter().map(|file| Action::Add(add(file, now))));
+        actions.extend(change.remove.into_iter().map(|file| Action::Remove(remove(file, now))));
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let transaction =
+            |(id, version)| Action::Txn(Transaction::new_with_last_update(id, number(version), Some(now)));
+        actions.extend(change.transactions.into_iter().map(transaction));
+        let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+        let properties = CommitProperties::default().with_max_retries(0);
+        let committed = CommitBuilder::from(properties)
+            .with_actions(actions)
+            .build(Some(&state as &dyn TableReference), self.delta.log_store(), operation)
+            .await
+            .map_err(|e| self.fail(e))?;
+        self.delta.state = Some(committed.snapshot());
+        Ok(())
+    }
+}
+
+fn kernel_fields(place: &TablePlace, schema: &SchemaRef) -> Result<Vec<StructField>, ViewError> {
+    let fields: Result<Vec<StructField>, _> = schema.fields().iter().map(|f| f.as_ref().try_into_kernel()).collect();
+    fields.map_err(|e| ViewError::io(place.name(), &e))
+}
+
+fn add(file: TableFile, now: i64) -> Add {
+    Add {
+        path: file.name,
+        size: i64::try_from(file.bytes).unwrap_or(i64::MAX),
+        modification_time: now,
+        data_change: true,
+        stats: Some(file.stats).filter(|s| !s.is_empty()),
+        ..Add::default()
+    }
+}
+
+fn remove(file: TableFile, now: i64) -> Remove {
+    Remove {
+        path: file.name,
+        data_change: true,
+        deletion_timestamp: Some(now),
+        extended_file_metadata: Some(true),
+        partition_values: Some(std::collections::HashMap::new()),
+        size: Some(i64::try_from(file.bytes).unwrap_or(i64::MAX)),
+        ..Remove::default()
+    }
+}
+
+fn transactions_of(commit: &[u8]) -> BTreeMap<String, u64> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        txn: Option<Named>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        app_id: String,
+        version: u64,
+    }
+    commit
+        .split(|b| *b == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Line>(line).ok()?.txn)
+        .filter(|txn| txn.app_id.starts_with(super::marks::APP_PREFIX))
+        .map(|txn| (txn.app_id, txn.version))
+        .collect()
+}
+
+/// Milliseconds since 1970 UTC, for what other readers of the table want to know.
+fn now_millis() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

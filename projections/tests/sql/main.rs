@@ -1,0 +1,8 @@
+//! SQL over snapshots built by hand.
+
+mod answers;
+mod data;
+mod hostile;
+mod limits;
+mod speed;
+mod tenants;

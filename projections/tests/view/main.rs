@@ -1,0 +1,5 @@
+//! What views promise, tested through tables on a real disk.
+
+mod projector;
+mod support;
+mod table;

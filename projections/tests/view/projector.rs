@@ -1,0 +1,220 @@
+//! All views of a log: folding, checkpoints, restarts, rebuilds, budgets.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipeline::{Log, MemoryStore, Store};
+use projections::view::{Budget, Projector, ProjectorHandle, ViewError};
+use schemas::{TenantId, Topic};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::support::*;
+
+struct Running {
+    handle: ProjectorHandle,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<(), ViewError>>,
+}
+
+impl Running {
+    fn start(log: &Arc<dyn Log>, store: &Arc<dyn Store>, folder: &Path, budget: Budget) -> Self {
+        let projector = Projector::new(log.clone(), store.clone(), folder, budget).unwrap();
+        let handle = projector.handle();
+        let (stop, stopped) = watch::channel(false);
+        Self { handle, stop, task: tokio::spawn(projector.run(stopped)) }
+    }
+    async fn caught_up(&self, log: &Arc<dyn Log>) {
+        for partition in 0..log.partitions(Topic::Events) {
+            let end = log.end(Topic::Events, partition).await.unwrap();
+            self.handle.wait_position(partition, end).await.unwrap();
+        }
+    }
+    async fn rows(&self, tenant: TenantId) -> std::collections::BTreeMap<String, String> {
+        let snapshot = self.handle.snapshot(tenant, &order_name(), None).await.unwrap().unwrap();
+        rows(&snapshot, &[]).await
+    }
+    async fn stop(self) {
+        self.stop.send(true).unwrap();
+        self.task.await.unwrap().unwrap();
+    }
+    /// As a kill does: nothing is flushed.
+    async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+fn store() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new())
+}
+
+fn tenant(number: u8) -> TenantId {
+    TenantId::from_bytes([number; 16])
+}
+
+fn events(from: u64, to: u64) -> Vec<Event> {
+    (from..to).map(|n| event(&format!("k{}", n % 700), (n % 5) as i64, n, (n % 13 != 0).then_some(n as i64))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_that_is_killed_or_stopped_goes_on_where_its_tables_are() {
+    let (log, store, folder) = (log(2), store(), tempfile::tempdir().unwrap());
+    for number in 1..4 {
+        define(&log, tenant(number), &orders()).await;
+        append(&log, tenant(number), &events(0, 1000)).await;
+    }
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    let first = running.rows(tenant(1)).await;
+    running.handle.flush(tenant(1), None).await.unwrap();
+    append(&log, tenant(1), &events(1000, 1500)).await;
+    append(&log, tenant(2), &events(1000, 1500)).await;
+    running.caught_up(&log).await;
+    let expected = [running.rows(tenant(1)).await, running.rows(tenant(2)).await, running.rows(tenant(3)).await];
+    assert_ne!(first, expected[0]);
+    running.kill().await;
+
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    for (number, expected) in (1..4).zip(&expected) {
+        assert_eq!(running.rows(tenant(number)).await, *expected);
+    }
+    running.stop().await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    for (number, expected) in (1..4).zip(&expected) {
+        assert_eq!(running.rows(tenant(number)).await, *expected, "straight from the tables");
+        let info = running.handle.tables(tenant(number)).await.unwrap().remove(0);
+        assert_eq!((info.rows, info.tail_rows), (expected.len(), 0));
+    }
+    assert!(running.handle.snapshot(tenant(9), &order_name(), None).await.unwrap().is_none());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_equals_the_incremental_view_row_for_row_and_events_go_on() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 3000)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    running.handle.flush_all().await.unwrap();
+    append(&log, TENANT, &events(3000, 4000)).await;
+    running.caught_up(&log).await;
+    let before = running.rows(TENANT).await;
+    let rebuilt = running.handle.rebuild(TENANT, &order_name()).await.unwrap().unwrap();
+    assert_eq!(rebuilt.rows, before.len());
+    assert_eq!(running.rows(TENANT).await, before);
+    append(&log, TENANT, &events(4000, 4500)).await;
+    running.caught_up(&log).await;
+    let after = running.rows(TENANT).await;
+    running.handle.flush_all().await.unwrap();
+    assert_eq!(running.rows(TENANT).await, after);
+    running.stop().await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    assert_eq!(running.rows(TENANT).await, after);
+    append(&log, TENANT, &[event("k13", 0, 5000, 1)]).await;
+    running.caught_up(&log).await;
+    assert_eq!(running.rows(TENANT).await, after, "late rows still lose against deletes that the rebuild found");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_whose_folder_was_deleted_comes_back_from_the_log() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 1000)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    let before = running.rows(TENANT).await;
+    running.stop().await;
+    std::fs::remove_dir_all(folder.path().join(TENANT.to_string())).unwrap();
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    assert_eq!(running.rows(TENANT).await, before);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_opened_is_made_again_by_a_rebuild() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 1000)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    let before = running.rows(TENANT).await;
+    running.stop().await;
+    let commits = folder.path().join(TENANT.to_string()).join("orders/_delta_log");
+    for commit in std::fs::read_dir(commits).unwrap() {
+        std::fs::write(commit.unwrap().path(), "no json").unwrap();
+    }
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    assert!(running.handle.snapshot(TENANT, &order_name(), None).await.is_err());
+    append(&log, TENANT, &[event("new", 1, 2000, 1)]).await;
+    running.caught_up(&log).await;
+    running.handle.rebuild(TENANT, &order_name()).await.unwrap().unwrap();
+    let after = running.rows(TENANT).await;
+    assert_eq!(after.len(), before.len() + 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_conflict_the_view_is_opened_again_and_lacks_nothing() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 500)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    running.handle.flush_all().await.unwrap();
+    append(&log, TENANT, &events(500, 900)).await;
+    running.caught_up(&log).await;
+    let before = running.rows(TENANT).await;
+    // Another process that thinks it owns the view commits a prefix.
+    let place = projections::view::Place::local(folder.path()).unwrap();
+    let other = open(&place).await;
+    other.apply(501, 100, &body(&events(500, 600), None)).unwrap();
+    other.flush(log.clone()).await.unwrap();
+    assert!(matches!(running.handle.flush_all().await, Err(ViewError::Conflict { .. })));
+    assert_eq!(running.rows(TENANT).await, before);
+    append(&log, TENANT, &events(900, 1000)).await;
+    running.caught_up(&log).await;
+    let after = running.rows(TENANT).await;
+    running.handle.flush_all().await.unwrap();
+    running.stop().await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    assert_eq!(running.rows(TENANT).await, after);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_beyond_the_budget_are_flushed_and_closed_and_open_again_when_asked_for() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    let budget = Budget { bytes: 400 << 10, flush_age: Duration::ZERO, ..Budget::default() };
+    let running = Running::start(&log, &store, folder.path(), budget);
+    for number in 1..13 {
+        define(&log, tenant(number), &orders()).await;
+        append(&log, tenant(number), &events(0, 700)).await;
+    }
+    running.caught_up(&log).await;
+    for number in 1..13 {
+        assert_eq!(running.rows(tenant(number)).await.len(), running.rows(tenant(1)).await.len());
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_on_the_log_adds_a_column_and_rows_without_a_definition_stop_only_their_view() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    append(&log, tenant(1), &events(0, 10)).await;
+    define(&log, tenant(2), &orders()).await;
+    append(&log, tenant(2), &events(0, 10)).await;
+    define(&log, tenant(2), &entity(&format!(r#"{FIELDS},{{"name":"note","type":"text"}}"#))).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    let snapshot = running.handle.snapshot(tenant(2), &order_name(), None).await.unwrap().unwrap();
+    assert_eq!(snapshot.schema.fields().last().unwrap().name(), "note");
+    assert!(!rows(&snapshot, &[]).await.is_empty());
+    assert!(running.handle.snapshot(tenant(1), &order_name(), None).await.unwrap().is_none());
+    running.stop().await;
+}

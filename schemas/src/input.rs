@@ -1,0 +1,92 @@
+//! What enters by the front door besides records: streams being opened, definitions, commands, time.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{EntityName, StreamId};
+
+/// The name of a definition's text: the first 128 bits of its SHA-256, in hex.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DefinitionHash(String);
+
+impl DefinitionHash {
+    /// The name of `text`.
+    pub fn of(text: &str) -> Self {
+        use sha2::Digest;
+        let digest = sha2::Sha256::digest(text.as_bytes());
+        Self(digest[..16].iter().map(|b| format!("{b:02x}")).collect())
+    }
+    /// The hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for DefinitionHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a definition defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefinitionKind {
+    /// A [`crate::Mapping`] of one stream.
+    Mapping,
+    /// An [`crate::Entity`].
+    Entity,
+}
+
+/// An input that is no record. Each stands alone in its batch, as JSON, in its stream's order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "input", rename_all = "snake_case")]
+pub enum Input {
+    /// A text that later inputs of the partition name by its hash. It stands once, before its first use.
+    Definition {
+        /// Its name.
+        hash: DefinitionHash,
+        /// What it defines.
+        kind: DefinitionKind,
+        /// The text: canonical JSON.
+        text: String,
+    },
+    /// A stream is opened for one entity, for ever.
+    StreamOpened {
+        /// The stream.
+        stream: StreamId,
+        /// What its records are.
+        entity: EntityName,
+        /// The mapping in force from here on.
+        mapping: DefinitionHash,
+        /// The entity's definition in force from here on.
+        entity_definition: DefinitionHash,
+    },
+    /// Somebody wants something done to the stream.
+    Command {
+        /// Chosen by the caller; the outcome names it, and a second one with the same id is ignored.
+        id: String,
+        /// What is wanted.
+        command: Command,
+    },
+    /// A time that the step asked for has come.
+    TimePassed {
+        /// The timer's id.
+        id: String,
+    },
+}
+
+/// A command to a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Use another mapping, or a newer definition of the same entity, from here on.
+    ActivateMapping {
+        /// The mapping.
+        mapping: DefinitionHash,
+        /// The entity's definition.
+        entity_definition: DefinitionHash,
+        /// Who wants it.
+        by: String,
+    },
+}

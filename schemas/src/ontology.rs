@@ -1,0 +1,99 @@
+//! The entities and mappings that ship with the product, as data files.
+
+use crate::entity::Entity;
+use crate::ids::EntityName;
+use crate::mapping::MappingFile;
+
+/// A definition file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionError {
+    /// Not the YAML that is expected.
+    #[error("{file}: {message}")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// Where and what.
+        message: String,
+    },
+    /// An entity that cannot hold.
+    #[error("{file}: {source}")]
+    Entity {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        source: crate::entity::InvalidEntity,
+    },
+}
+
+macro_rules! files {
+    ($dir:literal: $($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("../", $dir, "/", $name, ".yaml")))),*] };
+}
+
+const ENTITIES: &[(&str, &str)] = files!("ontology":
+    "account", "contact", "opportunity", "aws_resource", "cost_report", "account_health", "account_usage");
+
+const MAPPINGS: &[(&str, &str)] = files!("mappings":
+    "salesforce", "hubspot", "dynamics", "pipedrive", "zendesk", "supabase", "mongodb", "filesource");
+
+/// Reads an entity definition.
+pub fn read_entity(file: &str, text: &str) -> Result<Entity, DefinitionError> {
+    let entity: Entity = read_yaml(file, text)?;
+    entity.validate().map_err(|source| DefinitionError::Entity { file: file.to_owned(), source })?;
+    Ok(entity)
+}
+
+/// Reads a mapping file; its inline entities are checked, its streams are checked when an entity is at hand.
+pub fn read_mapping(file: &str, text: &str) -> Result<MappingFile, DefinitionError> {
+    let mapping: MappingFile = read_yaml(file, text)?;
+    for entity in &mapping.entities {
+        entity.validate().map_err(|source| DefinitionError::Entity { file: file.to_owned(), source })?;
+    }
+    Ok(mapping)
+}
+
+fn read_yaml<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, DefinitionError> {
+    serde_saphyr::from_str(text).map_err(|e| DefinitionError::Syntax { file: file.to_owned(), message: e.to_string() })
+}
+
+/// The shipped entity of this name.
+pub fn shipped_entity(name: &EntityName) -> Option<Entity> {
+    ENTITIES.iter().find(|(n, _)| *n == name.as_str()).and_then(|(n, text)| read_entity(n, text).ok())
+}
+
+/// All shipped entities.
+pub fn shipped_entities() -> Vec<Entity> {
+    ENTITIES.iter().filter_map(|(n, text)| read_entity(n, text).ok()).collect()
+}
+
+/// The shipped mapping file of a system.
+pub fn shipped_mapping(system: &str) -> Option<MappingFile> {
+    MAPPINGS.iter().find(|(n, _)| *n == system).and_then(|(n, text)| read_mapping(n, text).ok())
+}
+
+/// The systems that ship a mapping file.
+pub fn shipped_systems() -> impl Iterator<Item = &'static str> {
+    MAPPINGS.iter().map(|(n, _)| *n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_file_is_valid_and_every_mapping_fits_its_entity() {
+        for (name, text) in ENTITIES {
+            let entity = read_entity(name, text).unwrap();
+            assert_eq!(entity.entity.as_str(), *name);
+        }
+        for (name, text) in MAPPINGS {
+            let file = read_mapping(name, text).unwrap();
+            assert_eq!(file.system, *name);
+            for (stream, mapping) in &file.streams {
+                let entity =
+                    shipped_entity(&mapping.entity).unwrap_or_else(|| panic!("{name}/{stream}: no such entity"));
+                mapping.validate(&entity).unwrap_or_else(|e| panic!("{name}/{stream}: {e}"));
+                assert!(!mapping.key.is_empty() || *name == "filesource", "{name}/{stream} has no key");
+            }
+        }
+    }
+}

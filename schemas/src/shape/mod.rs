@@ -1,0 +1,41 @@
+//! Shapes: the set of (path, type) of a stream's records, and its order-free fingerprint, found in one pass over the bytes.
+
+mod scan;
+mod tree;
+mod walk;
+
+use serde::{Deserialize, Serialize};
+
+pub use tree::{Fingerprint, NodeId, ObservedType, ShapeTree};
+pub use walk::{Slot, SlotKind, WalkError, Walker, unescape};
+
+/// Deeper payloads are refused.
+pub const DEPTH_MAX: u32 = 128;
+/// More new paths than this in one record are refused.
+pub const NEW_PATHS_MAX: usize = 10_000;
+/// More paths than this in one stream are refused.
+pub const PATHS_MAX: usize = 100_000;
+/// A longer field name is refused, in bytes.
+pub const FIELD_NAME_BYTES_MAX: usize = 1024;
+
+/// The type of a value as far as shapes care: integers and decimals are one type, null is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum TypeClass {
+    /// True or false.
+    Boolean = 1,
+    /// Any number.
+    Number = 2,
+    /// A text.
+    Text = 4,
+    /// An object.
+    Object = 8,
+    /// An array.
+    Array = 16,
+}
+
+impl TypeClass {
+    /// Every class.
+    pub const ALL: [Self; 5] = [Self::Boolean, Self::Number, Self::Text, Self::Object, Self::Array];
+}

@@ -1,0 +1,264 @@
+//! The interned paths of a stream and the types seen at each.
+
+use hashbrown::HashTable;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
+
+use super::TypeClass;
+
+/// A path's number within its tree; 0 is the record itself.
+pub type NodeId = u32;
+
+/// The name that stands for "the elements of this array".
+pub(super) const ELEMENTS: &str = "[]";
+
+/// An order-free hash of a set of (path, type): the wrapping sum of the hashes of its members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Fingerprint(pub u128);
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// A (path, type) seen for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObservedType {
+    /// Where.
+    pub node: NodeId,
+    /// What.
+    pub class: TypeClass,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) parent: NodeId,
+    pub(super) name: Box<str>,
+    pub(super) children: Vec<NodeId>,
+    /// Bits of [`TypeClass`].
+    pub(super) types: u8,
+    /// Where the value of this path is put, if somebody asked for it.
+    pub(super) slot: Option<u16>,
+    /// Whether the value leaves `extras` because a field took it.
+    pub(super) consumed: bool,
+    /// Whether a path below is consumed.
+    pub(super) consumed_below: bool,
+    /// The object in which this member was last seen, to notice a repeated name.
+    pub(super) seen_in: u64,
+}
+
+impl Node {
+    fn new(parent: NodeId, name: &str) -> Self {
+        Self {
+            parent,
+            name: name.into(),
+            children: Vec::new(),
+            types: 0,
+            slot: None,
+            consumed: false,
+            consumed_below: false,
+            seen_in: 0,
+        }
+    }
+}
+
+/// The shape of a stream: every path seen, the types seen there, and the fingerprint of that set.
+#[derive(Debug, Clone)]
+pub struct ShapeTree {
+    pub(super) nodes: Vec<Node>,
+    lookup: HashTable<NodeId>,
+    fingerprint: Fingerprint,
+    pub(super) instance: u64,
+    pub(super) slots: u16,
+}
+
+impl Default for ShapeTree {
+    fn default() -> Self {
+        Self {
+            nodes: vec![Node::new(0, "")],
+            lookup: HashTable::new(),
+            fingerprint: Fingerprint::default(),
+            instance: 0,
+            slots: 0,
+        }
+    }
+}
+
+/// How a node lies in a snapshot: parent, name, type bits.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredNode(NodeId, String, u8);
+
+impl ShapeTree {
+    /// The fingerprint of everything seen so far.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Paths known so far, the record itself not counted.
+    pub fn paths(&self) -> usize {
+        self.nodes.len() - 1
+    }
+
+    /// The path of a node, its parts joined by dots; a dot within a name is written `\.`.
+    pub fn path(&self, node: NodeId) -> String {
+        let mut parts = Vec::new();
+        let mut at = node;
+        while at != 0 {
+            parts.push(&*self.nodes[at as usize].name);
+            at = self.nodes[at as usize].parent;
+        }
+        let mut path = String::new();
+        for part in parts.iter().rev() {
+            if *part == ELEMENTS {
+                path.push_str(ELEMENTS);
+                continue;
+            }
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(&part.replace('\\', "\\\\").replace('.', "\\."));
+        }
+        path
+    }
+
+    /// Every (path, type) seen, ordered by path.
+    pub fn observed(&self) -> Vec<(String, TypeClass)> {
+        let mut all: Vec<_> = (1..self.nodes.len() as NodeId)
+            .flat_map(|id| {
+                let types = self.nodes[id as usize].types;
+                TypeClass::ALL.into_iter().filter(move |c| types & *c as u8 != 0).map(move |c| (id, c))
+            })
+            .map(|(id, class)| (self.path(id), class))
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// Asks for the value at `path` (its parts from the outside in): the slot that every walk puts it in.
+    /// `consumed` takes it out of `extras`. The same path asked for twice has one slot.
+    pub fn request(&mut self, path: &[impl AsRef<str>], consumed: bool) -> u16 {
+        let mut node = 0;
+        for part in path {
+            node = self.child_or_insert(node, part.as_ref());
+        }
+        let slot = match self.nodes[node as usize].slot {
+            Some(slot) => slot,
+            None => {
+                let slot = self.slots;
+                self.slots += 1;
+                self.nodes[node as usize].slot = Some(slot);
+                slot
+            }
+        };
+        if consumed {
+            self.nodes[node as usize].consumed = true;
+            let mut at = node;
+            while at != 0 {
+                at = self.nodes[at as usize].parent;
+                self.nodes[at as usize].consumed_below = true;
+            }
+        }
+        slot
+    }
+
+    /// Forgets all requests; paths and types stay.
+    pub fn clear_requests(&mut self) {
+        self.slots = 0;
+        for node in &mut self.nodes {
+            node.slot = None;
+            node.consumed = false;
+            node.consumed_below = false;
+        }
+    }
+
+    pub(super) fn child(&self, parent: NodeId, name: &str) -> Option<NodeId> {
+        self.lookup
+            .find(hash(parent, name), |id| {
+                let node = &self.nodes[*id as usize];
+                node.parent == parent && &*node.name == name
+            })
+            .copied()
+    }
+
+    pub(super) fn child_or_insert(&mut self, parent: NodeId, name: &str) -> NodeId {
+        if let Some(id) = self.child(parent, name) {
+            return id;
+        }
+        let id = self.nodes.len() as NodeId;
+        self.nodes.push(Node::new(parent, name));
+        self.nodes[parent as usize].children.push(id);
+        let nodes = &self.nodes;
+        self.lookup.insert_unique(hash(parent, name), id, |id| {
+            let node = &nodes[*id as usize];
+            hash(node.parent, &node.name)
+        });
+        id
+    }
+
+    /// Notes a type at a node; true when it is new there.
+    #[inline]
+    pub(super) fn observe(&mut self, node: NodeId, class: TypeClass) -> bool {
+        let types = &mut self.nodes[node as usize].types;
+        if *types & class as u8 != 0 {
+            return false;
+        }
+        *types |= class as u8;
+        self.fingerprint.0 = self.fingerprint.0.wrapping_add(self.member_hash(node, class));
+        true
+    }
+
+    /// Takes back what a refused record added: the given types, and all nodes from `len` on.
+    pub(super) fn undo(&mut self, observed: &[ObservedType], len: usize) {
+        for seen in observed {
+            let member = self.member_hash(seen.node, seen.class);
+            self.fingerprint.0 = self.fingerprint.0.wrapping_sub(member);
+            self.nodes[seen.node as usize].types &= !(seen.class as u8);
+        }
+        while self.nodes.len() > len {
+            let id = (self.nodes.len() - 1) as NodeId;
+            let node = &self.nodes[id as usize];
+            let (parent, node_hash) = (node.parent, hash(node.parent, &node.name));
+            if let Ok(entry) = self.lookup.find_entry(node_hash, |other| *other == id) {
+                entry.remove();
+            }
+            let siblings = &mut self.nodes[parent as usize].children;
+            debug_assert_eq!(siblings.last(), Some(&id), "nodes are added at the end");
+            siblings.pop();
+            self.nodes.pop();
+        }
+    }
+
+    fn member_hash(&self, node: NodeId, class: TypeClass) -> u128 {
+        let mut member = self.path(node).into_bytes();
+        member.push(0);
+        member.push(class as u8);
+        xxh3_128(&member)
+    }
+}
+
+fn hash(parent: NodeId, name: &str) -> u64 {
+    xxh3_64_with_seed(name.as_bytes(), u64::from(parent))
+}
+
+impl Serialize for ShapeTree {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.nodes[1..].iter().map(|n| StoredNode(n.parent, n.name.to_string(), n.types)))
+    }
+}
+
+impl<'de> Deserialize<'de> for ShapeTree {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut tree = Self::default();
+        for StoredNode(parent, name, types) in Vec::<StoredNode>::deserialize(deserializer)? {
+            if parent as usize >= tree.nodes.len() {
+                return Err(serde::de::Error::custom("a path stands before its parent"));
+            }
+            let id = tree.child_or_insert(parent, &name);
+            for class in TypeClass::ALL.into_iter().filter(|c| types & *c as u8 != 0) {
+                tree.observe(id, class);
+            }
+        }
+        Ok(tree)
+    }
+}
