@@ -22,8 +22,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "campaign"))
 
 import line  # noqa: E402  The campaigns' folder must be on the path before.
-import oracle  # noqa: E402
 import workload  # noqa: E402
+
+# A new process starts with the resident set of the one that made it, and Linux counts that into its peak. So this
+# program stays small: whatever needs memory, the oracle too, runs in a process of its own.
 
 PEERS = {
     "duckdb": ["duckdb_last_by_key.py"],
@@ -114,13 +116,20 @@ def table(turns, records):
     return lines
 
 
+def inside(name, *arguments):
+    """What one of our own bench programs says."""
+    try:
+        return Cost().add([line.program(name), *arguments]).output.strip()
+    except RuntimeError as error:
+        return f"failed: {error}"
+
+
 def exact(files):
     """What the oracle says."""
     from decimal import Decimal
-    con, rows, total = oracle.connect(), 0, Decimal(0)
+    rows, total = 0, Decimal(0)
     for file in files:
-        oracle.expected(con, [file["path"]])
-        found = oracle.summary(con)
+        found = line.last_json(Cost().add([sys.executable, str(HERE / "campaign" / "oracle.py"), file["path"]]).output)
         rows, total = rows + found["rows"], total + Decimal(found["sum"])
     return {"rows": rows, "sum": str(total)}
 
@@ -133,6 +142,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--slow-records", type=int, default=100_000, help="records for peers that take minutes")
+    parser.add_argument("--rate", type=int, default=20_000, help="events a second for the freshness")
+    parser.add_argument("--seconds", type=int, default=60, help="how long the freshness is measured")
     parser.add_argument("--only", help="runners, divided by commas")
     arguments = parser.parse_args()
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="bench-"))
@@ -157,6 +168,16 @@ def main():
             slow["dlt"] = lambda f, s: run_peer(PEERS["dlt"][0], f, s)
             print(f"\n{arguments.slow_records:,} records of the same kind, because dlt takes minutes for more")
             print("\n".join(table([turn(slow, few, scratch)], arguments.slow_records)))
+        if not arguments.only:
+            print("\nfreshness: from an append's acknowledgement to the first query that shows the row")
+            print(inside("freshness", str(arguments.rate), str(arguments.seconds)))
+            print("\nquery: 1M keys with a tenth of the rows in the tail, beside plain DataFusion on the same files")
+            print(inside("query", "1000000", "15", str(scratch / "query")))
+            for folder in (scratch / "query").glob(f"data/views/*/{line.TABLE}"):
+                peer = Cost().add([sys.executable, str(HERE / "peers" / "duckdb_query.py"), str(folder)])
+                print(f"duckdb on the flushed files: {peer.output.strip()}")
+            print("\nstep: its parts without log, disk and views, in seconds per million records")
+            print(inside("step"))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -76,13 +76,25 @@ fn complete(mut command: Command) -> anyhow::Result<Command> {
 
 /// Carries a command out on the folder, or has the process that holds it do so.
 async fn on_folder(folder: &std::path::Path, command: Command, out: &mut dyn Output) -> anyhow::Result<()> {
+    let dry_run = matches!(&command, Command::Ingest(args) if args.dry_run);
     let creates = matches!(&command, Command::Ingest(args) if !args.dry_run);
+    if dry_run && !folder.exists() {
+        // A dry run leaves nothing behind, not even a data folder.
+        let scratch = std::env::temp_dir().join(format!("autonomos-dry-run-{}", uuid::Uuid::now_v7()));
+        let done = carry_out(&scratch, command, out).await;
+        std::fs::remove_dir_all(&scratch).with_context(|| format!("removing {}", scratch.display()))?;
+        return done;
+    }
     if !creates && !folder.exists() {
         anyhow::bail!(
             "there is no data folder {}: ingest something, or name another with --data-dir",
             folder.display()
         );
     }
+    carry_out(folder, command, out).await
+}
+
+async fn carry_out(folder: &std::path::Path, command: Command, out: &mut dyn Output) -> anyhow::Result<()> {
     match Line::open(folder).await {
         Ok(line) => {
             let done = match line.catch_up().await {

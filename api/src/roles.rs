@@ -162,6 +162,11 @@ impl Line {
         Ok(definitions::ensure_tenant(&*self.store, name).await?)
     }
 
+    /// The id of a tenant, or the one that it could get: nothing is written.
+    pub async fn tenant_or_new(&self, name: &TenantName) -> anyhow::Result<TenantId> {
+        Ok(definitions::find_tenant(&*self.store, name).await?.unwrap_or_else(TenantId::generate))
+    }
+
     /// All tenants.
     pub async fn tenants(&self) -> anyhow::Result<Vec<(TenantName, TenantId)>> {
         Ok(definitions::tenants(&*self.store).await?)

@@ -68,11 +68,11 @@ class Statements:
     def relation(self, depth):
         """A table, another's table, a subquery or a join."""
         draw = self.rng.random()
-        if depth > 2 or draw < 0.35:
+        if depth > 2 or draw < 0.5:
             return self.rng.choice(self.tables)
-        if draw < 0.65:
+        if draw < 0.7:
             return self.rng.choice(self.foreign)
-        if draw < 0.8:
+        if draw < 0.82:
             return f"({self.select(depth + 1)}) as s{self.rng.randrange(1000)}"
         kind = self.rng.choice(["join", "left join", "full join", "cross join", "left semi join"])
         on = "" if kind == "cross join" else " on a.opportunity_id = b.opportunity_id"

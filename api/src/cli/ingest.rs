@@ -10,7 +10,7 @@ use pipeline::ingest::OpenStream;
 use pipeline::source::LaneCursor;
 use pipeline::step::{Counters, KeyReader};
 use schemas::mapping::{Deleted, MappingFile, Path, Paths};
-use schemas::record::{RECORD_BYTES_MAX, RecordBatch, RecordBatchReader, RecordBatchWriter};
+use schemas::record::{RECORD_BYTES_MAX, RecordBatchReader, RecordBatchWriter};
 use schemas::{Entity, Lane, Mapping, Op, Record, StreamId, StreamName, Topic, Version, VersionType, ontology};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -36,7 +36,7 @@ pub struct Fates {
     pub quarantined: u64,
     /// Taken before.
     pub duplicate: u64,
-    /// Of the visible ones, deletes.
+    /// Deletes among the visible and the superseded.
     pub deletes: u64,
 }
 
@@ -70,12 +70,11 @@ pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow
     let counted = before.map_or_else(Counters::default, |s| s.counters);
     let from = line.log.end(Topic::Inputs, open.partition).await?;
     let watch = line.watch(&plan, from).await?;
-    let snapshot = args.mode == Mode::Snapshot;
-    let source = FileSource::open(plan.settings.clone(), if snapshot { Vec::new() } else { cursors })?;
-    let reading = read(line, &open, source, snapshot.then_some(&plan), out).await?;
+    let source = FileSource::open(plan.settings.clone(), cursors)?;
+    let reading = read(line, &open, source, out).await?;
     let mut acknowledged = reading.acknowledged;
-    if snapshot && reading.failed.is_none() {
-        acknowledged += delete_missing(args, line, &plan, &open, &reading.keys).await?;
+    if args.mode == Mode::Snapshot && reading.failed.is_none() {
+        acknowledged += delete_missing(args, line, &plan, &open).await?;
     }
     let mut fates = Fates { taken: acknowledged, ..Fates::default() };
     if args.no_wait {
@@ -117,8 +116,8 @@ fn report(plan: &Plan, fates: Fates, no_wait: bool, started: Instant, out: &mut 
         return Ok(());
     }
     out.line(&format!(
-        "{stream}: {taken} in = {visible} visible ({deletes} deletes among them or superseded) + {superseded} superseded + \
-         {quarantined} quarantined + {duplicate} duplicate; {rate:.0} a second"
+        "{stream}: {taken} in = {visible} visible + {superseded} superseded + {quarantined} quarantined + {duplicate} \
+         duplicate; {deletes} of them deletes; {rate:.0} a second"
     ))?;
     if quarantined > 0 {
         out.line("see why with: autonomos quarantine list")?;
@@ -128,18 +127,11 @@ fn report(plan: &Plan, fates: Fates, no_wait: bool, started: Instant, out: &mut 
 
 struct Reading {
     acknowledged: u64,
-    keys: HashSet<String>,
     failed: Option<pipeline::SourceError>,
 }
 
 /// Reads the source to its end and appends everything; reading goes on while the log writes.
-async fn read(
-    line: &Line,
-    open: &OpenStream,
-    mut source: FileSource,
-    keys_of: Option<&Plan>,
-    out: &mut dyn Output,
-) -> anyhow::Result<Reading> {
+async fn read(line: &Line, open: &OpenStream, mut source: FileSource, out: &mut dyn Output) -> anyhow::Result<Reading> {
     let total = source.total_bytes();
     let (sender, mut receiver) = mpsc::channel(2);
     let reader = tokio::spawn(async move {
@@ -151,16 +143,12 @@ async fn read(
             }
         }
     });
-    let mut key_reader = keys_of.map(|plan| KeyReader::new(&plan.mapping.key.0));
-    let mut reading = Reading { acknowledged: 0, keys: HashSet::new(), failed: None };
+    let mut reading = Reading { acknowledged: 0, failed: None };
     let mut progress = Progress { source_bytes_total: total, stage: "reading".into(), ..Progress::default() };
     while let Some(next) = receiver.recv().await {
         match next {
             Ok(Some(batch)) => {
                 let count = u64::from(batch.records.count);
-                if let Some(reader) = &mut key_reader {
-                    collect_keys(reader, &batch.records, &mut reading.keys)?;
-                }
                 line.ingest.append(open, batch.records).await?;
                 reading.acknowledged += count;
                 progress.acknowledged = reading.acknowledged;
@@ -175,26 +163,27 @@ async fn read(
     Ok(reading)
 }
 
-/// The keys of a batch, read as the step reads them.
-fn collect_keys(key_reader: &mut KeyReader, records: &RecordBatch, keys: &mut HashSet<String>) -> anyhow::Result<()> {
-    let mut reader = RecordBatchReader::new(&records.body)?;
-    while let Some(record) = reader.next_record()? {
-        match record.key {
-            Some(key) => _ = keys.insert(key.to_owned()),
-            None => keys.extend(key_reader.read(record.payload).map(str::to_owned)),
+/// The keys of everything that the files hold, read as the step reads them; what the line took before is read again.
+async fn keys_of_files(plan: &Plan) -> anyhow::Result<HashSet<String>> {
+    let mut source = FileSource::open(plan.settings.clone(), Vec::new())?;
+    let mut payload_keys = KeyReader::new(&plan.mapping.key.0);
+    let mut keys = HashSet::new();
+    while let Some(batch) = source.next(BATCH_BYTES).await? {
+        let mut reader = RecordBatchReader::new(&batch.records.body)?;
+        while let Some(record) = reader.next_record()? {
+            let key = record.key.or_else(|| payload_keys.read(record.payload));
+            // Most keys repeat in nothing but the snapshot before: only new ones are copied.
+            if let Some(key) = key.filter(|key| !keys.contains(*key)) {
+                keys.insert(key.to_owned());
+            }
         }
     }
-    Ok(())
+    Ok(keys)
 }
 
 /// Appends a delete for each visible row of the stream whose key the snapshot lacks.
-async fn delete_missing(
-    args: &IngestArgs,
-    line: &Line,
-    plan: &Plan,
-    open: &OpenStream,
-    keys: &HashSet<String>,
-) -> anyhow::Result<u64> {
+async fn delete_missing(args: &IngestArgs, line: &Line, plan: &Plan, open: &OpenStream) -> anyhow::Result<u64> {
+    let keys = keys_of_files(plan).await?;
     line.wait_processed(open.partition).await?;
     let visible = line.visible_keys(&plan.stream, &plan.mapping.entity).await?;
     let missing: Vec<&String> = visible.iter().filter(|key| !keys.contains(*key)).collect();
@@ -231,7 +220,11 @@ async fn delete_missing(
 
 /// Checks the names, finds the mapping and applies what the command line says instead.
 pub async fn plan(args: &IngestArgs, line: &Line) -> anyhow::Result<Plan> {
-    let tenant = line.ensure_tenant(&args.tenant.parse()?).await?;
+    let tenant = if args.dry_run {
+        line.tenant_or_new(&args.tenant.parse()?).await?
+    } else {
+        line.ensure_tenant(&args.tenant.parse()?).await?
+    };
     let stream = StreamId { tenant, connection: args.connection.parse()?, stream: args.stream.parse()? };
     let file = mapping_file(args, line)?;
     let mut mapping = stream_mapping(&file, &stream.stream)?.clone();

@@ -1,14 +1,15 @@
 //! Files as a source: CSV, NDJSON, JSON, Parquet and Excel; plain, gzip or zstd.
 //!
-//! Read in this order: [`settings`] is what the user says, `discover` finds the files, `reading` reads one file as one
-//! lane, `cursor` is the note that a lane leaves on the line, `input` and `decode` turn a file into bytes of text, the
-//! formats (`lines`, `ndjson`, `csv`, `json`, `parquet`, `excel`) turn those into rows, `sink` takes rows into a batch.
-//! [`watch`] says when it is worth reading again.
+//! Read in this order: [`settings`] is what the user says, `discover` finds the files, `opening` finds out how to read one
+//! and from where, `reading` reads it as one lane, `cursor` is the note that a lane leaves on the line, `input` and
+//! `decode` turn a file into bytes of text, the formats (`lines`, `ndjson`, `csv`, `json`, `parquet`, `excel`) turn those
+//! into rows, `sink` takes rows into a batch. [`watch`] says when it is worth reading again.
 
 pub mod settings;
 
 mod cursor;
 mod discover;
+mod opening;
 mod reading;
 
 mod decode;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout_at};
 
 use super::discover;
-use super::reading::SETTLED;
+use super::opening::SETTLED;
 use super::settings::FileSettings;
 
 /// How often and how long to look.

@@ -169,7 +169,8 @@ fn sheet(rows: usize) -> String {
 #[tokio::test]
 async fn excel_conforms() {
     let folder = Folder::new();
-    let other = "<row r=\"1\"><c r=\"A1\" t=\"inlineStr\"><is><t>x</t></is></c></row><row r=\"2\"><c r=\"A2\" t=\"b\"><v>1</v></c></row>";
+    let other = "<row r=\"1\"><c r=\"A1\" t=\"inlineStr\"><is><t>x</t></is></c></row>\
+        <row r=\"2\"><c r=\"A2\" t=\"b\"><v>1</v></c></row>";
     let path = folder.write("a.xlsx", workbook(&[("First", &sheet(60)), ("Second", other)]));
     conform(settings(&[&path])).await;
     let rows = read_all(settings(&[&path])).await.without_error().rows();

@@ -101,7 +101,9 @@ pub enum OpenError {
     #[error("partition counts must be from 1 to 4096 and equal for inputs and decisions, not {0:?}")]
     Partitions(Partitions),
     /// The database does not open.
-    #[error("the database in {folder} does not open")]
+    #[error(
+        "the database in {folder} does not open: make sure that the disk works and has room, or restore the folder"
+    )]
     Database {
         /// Its folder.
         folder: PathBuf,

@@ -1,8 +1,8 @@
 //! SQL over pinned views: a tenant's text in, record batches out, and nothing else within reach.
 //!
 //! Read in this order: [`engine`] runs a query from text to stream, [`guard`] refuses what must not run, `functions` and
-//! `bounded` say which functions there are, `session` builds the catalogue of one query, `table` scans a view, and
-//! [`format`] writes results.
+//! `bounded` say which functions there are, `session` builds the catalogue of one query, `table` scans a view
+//! and `live` leaves its dead rows out, and [`format`] writes results.
 
 mod bounded;
 mod deadline;

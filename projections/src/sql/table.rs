@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, new_null_array};
+use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
-use datafusion::common::{ScalarValue, Statistics, plan_err};
+use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{
@@ -91,7 +91,11 @@ impl ViewTable {
         });
         let mut columns = projection.cloned().unwrap_or_else(|| (0..width).collect());
         columns.extend([width, width + 1]);
-        let scan = self.scan_of(state, schema, parts.collect()).with_projection_indices(Some(columns))?.build();
+        let scan = self.scan_of(state, schema.clone(), parts.collect()).with_projection_indices(Some(columns))?;
+        // Dead rows are still in there.
+        let mut statistics = Statistics::new_unknown(schema.table_schema());
+        statistics.num_rows = Precision::Inexact(files.iter().map(|f| f.rows).sum());
+        let scan = scan.with_statistics(statistics).build();
         Ok(Arc::new(LiveRows::new(DataSourceExec::from_data_source(scan), files)?))
     }
 
@@ -106,12 +110,14 @@ impl ViewTable {
     }
 
     fn tail(&self, projection: Option<&Vec<usize>>, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let schema = Arc::new(self.schema.project(&columns)?);
         let mut groups = vec![vec![]; partitions.max(1)];
         for (i, batch) in self.snapshot.tail.iter().enumerate() {
-            groups[i % partitions.max(1)].push(conform(batch, &self.schema)?);
+            groups[i % partitions.max(1)].push(conform(batch, &columns, &schema)?);
         }
         groups.retain(|group| !group.is_empty());
-        let scan = MemorySourceConfig::try_new(&groups, self.schema(), projection.cloned())?;
+        let scan = MemorySourceConfig::try_new(&groups, schema, None)?;
         Ok(DataSourceExec::from_data_source(scan.with_show_sizes(false)))
     }
 
@@ -200,18 +206,16 @@ fn query_schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
-/// A batch of the tail with the columns that queries see: last columns that it lacks are null.
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    if batch.num_columns() > schema.fields().len() {
-        return plan_err!("a batch of the tail has more columns than its view");
-    }
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    for (i, field) in schema.fields().iter().enumerate() {
-        columns.push(match batch.columns().get(i) {
-            Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
-            Some(column) => cast(column, field.data_type())?,
+/// The wanted columns of a batch of the tail, as queries see them: last columns that the batch lacks are null.
+fn conform(batch: &RecordBatch, columns: &[usize], schema: &SchemaRef) -> Result<RecordBatch> {
+    let mut arrays = Vec::with_capacity(columns.len());
+    for (column, field) in columns.iter().zip(schema.fields()) {
+        arrays.push(match batch.columns().get(*column) {
+            Some(array) if array.data_type() == field.data_type() => Arc::clone(array),
+            Some(array) => cast(array, field.data_type())?,
             None => new_null_array(field.data_type(), batch.num_rows()),
         });
     }
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)
 }

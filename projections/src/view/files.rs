@@ -11,7 +11,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use super::columns::{INDEXED, KEY, ORIGIN, POSITION, VERSION};
+use super::columns::{EXTRAS, INDEXED, KEY, ORIGIN, POSITION, VERSION};
 use super::error::ViewError;
 use super::index::{Loc, OrderKey};
 use super::place::TablePlace;
@@ -182,8 +182,13 @@ impl PartWriter {
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_created_by(format!("autonomos {}", env!("CARGO_PKG_VERSION")));
         // Nearly every value is another one: a dictionary costs time and saves nothing.
-        for unique in [KEY, ORIGIN, POSITION] {
+        for unique in [KEY, VERSION, ORIGIN, POSITION] {
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(unique), false);
+        }
+        // Nobody looks for a range of these.
+        for unsought in [EXTRAS, VERSION] {
+            let column = ColumnPath::from(unsought);
+            properties = properties.set_column_statistics_enabled(column, EnabledStatistics::None);
         }
         let (rows, done) = (Vec::new(), Vec::new());
         Self { place, schema, properties: properties.build(), open: None, rows, open_rows: 0, done }

@@ -139,7 +139,8 @@ fn text_bytes(version: &PackedVersion) -> usize {
 }
 
 impl KeyIndex {
-    /// Offers a row. `inherits_version` gives it the version of the row that it meets. If it wins, the entry says `loc`.
+    /// Offers a row. `inherits_version` gives it the version of the row that it meets. If it wins, the entry says
+    /// `loc`.
     #[inline]
     pub fn admit(&mut self, hash: u128, mut order: OrderKey, inherits_version: bool, loc: Loc) -> Admission {
         let hash = split(hash);

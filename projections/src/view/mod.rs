@@ -1,7 +1,7 @@
 //! Views: one Delta Lake table per (tenant, entity) at a log position, and a tail of newer rows in memory.
 //!
-//! Read in this order: [`columns`] is what a table holds, [`row`] how events become columns, [`index`] which row of a key
-//! counts, [`tail`] what is not yet in a file, [`state`] the fold of events over these. [`files`], [`table`] and
+//! Read in this order: [`columns`] is what a table holds, [`row`] how events become columns, [`index`] which row of a
+//! key counts, [`tail`] what is not yet in a file, [`state`] the fold of events over these. [`files`], [`table`] and
 //! [`deleted`] put it on disk; [`View`] is both, and [`projector`] keeps all views of a partition.
 
 pub mod columns;

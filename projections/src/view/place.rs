@@ -1,4 +1,5 @@
-//! Where views lie: one folder per tenant, one table per view, and a local store whose writes are on disk when they return.
+//! Where views lie: one folder per tenant, one table per view, and a local store whose writes are on disk when they
+//! return.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -91,8 +92,8 @@ impl Place {
     }
 }
 
-/// The local filesystem from `/`, with one promise more than `object_store` gives: what was put is on disk, name and all,
-/// when the call returns. Delta Lake's commits then survive a power cut whole or not at all.
+/// The local filesystem from `/`, with one promise more than `object_store` gives: what was put is on disk, name and
+/// all, when the call returns. Delta Lake's commits then survive a power cut whole or not at all.
 #[derive(Debug, Default)]
 pub struct DurableLocal {
     inner: LocalFileSystem,

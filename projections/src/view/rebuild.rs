@@ -13,7 +13,8 @@ use super::{Applied, Flushed, Standing, View, write_parts};
 /// Rows are written to files when so many are in memory.
 const SPILL_ROWS: usize = 256 << 10;
 
-/// A view that is being folded from zero; its files lie in the view's folder and no version of the table names them yet.
+/// A view that is being folded from zero; its files lie in the view's folder and no version of the table names them
+/// yet.
 pub struct Rebuild {
     view: Arc<View>,
     state: State,

@@ -242,10 +242,9 @@ impl State {
         match self.index.admit(hash, order, inherits_version, loc) {
             Admission::New => {}
             Admission::Replaced { was, position } => {
-                if was != Loc::DELETED {
-                    counts.replaced += 1;
-                    self.fates.at(stream).superseded(position);
-                }
+                // A delete that is displaced counts no row, but its record no longer says what is visible.
+                counts.replaced += u64::from(was != Loc::DELETED);
+                self.fates.at(stream).superseded(position);
                 self.kill(was);
             }
             Admission::Late => {

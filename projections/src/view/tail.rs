@@ -226,7 +226,9 @@ impl Tail {
     }
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {
-        self.sealed_bytes + self.open_bytes * 2 + self.open_hashes.len() * 16
+        let filtered = self.chunks.iter().filter(|c| !c.dead.is_empty()).filter_map(|c| c.live.as_ref());
+        let copies: usize = filtered.map(RecordBatch::get_array_memory_size).sum();
+        self.sealed_bytes + copies + self.open_bytes * 2 + self.open_hashes.len() * 16
     }
 }
 

@@ -1,6 +1,7 @@
 //! One view: its fold, its table, its tail.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use schemas::{Topic, Version};
@@ -128,7 +129,8 @@ async fn events_that_come_while_a_flush_writes_are_neither_lost_nor_doubled() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::local(folder.path()).unwrap();
     let log = log(1);
-    let view = open(&place).await;
+    // Readers of a snapshot rely on the grace.
+    let view = View::open(&place, TENANT, orders(), start(), projections::view::GRACE).await.map(Arc::new).unwrap();
     let mut input = 0;
     let mut batch = |round: i64| -> Vec<Event> {
         let event = |n: u64| event(&format!("k{}", (n * 7) % 1500), round, n, (n % 11 != 0).then_some(round));

@@ -88,8 +88,7 @@ impl RowFinder {
                 break;
             }
             if !input.fill()? {
-                // Where a line is whole and still no quote closes, waiting for one could hold back the rest for ever.
-                if follow && input.bytes().last() != Some(&dialect.line_end) {
+                if follow {
                     return Ok(Row::End);
                 }
                 if state != State::Quoted {

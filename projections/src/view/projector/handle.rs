@@ -155,8 +155,9 @@ impl ProjectorHandle {
         }
     }
 
-    /// Folds a view from zero into new files, which one commit then puts in place of the old; the view goes on meanwhile.
-    /// A view whose table cannot be opened is deleted and folded again. `None` if the tenant has no such entity.
+    /// Folds a view from zero into new files, which one commit then puts in place of the old; the view goes on
+    /// meanwhile. A view whose table cannot be opened is deleted and folded again. `None` if the tenant has no such
+    /// entity.
     pub async fn rebuild(&self, tenant: TenantId, entity: &EntityName) -> Result<Option<Flushed>, ViewError> {
         let slot = match self.slot(tenant, entity).await {
             Ok(None) => return Ok(None),

@@ -1,5 +1,5 @@
-//! The projector: folds every partition of `events` into its views, flushes them within one budget, and opens and closes
-//! them on demand.
+//! The projector: folds every partition of `events` into its views, flushes them within one budget, and opens and
+//! closes them on demand.
 //!
 //! [`fold`] reads a partition, [`register`] opens and closes views, [`upkeep`] flushes them and moves the checkpoint,
 //! [`handle`] is what others hold.
@@ -30,8 +30,8 @@ use super::{GRACE, View};
 /// What the views may use. Flushes follow from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes of tails and key indexes over all views. Above it the largest tails are flushed and idle views closed; half as
-    /// much again, and folding waits for that.
+    /// Bytes of tails and key indexes over all views. Above it the largest tails are flushed and idle views closed;
+    /// half as much again, and folding waits for that.
     pub bytes: usize,
     /// The oldest that a row in no file gets.
     pub flush_age: Duration,

@@ -110,7 +110,8 @@ impl Shared {
         }
         Err(error)
     }
-    /// Flushes every open view that `wanted` names, then moves the checkpoints. Answers the first error, after all were tried.
+    /// Flushes every open view that `wanted` names, then moves the checkpoints. Answers the first error, after all were
+    /// tried.
     pub(super) async fn flush_where(&self, wanted: impl Fn(&Slot) -> bool) -> Result<(), ViewError> {
         let mut outcome = Ok(());
         for slot in self.open_views(None).iter().filter(|slot| wanted(slot)) {

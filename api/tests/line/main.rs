@@ -1,0 +1,8 @@
+//! The line end to end: the binary on real folders and files, as a user runs it.
+
+mod bad_input;
+mod files;
+mod folder;
+mod serving;
+mod tenants;
+mod views;
