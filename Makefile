@@ -94,13 +94,16 @@ end-to-end: programs venv
 slice: programs venv
 	@$(PYTHON) benches/campaign/kill9.py --seed $(SEED) --count 12 --deep-every 3
 	$(PYTHON) benches/campaign/powercut.py --seed $(SEED) --count 2
+	$(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 1
 	$(PYTHON) benches/campaign/isolation.py --seed $(SEED) --count 300
 
 campaign: programs venv
 	@$(PYTHON) benches/campaign/exact.py --seed $(SEED) --records 1000000 --keys 100000
-	$(PYTHON) benches/campaign/exact.py --seed $(SEED) --records 1000000 --keys 1000000
+	$(PYTHON) benches/campaign/exact.py --seed $(SEED) --records 1200000 --keys 1000000
 	$(PYTHON) benches/campaign/kill9.py --seed $(SEED) --count 200
 	CAMPAIGN_REQUIRED=1 $(PYTHON) benches/campaign/powercut.py --seed $(SEED) --count 20
+	CAMPAIGN_REQUIRED=1 $(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 10
+	$(PYTHON) benches/campaign/idle_tenants.py --count 1000
 	$(PYTHON) benches/campaign/isolation.py --seed $(SEED) --count 10000
 	$(call say,the positive control: a build that acknowledges before the fsync)
 	cargo build --locked -p api --bin autonomos --features plant

@@ -14,10 +14,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AUTONOMOS_LOG").unwrap_or_else(|_| {
-        tracing_subscriber::EnvFilter::new("warn,api=info,pipeline=info,connectors=info,projections=info")
-    });
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A server tells what it does; a command only what went wrong.
+    let usual = match cli.command {
+        Top::Serve(_) => "warn,api=info,pipeline=info,connectors=info,projections=info",
+        _ => "warn",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AUTONOMOS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr);
     if cli.json {
         logs.json().init()
     } else {

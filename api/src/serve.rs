@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use connectors::file::watch::{Pace, watch as watch_files};
@@ -12,9 +13,15 @@ use poem::{EndpointExt, Route, get, handler, web::Data};
 use schemas::Topic;
 use tokio::sync::watch;
 
+use crate::cli::ingest::Fates;
 use crate::cli::{IngestArgs, ServeArgs};
 use crate::output::{Output, Progress};
 use crate::roles::Line;
+
+/// Files that could not be read to their end are read again after so long, even if nobody touches them.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// Files are read again after so long whatever the watcher says: an unchanged one costs a look.
+const RESCAN: Duration = Duration::from_secs(600);
 
 /// Runs until SIGTERM or Ctrl-C, then drains.
 pub async fn run(folder: &Path, args: &ServeArgs) -> anyhow::Result<()> {
@@ -120,31 +127,24 @@ async fn watch_stream(line: Arc<Line>, args: IngestArgs, mut stop: watch::Receiv
     };
     loop {
         let name = format!("{}/{}", args.connection, args.stream);
+        let mut again = RESCAN;
         match crate::cli::ingest::run(&args, &line, &mut Quiet).await {
-            Ok(fates) if fates.taken > 0 => {
-                tracing::info!(
-                    tenant = args.tenant,
-                    stream = name,
-                    records = fates.taken,
-                    visible = fates.visible,
-                    superseded = fates.superseded,
-                    quarantined = fates.quarantined,
-                    duplicate = fates.duplicate,
-                    "ingested"
-                );
+            Ok(Fates { taken, visible, superseded, quarantined, duplicate, .. }) if taken > 0 => {
+                let tenant = &args.tenant;
+                tracing::info!(tenant, stream = name, taken, visible, superseded, quarantined, duplicate, "ingested");
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(
-                tenant = args.tenant,
-                stream = name,
-                error = format!("{error:#}"),
-                "not all was ingested"
-            ),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(tenant = args.tenant, stream = name, error, "not all was ingested; trying again");
+                again = RETRY_AFTER;
+            }
         }
         tokio::select! {
             changed = changes.changed() => if let Err(error) = changed {
-                return tracing::error!(%error, stream = args.stream, "its files are no longer watched");
+                return tracing::error!(%error, stream = name, "its files are no longer watched");
             },
+            () = tokio::time::sleep(again) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
@@ -170,7 +170,7 @@ async fn http_server(line: Arc<Line>, listen: SocketAddr, mut stop: watch::Recei
         .run_with_graceful_shutdown(
             app,
             async move { _ = stop.wait_for(|stop| *stop).await },
-            Some(std::time::Duration::from_secs(2)),
+            Some(Duration::from_secs(2)),
         )
         .await;
     if let Err(error) = ended {

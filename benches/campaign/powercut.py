@@ -145,9 +145,7 @@ def main():
         files = [workload.write(scratch / "w", arguments.records, arguments.keys, seed=arguments.seed)[0]["path"]]
         con = oracle.connect()
         oracle.expected(con, files)
-        started = time.monotonic()
-        line.ingest(scratch / "calm", TENANT, files)
-        seconds = time.monotonic() - started
+        seconds = min(kill9.calm_seconds(scratch / name, files) for name in ("cold", "calm"))
         for _ in range(arguments.count):
             try:
                 cycle(campaign, rng, scratch, files, con, seconds, arguments.megabytes, env)

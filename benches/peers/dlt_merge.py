@@ -1,4 +1,7 @@
-"""dlt: merges each file into a DuckDB table by key, newest version first, deletes applied. Prints {"rows", "sum"}."""
+"""dlt: merges each file into a DuckDB table by key, newest version first, deletes applied. Prints {"rows", "sum"}.
+
+It has no order of arrival, so of two records with one version either may stay: the sum may differ a little.
+"""
 
 import json
 import os

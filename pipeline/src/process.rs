@@ -14,6 +14,8 @@ use crate::store::{Expect, Store, StoreError, Table};
 const READ_BYTES: usize = 2 << 20;
 /// Streams whose state is kept in memory between two reads.
 const STATES_MAX: usize = 256;
+/// How long a full disk is given before the next try.
+pub(crate) const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// A processor cannot go on; it may be started again from its checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,17 @@ pub enum ProcessError {
         /// What it says.
         subject: String,
     },
+}
+
+impl ProcessError {
+    /// Whether starting again from the checkpoint may work later, without anybody restarting anything.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Log(error) => error.is_retryable(),
+            Self::Store(error) => matches!(error, StoreError::DiskFull),
+            Self::Step { .. } | Self::State { .. } | Self::Subject { .. } => false,
+        }
+    }
 }
 
 /// The checkpoint row of a reader of a partition.
@@ -139,12 +152,27 @@ impl Processor {
     /// Processes until `shutdown` says true.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), ProcessError> {
         loop {
-            self.drain().await?;
+            match self.drain().await {
+                Ok(()) => {}
+                Err(error) if error.is_retryable() => self.start_over(&error).await?,
+                Err(error) => return Err(error),
+            }
             tokio::select! {
                 waited = self.log.wait_beyond(Topic::Inputs, self.partition, self.next) => waited?,
                 _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
             }
         }
+    }
+
+    /// Goes back to the checkpoint, as after a crash: what was appended and not noted is appended again, and readers
+    /// know the run by its positions.
+    async fn start_over(&mut self, error: &ProcessError) -> Result<(), ProcessError> {
+        tracing::warn!(partition = self.partition, %error, "the processor waits and starts again from its checkpoint");
+        self.states.clear();
+        self.touched.clear();
+        self.next = read_checkpoint(&*self.store, Topic::Inputs, self.partition, "processor").await?;
+        tokio::time::sleep(RETRY_AFTER).await;
+        Ok(())
     }
 
     /// Processes everything that is there.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::log::{Log, LogError, Stored};
-use crate::process::{ProcessError, decode_decisions, read_checkpoint, stream_of, write_checkpoint};
+use crate::process::{ProcessError, RETRY_AFTER, decode_decisions, read_checkpoint, stream_of, write_checkpoint};
 use crate::store::{Expect, Store, StoreError, Table};
 
 const READ_BYTES: usize = 1 << 20;
@@ -65,7 +65,12 @@ impl QuarantineKeeper {
     /// Keeps notes until `shutdown` says true.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), ProcessError> {
         loop {
-            self.drain().await?;
+            match self.drain().await {
+                Ok(()) => {}
+                // What was not noted is kept again: a note replaces itself.
+                Err(error) if error.is_retryable() => tokio::time::sleep(RETRY_AFTER).await,
+                Err(error) => return Err(error),
+            }
             tokio::select! {
                 waited = self.log.wait_beyond(Topic::Decisions, self.partition, self.next) => waited?,
                 _ = shutdown.wait_for(|stop| *stop) => return Ok(()),

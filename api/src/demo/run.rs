@@ -31,7 +31,7 @@ const QUESTIONS: [(&str, &str); 3] = [
         "who works at the accounts with the largest open deals?",
         "select a.name as account, o.amount, c.name as contact, c.email from opportunities o \
          join accounts a on a.account_id = o.account_id join contacts c on c.account_id = a.account_id \
-         where o.probability < 100 order by o.amount desc limit 5",
+         where o.probability < 100 order by o.amount desc nulls last limit 5",
     ),
 ];
 

@@ -4,5 +4,4 @@ mod answers;
 mod data;
 mod hostile;
 mod limits;
-mod speed;
 mod tenants;

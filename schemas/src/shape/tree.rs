@@ -46,6 +46,10 @@ pub(super) struct Node {
     pub(super) consumed_below: bool,
     /// The object in which this member was last seen, to notice a repeated name.
     pub(super) seen_in: u64,
+    /// The member that came first when this object was last seen, and the one that came after this member: sources
+    /// write their members in the same order again, so a guess mostly saves the look-up. 0 is no guess.
+    pub(super) first: NodeId,
+    pub(super) follower: NodeId,
 }
 
 impl Node {
@@ -59,6 +63,8 @@ impl Node {
             consumed: false,
             consumed_below: false,
             seen_in: 0,
+            first: 0,
+            follower: 0,
         }
     }
 }
@@ -226,6 +232,11 @@ impl ShapeTree {
             debug_assert_eq!(siblings.last(), Some(&id), "nodes are added at the end");
             siblings.pop();
             self.nodes.pop();
+        }
+        // A guess may point at a node that is gone.
+        for node in &mut self.nodes {
+            node.first = if (node.first as usize) < len { node.first } else { 0 };
+            node.follower = if (node.follower as usize) < len { node.follower } else { 0 };
         }
     }
 

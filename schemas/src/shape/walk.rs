@@ -129,13 +129,14 @@ impl Pass<'_> {
             self.at += 1;
             return Ok(());
         }
-        let mut expected = 0;
+        let mut previous = None;
         loop {
             if self.skip_blanks() != b'"' {
                 return self.fail(Reason::MalformedJson);
             }
             let name_start = self.at;
-            let child = self.member_name(node, &mut expected)?;
+            let child = self.member_name(node, previous)?;
+            previous = Some(child);
             let name_end = self.at;
             if self.skip_blanks() != b':' {
                 return self.fail(Reason::MalformedJson);
@@ -202,30 +203,29 @@ impl Pass<'_> {
 
     /// Reads a member's name and finds its node; members mostly come in the order in which they came before.
     #[inline]
-    fn member_name(&mut self, parent: NodeId, expected: &mut usize) -> Result<NodeId, WalkError> {
+    fn member_name(&mut self, parent: NodeId, previous: Option<NodeId>) -> Result<NodeId, WalkError> {
         let start = self.at + 1;
         let Some(end) = string_end(self.bytes, start) else { return self.fail(Reason::MalformedJson) };
         self.at = end.at + 1;
         let raw = &self.text[start..end.at];
-        if !end.escaped {
-            if let Some(id) = self.tree.nodes[parent as usize].children.get(*expected) {
-                if *self.tree.nodes[*id as usize].name == *raw {
-                    *expected += 1;
-                    return Ok(*id);
-                }
-            }
+        let guess = match previous {
+            None => self.tree.nodes[parent as usize].first,
+            Some(previous) => self.tree.nodes[previous as usize].follower,
+        };
+        let guessed = &self.tree.nodes[guess as usize];
+        if guess != 0 && !end.escaped && guessed.parent == parent && *guessed.name == *raw {
+            return Ok(guess);
         }
-        self.unexpected_name(parent, raw, end.escaped, expected)
+        let id = self.unexpected_name(parent, raw, end.escaped)?;
+        match previous {
+            None => self.tree.nodes[parent as usize].first = id,
+            Some(previous) => self.tree.nodes[previous as usize].follower = id,
+        }
+        Ok(id)
     }
 
     #[cold]
-    fn unexpected_name(
-        &mut self,
-        parent: NodeId,
-        raw: &str,
-        escaped: bool,
-        expected: &mut usize,
-    ) -> Result<NodeId, WalkError> {
+    fn unexpected_name(&mut self, parent: NodeId, raw: &str, escaped: bool) -> Result<NodeId, WalkError> {
         if raw.len() > FIELD_NAME_BYTES_MAX {
             return self.fail(Reason::FieldNameTooLong);
         }
@@ -248,12 +248,6 @@ impl Pass<'_> {
             None => self.tree.child_or_insert(parent, &name),
         };
         self.walker.name = name;
-        let children = &self.tree.nodes[parent as usize].children;
-        if children.len() <= 64 {
-            *expected = children.iter().position(|c| *c == id).map_or(0, |i| i + 1);
-        } else if children.get(*expected + 1) == Some(&id) {
-            *expected += 2;
-        }
         Ok(id)
     }
 

@@ -9,6 +9,7 @@ use schemas::event::ViewControl;
 use schemas::{BatchKind, EntityName, TenantId, Topic};
 use tokio::sync::watch;
 
+use super::upkeep::RETRY_AFTER;
 use super::{Shared, Slot, ViewKey};
 use crate::view::error::ViewError;
 
@@ -16,6 +17,12 @@ use crate::view::error::ViewError;
 const READ_BYTES: usize = 1 << 20;
 /// How often an idle partition looks at the age of its tails.
 const IDLE: Duration = Duration::from_millis(250);
+
+/// A full disk stops nothing for good: what could not be written is tried again.
+async fn wait_for_room(partition: u32, error: &ViewError) {
+    tracing::warn!(partition, %error, "the projector waits and tries again");
+    tokio::time::sleep(RETRY_AFTER).await;
+}
 
 impl Shared {
     /// Folds a partition from its checkpoint until `shutdown` turns true.
@@ -37,9 +44,17 @@ impl Shared {
                     break;
                 }
             } else {
-                offset = self.fold(partition, batches).await?;
+                match self.fold(partition, batches).await {
+                    Ok(folded) => offset = folded,
+                    // Applying is idempotent: the same batches are folded again once there is room.
+                    Err(error) if error.is_retryable() => wait_for_room(partition, &error).await,
+                    Err(error) => return Err(error),
+                }
             }
-            self.upkeep(partition).await?;
+            match self.upkeep(partition).await {
+                Err(error) if error.is_retryable() => wait_for_room(partition, &error).await,
+                outcome => outcome?,
+            }
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::view::Load;
 use crate::view::error::ViewError;
 
 /// A flush that failed is not tried again before.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A checkpoint is written no sooner after the one before, unless something was flushed on purpose.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
