@@ -76,13 +76,14 @@ async fn answer(line: &Line, stream: UnixStream) -> anyhow::Result<()> {
     BufReader::new(read.take(REQUEST_BYTES_MAX)).read_line(&mut request).await?;
     // Bounded: a slow reader slows its own command down, nobody else's.
     let (frames, mut receiver) = mpsc::channel::<(u8, Vec<u8>)>(64);
-    let send = async {
+    // A task of its own: the command blocks its thread while it waits for room in the channel.
+    let mut send = tokio::spawn(async move {
         while let Some((kind, content)) = receiver.recv().await {
             let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
             write.write_all(&[&[kind], &len.to_be_bytes()[..], &content].concat()).await?;
         }
         anyhow::Ok(())
-    };
+    });
     let work = async move {
         let last = match carry_out(&request, line, frames.clone()).await {
             Ok(()) => (DONE, Vec::new()),
@@ -90,8 +91,12 @@ async fn answer(line: &Line, stream: UnixStream) -> anyhow::Result<()> {
         };
         frames.send(last).await.context("the reader is gone")
     };
-    // When the other side goes away the sending fails, and the command is dropped with it.
-    tokio::try_join!(work, send).map(|_| ())
+    tokio::select! {
+        // When the other side goes away the sending fails, and the command is dropped with it.
+        sent = &mut send => return sent?,
+        done = work => done?,
+    }
+    send.await?
 }
 
 async fn carry_out(request: &str, line: &Line, frames: mpsc::Sender<(u8, Vec<u8>)>) -> anyhow::Result<()> {

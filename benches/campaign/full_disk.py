@@ -17,6 +17,8 @@ from idle_tenants import serve
 from verdict import Campaign, skip
 
 TENANT = "acme"
+# Seconds that a full disk is left full.
+WAITING = 6
 
 
 def fill(folder, leave):
@@ -35,17 +37,22 @@ def cycle(campaign, folder, file, seed):
     server = serve(data)
     try:
         ballast = fill(folder, leave=24 << 20)
-        try:
-            line.ingest(data, TENANT, [file])
+        run = line.Ingest(data, TENANT, [file])
+        status = run.wait_at_most(WAITING)
+        if status is None:
+            # What is acknowledged waits for its fate, and for room.
+            campaign.fired("disk full, the ingest waits")
+        elif status == 0:
             campaign.fired("the ingest had room enough")
-        except line.Failed as error:
-            campaign.fired("disk full")
-            if "full" not in str(error):
-                campaign.anomaly(f"the error does not say that the disk is full: {str(error)[-300:]}")
+        else:
+            campaign.fired("disk full, the ingest ended")
+            if "full" not in "".join(run.errors):
+                campaign.anomaly(f"the error does not say that the disk is full: {''.join(run.errors)[-300:]}")
         if server.poll() is not None:
             campaign.anomaly("the server has ended")
-        line.input_end(data)
         ballast.unlink()
+        if status is None and run.wait(120) != 0:
+            campaign.fired("the waiting ingest ended with an error")
         counts = line.ingest(data, TENANT, [file])
         line.reconcile(counts)
         con = oracle.connect()

@@ -139,6 +139,13 @@ class Ingest:
             reader.join()
         return status
 
+    def wait_at_most(self, seconds):
+        """Its exit status, or None if it still runs after so long."""
+        try:
+            return self.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
     def kill(self):
         """SIGKILL, then everything that was printed before it."""
         self.process.kill()

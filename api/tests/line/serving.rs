@@ -70,6 +70,15 @@ fn a_server_answers_commands_on_its_folder_and_its_socket_is_the_owners() {
 }
 
 #[test]
+fn a_large_answer_comes_through_the_socket_whole() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", (0..40_000).map(|n| opportunity(&n.to_string(), "1", 1)).collect::<String>());
+    folder.opportunities("acme", &file, &[]);
+    let _serving = Serving::start(&folder);
+    assert_eq!(folder.query("acme", "select * from opportunities").lines().count(), 40_001);
+}
+
+#[test]
 fn a_server_watches_the_configured_files() {
     let folder = Folder::new();
     folder.write("data/autonomos.yaml", "watch:\n  - {tenant: acme, connection: crm, system: salesforce, stream: opportunity, files: [../drops/*.ndjson]}\n");
