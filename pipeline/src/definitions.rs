@@ -43,14 +43,46 @@ pub async fn ensure_tenant(store: &dyn Store, name: &TenantName) -> Result<Tenan
         if let Some(id) = find_tenant(store, name).await? {
             return Ok(id);
         }
-        let id = TenantId::generate();
-        let value = serde_json::to_vec(&id).map_err(|e| unreadable("tenant", e))?;
-        match store.put(TenantId::SYSTEM, Table::Tenants, name.as_str(), value.into(), Expect::Absent).await {
-            Ok(_) => return Ok(id),
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
+        if let Some(id) = create_tenant(store, name).await? {
+            return Ok(id);
         }
     }
+}
+
+/// Makes a tenant; nothing when the name is taken.
+pub async fn create_tenant(store: &dyn Store, name: &TenantName) -> Result<Option<TenantId>, DefinitionError> {
+    let id = TenantId::generate();
+    let value = serde_json::to_vec(&id).map_err(|e| unreadable("tenant", e))?;
+    match store.put(TenantId::SYSTEM, Table::Tenants, name.as_str(), value.into(), Expect::Absent).await {
+        Ok(_) => {
+            note_name(store, id, name).await?;
+            Ok(Some(id))
+        }
+        Err(StoreError::Conflict { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The key under which a tenant keeps its own name.
+const OWN_NAME: &str = "";
+
+async fn note_name(store: &dyn Store, id: TenantId, name: &TenantName) -> Result<(), DefinitionError> {
+    let value = serde_json::to_vec(name).map_err(|e| unreadable("tenant's name", e))?;
+    store.put(id, Table::Tenants, OWN_NAME, value.into(), Expect::Any).await?;
+    Ok(())
+}
+
+/// The name of a tenant, or nothing when there is none.
+pub async fn tenant_name(store: &dyn Store, id: TenantId) -> Result<Option<TenantName>, DefinitionError> {
+    if let Some(row) = store.get(id, Table::Tenants, OWN_NAME).await? {
+        return serde_json::from_slice(&row.value).map(Some).map_err(|e| unreadable("tenant's name", e));
+    }
+    // A crash between the two rows leaves the register without the tenant's own.
+    let name = tenants(store).await?.into_iter().find(|(_, known)| *known == id).map(|(name, _)| name);
+    if let Some(name) = &name {
+        note_name(store, id, name).await?;
+    }
+    Ok(name)
 }
 
 /// All tenants, by name.

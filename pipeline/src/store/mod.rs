@@ -15,7 +15,7 @@ pub use memory::MemoryStore;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Table {
-    /// System. `NAME` of a tenant → its id (JSON).
+    /// System. `NAME` of a tenant → its id (JSON). A tenant's own row with an empty key → its name (JSON).
     Tenants = 1,
     /// System. `TOPIC/PARTITION/READER` → the offset from which the reader starts (8 bytes, big-endian).
     Checkpoints = 2,
@@ -33,6 +33,22 @@ pub enum Table {
     Outcomes = 8,
     /// `ENTITY` → notes of the view: its counters, the rebuild under way (JSON).
     Views = 9,
+    /// `USER` → an account: address, role, password hash (JSON).
+    Users = 10,
+    /// System. `ADDRESS/TENANT` → the user who signs in with that address there (JSON).
+    Addresses = 11,
+    /// `SESSION` → who signed in, when, until when (JSON).
+    Sessions = 12,
+    /// `KEY` → an API key: the hash of its secret, role, streams, expiry (JSON).
+    ApiKeys = 13,
+    /// `HASH` of a one-use token → what it lets its bearer do: join, or set a new password (JSON).
+    Invitations = 14,
+    /// `TIME-NUMBER` → who did what (JSON).
+    Journal = 15,
+    /// `CONNECTION` → a connection made through the API: connector, settings, streams, whether it is paused (JSON).
+    Connections = 16,
+    /// `HASH` of caller, route and idempotency key → the answer that was given (JSON).
+    Answers = 17,
 }
 
 /// A stored row.

@@ -1,0 +1,61 @@
+//! Who asks: the header `Authorization` becomes a caller, or the request ends here.
+
+use std::sync::Arc;
+
+use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
+
+use crate::auth::AuthError;
+use crate::http::problem::Problem;
+use crate::http::{Doors, now, public};
+
+/// The middleware.
+pub struct Know(pub Arc<Doors>);
+
+/// The endpoint.
+pub struct Known<E> {
+    endpoint: E,
+    doors: Arc<Doors>,
+}
+
+impl<E: Endpoint> Middleware<E> for Know {
+    type Output = Known<E>;
+    fn transform(&self, endpoint: E) -> Known<E> {
+        Known { endpoint, doors: self.0.clone() }
+    }
+}
+
+/// Names under which others take tokens from the query, where they end in logs; here never.
+const NOT_IN_THE_QUERY: [&str; 4] = ["token", "access_token", "api_key", "authorization"];
+
+impl<E: Endpoint> Endpoint for Known<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> Result<Response> {
+        if !public::is_public(request.uri().path()) {
+            self.know(&mut request).await?;
+        }
+        Ok(self.endpoint.call(request).await?.into_response())
+    }
+}
+
+impl<E> Known<E> {
+    async fn know(&self, request: &mut Request) -> Result<(), Problem> {
+        let query = request.uri().query().unwrap_or_default();
+        let in_query = query.split('&').filter_map(|pair| pair.split('=').next());
+        if in_query.into_iter().any(|name| NOT_IN_THE_QUERY.contains(&name.to_ascii_lowercase().as_str())) {
+            return Err(AuthError::Unauthenticated.into());
+        }
+        // A stream may be opened with a ticket instead; its route checks and uses it up.
+        if public::takes_ticket(request.uri().path()) && query.split('&').any(|pair| pair.starts_with("ticket=")) {
+            return Ok(());
+        }
+        let mut values = request.headers().get_all("authorization").iter();
+        let value = match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            _ => None,
+        };
+        let caller = self.doors.gate.caller(value.ok_or(AuthError::Unauthenticated)?, now()).await?;
+        request.set_data(caller);
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! Rationing: so many requests in a while for each tenant and kind of route; without a credential, for each address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use poem::http::{HeaderValue, Method, StatusCode};
+use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
+use schemas::TenantId;
+
+use crate::auth::Caller;
+use crate::http::Doors;
+use crate::http::problem::Problem;
+
+/// What a request is counted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Registering, signing in, using an invitation.
+    SignIn,
+    /// SQL and rows.
+    Query,
+    /// Records that are pushed.
+    Push,
+    /// Everything else that reads.
+    Read,
+    /// Everything else that writes.
+    Write,
+}
+
+/// A budget that refills: `burst` at once, `per_minute` in the long run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Requests a minute.
+    pub per_minute: u32,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+/// The rates of every kind.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Of sign-ins, for each address.
+    pub sign_in: Rate,
+    /// Of queries.
+    pub query: Rate,
+    /// Of pushes.
+    pub push: Rate,
+    /// Of other reads.
+    pub read: Rate,
+    /// Of other writes.
+    pub write: Rate,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            sign_in: Rate { per_minute: 30, burst: 20 },
+            query: Rate { per_minute: 6_000, burst: 200 },
+            push: Rate { per_minute: 60_000, burst: 2_000 },
+            read: Rate { per_minute: 12_000, burst: 600 },
+            write: Rate { per_minute: 1_200, burst: 200 },
+        }
+    }
+}
+
+impl Rates {
+    fn of(&self, kind: Kind) -> Rate {
+        match kind {
+            Kind::SignIn => self.sign_in,
+            Kind::Query => self.query,
+            Kind::Push => self.push,
+            Kind::Read => self.read,
+            Kind::Write => self.write,
+        }
+    }
+}
+
+/// Whose budget it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// A tenant's.
+    Tenant(TenantId),
+    /// An address's: nobody is signed in.
+    Address(IpAddr),
+}
+
+/// Budgets that are being used up. Full ones are forgotten.
+pub struct Budgets {
+    rates: Rates,
+    used: Mutex<HashMap<(Whose, Kind), (f64, Instant)>>,
+}
+
+/// Budgets kept at once; beyond, the full ones are dropped.
+const BUDGETS_MAX: usize = 100_000;
+
+impl Budgets {
+    /// Full budgets with these rates.
+    pub fn new(rates: Rates) -> Self {
+        Self { rates, used: Mutex::default() }
+    }
+
+    /// Takes one request from a budget at `now`; says how many are left, or after how many seconds there is one again.
+    pub fn take(&self, whose: Whose, kind: Kind, now: Instant) -> Result<u32, u64> {
+        let rate = self.rates.of(kind);
+        let per_second = f64::from(rate.per_minute) / 60.0;
+        let mut used = self.used.lock();
+        if used.len() >= BUDGETS_MAX {
+            // A budget that would be full by now says nothing.
+            used.retain(|(_, kind), (left, at)| {
+                let rate = self.rates.of(*kind);
+                let refilled = now.duration_since(*at).as_secs_f64() * f64::from(rate.per_minute) / 60.0;
+                *left + refilled < f64::from(rate.burst)
+            });
+        }
+        let (left, at) = used.entry((whose, kind)).or_insert((f64::from(rate.burst), now));
+        *left = (*left + now.duration_since(*at).as_secs_f64() * per_second).min(f64::from(rate.burst));
+        *at = now;
+        if *left < 1.0 {
+            return Err(((1.0 - *left) / per_second).ceil().max(1.0) as u64);
+        }
+        *left -= 1.0;
+        Ok(*left as u32)
+    }
+
+    /// The rate of a kind.
+    pub fn rate(&self, kind: Kind) -> Rate {
+        self.rates.of(kind)
+    }
+}
+
+/// What a request is counted as.
+pub fn kind(method: &Method, path: &str) -> Kind {
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    match path {
+        "/api/v1/auth/login" | "/api/v1/auth/register" | "/api/v1/auth/accept" => Kind::SignIn,
+        "/api/v1/query" => Kind::Query,
+        "/api/v1/records" => Kind::Push,
+        path if path.ends_with("/rows") => Kind::Query,
+        _ if reads => Kind::Read,
+        _ => Kind::Write,
+    }
+}
+
+/// The middleware.
+pub struct Ration(pub Arc<Doors>);
+
+/// The endpoint.
+pub struct Rationed<E> {
+    endpoint: E,
+    doors: Arc<Doors>,
+}
+
+impl<E: Endpoint> Middleware<E> for Ration {
+    type Output = Rationed<E>;
+    fn transform(&self, endpoint: E) -> Rationed<E> {
+        Rationed { endpoint, doors: self.0.clone() }
+    }
+}
+
+impl<E: Endpoint> Endpoint for Rationed<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        // Probes and scrapes are the operator's own.
+        if matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics") {
+            return Ok(self.endpoint.call(request).await?.into_response());
+        }
+        let kind = kind(request.method(), request.uri().path());
+        let whose = match request.data::<Caller>() {
+            Some(caller) => Whose::Tenant(caller.tenant),
+            None => Whose::Address(address(&request)),
+        };
+        let rate = self.doors.budgets.rate(kind);
+        match self.doors.budgets.take(whose, kind, Instant::now()) {
+            Ok(left) => {
+                let mut response = self.endpoint.call(request).await?.into_response();
+                let headers = response.headers_mut();
+                headers.insert("ratelimit-limit", HeaderValue::from(rate.burst));
+                headers.insert("ratelimit-remaining", HeaderValue::from(left));
+                Ok(response)
+            }
+            Err(seconds) => {
+                let detail = format!("more than {} requests a minute of this kind: try again in {seconds} s", rate.per_minute);
+                Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(seconds).into())
+            }
+        }
+    }
+}
+
+/// The peer's own address: headers that a client can write are not asked.
+fn address(request: &Request) -> IpAddr {
+    let address = request.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip);
+    match address {
+        // A network gives each of its hosts as many addresses as it likes: its prefix counts.
+        Some(IpAddr::V6(v6)) => {
+            let bits = u128::from(v6) >> 64 << 64;
+            IpAddr::V6(bits.into())
+        }
+        Some(v4) => v4,
+        None => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_budget_is_used_up_refills_and_is_nobody_elses() {
+        let budgets = Budgets::new(Rates { read: Rate { per_minute: 60, burst: 3 }, ..Rates::default() });
+        let (a, b) = (Whose::Tenant(TenantId::from_bytes([1; 16])), Whose::Tenant(TenantId::from_bytes([2; 16])));
+        let start = Instant::now();
+        for left in [2, 1, 0] {
+            assert_eq!(budgets.take(a, Kind::Read, start), Ok(left));
+        }
+        assert_eq!(budgets.take(a, Kind::Read, start), Err(1));
+        assert_eq!(budgets.take(b, Kind::Read, start), Ok(2));
+        assert!(budgets.take(a, Kind::Write, start).is_ok());
+        assert_eq!(budgets.take(a, Kind::Read, start + Duration::from_millis(1_500)), Ok(0));
+        assert_eq!(budgets.take(a, Kind::Read, start + Duration::from_secs(3_600)), Ok(2));
+    }
+}

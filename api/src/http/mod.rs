@@ -1,0 +1,82 @@
+//! The HTTP API. A handler knows its caller, checks a role, calls one function of a room behind it, and shapes the answer.
+//!
+//! [`app`] puts it together: [`routes`] are the handlers by resource, [`manners`] is what every request goes through,
+//! [`problem`] is what an error looks like outside, [`document`] is the OpenAPI file.
+
+pub mod document;
+pub mod listen;
+pub mod manners;
+pub mod problem;
+pub mod public;
+pub mod routes;
+
+use std::sync::Arc;
+
+use pipeline::Table;
+use poem::endpoint::{BoxEndpoint, make_sync};
+use poem::{EndpointExt, Response, Route, get};
+
+use crate::auth::master_key::MasterKey;
+use crate::auth::rows::Rows;
+use crate::auth::secret::Seal;
+use crate::auth::{Accounts, Gate};
+use crate::roles::Line;
+use manners::idempotency::Answer;
+use manners::journal::Journal;
+use manners::rate::{Budgets, Rates};
+
+/// Where records are pushed; it has bounds of its own.
+pub const RECORDS_PATH: &str = "/api/v1/records";
+
+/// What every handler works with.
+pub struct Doors {
+    /// The line behind the doors.
+    pub line: Arc<Line>,
+    /// Accounts.
+    pub accounts: Arc<Accounts>,
+    /// Credentials to callers.
+    pub gate: Gate,
+    /// Seals cursors and stream positions.
+    pub seal: Seal,
+    /// The audit journal.
+    pub journal: Journal,
+    /// Rationing.
+    pub budgets: Budgets,
+    /// Answers that were given under an idempotency key.
+    pub answers: Rows<Answer>,
+}
+
+impl Doors {
+    /// Opens the doors of a line. To be called within a Tokio runtime.
+    pub fn open(line: Arc<Line>, rates: Rates) -> anyhow::Result<Self> {
+        let master = MasterKey::open(&line.folder)?;
+        let accounts = Arc::new(Accounts::new(line.store.clone(), &master.derive("session tokens"))?);
+        Ok(Self {
+            gate: Gate::new(accounts.clone()),
+            accounts,
+            seal: Seal::new(&master.derive("cursors")),
+            journal: Journal::start(line.store.clone()),
+            budgets: Budgets::new(rates),
+            answers: Rows::new(line.store.clone(), Table::Answers),
+            line,
+        })
+    }
+}
+
+/// The whole API as one endpoint.
+pub fn app(doors: &Arc<Doors>) -> BoxEndpoint<'static, Response> {
+    let service = routes::service();
+    let document = Arc::new(document::closed(&service.spec()));
+    let docs = service.swagger_ui_html();
+    let routes = Route::new()
+        .at("/openapi.json", get(make_sync(move |_| document::response(&document))))
+        .at("/docs", get(make_sync(move |_| poem::web::Html(docs.clone()))))
+        .nest("/", service)
+        .data(doors.clone());
+    manners::all(doors, routes)
+}
+
+/// The time, in seconds since 1970 UTC.
+pub fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

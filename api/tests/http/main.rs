@@ -1,0 +1,6 @@
+//! The HTTP API from outside: a server on a port of its own, and clients that only speak HTTP.
+
+mod accounts;
+mod house;
+mod manners;
+mod tenants;
