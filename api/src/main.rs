@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use api::cli::{Cli, Command, Top};
+use api::line::Line;
 use api::output::{Output, Terminal};
-use api::roles::Line;
 use clap::Parser;
 use pipeline::engine::OpenError;
 

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use crate::cli::ingest::Fates;
 use crate::cli::{IngestArgs, ServeArgs};
+use crate::line::Line;
 use crate::output::{Output, Progress};
-use crate::roles::Line;
 
 /// Files that could not be read to their end are read again after so long, even if nobody touches them.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -218,18 +218,7 @@ async fn metrics(line: Data<&Arc<Line>>) -> poem::Result<String> {
     let lags = line.lag().await.map_err(internal)?;
     let lags = lags.into_iter().enumerate().map(|(p, lag)| (format!("{{partition=\"{p}\"}}"), lag)).collect();
     family("autonomos_processor_lag_inputs", "gauge", "inputs that are not processed yet", lags);
-    let mut totals = pipeline::step::Counters::default();
-    let mut tenants = 0;
-    for (_, tenant) in line.tenants().await.map_err(internal)? {
-        tenants += 1;
-        for (_, state) in line.streams(tenant).await.map_err(internal)? {
-            totals.taken += state.counters.taken;
-            totals.accepted += state.counters.accepted;
-            totals.deleted += state.counters.deleted;
-            totals.quarantined += state.counters.quarantined;
-            totals.duplicate += state.counters.duplicate;
-        }
-    }
+    let (totals, tenants) = line.totals().await.map_err(internal)?;
     let fates = [
         ("accepted", totals.accepted),
         ("deleted", totals.deleted),
@@ -238,6 +227,6 @@ async fn metrics(line: Data<&Arc<Line>>) -> poem::Result<String> {
     ];
     let fates = fates.into_iter().map(|(fate, n)| (format!("{{fate=\"{fate}\"}}"), n)).collect();
     family("autonomos_records_total", "counter", "records by what the step made of them", fates);
-    family("autonomos_tenants", "gauge", "tenants", vec![(String::new(), tenants)]);
+    family("autonomos_tenants", "gauge", "tenants", vec![(String::new(), tenants as u64)]);
     Ok(text)
 }

@@ -13,8 +13,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::cli::Command;
+use crate::line::Line;
 use crate::output::{Output, Progress};
-use crate::roles::Line;
 
 /// A request longer than this is refused, in bytes.
 const REQUEST_BYTES_MAX: u64 = 32 << 20;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use api::cli::{Cli, Command, IngestArgs, Top};
-use api::roles::Line;
+use api::line::Line;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use clap::Parser;

@@ -4,8 +4,8 @@ use pipeline::Stored;
 use schemas::Topic;
 use serde_json::json;
 
+use crate::line::Line;
 use crate::output::Output;
-use crate::roles::Line;
 
 const READ_BYTES: usize = 4 << 20;
 

@@ -11,8 +11,8 @@ use schemas::{BatchKind, Decision, Input};
 use serde_json::json;
 
 use super::IngestArgs;
+use crate::line::Line;
 use crate::output::Output;
-use crate::roles::Line;
 
 /// Bytes of the source that are looked at.
 const LOOK_BYTES: usize = 4 << 20;

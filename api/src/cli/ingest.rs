@@ -16,8 +16,8 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::{IngestArgs, Mode};
+use crate::line::Line;
 use crate::output::{Output, Progress};
-use crate::roles::Line;
 
 /// Bytes of records that go to the log at once.
 const BATCH_BYTES: usize = 512 << 10;
@@ -69,7 +69,7 @@ pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow
         .collect();
     let counted = before.map_or_else(Counters::default, |s| s.counters);
     let from = line.log.end(Topic::Inputs, open.partition).await?;
-    let watch = line.watch(&plan, from).await?;
+    let counting = line.count_superseded(&plan.stream, &plan.mapping.entity, from).await?;
     let source = FileSource::open(plan.settings.clone(), cursors)?;
     let reading = read(line, &open, source, out).await?;
     let mut acknowledged = reading.acknowledged;
@@ -83,7 +83,7 @@ pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow
         out.progress(&Progress { acknowledged, stage: "waiting".into(), ..Progress::default() });
         line.wait_processed(open.partition).await?;
         let after = line.stream_state(&plan.stream).await?.map_or_else(Counters::default, |s| s.counters);
-        let superseded = line.settle(&plan, watch).await?;
+        let superseded = line.superseded(counting).await?;
         fates.quarantined = after.quarantined - counted.quarantined;
         fates.duplicate = after.duplicate - counted.duplicate;
         fates.deletes = after.deleted - counted.deleted;
@@ -221,7 +221,7 @@ async fn delete_missing(args: &IngestArgs, line: &Line, plan: &Plan, open: &Open
 /// Checks the names, finds the mapping and applies what the command line says instead.
 pub async fn plan(args: &IngestArgs, line: &Line) -> anyhow::Result<Plan> {
     let tenant = if args.dry_run {
-        line.tenant_or_new(&args.tenant.parse()?).await?
+        line.definitions().tenant_or_new(&args.tenant.parse()?).await?
     } else {
         line.ensure_tenant(&args.tenant.parse()?).await?
     };
@@ -253,7 +253,7 @@ pub async fn plan(args: &IngestArgs, line: &Line) -> anyhow::Result<Plan> {
     };
     let mut entity = file.entities.iter().find(|e| e.entity == mapping.entity).cloned();
     if entity.is_none() {
-        entity = line.folder_entity(&mapping.entity)?;
+        entity = line.definitions().folder_entity(&mapping.entity)?;
     }
     Ok(Plan { stream, mapping, entity, settings })
 }
@@ -264,7 +264,7 @@ fn mapping_file(args: &IngestArgs, line: &Line) -> anyhow::Result<MappingFile> {
         return Ok(ontology::read_mapping(&name, text)?);
     }
     let system = args.system.as_deref().context("say --system or --mapping")?;
-    if let Some(file) = line.folder_mapping(system)? {
+    if let Some(file) = line.definitions().folder_mapping(system)? {
         return Ok(file);
     }
     let known = || ontology::shipped_systems().collect::<Vec<_>>().join(", ");

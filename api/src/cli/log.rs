@@ -13,8 +13,8 @@ use schemas::{BatchKind, Position, StreamId, TenantId, Topic};
 use serde_json::json;
 
 use super::{CatArgs, LogCommand, RefoldArgs, StatArgs};
+use crate::line::Line;
 use crate::output::Output;
-use crate::roles::Line;
 
 const READ_BYTES: usize = 1 << 20;
 

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::line::Line;
 use crate::output::Output;
-use crate::roles::Line;
 
 /// The system of record for data that keeps changing shape.
 #[derive(Debug, Parser)]

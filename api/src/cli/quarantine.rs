@@ -6,8 +6,8 @@ use schemas::StreamId;
 use serde_json::json;
 
 use super::{QuarantineArgs, QuarantineCommand, ShowArgs};
+use crate::line::Line;
 use crate::output::Output;
-use crate::roles::Line;
 
 /// Carries out a `quarantine` command.
 pub async fn run(command: QuarantineCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {

@@ -5,8 +5,8 @@ use futures::StreamExt;
 use projections::sql::{Format, ResultWriter};
 
 use super::QueryArgs;
+use crate::line::Line;
 use crate::output::{Output, Writer};
-use crate::roles::Line;
 
 /// Asks and prints the answer batch by batch.
 pub async fn run(args: QueryArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {

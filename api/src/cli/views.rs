@@ -4,8 +4,8 @@ use schemas::{EntityName, TenantId, TenantName};
 use serde_json::json;
 
 use super::{ViewArgs, ViewsCommand};
+use crate::line::Line;
 use crate::output::Output;
-use crate::roles::Line;
 
 /// Carries out a `views` command.
 pub async fn run(command: ViewsCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {

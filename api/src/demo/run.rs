@@ -105,17 +105,7 @@ async fn show_counts(server: &Server, expected: u64, out: &mut dyn Output) -> an
         if let Some(failure) = server.line.failure() {
             bail!(failure);
         }
-        let mut total = pipeline::step::Counters::default();
-        for (_, tenant) in server.line.tenants().await? {
-            for (_, state) in server.line.streams(tenant).await? {
-                let c = state.counters;
-                total.taken += c.taken;
-                total.accepted += c.accepted;
-                total.deleted += c.deleted;
-                total.quarantined += c.quarantined;
-                total.duplicate += c.duplicate;
-            }
-        }
+        let (total, _) = server.line.totals().await?;
         let line = format!(
             "  {:>6} in = {} rows + {} deletes + {} quarantined + {} duplicate",
             total.taken, total.accepted, total.deleted, total.quarantined, total.duplicate

@@ -20,7 +20,7 @@ use crate::auth::master_key::MasterKey;
 use crate::auth::rows::Rows;
 use crate::auth::secret::Seal;
 use crate::auth::{Accounts, Gate};
-use crate::roles::Line;
+use crate::line::Line;
 use manners::idempotency::Answer;
 use manners::journal::Journal;
 use manners::rate::{Budgets, Rates};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::http::manners::rate::{Rate, Rates};
 use api::http::{Doors, listen};
-use api::roles::Line;
+use api::line::Line;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::cli::ingest::plan;
-use api::roles::Line;
+use api::line::Line;
 use benches::Workload;
 use benches::command::{ingest_arguments, query_number};
 use pipeline::ingest::OpenStream;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use api::cli::ingest;
+use api::line::Line;
 use api::output::{Output, Progress};
-use api::roles::Line;
 use benches::Workload;
 use benches::command::{ingest_arguments, query};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};

@@ -1,0 +1,94 @@
+//! Tenants, their streams, and what became of the records.
+
+use anyhow::{Context, bail};
+use pipeline::step::{Counters, StreamState};
+use pipeline::{Table, definitions};
+use schemas::{Entity, EntityName, StreamId, TenantId, TenantName};
+
+use super::Line;
+
+/// Rows of a scan at a time.
+const PAGE: usize = 1000;
+
+impl Line {
+    /// The id of a tenant that exists.
+    pub async fn tenant(&self, name: &TenantName) -> anyhow::Result<TenantId> {
+        match definitions::find_tenant(&*self.store, name).await? {
+            Some(id) => Ok(id),
+            None => bail!("there is no tenant {name}: ingest something for it first"),
+        }
+    }
+
+    /// The id of a tenant; made when the name is new.
+    pub async fn ensure_tenant(&self, name: &TenantName) -> anyhow::Result<TenantId> {
+        Ok(definitions::ensure_tenant(&*self.store, name).await?)
+    }
+
+    /// All tenants.
+    pub async fn tenants(&self) -> anyhow::Result<Vec<(TenantName, TenantId)>> {
+        Ok(definitions::tenants(&*self.store).await?)
+    }
+
+    /// An entity's definition in force for a tenant.
+    pub async fn entity(&self, tenant: TenantId, name: &EntityName) -> anyhow::Result<Option<Entity>> {
+        self.definitions().entity(tenant, name).await
+    }
+
+    /// A stream's state as it was last written.
+    pub async fn stream_state(&self, stream: &StreamId) -> anyhow::Result<Option<StreamState>> {
+        self.definitions().stream_state(stream).await
+    }
+
+    /// All streams of a tenant with their states.
+    pub async fn streams(&self, tenant: TenantId) -> anyhow::Result<Vec<(StreamId, StreamState)>> {
+        let mut all = Vec::new();
+        self.each_snapshot(tenant, |key, snapshot| {
+            let state = StreamState::from_snapshot(snapshot).with_context(|| format!("the state of {key}"))?;
+            all.push((state.stream.clone(), state));
+            Ok(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    /// What became of the records of all streams of all tenants, and how many tenants there are.
+    pub async fn totals(&self) -> anyhow::Result<(Counters, usize)> {
+        /// The part of a snapshot that counts.
+        #[derive(serde::Deserialize)]
+        struct Counted {
+            counters: Counters,
+        }
+        let mut totals = Counters::default();
+        let tenants = self.tenants().await?;
+        for (_, tenant) in &tenants {
+            self.each_snapshot(*tenant, |key, snapshot| {
+                let counted: Counted =
+                    serde_json::from_slice(snapshot).with_context(|| format!("the state of {key}"))?;
+                totals.taken += counted.counters.taken;
+                totals.accepted += counted.counters.accepted;
+                totals.deleted += counted.counters.deleted;
+                totals.quarantined += counted.counters.quarantined;
+                totals.duplicate += counted.counters.duplicate;
+                Ok(())
+            })
+            .await?;
+        }
+        Ok((totals, tenants.len()))
+    }
+
+    async fn each_snapshot(
+        &self,
+        tenant: TenantId,
+        mut take: impl FnMut(&str, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut after: Option<String> = None;
+        loop {
+            let rows = self.store.scan(tenant, Table::StreamStates, "", after.as_deref(), PAGE).await?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, row) in &rows {
+                take(key, &row.value)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Waiting for what the roles have done.
+
+use anyhow::bail;
+use schemas::{EntityName, TenantId, Topic};
+
+use super::Line;
+
+impl Line {
+    /// Why a role has stopped, if one has.
+    pub fn failure(&self) -> Option<String> {
+        self.roles.failure.borrow().clone()
+    }
+
+    pub(super) async fn or_failure<T, E: Into<anyhow::Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> anyhow::Result<T> {
+        let mut failed = self.roles.failure.subscribe();
+        tokio::select! {
+            done = work => done.map_err(Into::into),
+            Ok(why) = failed.wait_for(Option::is_some) => bail!(why.clone().unwrap_or_default()),
+        }
+    }
+
+    /// Waits until everything that stands in a partition of `inputs` now is processed.
+    pub async fn wait_processed(&self, partition: u32) -> anyhow::Result<()> {
+        let end = self.log.end(Topic::Inputs, partition).await?;
+        let mut processed = self.roles.processed[partition as usize].clone();
+        self.or_failure(processed.wait(end)).await
+    }
+
+    /// Waits until everything that stands on `inputs` now is processed.
+    pub async fn wait_all_processed(&self) -> anyhow::Result<()> {
+        for partition in 0..self.log.partitions(Topic::Inputs) {
+            self.wait_processed(partition).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the notes of everything that was set aside by now are kept.
+    pub async fn wait_quarantined(&self) -> anyhow::Result<()> {
+        self.wait_all_processed().await?;
+        for (partition, kept) in self.roles.kept.iter().enumerate() {
+            let end = self.log.end(Topic::Decisions, partition as u32).await?;
+            let mut kept = kept.clone();
+            self.or_failure(async move { kept.wait_for(|next| *next >= end).await.map(|_| ()) }).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that stands on the log now is processed and folded into its views.
+    pub async fn catch_up(&self) -> anyhow::Result<()> {
+        self.wait_all_processed().await?;
+        for partition in 0..self.log.partitions(Topic::Events) {
+            self.wait_events(partition).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_events(&self, partition: u32) -> anyhow::Result<()> {
+        let end = self.log.end(Topic::Events, partition).await?;
+        self.or_failure(self.roles.projector.wait_position(partition, end)).await
+    }
+
+    pub(super) async fn wait_view(&self, tenant: TenantId, entity: &EntityName) -> anyhow::Result<()> {
+        self.wait_events(self.roles.projector.partition_of(tenant, entity)).await
+    }
+
+    /// How far each processor is behind, in inputs.
+    pub async fn lag(&self) -> anyhow::Result<Vec<u64>> {
+        let mut lags = Vec::new();
+        for (partition, processed) in self.roles.processed.iter().enumerate() {
+            let end = self.log.end(Topic::Inputs, partition as u32).await?;
+            lags.push(end.saturating_sub(processed.next()));
+        }
+        Ok(lags)
+    }
+}
