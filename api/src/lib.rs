@@ -9,6 +9,7 @@ pub mod cli;
 pub mod demo;
 pub mod http;
 pub mod line;
+pub mod live;
 pub mod output;
 pub mod roles;
 pub mod serve;

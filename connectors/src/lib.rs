@@ -2,5 +2,6 @@
 //! [`Source`](pipeline::Source).
 
 pub mod file;
+pub mod push;
 
 pub use file::{FileFormat, FileSettings, FileSource};

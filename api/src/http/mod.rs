@@ -3,6 +3,7 @@
 //! [`app`] puts it together: [`routes`] are the handlers by resource, [`manners`] is what every request goes through,
 //! [`problem`] is what an error looks like outside, [`document`] is the OpenAPI file.
 
+pub mod answer;
 pub mod document;
 pub mod listen;
 pub mod manners;
@@ -15,12 +16,14 @@ use std::sync::Arc;
 use pipeline::Table;
 use poem::endpoint::{BoxEndpoint, make_sync};
 use poem::{EndpointExt, Response, Route, get};
+use tokio::sync::Semaphore;
 
 use crate::auth::master_key::MasterKey;
 use crate::auth::rows::Rows;
 use crate::auth::secret::Seal;
 use crate::auth::{Accounts, Gate};
 use crate::line::Line;
+use crate::live::Tickets;
 use manners::idempotency::Answer;
 use manners::journal::Journal;
 use manners::rate::{Budgets, Rates};
@@ -44,7 +47,14 @@ pub struct Doors {
     pub budgets: Budgets,
     /// Answers that were given under an idempotency key.
     pub answers: Rows<Answer>,
+    /// One-use tickets for streams.
+    pub tickets: Tickets,
+    /// Places for open streams.
+    pub streams: Arc<Semaphore>,
 }
+
+/// Event streams that may be open at once.
+const STREAMS_MAX: usize = 4_000;
 
 impl Doors {
     /// Opens the doors of a line. To be called within a Tokio runtime.
@@ -58,6 +68,8 @@ impl Doors {
             journal: Journal::start(line.store.clone()),
             budgets: Budgets::new(rates),
             answers: Rows::new(line.store.clone(), Table::Answers),
+            tickets: Tickets::default(),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             line,
         })
     }
@@ -71,6 +83,7 @@ pub fn app(doors: &Arc<Doors>) -> BoxEndpoint<'static, Response> {
     let routes = Route::new()
         .at("/openapi.json", get(make_sync(move |_| document::response(&document))))
         .at("/docs", get(make_sync(move |_| poem::web::Html(docs.clone()))))
+        .at("/api/v1/events/ws", get(routes::events::socket))
         .nest("/", service)
         .data(doors.clone());
     manners::all(doors, routes)

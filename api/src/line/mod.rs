@@ -4,6 +4,8 @@
 //! plans are made from, `streams` tells of tenants and their streams, `views` of what can be asked.
 
 mod definitions;
+mod items;
+mod open;
 mod streams;
 mod views;
 mod waiting;
@@ -16,6 +18,8 @@ use pipeline::{Log, Store};
 use projections::sql::QueryEngine;
 
 pub use definitions::Definitions;
+pub use items::{EntityFields, Item};
+pub use open::OpenError;
 pub use views::Superseded;
 
 use crate::roles::Roles;

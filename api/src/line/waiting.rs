@@ -1,7 +1,7 @@
 //! Waiting for what the roles have done.
 
 use anyhow::bail;
-use schemas::{EntityName, TenantId, Topic};
+use schemas::{EntityName, Position, TenantId, Topic};
 
 use super::Line;
 
@@ -27,6 +27,24 @@ impl Line {
         let end = self.log.end(Topic::Inputs, partition).await?;
         let mut processed = self.roles.processed[partition as usize].clone();
         self.or_failure(processed.wait(end)).await
+    }
+
+    /// Waits until everything before a position of `inputs` is processed and folded into its views; false when there is
+    /// no such position.
+    pub async fn wait_input(&self, position: Position) -> anyhow::Result<bool> {
+        let Position { epoch, partition, offset } = position;
+        let is_known = epoch == self.log.epoch(Topic::Inputs)
+            && partition < self.log.partitions(Topic::Inputs)
+            && offset <= self.log.end(Topic::Inputs, partition).await?;
+        if !is_known {
+            return Ok(false);
+        }
+        let mut processed = self.roles.processed[partition as usize].clone();
+        self.or_failure(processed.wait(offset)).await?;
+        for partition in 0..self.log.partitions(Topic::Events) {
+            self.wait_events(partition).await?;
+        }
+        Ok(true)
     }
 
     /// Waits until everything that stands on `inputs` now is processed.
@@ -55,6 +73,11 @@ impl Line {
             self.wait_events(partition).await?;
         }
         Ok(())
+    }
+
+    /// Waits until the views of a partition of `events` hold everything before an offset.
+    pub async fn wait_folded(&self, partition: u32, offset: u64) -> anyhow::Result<()> {
+        self.or_failure(self.roles.projector.wait_position(partition, offset)).await
     }
 
     async fn wait_events(&self, partition: u32) -> anyhow::Result<()> {

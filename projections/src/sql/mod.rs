@@ -16,7 +16,9 @@ pub mod engine;
 pub mod error;
 pub mod format;
 pub mod guard;
+pub mod rows;
 
 pub use engine::{BatchStream, QueryEngine, QueryLimits, QueryResult};
 pub use error::QueryError;
 pub use format::{Format, FormatError, ResultWriter};
+pub use rows::{RowsError, RowsPage};

@@ -98,8 +98,7 @@ impl<E: Endpoint> AnsweredOnce<E> {
                 continue;
             }
             if found.value.request != asked {
-                let detail = "this Idempotency-Key was used for another request: use a new one";
-                return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail));
+                return Err(reused());
             }
             return match found.value.given {
                 Some(given) => Ok(Some(given)),
@@ -137,6 +136,28 @@ impl<E: Endpoint> AnsweredOnce<E> {
         response.set_body(Body::from_bytes(body));
         Ok(response)
     }
+}
+
+/// Holds a push's key to its body: another body under the same key would be taken for a repetition and dropped.
+pub async fn remember_body(doors: &Doors, caller: &Caller, key: &str, body: &[u8]) -> Result<(), Problem> {
+    let row = hash(&["push", &caller.tenant.to_string(), key], &[]);
+    let request = hash(&["push"], body);
+    let fresh = Answer { request: request.clone(), since: now(), given: None };
+    loop {
+        if doors.answers.insert(caller.tenant, &row, &fresh).await? {
+            return Ok(());
+        }
+        match doors.answers.get(caller.tenant, &row).await? {
+            None => {}
+            Some(found) if found.value.request == request => return Ok(()),
+            Some(_) => return Err(reused()),
+        }
+    }
+}
+
+fn reused() -> Problem {
+    let detail = "this Idempotency-Key was used for another request: use a new one";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
 }
 
 fn repeat(given: &Given) -> Result<Response> {

@@ -68,13 +68,7 @@ impl Routes {
         caller.require(Role::Admin)?;
         doors.journal.settle().await;
         let purpose = format!("{}/audit", caller.tenant);
-        let after = match &cursor.0 {
-            Some(text) => {
-                let opened = doors.seal.open(&purpose, text).and_then(|bytes| String::from_utf8(bytes).ok());
-                Some(opened.ok_or_else(|| Problem::invalid("this cursor is none of ours: begin without one"))?)
-            }
-            None => None,
-        };
+        let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;
         let rows: Rows<Entry> = Rows::new(doors.line.store.clone(), Table::Journal);
         let page = rows.page(caller.tenant, "", after.as_deref(), limit).await?;

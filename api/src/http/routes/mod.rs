@@ -3,13 +3,23 @@
 pub mod account;
 pub mod api_keys;
 pub mod audit;
+pub mod events;
+pub mod log;
 pub mod ops;
+pub mod quarantine;
+pub mod query;
+pub mod records;
 pub mod time;
 pub mod users;
+pub mod views;
 
 use poem_openapi::auth::Bearer;
 use poem_openapi::{OpenApi, OpenApiService, SecurityScheme, Tags};
 
+use poem::http::StatusCode;
+use schemas::Position;
+
+use super::Doors;
 use super::problem::Problem;
 use crate::auth::{AuthError, Caller};
 
@@ -20,6 +30,16 @@ pub enum Tag {
     Account,
     /// A tenant's people and API keys.
     Tenant,
+    /// Records that are pushed.
+    Records,
+    /// Views, their rows, SQL.
+    Views,
+    /// What was set aside.
+    Quarantine,
+    /// The line, live.
+    Events,
+    /// One's own log.
+    Log,
     /// Who did what.
     Audit,
     /// Health and readiness.
@@ -38,8 +58,36 @@ async fn known(request: &poem::Request, _: Bearer) -> poem::Result<Caller> {
 
 /// Everything that the document describes.
 pub fn service() -> OpenApiService<impl OpenApi, ()> {
-    let apis = (account::Routes, users::Routes, api_keys::Routes, audit::Routes, ops::Routes);
+    let apis = (
+        (account::Routes, users::Routes, api_keys::Routes),
+        (records::Routes, views::Routes, query::Routes, quarantine::Routes),
+        (events::Routes, log::Routes, audit::Routes, ops::Routes),
+    );
     OpenApiService::new(apis, "AutonomOS", env!("CARGO_PKG_VERSION"))
         .description("The system of record for data that keeps changing shape.")
         .server("/")
+}
+
+/// How long a read waits for the position that it names.
+const POSITION_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Waits until everything up to a position that a write answered can be read.
+async fn wait_for(doors: &Doors, position: Option<&str>) -> Result<(), Problem> {
+    let Some(text) = position else { return Ok(()) };
+    let position: Position = text.parse().map_err(|e: schemas::position::InvalidPosition| Problem::invalid(e.to_string()))?;
+    let waited = tokio::time::timeout(POSITION_WAIT, doors.line.wait_input(position)).await;
+    let late = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "position_not_reached", "the views are not so far yet");
+    match waited {
+        Err(_) => Err(late().retry_after(1)),
+        Ok(Err(error)) => Err(Problem::internal(format!("{error:#}"))),
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(Problem::invalid(format!("{position} is no position that was answered here"))),
+    }
+}
+
+/// The key in a sealed cursor.
+fn open_key(doors: &Doors, purpose: &str, cursor: Option<&str>) -> Result<Option<String>, Problem> {
+    let Some(text) = cursor else { return Ok(None) };
+    let opened = doors.seal.open(purpose, text).and_then(|bytes| String::from_utf8(bytes).ok());
+    opened.map(Some).ok_or_else(|| Problem::invalid("this cursor is none of ours: begin without one"))
 }

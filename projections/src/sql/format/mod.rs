@@ -1,4 +1,4 @@
-//! Results written out, batch by batch: a table for people, CSV, JSON, or an Arrow stream.
+//! Results written out, batch by batch: a table for people, CSV, JSON, an Arrow stream or a Parquet file.
 
 mod cell;
 mod csv;
@@ -11,6 +11,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
+use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
 
 use table::Table;
 
@@ -26,6 +28,8 @@ pub enum Format {
     Json,
     /// An Arrow IPC stream.
     Arrow,
+    /// One Parquet file.
+    Parquet,
 }
 
 impl Format {
@@ -36,13 +40,14 @@ impl Format {
             Self::Csv => "text/csv; charset=utf-8; header=present",
             Self::Json => "application/json",
             Self::Arrow => "application/vnd.apache.arrow.stream",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 }
 
 /// Why a format is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown format: use table, csv, json or arrow")]
+#[error("unknown format: use table, csv, json, arrow or parquet")]
 pub struct UnknownFormat;
 
 impl std::str::FromStr for Format {
@@ -54,6 +59,7 @@ impl std::str::FromStr for Format {
             "csv" => Ok(Self::Csv),
             "json" => Ok(Self::Json),
             "arrow" => Ok(Self::Arrow),
+            "parquet" => Ok(Self::Parquet),
             _ => Err(UnknownFormat),
         }
     }
@@ -68,23 +74,27 @@ pub enum FormatError {
     /// A value has a type that the format cannot hold.
     #[error("result cannot be encoded")]
     Arrow(#[from] ArrowError),
+    /// The same, for Parquet.
+    #[error("result cannot be encoded")]
+    Parquet(#[from] ParquetError),
 }
 
 /// Writes the batches of one result; [`finish`](Self::finish) completes it.
-pub struct ResultWriter<W: Write> {
+pub struct ResultWriter<W: Write + Send> {
     schema: SchemaRef,
     form: Form<W>,
 }
 
-/// Only the Arrow writer has to own its output.
-enum Form<W: Write> {
+/// The writers of Arrow and Parquet have to own their output.
+enum Form<W: Write + Send> {
     Table { out: W, table: Table },
     Csv { out: W, escape_formulas: bool },
     Json { out: W, keys: Vec<String>, rows: usize },
     Arrow(Box<StreamWriter<W>>),
+    Parquet(Box<ArrowWriter<W>>),
 }
 
-impl<W: Write> ResultWriter<W> {
+impl<W: Write + Send> ResultWriter<W> {
     /// Begins a result with the given columns.
     pub fn new(format: Format, schema: SchemaRef, mut out: W) -> Result<Self, FormatError> {
         let form = match format {
@@ -98,6 +108,7 @@ impl<W: Write> ResultWriter<W> {
                 Form::Json { out, keys: json::keys(&schema), rows: 0 }
             }
             Format::Arrow => Form::Arrow(Box::new(StreamWriter::try_new(out, &schema)?)),
+            Format::Parquet => Form::Parquet(Box::new(ArrowWriter::try_new(out, schema.clone(), None)?)),
         };
         Ok(Self { schema, form })
     }
@@ -122,6 +133,7 @@ impl<W: Write> ResultWriter<W> {
             Form::Csv { out, escape_formulas } => csv::rows(batch, *escape_formulas, out),
             Form::Json { out, keys, rows } => json::rows(batch, keys, rows, out),
             Form::Arrow(writer) => Ok(writer.write(batch)?),
+            Form::Parquet(writer) => Ok(writer.write(batch)?),
         }
     }
 
@@ -138,6 +150,7 @@ impl<W: Write> ResultWriter<W> {
                 out
             }
             Form::Arrow(writer) => writer.into_inner()?,
+            Form::Parquet(writer) => writer.into_inner()?,
         };
         out.flush()?;
         Ok(out)
@@ -251,6 +264,16 @@ mod tests {
         let text = written(Format::Table, &[RecordBatch::try_from_iter([("c", column)]).unwrap()]);
         assert_eq!(text.lines().count(), 2_502);
         assert!(text.lines().last().unwrap().starts_with("a…"));
+    }
+
+    #[test]
+    fn parquet_files_read_back_as_they_were() {
+        let mut writer = ResultWriter::new(Format::Parquet, batch().schema(), vec![]).unwrap();
+        writer.write(&batch()).unwrap();
+        let bytes = bytes::Bytes::from(writer.finish().unwrap());
+        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+        let read: Vec<_> = reader.build().unwrap().map(|b| b.unwrap()).collect();
+        assert_eq!(read, [batch()]);
     }
 
     #[test]

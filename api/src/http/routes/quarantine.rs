@@ -1,0 +1,142 @@
+//! `/api/v1/quarantine`: what was set aside, and its bytes.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pipeline::quarantine::{self, Note};
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{Object, OpenApi};
+use schemas::{Position, StreamId};
+
+use super::{Signed, Tag, time};
+use crate::http::Doors;
+use crate::http::problem::Problem;
+
+const LIMIT: u32 = 100;
+
+/// A record that was set aside.
+#[derive(Debug, Object)]
+struct QuarantinedRecord {
+    /// Where its bytes are on `inputs`: its id.
+    position: String,
+    /// Its stream: `connection/stream`.
+    stream: String,
+    /// Why, as a stable code.
+    reason: String,
+    /// Where on the line.
+    stage: String,
+    /// The field or path concerned.
+    field: Option<String>,
+    /// What exactly was wrong.
+    detail: String,
+    /// Its place in its lane; for a file the row's number.
+    lane_ordinal: u64,
+    /// When the log took it.
+    logged_at: String,
+}
+
+/// A page of records that were set aside.
+#[derive(Debug, Object)]
+struct QuarantinePage {
+    /// The records.
+    records: Vec<QuarantinedRecord>,
+    /// For the next page; null at the end.
+    next: Option<String>,
+}
+
+/// A record that was set aside, with its bytes.
+#[derive(Debug, Object)]
+struct QuarantinedPayload {
+    /// The record.
+    record: QuarantinedRecord,
+    /// Its bytes, when they are UTF-8.
+    payload: Option<String>,
+    /// Its bytes in base64, when they are not.
+    payload_base64: Option<String>,
+}
+
+/// The routes.
+pub struct Routes;
+
+#[OpenApi(prefix_path = "/api/v1/quarantine", tag = "Tag::Quarantine")]
+impl Routes {
+    /// List what was set aside.
+    #[oai(path = "/", method = "get", operation_id = "list_quarantine")]
+    async fn list(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        /// Only of this connection; with `stream`.
+        #[oai(validator(max_length = 127))]
+        connection: Query<Option<String>>,
+        /// Only of this stream of the connection.
+        #[oai(validator(max_length = 127))]
+        stream: Query<Option<String>>,
+        /// Records at most.
+        #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
+        limit: Query<Option<u32>>,
+        /// The `next` of the page before.
+        #[oai(validator(max_length = 1024))]
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<QuarantinePage>, Problem> {
+        let of = match (connection.0, stream.0) {
+            (None, None) if caller.is_bound() => return Err(Problem::invalid("name connection and stream")),
+            (None, None) => None,
+            (Some(connection), Some(stream)) => {
+                caller.require_connection(&connection)?;
+                let name = |e: schemas::ids::InvalidName| Problem::invalid(e.to_string());
+                let (connection, stream) = (connection.parse().map_err(name)?, stream.parse().map_err(name)?);
+                Some(StreamId { tenant: caller.tenant, connection, stream })
+            }
+            _ => return Err(Problem::invalid("name connection and stream, or neither")),
+        };
+        let purpose = format!("{}/quarantine", caller.tenant);
+        let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
+        let limit = limit.0.unwrap_or(LIMIT) as usize;
+        doors.line.wait_quarantined().await.map_err(Problem::internal)?;
+        let notes = quarantine::list(&*doors.line.store, caller.tenant, of.as_ref(), after.as_deref(), limit).await?;
+        let next = notes.last().filter(|_| notes.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
+        let records = notes.into_iter().map(|(_, note)| shape(&note)).collect();
+        Ok(Json(QuarantinePage { records, next }))
+    }
+
+    /// Show one with its bytes.
+    #[oai(path = "/:position", method = "get", operation_id = "show_quarantined")]
+    async fn show(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        position: Path<String>,
+    ) -> Result<Json<QuarantinedPayload>, Problem> {
+        let missing = || Problem::not_found("quarantined record");
+        let position: Position = position.parse().map_err(|_| missing())?;
+        let note = quarantine::find(&*doors.line.store, caller.tenant, position).await?.ok_or_else(missing)?;
+        let connection = note.stream.split('/').next().unwrap_or_default();
+        caller.require_connection(connection).map_err(|_| missing())?;
+        let bytes = quarantine::payload(&*doors.line.log, &note).await?.ok_or_else(missing)?;
+        let (payload, payload_base64) = match std::str::from_utf8(&bytes) {
+            Ok(text) => (Some(text.to_owned()), None),
+            Err(_) => (None, Some(STANDARD.encode(&bytes))),
+        };
+        Ok(Json(QuarantinedPayload { record: shape(&note), payload, payload_base64 }))
+    }
+}
+
+fn shape(note: &Note) -> QuarantinedRecord {
+    let code = |value: serde_json::Result<serde_json::Value>| {
+        value.ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    QuarantinedRecord {
+        position: note.position.to_string(),
+        stream: note.stream.clone(),
+        reason: code(serde_json::to_value(note.reason)),
+        stage: code(serde_json::to_value(note.stage)),
+        field: note.field.clone(),
+        detail: note.detail.clone(),
+        lane_ordinal: note.lane_ordinal,
+        logged_at: time::of_micros(note.logged_at),
+    }
+}

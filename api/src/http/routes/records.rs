@@ -1,0 +1,114 @@
+//! `/api/v1/records`: records that a program pushes. Durable when answered.
+
+use std::sync::Arc;
+
+use connectors::push::{self, PushFormat};
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem::{Body, Request};
+use poem_openapi::param::{Header, Query};
+use poem_openapi::payload::{Binary, Json};
+use poem_openapi::{ApiRequest, Object, OpenApi};
+use schemas::{Lane, Position, StreamId, Topic};
+
+use super::{Signed, Tag};
+use crate::auth::{Role, secret};
+use crate::http::Doors;
+use crate::http::manners::idempotency;
+use crate::http::problem::Problem;
+use crate::line::OpenError;
+
+/// Records to push.
+#[derive(ApiRequest)]
+enum Records {
+    /// One JSON array of objects.
+    #[oai(content_type = "application/json")]
+    Json(Binary<Body>),
+    /// One JSON object a line.
+    #[oai(content_type = "application/x-ndjson")]
+    Ndjson(Binary<Body>),
+}
+
+/// Records that are durable.
+#[derive(Debug, Object)]
+struct Pushed {
+    /// How many.
+    records: u64,
+    /// The position behind the last: a read with `min_position` waits for it.
+    position: String,
+}
+
+/// The routes.
+pub struct Routes;
+
+#[OpenApi(prefix_path = "/api/v1/records", tag = "Tag::Records")]
+impl Routes {
+    /// Push records of one stream. With an Idempotency-Key the same body again adds nothing, however often it is sent.
+    #[oai(path = "/", method = "post", operation_id = "push_records")]
+    #[allow(clippy::too_many_arguments)]
+    async fn push(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        request: &Request,
+        Signed(caller): Signed,
+        /// The connection that the records came over.
+        #[oai(validator(min_length = 1, max_length = 127))]
+        connection: Query<String>,
+        /// The stream within the connection.
+        #[oai(validator(min_length = 1, max_length = 127))]
+        stream: Query<String>,
+        /// The system whose mapping the stream follows; left out for a stream that is open.
+        #[oai(validator(max_length = 80))]
+        system: Query<Option<String>>,
+        /// Any text of the client's own, new for each push.
+        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 200))]
+        _key: Header<Option<String>>,
+        body: Records,
+    ) -> Result<Json<Pushed>, Problem> {
+        caller.require(Role::Editor)?;
+        caller.require_connection(&connection)?;
+        let name = |e: schemas::ids::InvalidName| Problem::invalid(e.to_string());
+        let (connection, stream) = (connection.parse().map_err(name)?, stream.parse().map_err(name)?);
+        let id = StreamId { tenant: caller.tenant, connection, stream };
+        let (format, body) = match body {
+            Records::Json(Binary(body)) => (PushFormat::Json, body),
+            Records::Ndjson(Binary(body)) => (PushFormat::Ndjson, body),
+        };
+        let bytes = body.into_bytes().await.map_err(|_| Problem::invalid("the body broke off: send it again"))?;
+        let key = idempotency::key(request)?;
+        let lane = lane(&id, key.as_deref())?;
+        if let Some(key) = &key {
+            idempotency::remember_body(&doors, &caller, &format!("{id}\n{key}"), &bytes).await?;
+        }
+        let batches = tokio::task::block_in_place(|| push::batches(lane, format, &bytes));
+        let batches = batches.map_err(|e| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_records", e.to_string()))?;
+        let open = doors.line.open_stream(&id, system.0.as_deref(), &caller.label()).await.map_err(of_open)?;
+        let (mut records, mut offset) = (0, 0);
+        for batch in batches {
+            records += u64::from(batch.count);
+            offset = doors.line.ingest.append(&open, batch).await?;
+        }
+        let epoch = doors.line.log.epoch(Topic::Inputs);
+        let position = Position { epoch, partition: open.partition, offset }.to_string();
+        Ok(Json(Pushed { records, position }))
+    }
+}
+
+/// The lane of a push: the same for the same stream and key, else one of its own.
+fn lane(stream: &StreamId, key: Option<&str>) -> Result<Lane, Problem> {
+    let Some(key) = key else { return Ok(Lane(u128::from_be_bytes(secret::random()?))) };
+    let hash = secret::hash(&format!("push\n{}\n{stream}\n{key}", stream.tenant));
+    u128::from_str_radix(&hash[..32], 16).map(Lane).map_err(Problem::internal)
+}
+
+fn of_open(error: OpenError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        OpenError::Unknown(_) => Problem::new(StatusCode::NOT_FOUND, "not_found", detail),
+        OpenError::System { .. } | OpenError::Stream { .. } => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "mapping_unknown", detail)
+        }
+        OpenError::Ingest(error) => error.into(),
+        OpenError::Failed(_) => Problem::internal(detail),
+    }
+}

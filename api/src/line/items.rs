@@ -1,0 +1,169 @@
+//! A tenant's log, item by item, as people and programs outside see it.
+
+use std::collections::HashMap;
+
+use anyhow::Context;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pipeline::Stored;
+use pipeline::process::{decode_decisions, stream_of};
+use schemas::cloudevent::{CloudEvent, Found};
+use schemas::decision::Fact;
+use schemas::event::EventBatchReader;
+use schemas::record::RecordBatchReader;
+use schemas::stage::Stage;
+use schemas::value::FieldType;
+use schemas::{BatchKind, Decision, EntityName, Position, TenantId, Topic};
+use serde_json::{Value, json};
+
+use super::Line;
+
+/// One item of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// The topic.
+    pub topic: Topic,
+    /// Where it stands.
+    pub position: Position,
+    /// When the log took it, in microseconds since 1970 UTC.
+    pub logged_at: i64,
+    /// The stage that it shows, if any.
+    pub stage: Option<Stage>,
+    /// Its stream: `connection/stream`.
+    pub stream: Option<String>,
+    /// Its entity.
+    pub entity: Option<String>,
+    /// What it says: a CloudEvent, or the input.
+    pub body: Value,
+}
+
+/// The fields of entities, read once.
+#[derive(Debug, Default)]
+pub struct EntityFields(HashMap<(TenantId, EntityName), Vec<(String, FieldType)>>);
+
+impl Line {
+    /// The items of a batch from an offset on.
+    pub async fn items(&self, topic: Topic, partition: u32, stored: &Stored, from: u64, fields: &mut EntityFields) -> anyhow::Result<Vec<Item>> {
+        let header = stored.header();
+        let body = stored.body(topic, partition)?;
+        if header.kind == BatchKind::Rows {
+            let entity: EntityName = header.subject.parse()?;
+            let key = (header.tenant, entity.clone());
+            if !fields.0.contains_key(&key) {
+                let known = self.entity(header.tenant, &entity).await?;
+                let of = known.map(|e| e.fields.iter().map(|f| (f.name.to_string(), f.field_type())).collect());
+                fields.0.insert(key.clone(), of.unwrap_or_default());
+            }
+            return rows(&self.found(topic, partition, stored), &body, from, &entity, &fields.0[&key]);
+        }
+        let batch = self.found(topic, partition, stored);
+        match header.kind {
+            BatchKind::Records => records(&batch, &header.subject, &body, from),
+            BatchKind::Control | BatchKind::ViewControl => control(&batch, &header.subject, &body, from),
+            BatchKind::Decisions => decisions(&batch, stored, &body, from),
+            BatchKind::Rows => Ok(Vec::new()),
+        }
+    }
+
+    fn found(&self, topic: Topic, partition: u32, stored: &Stored) -> Batch {
+        let header = stored.header();
+        let at = Position { epoch: self.log.epoch(topic), partition, offset: stored.first };
+        Batch { found: Found { tenant: header.tenant, topic, at, logged_at: header.logged_at } }
+    }
+}
+
+/// Where a batch stands.
+struct Batch {
+    found: Found,
+}
+
+impl Batch {
+    fn at(&self, place: u64) -> Found {
+        let mut found = self.found;
+        found.at.offset += place;
+        found
+    }
+
+    fn item(&self, place: u64, stage: Option<Stage>, stream: Option<String>, entity: Option<String>, body: Value) -> Item {
+        let found = self.at(place);
+        Item { topic: found.topic, position: found.at, logged_at: found.logged_at, stage, stream, entity, body }
+    }
+
+    fn is_before(&self, place: u64, from: u64) -> bool {
+        self.found.at.offset + place < from
+    }
+}
+
+fn records(batch: &Batch, stream: &str, body: &[u8], from: u64) -> anyhow::Result<Vec<Item>> {
+    let mut reader = RecordBatchReader::new(body)?;
+    let (lane, mut place, mut items) = (reader.lane, 0, Vec::new());
+    while let Some(record) = reader.next_record()? {
+        if !batch.is_before(place, from) {
+            let mut body = json!({ "input": "record", "lane": lane, "ordinal": record.ordinal, "op": record.op,
+                "key": record.key, "defect": record.defect });
+            match std::str::from_utf8(record.payload) {
+                Ok(text) => body["payload"] = text.into(),
+                Err(_) => body["payload_base64"] = STANDARD.encode(record.payload).into(),
+            }
+            items.push(batch.item(place, Some(Stage::Ingested), Some(stream.to_owned()), None, body));
+        }
+        place += 1;
+    }
+    Ok(items)
+}
+
+fn control(batch: &Batch, subject: &str, body: &[u8], from: u64) -> anyhow::Result<Vec<Item>> {
+    if batch.is_before(0, from) {
+        return Ok(Vec::new());
+    }
+    let body: Value = serde_json::from_slice(body).context("a control item")?;
+    let is_command = body["input"] == "command";
+    let (stream, entity) = match batch.found.topic {
+        Topic::Events => (None, Some(subject.to_owned())),
+        Topic::Inputs | Topic::Decisions => (Some(subject.to_owned()), None),
+    };
+    Ok(vec![batch.item(0, is_command.then_some(Stage::Intent), stream, entity, body)])
+}
+
+fn decisions(batch: &Batch, stored: &Stored, body: &[u8], from: u64) -> anyhow::Result<Vec<Item>> {
+    let Some(stream) = stream_of(stored.header()) else { return Ok(Vec::new()) };
+    let mut items = Vec::new();
+    for (decision, place) in decode_decisions(body)?.iter().zip(0..) {
+        if !batch.is_before(place, from) {
+            let event = CloudEvent::of_decision(batch.at(place), &stream, decision);
+            let body = serde_json::to_value(event)?;
+            items.push(batch.item(place, stage_of(decision), Some(stream.to_string()), None, body));
+        }
+    }
+    Ok(items)
+}
+
+fn stage_of(decision: &Decision) -> Option<Stage> {
+    Some(match &decision.fact {
+        Fact::RecordQuarantined { .. } => Stage::Quarantined,
+        Fact::ShapeObserved { .. } => Stage::Drift,
+        Fact::MappingActivated { .. } | Fact::CommandApplied { .. } | Fact::CommandRefused { .. } => Stage::Journaled,
+    })
+}
+
+fn rows(
+    batch: &Batch,
+    body: &[u8],
+    from: u64,
+    entity: &EntityName,
+    fields: &[(String, FieldType)],
+) -> anyhow::Result<Vec<Item>> {
+    let mut reader = EventBatchReader::new(body)?;
+    let shared = reader.shared.clone();
+    let stream = format!("{}/{}", shared.connection, shared.stream);
+    let (mut place, mut items) = (0, Vec::new());
+    while let Some(row) = reader.next_row()? {
+        if !batch.is_before(place, from) {
+            let event = CloudEvent::of_row(batch.at(place), entity, &shared, &row, fields)?;
+            let (stream, entity) = (Some(stream.clone()), Some(entity.to_string()));
+            items.push(batch.item(place, Some(Stage::Canonicalized), stream, entity, serde_json::to_value(event)?));
+        }
+        place += 1;
+    }
+    Ok(items)
+}
