@@ -1,10 +1,13 @@
 //! The doors for people: the composition root and the command line.
 //!
 //! [`roles`] wires the line together, [`line`] is what can be done with it, [`cli`] are the commands, [`socket`] carries
-//! them to the process that holds the folder, [`serve`] keeps that process running, [`demo`] is the demo's real files.
+//! them to the process that holds the folder, [`http`] are the doors for everybody else, [`serve`] keeps that process
+//! running, [`demo`] is the demo's real files. [`folder`] says what may be taken for a data folder.
 
 pub mod cli;
 pub mod demo;
+pub mod folder;
+pub mod http;
 pub mod line;
 pub mod output;
 pub mod roles;

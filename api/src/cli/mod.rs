@@ -4,8 +4,10 @@ pub mod doctor;
 pub mod dry_run;
 pub mod ingest;
 pub mod log;
+pub mod plan;
 pub mod quarantine;
 pub mod query;
+pub mod snapshot;
 pub mod views;
 
 use std::path::PathBuf;
@@ -69,9 +71,12 @@ pub struct ServeArgs {
     /// What to watch: a YAML list of streams, by default `autonomos.yaml` in the data folder.
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Where /healthz, /readyz and /metrics answer.
+    /// Where /healthz, /readyz and /metrics answer; a loopback address.
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub listen: std::net::SocketAddr,
+    /// A query with more rows than this is refused; by default its bytes and its time alone are limited.
+    #[arg(long)]
+    pub max_rows: Option<usize>,
 }
 
 /// Options of `demo`.
@@ -80,7 +85,7 @@ pub struct DemoArgs {
     /// Seed of the generated records.
     #[arg(long, default_value_t = 2026)]
     pub seed: u64,
-    /// Where /healthz, /readyz and /metrics answer.
+    /// Where /healthz, /readyz and /metrics answer; a loopback address.
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub listen: std::net::SocketAddr,
     /// Stop once the second drop is visible, instead of serving on.
@@ -157,7 +162,7 @@ pub struct IngestArgs {
     #[arg(long)]
     #[serde(default)]
     pub sheet: Option<String>,
-    /// Return when everything is durable, before it is visible.
+    /// Return when everything is durable, before it is visible; its fates are pending then.
     #[arg(long)]
     #[serde(default)]
     pub no_wait: bool,
@@ -198,6 +203,9 @@ pub struct QueryArgs {
     /// How to answer.
     #[arg(long, default_value = "table", value_parser = ["table", "csv", "json", "arrow"])]
     pub format: String,
+    /// Refuse a result of more rows.
+    #[arg(long)]
+    pub max_rows: Option<usize>,
     /// One SELECT.
     pub sql: String,
 }
@@ -292,8 +300,16 @@ pub struct QuarantineArgs {
     #[arg(long)]
     pub stream: Option<String>,
     /// At most so many.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = limit)]
     pub limit: usize,
+    /// Only what comes behind this one, as the end of a longer list names it.
+    #[arg(long)]
+    pub after: Option<String>,
+}
+
+fn limit(text: &str) -> Result<usize, String> {
+    let wanted: usize = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if (1..=10_000).contains(&wanted) { Ok(wanted) } else { Err("from 1 to 10000".to_owned()) }
 }
 
 /// Options of `quarantine show`.
@@ -302,6 +318,9 @@ pub struct ShowArgs {
     /// Whose record.
     #[arg(long)]
     pub tenant: String,
+    /// Write its bytes and nothing else.
+    #[arg(long)]
+    pub raw: bool,
     /// Its position, as `quarantine list` prints it.
     pub position: String,
 }
@@ -309,7 +328,7 @@ pub struct ShowArgs {
 /// Carries out a command on an open line.
 pub async fn run(command: Command, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     match command {
-        Command::Ingest(args) if args.dry_run => dry_run::run(&args, line, out).await,
+        Command::Ingest(args) if args.dry_run => dry_run::run(&args, line.definitions(), out).await,
         Command::Ingest(args) => ingest::run(&args, line, out).await.map(|_| ()),
         Command::Query(args) => query::run(args, line, out).await,
         Command::Views(command) => views::run(command, line, out).await,

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::cli::ingest::plan;
+use api::cli::plan::plan;
 use api::line::Line;
 use benches::Workload;
 use benches::command::{ingest_arguments, query_number};

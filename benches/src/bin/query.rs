@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use api::cli::ingest;
 use api::line::Line;
-use api::output::{Output, Progress};
+use api::output::Silent;
 use benches::Workload;
 use benches::command::{ingest_arguments, query};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
@@ -72,20 +72,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn tail(line: &Line, tenant: TenantId) -> anyhow::Result<usize> {
-    Ok(line.views(tenant).await?.first().map_or(0, |view| view.tail_rows))
-}
-
-/// Nobody looks at what the commands say.
-struct Silent;
-
-impl Output for Silent {
-    fn write(&mut self, _: &[u8]) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn progress(&mut self, _: &Progress) {}
-    fn json(&self) -> bool {
-        true
-    }
+    Ok(line.views(tenant).await?.first().and_then(|view| view.info.as_ref().ok()).map_or(0, |info| info.tail_rows))
 }
 
 /// A file with every key once.
