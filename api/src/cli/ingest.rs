@@ -48,6 +48,8 @@ pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow
     out.progress(&Progress { stage: "its turn".into(), ..Progress::default() });
     let _turn = line.turn(&plan.stream).await;
     let open = line.ingest.open(&plan.stream, &plan.mapping, plan.entity.as_ref(), "ingest").await?;
+    // A run before this one that was left may have had an append under way: it stands before what is counted from here.
+    line.log.sync().await?;
     line.wait_processed(open.partition).await?;
     let before = line.stream_state(&plan.stream).await?;
     let counting = match args.no_wait {

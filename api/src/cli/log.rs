@@ -228,12 +228,7 @@ async fn stored_hashes(line: &Line, wanted: Option<TenantId>) -> anyhow::Result<
 }
 
 /// Takes the rows of a batch in; with `marks` runs that stand twice on the log count once.
-fn extend(
-    hashes: &mut Hashes,
-    tenant: TenantId,
-    body: &[u8],
-    mut marks: Option<&mut Marks>,
-) -> anyhow::Result<()> {
+fn extend(hashes: &mut Hashes, tenant: TenantId, body: &[u8], mut marks: Option<&mut Marks>) -> anyhow::Result<()> {
     let mut reader = EventBatchReader::new(body)?;
     let shared = reader.shared.clone();
     let stream = StreamId { tenant, connection: shared.connection.clone(), stream: shared.stream.clone() };

@@ -123,3 +123,22 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_does_not_drain_is_given_up_at_a_second_signal() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut signals = Signals::new().unwrap();
+        let listener = http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let data = folder.path().join("data");
+        let mut server = Server::start(&data, listener, Vec::new(), QueryLimits::default()).await.unwrap();
+        server.tasks.push(tokio::spawn(std::future::pending()));
+        let own = std::process::id().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
+        let given_up = drain(server, &mut signals).await.unwrap_err();
+        assert!(given_up.to_string().contains("second signal"), "{given_up}");
+    }
+}

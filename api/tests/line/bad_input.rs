@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::folder::{Folder, fates, opportunity};
 
-fn ingest<'a>(file: &'a str) -> Vec<&'a str> {
+fn ingest(file: &str) -> Vec<&str> {
     vec!["ingest", "--tenant", "acme", "--connection", "crm", "--system", "salesforce", "--stream", "opportunity", file]
 }
 

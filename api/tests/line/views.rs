@@ -50,6 +50,27 @@ fn a_view_whose_table_is_damaged_is_listed_and_made_again() {
 }
 
 #[test]
+fn a_view_that_cannot_be_flushed_fails_only_who_asks_for_that() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", opportunity("1", "1", 1) + &opportunity("2", "2", 1));
+    folder.opportunities("acme", &file, &["--deleted", "IsDeleted=true"]);
+    let listed = folder.json(&["views", "list", "--tenant", "acme"]);
+    // Where the deleted keys would go lies something else.
+    let deleted = format!("{}__deleted", listed["folder"].as_str().unwrap());
+    std::fs::write(&deleted, "in the way").unwrap();
+    folder.append("a.ndjson", &opportunity("1", "1", 2).replace("{\"Id\"", "{\"IsDeleted\":true,\"Id\""));
+    folder.opportunities("acme", &file, &["--deleted", "IsDeleted=true", "--no-wait"]);
+    assert_eq!(
+        folder.query("acme", "select opportunity_id from opportunities").lines().collect::<Vec<_>>(),
+        ["opportunity_id", "2"]
+    );
+    folder.ok(&["log", "stat"]);
+    assert!(folder.err(&["views", "flush"]).contains("was not flushed"));
+    std::fs::remove_file(&deleted).unwrap();
+    folder.ok(&["views", "flush"]);
+}
+
+#[test]
 fn a_flush_puts_every_row_into_the_table() {
     let folder = Folder::new();
     let file = folder.write("a.ndjson", opportunity("1", "1", 1));
