@@ -1,6 +1,6 @@
 //! The doors for people: the composition root and the command line.
 //!
-//! [`roles`] wires the line together, [`line`] is what can be done with it, [`cli`] are the commands, [`socket`] carries
+//! [`roles`] wires the line together, [`mod@line`] is what can be done with it, [`cli`] are the commands, [`socket`] carries
 //! them to the process that holds the folder, [`http`] are the doors for everybody else, [`serve`] keeps that process
 //! running, [`demo`] is the demo's real files. [`folder`] says what may be taken for a data folder.
 
