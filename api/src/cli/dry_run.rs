@@ -65,9 +65,9 @@ impl Look {
 fn report(mapping: &schemas::Mapping, look: &Look, out: &mut dyn Output) -> anyhow::Result<()> {
     let observed = look.state.shape().observed();
     let mut taken: Vec<(String, String)> = Vec::new();
-    for (field, rule) in &mapping.fields {
-        for choice in rule.from.0.iter().flat_map(|path| path.choices()) {
-            taken.push((choice.join("."), field.to_string()));
+    for (field, rules) in &mapping.fields {
+        for path in rules.paths().flat_map(|path| path.texts()) {
+            taken.push((path, field.to_string()));
         }
     }
     let rows: Vec<_> = observed

@@ -236,7 +236,7 @@ pub async fn plan(args: &IngestArgs, line: &Line) -> anyhow::Result<Plan> {
             Some((field, value)) => (field, Some(value.to_owned())),
             None => (deleted.as_str(), None),
         };
-        mapping.deleted = Some(Deleted { field: Path::new(field)?, equals });
+        mapping.deleted = vec![Deleted { field: Path::new(field)?, equals }];
     }
     let settings = settings(args, mapping.key.is_empty())?;
     if let Some(version) = &args.version {
