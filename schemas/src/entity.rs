@@ -182,10 +182,10 @@ impl Entity {
             if self.fields[..at].iter().any(|f| f.name == field.name) {
                 return Err(InvalidEntity::RepeatedField { entity: entity(), field: name() });
             }
-            if let FieldType::Decimal { precision, scale } = field.field_type() {
-                if precision == 0 || precision > 38 || scale > precision {
-                    return Err(InvalidEntity::Digits { entity: entity(), field: name() });
-                }
+            if let FieldType::Decimal { precision, scale } = field.field_type()
+                && (precision == 0 || precision > 38 || scale > precision)
+            {
+                return Err(InvalidEntity::Digits { entity: entity(), field: name() });
             }
         }
         Ok(())

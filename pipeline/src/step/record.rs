@@ -14,7 +14,7 @@ use schemas::{Decision, Lane, Op, Record};
 
 use super::cast::{Token, as_json, boolean, cast, cast_transformed, shorten, transform};
 use super::extended_json;
-use super::rules::{Choice, FieldPlan, FieldRule, Rules};
+use super::rules::{Choice, FieldPlan, FieldRule, Rules, Spare};
 use super::state::Counters;
 use super::{InputBatch, Outcome, Scratch, StepError, StreamState, shared};
 
@@ -175,7 +175,7 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The first alternative that is present, neither null nor blank; else the first blank one.
+    /// The first alternative that has a value; else the first that is blank or is an object or array where none is due.
     #[inline]
     fn find(&self, choice: &Choice) -> Option<Token<'a>> {
         self.token(self.chosen(choice)?)
@@ -184,26 +184,38 @@ impl<'a> View<'a> {
     /// The slot of the alternative that [`View::find`] finds.
     #[inline]
     fn chosen(&self, choice: &Choice) -> Option<u32> {
-        let mut blank = None;
-        for number in &choice.slots {
-            let Some(slot) = self.slots.get(*number as usize) else { continue };
-            match slot.kind {
-                SlotKind::Absent | SlotKind::Null => {}
-                SlotKind::Text if is_blank(self.payload.as_bytes().get(slot.start..slot.end)) => {
-                    blank = blank.or(Some(*number));
-                }
-                _ => return Some(*number),
+        let mut stand_in = None;
+        for slot in &choice.slots {
+            match self.presence(*slot, choice) {
+                Presence::Value => return Some(*slot),
+                Presence::StandIn => stand_in = stand_in.or(Some(*slot)),
+                Presence::Nothing => {}
             }
         }
-        blank
+        stand_in
     }
 
-    /// The rule that fills a field: the first whose source is there, else the last, which may have a constant.
+    #[inline]
+    fn presence(&self, slot: u32, choice: &Choice) -> Presence {
+        let Some(Slot { kind, start, end }) = self.slots.get(slot as usize) else { return Presence::Nothing };
+        let raw = || self.payload.as_bytes().get(*start..*end).unwrap_or_default();
+        match kind {
+            SlotKind::Absent | SlotKind::Null => Presence::Nothing,
+            SlotKind::Text if is_blank(raw()) => Presence::StandIn,
+            SlotKind::Nested if !choice.takes_nested => match raw() {
+                [b'[', inside @ .., b']'] if is_blank(inside) => Presence::Nothing,
+                _ => Presence::StandIn,
+            },
+            _ => Presence::Value,
+        }
+    }
+
+    /// The rule that fills a field: the first whose source has a value; else the last, which may have a constant.
     #[inline]
     fn rule<'r>(&self, rules: &'r [FieldRule]) -> Option<&'r FieldRule> {
         let ([] | [_]) = rules else {
-            let is_there = |rule: &&FieldRule| rule.from.iter().any(|choice| self.chosen(choice).is_some());
-            return rules.iter().find(is_there).or(rules.last());
+            let has_value = |c: &Choice| c.slots.iter().any(|s| matches!(self.presence(*s, c), Presence::Value));
+            return rules.iter().find(|rule| rule.from.iter().any(has_value)).or(rules.last());
         };
         rules.first()
     }
@@ -226,11 +238,23 @@ impl<'a> View<'a> {
         };
         Some(Token { kind: slot.kind, text })
     }
+
+    fn wraps_one_value(&self, slot: u32) -> bool {
+        self.dialect == Some(Dialect::ExtendedJson) && self.token(slot).is_some_and(|t| t.kind != SlotKind::Nested)
+    }
+}
+
+/// What an alternative has to give.
+enum Presence {
+    Nothing,
+    /// Blank, or an object or array where none is due: counts when no other alternative has a value.
+    StandIn,
+    Value,
 }
 
 #[inline]
-fn is_blank(text: Option<&[u8]>) -> bool {
-    text.is_none_or(|text| text.iter().all(u8::is_ascii_whitespace))
+fn is_blank(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_whitespace)
 }
 
 fn read_key(view: &View<'_>, parts: &[Choice], key: &mut String) -> Result<(), Refused> {
@@ -366,7 +390,7 @@ fn write_extras(view: &View<'_>, rules: &Rules, walker: &Walker, extras: &mut Ve
     for spare in &rules.spares {
         let Some(slot) = view.slots.get(spare.slot as usize) else { continue };
         if !matches!(slot.kind, SlotKind::Absent | SlotKind::Null) {
-            let takes = |field: &usize| is_taken(view, &rules.fields[*field], spare.slot);
+            let takes = |field: &usize| is_taken(view, &rules.fields[*field], spare);
             if !spare.takers.iter().any(takes) {
                 add(unchosen(view, slot, &spare.path).as_bytes());
             }
@@ -377,9 +401,18 @@ fn write_extras(view: &View<'_>, rules: &Rules, walker: &Walker, extras: &mut Ve
     }
 }
 
-/// Whether the field is filled from this slot.
-fn is_taken(view: &View<'_>, field: &FieldPlan, slot: u32) -> bool {
-    view.rule(&field.rules).is_some_and(|rule| rule.from.iter().any(|choice| view.chosen(choice) == Some(slot)))
+/// Whether the field is filled from this slot, or from the one value that it wraps.
+fn is_taken(view: &View<'_>, field: &FieldPlan, spare: &Spare) -> bool {
+    let Some(rule) = view.rule(&field.rules) else { return false };
+    rule.from.iter().any(|choice| {
+        let Some(chosen) = view.chosen(choice) else { return false };
+        chosen == spare.slot || {
+            let path = choice.slots.iter().position(|slot| *slot == chosen).map(|at| choice.paths[at].as_str());
+            let within =
+                path.and_then(|path| path.strip_prefix(&*spare.path)).is_some_and(|rest| rest.starts_with('.'));
+            within && view.wraps_one_value(spare.slot)
+        }
+    })
 }
 
 fn unchosen(view: &View<'_>, slot: &Slot, path: &str) -> String {
@@ -401,7 +434,7 @@ impl KeyReader {
     /// A reader of the keys that these paths give.
     pub fn new(paths: &[schemas::mapping::Path]) -> Self {
         let mut shape = ShapeTree::default();
-        let parts = paths.iter().map(|path| super::rules::bind(path, &mut shape, false)).collect();
+        let parts = paths.iter().map(|path| super::rules::bind(path, &mut shape, false, false)).collect();
         Self { shape, parts, walker: Walker::default(), key: String::new() }
     }
 

@@ -12,6 +12,8 @@ pub(super) struct Choice {
     pub(super) slots: Vec<u32>,
     /// The alternatives' paths, for messages.
     pub(super) paths: Vec<String>,
+    /// Whether an object or array may be what is looked for.
+    pub(super) takes_nested: bool,
 }
 
 /// How a number is brought to its field.
@@ -69,10 +71,12 @@ impl Rules {
     /// Binds `mapping` to `tree`; whatever was bound to the tree before is forgotten.
     pub(super) fn bind(mapping: &Mapping, entity: &Entity, tree: &mut ShapeTree) -> Self {
         tree.clear_requests();
+        let wrapped = mapping.dialect.is_some();
         let mut fields = Vec::with_capacity(entity.fields.len());
         for field in &entity.fields {
+            let takes_nested = wrapped || field.field_type() == FieldType::Json;
             let bind_rule = |rule: &Rule| FieldRule {
-                from: rule.from.0.iter().map(|path| bind(path, tree, true)).collect(),
+                from: rule.from.0.iter().map(|path| bind(path, tree, true, takes_nested)).collect(),
                 plain: is_plain(rule),
                 scaling: Scaling {
                     shift: rule.unit.map_or(0, |unit| unit.exponent() - field.unit.exponent()),
@@ -88,12 +92,16 @@ impl Rules {
         Self {
             spares: spares(mapping, entity, &fields),
             fields,
-            key: mapping.key.0.iter().map(|path| bind(path, tree, false)).collect(),
+            key: mapping.key.0.iter().map(|path| bind(path, tree, false, wrapped)).collect(),
             version: mapping
                 .version
                 .as_ref()
-                .map(|path| (bind(path, tree, false), mapping.version_type.unwrap_or(VersionType::Time))),
-            deleted: mapping.deleted.iter().map(|sign| (bind(&sign.field, tree, false), sign.clone())).collect(),
+                .map(|path| (bind(path, tree, false, wrapped), mapping.version_type.unwrap_or(VersionType::Time))),
+            deleted: mapping
+                .deleted
+                .iter()
+                .map(|sign| (bind(&sign.field, tree, false, wrapped), sign.clone()))
+                .collect(),
             dialect: mapping.dialect,
             confidence: mapping.fields.values().flat_map(|f| &f.0).filter_map(|r| r.confidence).min().unwrap_or(1000),
         }
@@ -101,9 +109,10 @@ impl Rules {
 }
 
 /// Binds a path. Elements of arrays are never consumed: the array stays whole in `extras`.
-pub(super) fn bind(path: &Path, tree: &mut ShapeTree, consumed: bool) -> Choice {
+pub(super) fn bind(path: &Path, tree: &mut ShapeTree, consumed: bool, takes_nested: bool) -> Choice {
     let request = |parts: &Vec<String>| tree.request(parts, consumed && !in_array(parts));
-    Choice { slots: path.choices().iter().map(request).collect(), paths: path.texts().collect() }
+    let slots = path.choices().iter().map(request).collect();
+    Choice { slots, paths: path.texts().collect(), takes_nested }
 }
 
 fn in_array(parts: &[String]) -> bool {
