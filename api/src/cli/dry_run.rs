@@ -68,17 +68,11 @@ impl Look {
     }
 }
 
-/// A path as [`schemas::shape::ShapeTree::observed`] writes it.
-fn shown(parts: &[String]) -> String {
-    let escaped: Vec<_> = parts.iter().map(|part| part.replace('\\', "\\\\").replace('.', "\\.")).collect();
-    escaped.join(".")
-}
-
 fn report(mapping: &schemas::Mapping, look: &Look, out: &mut dyn Output) -> anyhow::Result<()> {
     let mut taken: Vec<(String, String)> = Vec::new();
-    for (field, rule) in &mapping.fields {
-        for choice in rule.from.0.iter().flat_map(|path| path.choices()) {
-            taken.push((shown(choice), field.to_string()));
+    for (field, rules) in &mapping.fields {
+        for path in rules.paths().flat_map(|path| path.texts()) {
+            taken.push((path, field.to_string()));
         }
     }
     let observed = look.state.shape().observed();

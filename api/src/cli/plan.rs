@@ -66,7 +66,7 @@ impl Draft {
                 Some((field, value)) => (field, Some(value.to_owned())),
                 None => (deleted.as_str(), None),
             };
-            mapping.deleted = Some(Deleted { field: Path::new(field)?, equals });
+            mapping.deleted = vec![Deleted { field: Path::new(field)?, equals }];
         }
         if let Some(version) = &args.version {
             mapping.version = Some(Path::new(version)?);
