@@ -1,13 +1,15 @@
 //! `autonomos`: one binary, every role.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use api::cli::{Cli, Command, Top};
-use api::line::Line;
-use api::output::{Output, Terminal};
+use api::cli::{Cli, Command, Top, dry_run};
+use api::line::{Definitions, Line};
+use api::output::{Output, Terminal, is_reader_gone};
 use clap::Parser;
-use pipeline::engine::OpenError;
+use pipeline::MemoryStore;
+use pipeline::engine::{OpenError, format_version};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             if json {
                 eprintln!("{}", serde_json::json!({ "error": format!("{error:#}") }));
@@ -52,17 +54,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whoever read the answer has seen enough, as `head` does.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
-}
-
 async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Top::Serve(args) => api::serve::run(&cli.data_dir, &args).await,
-        Top::Demo(args) => api::demo::run(&cli.data_dir, &args).await,
+        Top::Demo(args) => api::demo::run(&cli.data_dir, &args, cli.json).await,
         Top::Folder(command) => on_folder(&cli.data_dir, complete(command)?, &mut Terminal::new(cli.json)).await,
     }
 }
@@ -82,32 +77,20 @@ fn complete(mut command: Command) -> anyhow::Result<Command> {
 }
 
 /// Carries a command out on the folder, or has the process that holds it do so.
-async fn on_folder(folder: &std::path::Path, command: Command, out: &mut dyn Output) -> anyhow::Result<()> {
-    let dry_run = matches!(&command, Command::Ingest(args) if args.dry_run);
-    let creates = matches!(&command, Command::Ingest(args) if !args.dry_run);
-    if dry_run && !folder.exists() {
+async fn on_folder(folder: &Path, command: Command, out: &mut dyn Output) -> anyhow::Result<()> {
+    let creates = match &command {
         // A dry run leaves nothing behind, not even a data folder.
-        let scratch = std::env::temp_dir().join(format!("autonomos-dry-run-{}", uuid::Uuid::now_v7()));
-        let done = carry_out(&scratch, command, out).await;
-        std::fs::remove_dir_all(&scratch).with_context(|| format!("removing {}", scratch.display()))?;
-        return done;
-    }
-    if !creates && !folder.exists() {
-        anyhow::bail!(
-            "there is no data folder {}: ingest something, or name another with --data-dir",
-            folder.display()
-        );
-    }
-    carry_out(folder, command, out).await
-}
-
-async fn carry_out(folder: &std::path::Path, command: Command, out: &mut dyn Output) -> anyhow::Result<()> {
+        Command::Ingest(args) if args.dry_run && format_version(folder)?.is_none() => {
+            let nothing = MemoryStore::default();
+            return dry_run::run(args, Definitions::new(folder, &nothing), out).await;
+        }
+        Command::Ingest(args) => !args.dry_run,
+        _ => false,
+    };
+    api::folder::check(folder, creates)?;
     match Line::open(folder).await {
         Ok(line) => {
-            let done = match line.catch_up().await {
-                Ok(()) => api::cli::run(command, &line, out).await,
-                Err(error) => Err(error),
-            };
+            let done = carry_out(command, &line, out).await;
             let closed = line.close().await;
             done.and(closed)
         }
@@ -119,4 +102,12 @@ async fn carry_out(folder: &std::path::Path, command: Command, out: &mut dyn Out
             _ => Err(error),
         },
     }
+}
+
+async fn carry_out(command: Command, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    // What looks for the reason why a line does not move must not wait for it.
+    if !matches!(command, Command::Doctor) {
+        line.catch_up().await?;
+    }
+    api::cli::run(command, line, out).await
 }

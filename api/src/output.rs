@@ -1,6 +1,6 @@
 //! Where a command's answer goes: the terminal, or a socket to the process that asked.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -89,6 +89,30 @@ impl Write for Writer<'_> {
     }
 }
 
+/// Nobody looks.
+pub struct Silent;
+
+impl Output for Silent {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn progress(&mut self, _: &Progress) {}
+    fn json(&self) -> bool {
+        true
+    }
+}
+
+/// Whoever read the answer has seen enough, as `head` does.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the answer any more")]
+struct ReaderGone;
+
+/// Whether a command ended early because nobody reads its answer, and for no other reason.
+pub fn is_reader_gone(error: &anyhow::Error) -> bool {
+    let is_gone = |e: &std::io::Error| e.get_ref().is_some_and(|inner| inner.is::<ReaderGone>());
+    error.chain().any(|e| e.downcast_ref::<std::io::Error>().is_some_and(is_gone))
+}
+
 /// The terminal: answers on standard output, progress on standard error.
 pub struct Terminal {
     json: bool,
@@ -122,7 +146,10 @@ impl Output for Terminal {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        std::io::stdout().lock().write_all(bytes)
+        std::io::stdout().lock().write_all(bytes).map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => std::io::Error::new(ErrorKind::BrokenPipe, ReaderGone),
+            _ => error,
+        })
     }
     fn progress(&mut self, progress: &Progress) {
         if self.json {
@@ -146,5 +173,18 @@ impl Output for Terminal {
     }
     fn json(&self) -> bool {
         self.json
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_reader_that_has_gone_ends_a_command_well() {
+        let gone = std::io::Error::new(ErrorKind::BrokenPipe, ReaderGone);
+        assert!(is_reader_gone(&anyhow::Error::from(projections::sql::FormatError::Io(gone)).context("writing")));
+        let socket = std::io::Error::from(ErrorKind::BrokenPipe);
+        assert!(!is_reader_gone(&anyhow::Error::from(socket).context("asking the server")));
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use pipeline::engine::{Embedded, Partitions};
 use pipeline::ingest::Ingest;
@@ -31,20 +31,33 @@ pub(crate) struct Roles {
 impl Line {
     /// Opens a folder, made when it is not there, and starts every role on it.
     pub async fn open(folder: &Path) -> anyhow::Result<Self> {
+        Self::open_with(folder, QueryLimits::default()).await
+    }
+
+    /// Opens a folder whose queries may take so much.
+    pub async fn open_with(folder: &Path, limits: QueryLimits) -> anyhow::Result<Self> {
         let engine = Embedded::open(folder, Partitions::default())?;
         let (log, store): (Arc<dyn Log>, Arc<dyn Store>) = (engine.log(), engine.store());
         let roles = Roles::start(&log, &store, folder).await?;
-        let queries = QueryEngine::new(QueryLimits::default())?;
+        let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());
-        Ok(Self { folder: folder.to_owned(), log, store, ingest, queries, roles })
+        let (folder, turns) = (folder.to_owned(), Default::default());
+        Ok(Self { folder, log, store, ingest, queries, roles, turns })
     }
 
-    /// Flushes every view, stops every role and waits for each.
+    /// Lets every role do what is there to do, flushes every view and stops. Fails if a role had failed before, or what
+    /// is on the log is not on disk; a view that could not be flushed is told in the log output and comes from the log.
     pub async fn close(&self) -> anyhow::Result<()> {
-        let flushed = self.flush_all().await;
+        if let Err(error) = self.catch_up().await {
+            tracing::warn!(error = format!("{error:#}"), "not everything was processed before the end");
+        }
+        let failure = self.failure();
         self.roles.stop().await?;
         self.log.sync().await?;
-        flushed
+        match failure {
+            Some(failure) => bail!(failure),
+            None => Ok(()),
+        }
     }
 }
 
@@ -71,12 +84,12 @@ impl Roles {
         Ok(Self { processed, kept, projector, failure, shutdown, tasks: Mutex::new(tasks) })
     }
 
-    /// Stops every role and waits for each.
+    /// Stops every role and waits for each; the projector flushes its views. What a role fails with now it has told.
     async fn stop(&self) -> anyhow::Result<()> {
         self.shutdown.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while let Some(ended) = tasks.join_next().await {
-            ended.context("a role ended early")??;
+            _ = ended.context("a role ended early")?;
         }
         Ok(())
     }

@@ -4,8 +4,11 @@
 //! parameters give the same bytes on every machine.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use fastrand::Rng;
 
 /// 2025-01-01T00:00:00Z; the clock of the workload starts here and never reads the machine's.
@@ -34,21 +37,28 @@ const ACCOUNTS: [&str; 6] = ["Acme", "Globex", "Initech", "Umbrella", "Stark", "
 const PRODUCTS: [&str; 6] = ["Platform", "Analytics", "Support", "Migration", "Licences", "Training"];
 
 /// What the files hold. Percentages are of all records; what is left over makes new keys and updates known ones.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Workload {
     /// Records over all tenants.
+    #[arg(long, default_value_t = Self::default().records)]
     pub records: u64,
     /// Distinct keys over all tenants.
+    #[arg(long, default_value_t = Self::default().keys)]
     pub keys: u64,
     /// Tenants, each with a file.
+    #[arg(long, default_value_t = Self::default().tenants, value_parser = clap::value_parser!(u32).range(1..))]
     pub tenants: u32,
-    /// Records that delete their key.
+    /// Percentage of records that delete their key.
+    #[arg(long = "deletes", default_value_t = Self::default().deletes_percent)]
     pub deletes_percent: u32,
-    /// Records that are older than what their key already has; some of their keys are deleted by then.
+    /// Percentage of records that are older than what their key already has; some of their keys are deleted by then.
+    #[arg(long = "late", default_value_t = Self::default().late_percent)]
     pub late_percent: u32,
-    /// Lines that stand in the file once more, byte for byte.
+    /// Percentage of lines that stand in the file once more, byte for byte.
+    #[arg(long = "repeated", default_value_t = Self::default().repeated_percent)]
     pub repeated_percent: u32,
     /// Decides everything else.
+    #[arg(long, default_value_t = Self::default().seed)]
     pub seed: u64,
 }
 
@@ -113,9 +123,29 @@ impl Workload {
         share(self.keys, self.tenants, tenant).min(self.tenant_records(tenant))
     }
 
-    /// Writes the file of one tenant.
+    /// The lines of one tenant.
+    pub fn lines(&self, tenant: u32) -> Lines<'_> {
+        Lines::new(self, tenant)
+    }
+
+    /// Writes the lines of one tenant.
     pub fn write(&self, tenant: u32, out: &mut impl Write) -> io::Result<Counts> {
-        Generator::new(self, tenant).write(out)
+        let mut lines = self.lines(tenant);
+        lines.try_for_each(|line| out.write_all(&line))?;
+        Ok(lines.counts())
+    }
+
+    /// Writes a file for each tenant into `folder`, which is made if it is not there.
+    pub fn write_files(&self, folder: &Path) -> io::Result<Vec<(PathBuf, Counts)>> {
+        std::fs::create_dir_all(folder)?;
+        let file = |tenant| {
+            let path = folder.join(format!("tenant-{tenant}.ndjson"));
+            let mut out = BufWriter::with_capacity(1 << 20, File::create(&path)?);
+            let counts = self.write(tenant, &mut out)?;
+            out.flush()?;
+            Ok((path, counts))
+        };
+        (0..self.tenants).map(file).collect()
     }
 }
 
@@ -124,7 +154,8 @@ fn share(all: u64, tenants: u32, tenant: u32) -> u64 {
     all / tenants + u64::from(u64::from(tenant) < all % tenants)
 }
 
-struct Generator<'a> {
+/// A tenant's lines, each with its line feed, made one by one.
+pub struct Lines<'a> {
     workload: &'a Workload,
     tenant: u32,
     rng: Rng,
@@ -134,7 +165,7 @@ struct Generator<'a> {
     counts: Counts,
 }
 
-impl<'a> Generator<'a> {
+impl<'a> Lines<'a> {
     fn new(workload: &'a Workload, tenant: u32) -> Self {
         Self {
             workload,
@@ -147,29 +178,39 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn write(mut self, out: &mut impl Write) -> io::Result<Counts> {
-        let records = self.workload.tenant_records(self.tenant);
-        for done in 0..records {
-            self.now_millis += self.rng.i64(1..2_000);
-            let line = match self.kind(records - done) {
-                Kind::Repeated => {
-                    self.counts.repeated += 1;
-                    self.recent[self.rng.usize(..self.recent.len())].clone()
-                }
-                kind => self.fresh(&kind),
-            };
-            out.write_all(&line)?;
-            self.counts.records += 1;
-            self.counts.bytes += line.len() as u64;
-            if self.recent.len() == RECENT_LINES {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(line);
-        }
-        self.counts.keys = self.keys.len() as u64;
-        Ok(self.counts)
+    /// What the lines so far hold.
+    pub fn counts(&self) -> Counts {
+        Counts { keys: self.keys.len() as u64, ..self.counts }
     }
+}
 
+impl Iterator for Lines<'_> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let records_left = self.workload.tenant_records(self.tenant) - self.counts.records;
+        if records_left == 0 {
+            return None;
+        }
+        self.now_millis += self.rng.i64(1..2_000);
+        let line = match self.kind(records_left) {
+            Kind::Repeated => {
+                self.counts.repeated += 1;
+                self.recent[self.rng.usize(..self.recent.len())].clone()
+            }
+            kind => self.fresh(&kind),
+        };
+        self.counts.records += 1;
+        self.counts.bytes += line.len() as u64;
+        if self.recent.len() == RECENT_LINES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(line.clone());
+        Some(line)
+    }
+}
+
+impl Lines<'_> {
     fn kind(&mut self, records_left: u64) -> Kind {
         let keys_left = self.workload.tenant_keys(self.tenant) - self.keys.len() as u64;
         if self.keys.is_empty() || keys_left == records_left {

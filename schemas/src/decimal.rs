@@ -20,7 +20,7 @@ pub enum DecimalError {
 /// Reads `text` (JSON number grammar, a leading `+` and surrounding blanks allowed) as units of 10^-`scale`.
 ///
 /// `shift` multiplies by 10^shift first (2 turns a fraction into percent). Zeros behind the last kept place are fine,
-/// any other digit there is [`DecimalError::TooFine`]: nothing is rounded.
+/// any other digit there is [`DecimalError::TooFine`]: nothing is rounded. [`parse_rounded`] rounds.
 pub fn parse(text: &str, precision: u8, scale: u8, shift: i8) -> Result<i128, DecimalError> {
     let bytes = text.trim_ascii().as_bytes();
     let (negative, mut rest) = match bytes.first() {
@@ -65,6 +65,57 @@ pub fn parse(text: &str, precision: u8, scale: u8, shift: i8) -> Result<i128, De
     }
     let power = u32::try_from(power).ok().filter(|p| *p <= MAX_DIGITS).ok_or(DecimalError::TooLarge)?;
     let units = units.checked_mul(10i128.pow(power)).ok_or(DecimalError::TooLarge)?;
+    if units >= 10i128.checked_pow(u32::from(precision)).ok_or(DecimalError::TooLarge)? {
+        return Err(DecimalError::TooLarge);
+    }
+    Ok(if negative { -units } else { units })
+}
+
+/// Reads `text` like [`parse`], and rounds what stands behind the last kept place half to even, however many digits.
+pub fn parse_rounded(text: &str, precision: u8, scale: u8, shift: i8) -> Result<i128, DecimalError> {
+    match parse(text, precision, scale, shift) {
+        // A text of too many digits may be a small number with a long tail.
+        Err(DecimalError::TooFine | DecimalError::TooLarge) => round(text, precision, scale, shift),
+        exact_or_malformed => exact_or_malformed,
+    }
+}
+
+fn round(text: &str, precision: u8, scale: u8, shift: i8) -> Result<i128, DecimalError> {
+    let text = text.trim_ascii();
+    let (negative, unsigned) = match text.as_bytes().first() {
+        Some(b'-') => (true, &text[1..]),
+        Some(b'+') => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (number, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((number, exponent)) => (number, parse_exponent(exponent.as_bytes())?),
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = whole.bytes().chain(fraction.bytes());
+    if whole.len() + fraction.len() == 0 || !digits.clone().all(|b| b.is_ascii_digit()) {
+        return Err(DecimalError::Malformed);
+    }
+    // So many of the digits are kept; below zero, that many zeros stand between the last place and the first digit.
+    let kept = whole.len() as i64 + exponent + i64::from(shift) + i64::from(scale);
+    let mut units: i128 = 0;
+    let (mut first_lost, mut more_lost) = (0, kept < 0);
+    for (at, digit) in (0i64..).zip(digits.map(|b| b - b'0')) {
+        if at < kept {
+            units = units.checked_mul(10).and_then(|u| u.checked_add(digit.into())).ok_or(DecimalError::TooLarge)?;
+        } else if at == kept {
+            first_lost = digit;
+        } else {
+            more_lost |= digit != 0;
+        }
+    }
+    let missing = (kept - (whole.len() + fraction.len()) as i64).max(0);
+    if units != 0 && missing > 0 {
+        let power = u32::try_from(missing).ok().filter(|p| *p <= MAX_DIGITS).ok_or(DecimalError::TooLarge)?;
+        units = units.checked_mul(10i128.pow(power)).ok_or(DecimalError::TooLarge)?;
+    }
+    let up = first_lost > 5 || first_lost == 5 && (more_lost || units % 2 == 1);
+    units += i128::from(up);
     if units >= 10i128.checked_pow(u32::from(precision)).ok_or(DecimalError::TooLarge)? {
         return Err(DecimalError::TooLarge);
     }
@@ -123,7 +174,42 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_may_be_rounded_is_rounded_half_to_even_whatever_its_length() {
+        let round = |text| parse_rounded(text, 9, 4, 0);
+        let float = "0.200000000000000011102230246251565404236316680908203125";
+        assert_eq!(parse(float, 9, 4, 2), Err(DecimalError::TooLarge));
+        assert_eq!(parse_rounded(float, 9, 4, 2), Ok(200_000));
+        assert_eq!(round("0.30000000000000004"), Ok(3000));
+        assert_eq!(round("0.12345"), Ok(1234), "a half goes to the even neighbour");
+        assert_eq!(round("0.12355"), Ok(1236));
+        assert_eq!(round("-0.12355"), Ok(-1236));
+        assert_eq!(round("0.123450000000000000000000000000000000000000000000001"), Ok(1235));
+        assert_eq!(round("0.00005"), Ok(0));
+        assert_eq!(round("0.00005000001"), Ok(1));
+        assert_eq!(round("0.00000999999"), Ok(0));
+        assert_eq!(round("9.99999e-5"), Ok(1));
+        assert_eq!(round("1e-999999999999999999"), Ok(0));
+        assert_eq!(round("1234.5678912e1"), Ok(123_456_789));
+        assert_eq!(round("99999.99999"), Err(DecimalError::TooLarge), "rounding up may need a digit more");
+        assert_eq!(round("123456"), Err(DecimalError::TooLarge));
+        assert_eq!(round("1e999999999999999999"), Err(DecimalError::TooLarge));
+        for bad in ["", "-", ".", "NaN", "0.1x", "1e", "1.2.3", "--0.00001", "0.00001e+"] {
+            assert_eq!(round(bad), Err(DecimalError::Malformed), "{bad:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn rounding_changes_nothing_that_fits_and_little_that_does_not(
+            units in -10i128.pow(20)..10i128.pow(20), tail in "[0-9]{0,60}",
+        ) {
+            let text = format(units, 6);
+            prop_assert_eq!(parse_rounded(&text, 24, 6, 0), parse(&text, 24, 6, 0));
+            let rounded = parse_rounded(&format!("{text}{tail}"), 24, 6, 0).unwrap();
+            prop_assert!((rounded - units).abs() <= 1);
+        }
+
         #[test]
         fn a_decimal_reads_back_from_its_text(units in -10i128.pow(24)+1..10i128.pow(24), scale in 0u8..12) {
             prop_assert_eq!(parse(&format(units, scale), 24, scale, 0), Ok(units));
@@ -132,6 +218,7 @@ mod tests {
         #[test]
         fn any_text_gives_an_answer_and_no_panic(text in ".{0,60}", scale in 0u8..38, shift: i8) {
             let _ = parse(&text, 38, scale, shift);
+            let _ = parse_rounded(&text, 38, scale, shift);
         }
     }
 }

@@ -126,6 +126,14 @@ pub enum InvalidEntity {
         /// The field.
         field: EntityName,
     },
+    /// Tables whose names have `__` in them are ours.
+    #[error("entity {entity} may not fill the table {table}: two underscores in a row are kept for companion tables")]
+    ReservedTable {
+        /// The entity.
+        entity: EntityName,
+        /// The table.
+        table: EntityName,
+    },
     /// Digits that no decimal has.
     #[error("field {field} of entity {entity}: a decimal has 1 to 38 digits, and no more of them behind the point")]
     Digits {
@@ -163,6 +171,9 @@ impl Entity {
         if self.fields.is_empty() {
             return Err(InvalidEntity::NoFields(entity()));
         }
+        if self.table.as_str().contains("__") {
+            return Err(InvalidEntity::ReservedTable { entity: entity(), table: self.table.clone() });
+        }
         for (at, field) in self.fields.iter().enumerate() {
             let name = || field.name.clone();
             if field.name.as_str() == "extras" {
@@ -171,17 +182,18 @@ impl Entity {
             if self.fields[..at].iter().any(|f| f.name == field.name) {
                 return Err(InvalidEntity::RepeatedField { entity: entity(), field: name() });
             }
-            if let FieldType::Decimal { precision, scale } = field.field_type() {
-                if precision == 0 || precision > 38 || scale > precision {
-                    return Err(InvalidEntity::Digits { entity: entity(), field: name() });
-                }
+            if let FieldType::Decimal { precision, scale } = field.field_type()
+                && (precision == 0 || precision > 38 || scale > precision)
+            {
+                return Err(InvalidEntity::Digits { entity: entity(), field: name() });
             }
         }
         Ok(())
     }
 
     /// The definition after `newer` took its place: fields may be added at the end, nothing else may change type or go.
-    /// A `newer` that lacks the latest fields (an older file) changes nothing.
+    /// A `newer` that lacks the latest fields (an older file) changes nothing. A field once optional stays it, whoever
+    /// says otherwise: rows without it are there, and definitions of several streams come in any order.
     pub fn evolve(&self, newer: &Self) -> Result<Self, InvalidEntity> {
         newer.validate()?;
         if self.table != newer.table {
@@ -197,7 +209,7 @@ impl Entity {
             match merged.fields.iter_mut().find(|f| f.name == field.name) {
                 Some(known) if known.field_type() != field.field_type() => return refuse(field, "change its type"),
                 Some(known) if known.unit != field.unit => return refuse(field, "change its unit"),
-                Some(known) => *known = field.clone(),
+                Some(known) => *known = Field { required: known.required && field.required, ..field.clone() },
                 None if field.required => return refuse(field, "be added as required"),
                 None => merged.fields.push(field.clone()),
             }
@@ -240,11 +252,23 @@ mod tests {
     }
 
     #[test]
+    fn a_field_once_optional_stays_optional_in_whatever_order_definitions_come() {
+        let required = entity(r#"{"name":"id","type":"text","required":true}"#);
+        let optional = entity(r#"{"name":"id","type":"text"}"#);
+        assert!(!required.evolve(&optional).unwrap().fields[0].required);
+        assert!(!optional.evolve(&required).unwrap().fields[0].required);
+        assert!(required.evolve(&required).unwrap().fields[0].required);
+    }
+
+    #[test]
     fn a_definition_that_cannot_hold_is_refused() {
         assert!(entity("").validate().is_err());
         assert!(entity(r#"{"name":"extras","type":"json"}"#).validate().is_err());
         assert!(entity(r#"{"name":"a","type":"text"},{"name":"a","type":"text"}"#).validate().is_err());
         assert!(entity(r#"{"name":"a","type":"decimal","precision":4,"scale":5}"#).validate().is_err());
         assert!(serde_json::from_str::<Entity>(r#"{"entity":"a","table":"b","fields":[],"typo":1}"#).is_err());
+        let mut companion = entity(r#"{"name":"a","type":"text"}"#);
+        companion.table = EntityName::new("orders__deleted").unwrap();
+        assert!(matches!(companion.validate(), Err(InvalidEntity::ReservedTable { .. })));
     }
 }

@@ -1,8 +1,4 @@
-//! What may be said on the line: ids, records, inputs, events, shapes, mappings, the ontology and their codecs. No I/O.
-//!
-//! Read in this order: [`ids`] name things, [`position`] places them on the log, [`record`] is what a connector read,
-//! [`input`] what goes into the log, [`mapping`] and [`entity`] say how a record becomes a canonical row, [`event`] is
-//! what the step made of it, [`batch`] is how both lie on disk.
+#![doc = include_str!("../README.md")]
 
 pub mod ids;
 pub mod position;

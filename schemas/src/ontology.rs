@@ -1,7 +1,7 @@
 //! The entities and mappings that ship with the product, as data files.
 
 use crate::entity::Entity;
-use crate::ids::EntityName;
+use crate::ids::{EntityName, StreamName};
 use crate::mapping::MappingFile;
 
 /// A definition file that cannot be used.
@@ -23,6 +23,16 @@ pub enum DefinitionError {
         /// What is wrong.
         source: crate::entity::InvalidEntity,
     },
+    /// A mapping that cannot hold.
+    #[error("{file}, stream {stream}: {source}")]
+    Mapping {
+        /// The file.
+        file: String,
+        /// The stream.
+        stream: StreamName,
+        /// What is wrong.
+        source: crate::mapping::InvalidMapping,
+    },
 }
 
 macro_rules! files {
@@ -42,11 +52,15 @@ pub fn read_entity(file: &str, text: &str) -> Result<Entity, DefinitionError> {
     Ok(entity)
 }
 
-/// Reads a mapping file; its inline entities are checked, its streams are checked when an entity is at hand.
+/// Reads a mapping file; its streams are checked against their entities once those are at hand.
 pub fn read_mapping(file: &str, text: &str) -> Result<MappingFile, DefinitionError> {
     let mapping: MappingFile = read_yaml(file, text)?;
     for entity in &mapping.entities {
         entity.validate().map_err(|source| DefinitionError::Entity { file: file.to_owned(), source })?;
+    }
+    for (stream, rules) in &mapping.streams {
+        let refused = |source| DefinitionError::Mapping { file: file.to_owned(), stream: stream.clone(), source };
+        rules.check().map_err(refused)?;
     }
     Ok(mapping)
 }

@@ -17,11 +17,12 @@ pub enum QuarantineStage {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $code:literal @ $stage:ident),* $(,)?) => {
-        /// A stable reason code.
+    ($($(#[$doc:meta])* $name:ident = $number:literal $code:literal @ $stage:ident),* $(,)?) => {
+        /// A stable reason code. Its number stands on the wire and never changes; a new reason takes the next one.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
-        pub enum Reason { $($(#[$doc])* $name),* }
+        #[repr(u8)]
+        pub enum Reason { $($(#[$doc])* $name = $number),* }
 
         impl Reason {
             /// Every reason, in the order of the line.
@@ -36,41 +37,43 @@ macro_rules! reasons {
 
 reasons! {
     /// Larger than 16 MiB; only the beginning is kept, the source pointer names the rest.
-    RecordTooLarge = "record_too_large" @ Read,
+    RecordTooLarge = 0 "record_too_large" @ Read,
     /// The bytes are not valid in the file's encoding.
-    InvalidEncoding = "invalid_encoding" @ Read,
+    InvalidEncoding = 1 "invalid_encoding" @ Read,
     /// A row has more cells than the header has columns.
-    RowTooLong = "row_too_long" @ Read,
+    RowTooLong = 2 "row_too_long" @ Read,
     /// A row could not be taken apart (an unclosed quote, a broken cell).
-    MalformedRow = "malformed_row" @ Read,
+    MalformedRow = 3 "malformed_row" @ Read,
     /// Not valid JSON.
-    MalformedJson = "malformed_json" @ Parse,
+    MalformedJson = 4 "malformed_json" @ Parse,
     /// Valid JSON, but not an object.
-    NotAnObject = "not_an_object" @ Parse,
+    NotAnObject = 5 "not_an_object" @ Parse,
     /// Nested deeper than 128 levels.
-    TooDeep = "too_deep" @ Parse,
-    /// More than 10,000 distinct paths in one record, or 100,000 in the stream.
-    TooManyFields = "too_many_fields" @ Parse,
+    TooDeep = 6 "too_deep" @ Parse,
+    /// More new paths than 10,000 or 1 MiB in one record, or more than 100,000 paths or 8 MiB of names in the stream.
+    TooManyFields = 7 "too_many_fields" @ Parse,
     /// A field name is longer than 1,024 bytes.
-    FieldNameTooLong = "field_name_too_long" @ Parse,
+    FieldNameTooLong = 8 "field_name_too_long" @ Parse,
+    /// A field's name with those of all objects around it is longer than 4,096 bytes.
+    PathTooLong = 18 "path_too_long" @ Parse,
     /// The same field twice in one object.
-    DuplicateField = "duplicate_field" @ Parse,
+    DuplicateField = 9 "duplicate_field" @ Parse,
     /// The stream was not opened, so nobody knows what its records are.
-    StreamNotOpened = "stream_not_opened" @ Map,
+    StreamNotOpened = 10 "stream_not_opened" @ Map,
     /// The record has no key.
-    KeyMissing = "key_missing" @ Map,
+    KeyMissing = 11 "key_missing" @ Map,
     /// The key is no text, number or boolean, or is longer than 4,096 bytes.
-    KeyUnreadable = "key_unreadable" @ Map,
+    KeyUnreadable = 12 "key_unreadable" @ Map,
     /// The stream has versions, this record has none.
-    VersionMissing = "version_missing" @ Map,
+    VersionMissing = 13 "version_missing" @ Map,
     /// The version is not of the type that the stream was opened with.
-    VersionUnreadable = "version_unreadable" @ Map,
+    VersionUnreadable = 14 "version_unreadable" @ Map,
     /// A required field is absent or null.
-    RequiredMissing = "required_missing" @ Map,
+    RequiredMissing = 15 "required_missing" @ Map,
     /// A value cannot be turned into its field's type without loss.
-    CastFailed = "cast_failed" @ Map,
+    CastFailed = 16 "cast_failed" @ Map,
     /// The field that tells deletes has a value that is neither yes nor no.
-    DeletedUnreadable = "deleted_unreadable" @ Map,
+    DeletedUnreadable = 17 "deleted_unreadable" @ Map,
 }
 
 impl fmt::Display for Reason {
@@ -82,10 +85,10 @@ impl fmt::Display for Reason {
 impl Reason {
     /// The reason with this number on the wire.
     pub fn from_wire(number: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(number)).copied()
+        Self::ALL.iter().copied().find(|reason| reason.to_wire() == number)
     }
-    /// The number on the wire: the place in [`Reason::ALL`], so new reasons go to the end of their own batch version.
-    pub fn to_wire(self) -> u8 {
+    /// The number on the wire.
+    pub const fn to_wire(self) -> u8 {
         self as u8
     }
 }
@@ -101,5 +104,14 @@ mod tests {
             let json = serde_json::to_string(reason).unwrap();
             assert_eq!(json, format!("\"{}\"", reason.code()));
         }
+    }
+
+    #[test]
+    fn reasons_have_the_numbers_and_codes_that_they_always_had() {
+        let line = |r: &Reason| format!("{} {} {:?}\n", r.to_wire(), r.code(), r.stage());
+        let mut all = Reason::ALL.to_vec();
+        all.sort_by_key(|r| r.to_wire());
+        let lines: String = all.iter().map(line).collect();
+        assert_eq!(lines, include_str!("../golden/reasons.txt"));
     }
 }

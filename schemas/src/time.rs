@@ -34,18 +34,32 @@ pub fn parse_date(text: &str) -> Option<i32> {
     i32::try_from(days).ok()
 }
 
-/// Reads a timestamp by a `strptime` pattern; UTC when the pattern has no zone.
+/// Reads a timestamp by a `strptime` pattern; UTC when the pattern has no offset, midnight when it has no time.
+///
+/// Zones by name (`%Q`) are refused: what they mean changes with the machine's time zone data.
 pub fn parse_with_pattern(text: &str, pattern: &str) -> Option<i64> {
     let broken = jiff::fmt::strtime::parse(pattern, text.trim_ascii()).ok()?;
-    let micros = match broken.to_timestamp() {
-        Ok(at) => at.as_microsecond(),
-        Err(_) => {
-            let time = broken.to_time().unwrap_or_else(|_| jiff::civil::Time::midnight());
-            let civil = broken.to_date().ok()?.to_datetime(time);
-            civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_microsecond()
-        }
+    if broken.iana_time_zone().is_some() {
+        return None;
+    }
+    let at = if broken.timestamp().is_some() || broken.offset().is_some() {
+        broken.to_timestamp().ok()?
+    } else {
+        let civil = broken.to_date().ok()?.to_datetime(broken.to_time().ok()?);
+        civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp()
     };
+    let micros = at.as_microsecond();
     (MIN_TIMESTAMP..=MAX_TIMESTAMP).contains(&micros).then_some(micros)
+}
+
+/// Whether a `strptime` pattern tells a time without doubt: one that it writes reads back to the same time, or to the
+/// beginning of its second, minute, hour or day.
+pub fn is_pattern(pattern: &str) -> bool {
+    const SAMPLE: i64 = 1_729_434_645_123_456;
+    let Ok(at) = jiff::Timestamp::from_microsecond(SAMPLE) else { return false };
+    let Ok(text) = jiff::fmt::strtime::format(pattern, &at.to_zoned(jiff::tz::TimeZone::UTC)) else { return false };
+    let read = parse_with_pattern(&text, pattern);
+    [1, 1000, 1_000_000, 60_000_000, 3_600_000_000, DAY_MICROS].iter().any(|unit| read == Some(SAMPLE - SAMPLE % unit))
 }
 
 /// Writes microseconds as RFC 3339 in UTC, the fraction only if there is one.
@@ -192,6 +206,35 @@ mod tests {
         assert_eq!(parse_with_pattern("x", "%d/%m/%Y"), None);
     }
 
+    #[test]
+    fn a_pattern_gives_the_time_that_is_written_or_none() {
+        assert_eq!(parse_with_pattern("2024-10-20 16:30 +02:00", "%F %H:%M %:z"), Some(1_729_434_600_000_000));
+        assert_eq!(parse_with_pattern("1729434600", "%s"), Some(1_729_434_600_000_000));
+        assert_eq!(parse_with_pattern("2024-10-20 16:30 Europe/Berlin", "%F %H:%M %Q"), None, "never taken for UTC");
+        assert_eq!(parse_with_pattern("2024-10-20 :30", "%F :%M"), None, "minutes without an hour are not midnight");
+    }
+
+    #[test]
+    fn a_pattern_that_leaves_a_doubt_is_none() {
+        for good in [
+            "%d/%m/%Y",
+            "%m/%d/%Y %H:%M",
+            "%Y%m%dT%H%M%S%z",
+            "%F %T%.f",
+            "%b %d, %Y %I:%M %p",
+            "%s",
+            "%Y-%jT%R",
+            "%y%m%d",
+        ] {
+            assert!(is_pattern(good), "{good}");
+        }
+        for bad in
+            ["", "today", "%m/%Y", "%H:%M", "%F :%M", "%F %I:%M", "%F %T %Q", "%F %T %Z", "%K", "%F %", "epoch_second"]
+        {
+            assert!(!is_pattern(bad), "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_timestamp_reads_back_from_its_text(at in MIN_TIMESTAMP..=MAX_TIMESTAMP) {
@@ -202,6 +245,7 @@ mod tests {
         fn any_text_gives_an_answer_and_no_panic(text in ".{0,40}") {
             let _ = parse_timestamp(&text);
             let _ = parse_date(&text);
+            let _ = is_pattern(&text);
         }
     }
 }

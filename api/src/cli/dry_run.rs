@@ -1,6 +1,5 @@
 //! `ingest --dry-run`: shape, mapping and what stays unmapped. Nothing is written.
 
-use anyhow::bail;
 use connectors::file::FileSource;
 use pipeline::Source;
 use pipeline::step::{self, InputBatch, Scratch, StreamState};
@@ -11,25 +10,25 @@ use schemas::{BatchKind, Decision, Input};
 use serde_json::json;
 
 use super::IngestArgs;
-use crate::line::Line;
+use super::plan::Draft;
+use crate::line::Definitions;
 use crate::output::Output;
 
 /// Bytes of the source that are looked at.
 const LOOK_BYTES: usize = 4 << 20;
 
 /// Folds the beginning of the source in memory and tells what would happen.
-pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    let plan = super::ingest::plan(args, line).await?;
-    let entity = match &plan.entity {
-        Some(entity) => entity.clone(),
-        None => match line.entity(plan.stream.tenant, &plan.mapping.entity).await? {
-            Some(entity) => entity,
-            None => bail!("there is no entity {}: define it in the mapping file under entities", plan.mapping.entity),
-        },
+pub async fn run(args: &IngestArgs, definitions: Definitions<'_>, out: &mut dyn Output) -> anyhow::Result<()> {
+    let mut draft = Draft::new(args, definitions).await?;
+    draft.look(definitions).await?;
+    let plan = draft.dry_plan();
+    let entity = &plan.entity_definition;
+    let mut look = Look {
+        state: StreamState::new(plan.stream.clone(), 0, 0),
+        scratch: Scratch::default(),
+        decisions: Vec::new(),
+        is_whole: false,
     };
-    plan.mapping.validate(&entity)?;
-    let mut look =
-        Look { state: StreamState::new(plan.stream.clone(), 0, 0), scratch: Scratch::default(), decisions: Vec::new() };
     let (mapping, entity_definition) = (plan.mapping.hash(), entity.hash());
     for input in [
         Input::Definition { hash: mapping.clone(), kind: DefinitionKind::Mapping, text: plan.mapping.text() },
@@ -41,10 +40,15 @@ pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow
     let mut source = FileSource::open(plan.settings.clone(), Vec::new())?;
     let mut seen = 0;
     while seen < LOOK_BYTES {
-        let Some(batch) = source.next(256 << 10).await? else { break };
+        let Some(batch) = source.next(256 << 10).await? else {
+            look.is_whole = true;
+            break;
+        };
         seen += batch.records.body.len();
         look.fold(BatchKind::Records, batch.records.count, &batch.records.body)?;
     }
+    // A snapshot has the absences counted up to now.
+    look.state.snapshot();
     report(&plan.mapping, &look, out)
 }
 
@@ -52,6 +56,8 @@ struct Look {
     state: StreamState,
     scratch: Scratch,
     decisions: Vec<Decision>,
+    /// Whether all of the source was looked at.
+    is_whole: bool,
 }
 
 impl Look {
@@ -63,20 +69,24 @@ impl Look {
 }
 
 fn report(mapping: &schemas::Mapping, look: &Look, out: &mut dyn Output) -> anyhow::Result<()> {
-    let observed = look.state.shape().observed();
     let mut taken: Vec<(String, String)> = Vec::new();
-    for (field, rule) in &mapping.fields {
-        for choice in rule.from.0.iter().flat_map(|path| path.choices()) {
-            taken.push((choice.join("."), field.to_string()));
+    for (field, rules) in &mapping.fields {
+        for path in rules.paths().flat_map(|path| path.texts()) {
+            taken.push((path, field.to_string()));
         }
     }
+    let observed = look.state.shape().observed();
     let rows: Vec<_> = observed
         .iter()
-        .filter(|(_, class)| !matches!(class, TypeClass::Object))
-        .map(|(path, class)| {
+        .filter_map(|(path, class)| {
             let fields: Vec<_> = taken.iter().filter(|(p, _)| p == path).map(|(_, f)| f.as_str()).collect();
-            let to = if fields.is_empty() { "extras".to_owned() } else { fields.join(", ") };
-            vec![json!(path), json!(class), json!(to)]
+            // What an object is made of is told path by path, unless a field takes it whole.
+            let to = match (fields.is_empty(), class) {
+                (true, TypeClass::Object) => return None,
+                (true, _) => "extras".to_owned(),
+                (false, _) => fields.join(", "),
+            };
+            Some(vec![json!(path), json!(class), json!(to)])
         })
         .collect();
     out.table(&["path", "type", "becomes"], &rows)?;
@@ -95,11 +105,11 @@ fn report(mapping: &schemas::Mapping, look: &Look, out: &mut dyn Output) -> anyh
     if !quarantined.is_empty() {
         out.table(&["row", "reason", "field", "detail"], &quarantined)?;
     }
-    let unfilled: Vec<_> =
-        look.state.missing.iter().filter(|(_, n)| **n == counters.accepted).map(|(f, _)| f).collect();
+    let missing = look.state.missing.iter();
+    let unfilled: Vec<_> = missing.filter(|(_, n)| **n == counters.accepted).map(|(field, _)| field.as_str()).collect();
     if out.json() {
         let fingerprint = look.state.shape().fingerprint().to_string();
-        out.value(&json!({ "counters": counters, "fingerprint": fingerprint, "never_filled": unfilled }))?;
+        out.value(&json!({ "counters": counters, "fingerprint": fingerprint, "never_filled": unfilled, "whole": look.is_whole }))?;
     } else {
         out.line(&format!(
             "looked at {} records: {} would be rows, {} deletes, {} quarantined; fields never filled: {}",
@@ -107,8 +117,11 @@ fn report(mapping: &schemas::Mapping, look: &Look, out: &mut dyn Output) -> anyh
             counters.accepted,
             counters.deleted,
             counters.quarantined,
-            if unfilled.is_empty() { "none".to_owned() } else { format!("{unfilled:?}") }
+            if unfilled.is_empty() { "none".to_owned() } else { unfilled.join(", ") }
         ))?;
+        if !look.is_whole {
+            out.line(&format!("only the first {} MiB of records were looked at", LOOK_BYTES >> 20))?;
+        }
         out.line("nothing was written")?;
     }
     Ok(())

@@ -166,6 +166,8 @@ async fn print(
 }
 
 type Hashes = BTreeMap<StreamId, EventHash>;
+/// By epoch and partition of `inputs`: the place behind the last row taken.
+type Marks = HashMap<(u32, u32), (u64, u32)>;
 
 /// Folds `inputs` anew with other batches and compares with what lies on `events`.
 async fn refold(args: &RefoldArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
@@ -208,7 +210,7 @@ async fn refold(args: &RefoldArgs, line: &Line, out: &mut dyn Output) -> anyhow:
 async fn stored_hashes(line: &Line, wanted: Option<TenantId>) -> anyhow::Result<Hashes> {
     let mut hashes = Hashes::new();
     for partition in 0..line.log.partitions(Topic::Events) {
-        let mut marks: HashMap<(u32, u32), (u64, u32)> = HashMap::new();
+        let mut marks = Marks::new();
         let mut next = 0;
         loop {
             let batches = line.log.read(Topic::Events, partition, next, READ_BYTES).await?;
@@ -226,12 +228,7 @@ async fn stored_hashes(line: &Line, wanted: Option<TenantId>) -> anyhow::Result<
 }
 
 /// Takes the rows of a batch in; with `marks` runs that stand twice on the log count once.
-fn extend(
-    hashes: &mut Hashes,
-    tenant: TenantId,
-    body: &[u8],
-    mut marks: Option<&mut HashMap<(u32, u32), (u64, u32)>>,
-) -> anyhow::Result<()> {
+fn extend(hashes: &mut Hashes, tenant: TenantId, body: &[u8], mut marks: Option<&mut Marks>) -> anyhow::Result<()> {
     let mut reader = EventBatchReader::new(body)?;
     let shared = reader.shared.clone();
     let stream = StreamId { tenant, connection: shared.connection.clone(), stream: shared.stream.clone() };

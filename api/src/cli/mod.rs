@@ -4,8 +4,11 @@ pub mod doctor;
 pub mod dry_run;
 pub mod ingest;
 pub mod log;
+pub mod plan;
 pub mod quarantine;
 pub mod query;
+pub mod tenant;
+pub mod snapshot;
 pub mod views;
 
 use std::path::PathBuf;
@@ -59,6 +62,9 @@ pub enum Command {
     /// Look at what was set aside.
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Tenants and their first admins.
+    #[command(subcommand)]
+    Tenant(TenantCommand),
     /// Check the folder and say what to do.
     Doctor,
 }
@@ -69,9 +75,15 @@ pub struct ServeArgs {
     /// What to watch: a YAML list of streams, by default `autonomos.yaml` in the data folder.
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Where /healthz, /readyz and /metrics answer.
+    /// Where the API answers. Beyond loopback it takes TLS, which the configuration names.
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub listen: std::net::SocketAddr,
+    /// Listen beyond loopback without TLS: only behind a proxy that encrypts.
+    #[arg(long)]
+    pub allow_plain_http: bool,
+    /// A query with more rows than this is refused; by default its bytes and its time alone are limited.
+    #[arg(long)]
+    pub max_rows: Option<usize>,
 }
 
 /// Options of `demo`.
@@ -80,7 +92,7 @@ pub struct DemoArgs {
     /// Seed of the generated records.
     #[arg(long, default_value_t = 2026)]
     pub seed: u64,
-    /// Where /healthz, /readyz and /metrics answer.
+    /// Where the API answers; a loopback address.
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub listen: std::net::SocketAddr,
     /// Stop once the second drop is visible, instead of serving on.
@@ -157,7 +169,7 @@ pub struct IngestArgs {
     #[arg(long)]
     #[serde(default)]
     pub sheet: Option<String>,
-    /// Return when everything is durable, before it is visible.
+    /// Return when everything is durable, before it is visible; its fates are pending then.
     #[arg(long)]
     #[serde(default)]
     pub no_wait: bool,
@@ -198,6 +210,9 @@ pub struct QueryArgs {
     /// How to answer.
     #[arg(long, default_value = "table", value_parser = ["table", "csv", "json", "arrow"])]
     pub format: String,
+    /// Refuse a result of more rows.
+    #[arg(long)]
+    pub max_rows: Option<usize>,
     /// One SELECT.
     pub sql: String,
 }
@@ -221,6 +236,22 @@ pub struct ViewArgs {
     pub tenant: Option<String>,
     /// One entity; all when left out.
     pub entity: Option<String>,
+}
+
+/// What to do with tenants.
+#[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
+pub enum TenantCommand {
+    /// Invite an admin: prints a token that is used once, with POST /api/v1/auth/accept.
+    Invite(InviteArgs),
+}
+
+/// Options of `tenant invite`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct InviteArgs {
+    /// The tenant.
+    pub tenant: String,
+    /// The address to sign in with.
+    pub email: String,
 }
 
 /// What to see of the log.
@@ -292,8 +323,16 @@ pub struct QuarantineArgs {
     #[arg(long)]
     pub stream: Option<String>,
     /// At most so many.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = limit)]
     pub limit: usize,
+    /// Only what comes behind this one, as the end of a longer list names it.
+    #[arg(long)]
+    pub after: Option<String>,
+}
+
+fn limit(text: &str) -> Result<usize, String> {
+    let wanted: usize = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if (1..=10_000).contains(&wanted) { Ok(wanted) } else { Err("from 1 to 10000".to_owned()) }
 }
 
 /// Options of `quarantine show`.
@@ -302,6 +341,9 @@ pub struct ShowArgs {
     /// Whose record.
     #[arg(long)]
     pub tenant: String,
+    /// Write its bytes and nothing else.
+    #[arg(long)]
+    pub raw: bool,
     /// Its position, as `quarantine list` prints it.
     pub position: String,
 }
@@ -309,12 +351,13 @@ pub struct ShowArgs {
 /// Carries out a command on an open line.
 pub async fn run(command: Command, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     match command {
-        Command::Ingest(args) if args.dry_run => dry_run::run(&args, line, out).await,
+        Command::Ingest(args) if args.dry_run => dry_run::run(&args, line.definitions(), out).await,
         Command::Ingest(args) => ingest::run(&args, line, out).await.map(|_| ()),
         Command::Query(args) => query::run(args, line, out).await,
         Command::Views(command) => views::run(command, line, out).await,
         Command::Log(command) => log::run(command, line, out).await,
         Command::Quarantine(command) => quarantine::run(command, line, out).await,
+        Command::Tenant(command) => tenant::run(command, line, out).await,
         Command::Doctor => doctor::run(line, out).await,
     }
 }

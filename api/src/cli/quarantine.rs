@@ -1,6 +1,8 @@
 //! `quarantine`: what was set aside, and why.
 
 use anyhow::bail;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use pipeline::quarantine;
 use schemas::StreamId;
 use serde_json::json;
@@ -27,7 +29,12 @@ async fn list(args: &QuarantineArgs, line: &Line, out: &mut dyn Output) -> anyho
         Some((text, None)) => bail!("{text:?} names no stream: write CONNECTION/STREAM"),
     };
     line.wait_quarantined().await?;
-    let notes = quarantine::list(&*line.store, tenant, stream.as_ref(), None, args.limit).await?;
+    // One more than asked for tells whether there are more.
+    let after = args.after.as_deref();
+    let mut notes = quarantine::list(&*line.store, tenant, stream.as_ref(), after, args.limit + 1).await?;
+    let more = notes.len() > args.limit;
+    notes.truncate(args.limit);
+    let last = notes.last().map(|(key, _)| key.clone()).filter(|_| more);
     let columns = ["position", "stream", "row", "stage", "reason", "field", "detail", "logged_at"];
     let rows: Vec<_> = notes
         .into_iter()
@@ -44,7 +51,13 @@ async fn list(args: &QuarantineArgs, line: &Line, out: &mut dyn Output) -> anyho
             ]
         })
         .collect();
-    Ok(out.table(&columns, &rows)?)
+    out.table(&columns, &rows)?;
+    match last {
+        Some(last) if out.json() => out.value(&json!({ "more": true, "after": last }))?,
+        Some(last) => out.line(&format!("there are more: go on with --after {last}"))?,
+        None => {}
+    }
+    Ok(())
 }
 
 async fn show(args: &ShowArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
@@ -54,14 +67,26 @@ async fn show(args: &ShowArgs, line: &Line, out: &mut dyn Output) -> anyhow::Res
         bail!("tenant {} has nothing in quarantine at {}", args.tenant, args.position);
     };
     let payload = quarantine::payload(&*line.log, &note).await?.unwrap_or_default();
-    let text = String::from_utf8_lossy(&payload);
+    if args.raw {
+        return Ok(out.write(&payload)?);
+    }
+    let text = std::str::from_utf8(&payload);
     if out.json() {
         let mut value = serde_json::to_value(&note)?;
-        value["payload"] = json!(text);
+        match text {
+            Ok(text) => value["payload"] = json!(text),
+            Err(_) => value["payload_base64"] = json!(BASE64.encode(&payload)),
+        }
         return Ok(out.value(&value)?);
     }
     out.line(&format!("{} of {}, {} at {:?}", note.position, note.stream, note.reason, note.stage))?;
     out.line(&format!("{}{}", note.field.map(|f| format!("{f}: ")).unwrap_or_default(), note.detail))?;
-    out.line(&text)?;
+    match text {
+        Ok(text) => out.line(text)?,
+        Err(_) => {
+            out.line(&String::from_utf8_lossy(&payload))?;
+            out.line("these bytes are no UTF-8 and shown as near to it as can be; --raw writes them as they are")?;
+        }
+    }
     Ok(())
 }

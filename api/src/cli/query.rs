@@ -16,8 +16,16 @@ pub async fn run(args: QueryArgs, line: &Line, out: &mut dyn Output) -> anyhow::
     let result = line.queries.query(tables, &args.sql).await?;
     let mut batches = result.batches;
     let mut writer = ResultWriter::new(format, result.schema, Writer(out)).context("writing the answer")?;
+    let mut left = args.max_rows;
     while let Some(batch) = batches.next().await {
-        writer.write(&batch?)?;
+        let batch = batch?;
+        if let Some(left) = &mut left {
+            let rest = left.checked_sub(batch.num_rows()).with_context(|| {
+                format!("the result has more than {} rows: add a filter or a limit", args.max_rows.unwrap_or_default())
+            })?;
+            *left = rest;
+        }
+        writer.write(&batch)?;
     }
     writer.finish()?;
     Ok(())

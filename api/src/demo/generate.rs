@@ -13,7 +13,7 @@ use super::world::{CUSTOMERS, Customer, Deal, Person, TODAY_SECONDS, World};
 
 /// Which part of the demo to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drop {
+pub enum Delivery {
     /// The files as they are found.
     First,
     /// What happens some time later: rows appended to files, new files beside them.
@@ -70,17 +70,17 @@ struct Plan<T> {
 
 /// Writes one drop into `folder` and says which files it touched. The second stands on what the first wrote with the
 /// same seed.
-pub fn generate(folder: &Path, seed: u64, drop: Drop) -> io::Result<Vec<DemoFile>> {
+pub fn generate(folder: &Path, seed: u64, delivery: Delivery) -> io::Result<Vec<DemoFile>> {
     let world = World::new(seed);
     let mut files = Vec::new();
     for plan in customers() {
-        files.push(plan.write(folder, &world, seed, drop)?);
+        files.push(plan.write(folder, &world, seed, delivery)?);
     }
     for plan in people() {
-        files.push(plan.write(folder, &world, seed, drop)?);
+        files.push(plan.write(folder, &world, seed, delivery)?);
     }
     for plan in deals() {
-        files.push(plan.write(folder, &world, seed, drop)?);
+        files.push(plan.write(folder, &world, seed, delivery)?);
     }
     Ok(files)
 }
@@ -221,7 +221,7 @@ fn deals() -> [Plan<Deal>; 3] {
 }
 
 impl<T: Change> Plan<T> {
-    fn write(&self, folder: &Path, world: &World, seed: u64, drop: Drop) -> io::Result<DemoFile> {
+    fn write(&self, folder: &Path, world: &World, seed: u64, delivery: Delivery) -> io::Result<DemoFile> {
         // Each stream has random numbers of its own, so that changing one leaves the others as they were.
         let hash = self.file.bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let mut rng = Rng::with_seed(seed ^ hash);
@@ -232,12 +232,12 @@ impl<T: Change> Plan<T> {
         };
         let known: Vec<_> = (0..self.records).map(&mut record).collect();
         let mut fresh: Vec<_> = (self.records..self.records + fresh_count).map(&mut record).collect();
-        let (records, changes) = match drop {
-            Drop::First => {
+        let (records, changes) = match delivery {
+            Delivery::First => {
                 let changes = Changes { new: known.len() as u64, ..Changes::default() };
                 (known, changes)
             }
-            Drop::Second => {
+            Delivery::Second => {
                 for (minute, record) in fresh.iter_mut().enumerate() {
                     record.created = TODAY_SECONDS + minute as i64 * 60;
                     record.updated = record.created;
@@ -246,7 +246,7 @@ impl<T: Change> Plan<T> {
             }
         };
         let lines: Vec<String> = records.iter().map(|record| (self.line)(world, record)).collect();
-        let path = self.put(folder, drop, &lines)?;
+        let path = self.put(folder, delivery, &lines)?;
         Ok(DemoFile {
             path,
             pattern: self.pattern,
@@ -258,9 +258,9 @@ impl<T: Change> Plan<T> {
         })
     }
 
-    fn put(&self, folder: &Path, drop: Drop, lines: &[String]) -> io::Result<PathBuf> {
-        let name = match (self.format, drop) {
-            (Format::JsonArray { second }, Drop::Second) => second,
+    fn put(&self, folder: &Path, delivery: Delivery, lines: &[String]) -> io::Result<PathBuf> {
+        let name = match (self.format, delivery) {
+            (Format::JsonArray { second }, Delivery::Second) => second,
             _ => self.file,
         };
         let path = folder.join(name);
@@ -268,9 +268,9 @@ impl<T: Change> Plan<T> {
             std::fs::create_dir_all(parent)?;
         }
         let mut text = String::new();
-        match (self.format, drop) {
+        match (self.format, delivery) {
             (Format::JsonArray { .. }, _) => text = format!("[\n{}\n]\n", lines.join(",\n")),
-            (Format::Csv { header }, Drop::First) => text = format!("{header}\n"),
+            (Format::Csv { header }, Delivery::First) => text = format!("{header}\n"),
             _ => {}
         }
         if !matches!(self.format, Format::JsonArray { .. }) {
@@ -279,7 +279,7 @@ impl<T: Change> Plan<T> {
                 text.push('\n');
             }
         }
-        let appended = drop == Drop::Second && !matches!(self.format, Format::JsonArray { .. });
+        let appended = delivery == Delivery::Second && !matches!(self.format, Format::JsonArray { .. });
         let mut file = OpenOptions::new().create(true).write(true).append(appended).truncate(!appended).open(&path)?;
         file.write_all(text.as_bytes())?;
         Ok(path)
@@ -295,9 +295,9 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_files() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for drop in [Drop::First, Drop::Second] {
-            let first = generate(one.path(), 7, drop).unwrap();
-            let second = generate(two.path(), 7, drop).unwrap();
+        for delivery in [Delivery::First, Delivery::Second] {
+            let first = generate(one.path(), 7, delivery).unwrap();
+            let second = generate(two.path(), 7, delivery).unwrap();
             for (a, b) in first.iter().zip(&second) {
                 assert_eq!(std::fs::read(&a.path).unwrap(), std::fs::read(&b.path).unwrap(), "{}", a.path.display());
             }
@@ -307,9 +307,9 @@ mod tests {
     #[test]
     fn the_second_drop_appends_and_brings_every_kind_of_change() {
         let folder = tempfile::tempdir().unwrap();
-        let first = generate(folder.path(), 1, Drop::First).unwrap();
+        let first = generate(folder.path(), 1, Delivery::First).unwrap();
         let before: Vec<_> = first.iter().map(|f| std::fs::read(&f.path).unwrap()).collect();
-        let second = generate(folder.path(), 1, Drop::Second).unwrap();
+        let second = generate(folder.path(), 1, Delivery::Second).unwrap();
         for (file, before) in first.iter().zip(&before) {
             assert!(std::fs::read(&file.path).unwrap().starts_with(before), "{}", file.path.display());
         }
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn every_stream_has_a_shipped_mapping_whose_key_and_version_the_files_have() {
         let folder = tempfile::tempdir().unwrap();
-        let files = generate(folder.path(), 1, Drop::First).unwrap();
+        let files = generate(folder.path(), 1, Delivery::First).unwrap();
         assert!(files.iter().map(|f| f.system).collect::<HashSet<_>>().len() >= 4);
         for file in files {
             let mapping = schemas::ontology::shipped_mapping(file.system).unwrap();
@@ -339,8 +339,8 @@ mod tests {
     #[test]
     fn json_files_are_json_and_csv_rows_have_as_many_cells_as_the_header() {
         let folder = tempfile::tempdir().unwrap();
-        generate(folder.path(), 3, Drop::First).unwrap();
-        for file in generate(folder.path(), 3, Drop::Second).unwrap() {
+        generate(folder.path(), 3, Delivery::First).unwrap();
+        for file in generate(folder.path(), 3, Delivery::Second).unwrap() {
             let text = std::fs::read_to_string(&file.path).unwrap();
             match file.path.extension().and_then(|e| e.to_str()) {
                 Some("json") => {

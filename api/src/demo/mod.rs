@@ -10,5 +10,5 @@ mod run;
 mod world;
 
 pub use change::Changes;
-pub use generate::{DemoFile, Drop, generate};
+pub use generate::{Delivery, DemoFile, generate};
 pub use run::run;

@@ -4,11 +4,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use pipeline::engine::check_free;
+use projections::sql::QueryLimits;
+use serde_json::json;
 
-use super::{DemoFile, Drop, generate};
+use super::{Delivery, DemoFile, generate};
 use crate::cli::{DemoArgs, QueryArgs};
+use crate::http::listen;
 use crate::output::{Output, Terminal};
-use crate::serve::{Server, read_config};
+use crate::serve::{Server, Signals, config, drain};
 
 const TENANT: &str = "demo";
 /// Stands in a folder that the demo made, so that it never clears another.
@@ -36,38 +40,79 @@ const QUESTIONS: [(&str, &str); 3] = [
 ];
 
 /// Makes the demo anew in `folder` and serves it until stopped.
-pub async fn run(folder: &Path, args: &DemoArgs) -> anyhow::Result<()> {
-    clear(folder)?;
+pub async fn run(folder: &Path, args: &DemoArgs, json: bool) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
     let (files, data) = (folder.join("files"), folder.join("data"));
-    let first = generate(&files, args.seed, Drop::First)?;
+    check_free(&data).context("the demo in this folder is running")?;
+    let listener = listen::bind(args.listen, None, false)?;
+    clear(folder)?;
+    let first = generate(&files, args.seed, Delivery::First)?;
     let config = folder.join("autonomos.yaml");
     std::fs::write(&config, serde_json::to_string_pretty(&serde_json::json!({ "watch": watches(&first) }))?)?;
-    let mut out = Terminal::new(false);
+    let mut out = Terminal::new(json);
     let out: &mut dyn Output = &mut out;
-    out.line(&format!("demo folder {}: {} records in {} files", folder.display(), records(&first), first.len()))?;
-    for file in &first {
-        out.line(&format!("  {:<28} {:>5} records of {}", name(&files, &file.path), file.records, file.system))?;
+    show_files(folder, &files, &first, out)?;
+    let server = Server::start(&data, listener, None, config::read(&config, true)?.streams, QueryLimits::default()).await?;
+    tokio::select! {
+        shown = show(&server, &files, &first, args, out) => shown?,
+        () = signals.next() => return drain(server, &mut signals).await,
     }
-    let server = Server::start(&data, args.listen, read_config(&config, true)?).await?;
-    out.line(&format!("serving: http://{}/readyz and http://{}/metrics", args.listen, args.listen))?;
-    show_counts(&server, records(&first), out).await?;
-    ask(&server, out).await?;
-    out.line(&format!("\nsecond drop in {} s: updates, deletes, late and repeated records", PAUSE.as_secs()))?;
-    tokio::time::sleep(PAUSE).await;
-    let second = generate(&files, args.seed, Drop::Second)?;
-    show_counts(&server, records(&first) + records(&second), out).await?;
-    ask(&server, out).await?;
-    let binary = std::env::current_exe().map_or_else(|_| "autonomos".to_owned(), |p| p.display().to_string());
-    let data = data.display();
-    out.line("\ntry, in another terminal, while this one serves:")?;
-    out.line(&format!("  {binary} query --data-dir {data} --tenant {TENANT} \"select * from opportunities limit 5\""))?;
-    out.line(&format!("  {binary} views list --data-dir {data} --tenant {TENANT}"))?;
-    out.line(&format!("  {binary} log cat --data-dir {data} --tenant {TENANT} --topic decisions --limit 5"))?;
-    out.line(&format!("and change a file under {}: what is new arrives by itself. Ctrl-C stops.", files.display()))?;
     if !args.once {
-        crate::serve::wait_for_signal().await?;
+        signals.next().await;
     }
-    server.stop().await
+    drain(server, &mut signals).await
+}
+
+fn show_files(folder: &Path, base: &Path, files: &[DemoFile], out: &mut dyn Output) -> anyhow::Result<()> {
+    if out.json() {
+        let count = files.len();
+        return Ok(
+            out.value(&json!({ "demo": folder.display().to_string(), "records": records(files), "files": count }))?
+        );
+    }
+    out.line(&format!("demo folder {}: {} records in {} files", folder.display(), records(files), files.len()))?;
+    for file in files {
+        out.line(&format!("  {:<28} {:>5} records of {}", name(base, &file.path), file.records, file.system))?;
+    }
+    Ok(())
+}
+
+/// Shows the counts moving, has the second delivery come, and answers the questions before and after.
+async fn show(
+    server: &Server,
+    files: &Path,
+    first: &[DemoFile],
+    args: &DemoArgs,
+    out: &mut dyn Output,
+) -> anyhow::Result<()> {
+    let address = server.address;
+    say(out, "serving", &format!("http://{address}/readyz and http://{address}/metrics"))?;
+    show_counts(server, records(first), out).await?;
+    ask(server, out).await?;
+    let seconds = PAUSE.as_secs();
+    say(out, "\nsecond drop", &format!("in {seconds} s: updates, deletes, late and repeated records"))?;
+    tokio::time::sleep(PAUSE).await;
+    let second = generate(files, args.seed, Delivery::Second)?;
+    show_counts(server, records(first) + records(&second), out).await?;
+    ask(server, out).await?;
+    let binary = std::env::current_exe().map_or_else(|_| "autonomos".to_owned(), |p| p.display().to_string());
+    let data = server.line.folder.display();
+    say(out, "\ntry", "in another terminal, while this one serves:")?;
+    for command in [
+        format!("query --data-dir {data} --tenant {TENANT} \"select * from opportunities limit 5\""),
+        format!("views list --data-dir {data} --tenant {TENANT}"),
+        format!("log cat --data-dir {data} --tenant {TENANT} --topic decisions --limit 5"),
+    ] {
+        say(out, "  try", &format!("{binary} {command}"))?;
+    }
+    say(out, "or", &format!("change a file under {}: what is new arrives by itself. Ctrl-C stops.", files.display()))
+}
+
+fn say(out: &mut dyn Output, what: &str, text: &str) -> anyhow::Result<()> {
+    if out.json() {
+        return Ok(out.value(&json!({ what.trim(): text }))?);
+    }
+    Ok(out.line(&format!("{what}: {text}"))?)
 }
 
 /// Clears a folder that an earlier demo made; refuses any other that holds something.
@@ -111,7 +156,11 @@ async fn show_counts(server: &Server, expected: u64, out: &mut dyn Output) -> an
             total.taken, total.accepted, total.deleted, total.quarantined, total.duplicate
         );
         if line != last {
-            out.line(&line)?;
+            if out.json() {
+                out.value(&total)?
+            } else {
+                out.line(&line)?
+            }
             last = line;
         }
         if total.taken >= expected {
@@ -124,8 +173,12 @@ async fn show_counts(server: &Server, expected: u64, out: &mut dyn Output) -> an
 async fn ask(server: &Server, out: &mut dyn Output) -> anyhow::Result<()> {
     server.line.flush_all().await?;
     for (question, sql) in QUESTIONS {
-        out.line(&format!("\n{question}\n  {sql}"))?;
-        let args = QueryArgs { tenant: TENANT.into(), format: "table".into(), sql: sql.into() };
+        if out.json() {
+            out.value(&json!({ "question": question, "sql": sql }))?;
+        } else {
+            out.line(&format!("\n{question}\n  {sql}"))?;
+        }
+        let args = QueryArgs { tenant: TENANT.into(), format: "table".into(), max_rows: None, sql: sql.into() };
         crate::cli::query::run(args, &server.line, out).await?;
     }
     Ok(())

@@ -35,8 +35,8 @@ pub struct Tls {
 pub fn bind(address: SocketAddr, tls: Option<&Tls>, allow_plain: bool) -> anyhow::Result<TcpListener> {
     if !address.ip().is_loopback() && tls.is_none() && !allow_plain {
         bail!(
-            "{address} is not loopback and there is no TLS: configure a certificate, or say --allow-plain-http when a \
-             proxy in front encrypts"
+            "{address} is no loopback address and there is no TLS: name certificate and key under tls in the \
+             configuration, or say --allow-plain-http when a proxy in front encrypts"
         );
     }
     let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
@@ -45,7 +45,13 @@ pub fn bind(address: SocketAddr, tls: Option<&Tls>, allow_plain: bool) -> anyhow
 }
 
 /// Serves the API until `stop` says true.
-pub async fn serve(
+pub async fn serve(doors: Arc<Doors>, listener: TcpListener, tls: Option<Tls>, stop: watch::Receiver<bool>) {
+    if let Err(error) = try_serve(doors, listener, tls, stop).await {
+        tracing::error!(error = format!("{error:#}"), "the HTTP listener has stopped");
+    }
+}
+
+async fn try_serve(
     doors: Arc<Doors>,
     listener: TcpListener,
     tls: Option<Tls>,
@@ -73,4 +79,20 @@ async fn run(doors: Arc<Doors>, acceptor: impl Acceptor + 'static, mut stop: wat
         .http2_max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADER_BYTES_MAX);
     server.run_with_graceful_shutdown(app(&doors), stopped, Some(DRAIN)).await.context("the HTTP listener has stopped")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_listened_on_without_tls() {
+        for open in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
+            let refused = bind(open.parse().unwrap(), None, false).unwrap_err().to_string();
+            assert!(refused.contains("loopback"), "{refused}");
+        }
+        let held = bind("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
+        let refused = bind(held.local_addr().unwrap(), None, false).unwrap_err();
+        assert!(format!("{refused:#}").contains("in use"), "{refused:#}");
+    }
 }

@@ -1,12 +1,13 @@
 //! The HTTP API. A handler knows its caller, checks a role, calls one function of a room behind it, and shapes the answer.
 //!
 //! [`app`] puts it together: [`routes`] are the handlers by resource, [`manners`] is what every request goes through,
-//! [`problem`] is what an error looks like outside, [`document`] is the OpenAPI file.
+//! [`problem`] is what an error looks like outside, [`document`] is the OpenAPI file, [`ops`] is what operators' tools ask.
 
 pub mod answer;
 pub mod document;
 pub mod listen;
 pub mod manners;
+pub mod ops;
 pub mod problem;
 pub mod public;
 pub mod routes;
@@ -84,8 +85,10 @@ pub fn app(doors: &Arc<Doors>) -> BoxEndpoint<'static, Response> {
         .at("/openapi.json", get(make_sync(move |_| document::response(&document))))
         .at("/docs", get(make_sync(move |_| poem::web::Html(docs.clone()))))
         .at("/api/v1/events/ws", get(routes::events::socket))
+        .at("/metrics", get(ops::metrics))
         .nest("/", service)
-        .data(doors.clone());
+        .data(doors.clone())
+        .data(Arc::new(ops::TotalsCache::default()));
     manners::all(doors, routes)
 }
 

@@ -31,14 +31,38 @@ impl<'a> Definitions<'a> {
         Self { folder, store }
     }
 
-    /// The id of a tenant, or the one that it could get.
-    pub async fn tenant_or_new(&self, name: &TenantName) -> anyhow::Result<TenantId> {
-        Ok(definitions::find_tenant(self.store, name).await?.unwrap_or_else(TenantId::generate))
+    /// The id of a tenant, if there is one of that name.
+    pub async fn find_tenant(&self, name: &TenantName) -> anyhow::Result<Option<TenantId>> {
+        Ok(definitions::find_tenant(self.store, name).await?)
     }
 
     /// An entity's definition in force for a tenant.
     pub async fn entity(&self, tenant: TenantId, name: &EntityName) -> anyhow::Result<Option<Entity>> {
         Ok(definitions::entity(self.store, tenant, name).await?)
+    }
+
+    /// An entity's definition as it will be in force once `newer`, if a file brings one, is merged into it.
+    pub async fn evolved(
+        &self,
+        tenant: Option<TenantId>,
+        name: &EntityName,
+        newer: Option<&Entity>,
+    ) -> anyhow::Result<Entity> {
+        let current = match tenant {
+            Some(tenant) => self.entity(tenant, name).await?,
+            None => ontology::shipped_entity(name),
+        };
+        newer.map(Entity::validate).transpose()?;
+        match (current, newer) {
+            (Some(current), Some(newer)) => Ok(current.evolve(newer)?),
+            (None, Some(newer)) => Ok(newer.clone()),
+            (Some(current), None) => Ok(current),
+            (None, None) => {
+                let shipped = ontology::shipped_entities();
+                let known = shipped.iter().map(|e| e.entity.as_str()).collect::<Vec<_>>().join(", ");
+                Err(definitions::DefinitionError::Unknown(name.clone(), known).into())
+            }
+        }
     }
 
     /// A stream's state as it was last written.

@@ -1,12 +1,14 @@
 //! The line over one data folder, as commands and doors use it.
 //!
 //! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
-//! plans are made from, `streams` tells of tenants and their streams, `views` of what can be asked.
+//! plans are made from, `open` opens streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run
+//! of a stream go on at a time, `views` is what can be asked, `items` shows the log item by item.
 
 mod definitions;
 mod items;
 mod open;
 mod streams;
+mod turns;
 mod views;
 mod waiting;
 
@@ -16,13 +18,16 @@ use std::sync::Arc;
 use pipeline::ingest::Ingest;
 use pipeline::{Log, Store};
 use projections::sql::QueryEngine;
+use schemas::StreamId;
+use tokio::sync::OwnedMutexGuard;
 
 pub use definitions::Definitions;
 pub use items::{EntityFields, Item};
 pub use open::OpenError;
-pub use views::Superseded;
+pub use views::{Keys, StreamRows, Superseded, ViewStatus};
 
 use crate::roles::Roles;
+use turns::Turns;
 
 /// Every role of the line over one data folder, in one process.
 pub struct Line {
@@ -37,4 +42,12 @@ pub struct Line {
     /// SQL.
     pub queries: QueryEngine,
     pub(crate) roles: Roles,
+    pub(crate) turns: Turns,
+}
+
+impl Line {
+    /// Waits until no other run of the stream is under way. The turn ends when it is dropped.
+    pub async fn turn(&self, stream: &StreamId) -> OwnedMutexGuard<()> {
+        self.turns.take(stream).await
+    }
 }

@@ -2,13 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use arrow::array::{AsArray, StringArray};
+use arrow::datatypes::DataType;
+use futures::StreamExt;
 use projections::ViewSnapshot;
-use projections::view::{TableInfo, View};
+use projections::sql::{BatchStream, QueryEngine, QueryLimits};
+use projections::view::{Holdings, TableInfo, View, ViewError};
 use schemas::{EntityName, StreamId, TenantId};
 
 use super::Line;
+
+/// The longest that reading a stream's keys may take.
+const SCAN_MAX: Duration = Duration::from_secs(3600);
 
 impl Line {
     /// Starts to count which rows of a stream, from an input on, are beaten by others.
@@ -57,11 +65,25 @@ impl Line {
         self.or_failure(self.roles.projector.rebuild(tenant, entity)).await.map(|_| ())
     }
 
-    /// A tenant's views.
-    pub async fn views(&self, tenant: TenantId) -> anyhow::Result<Vec<TableInfo>> {
-        let mut all = self.roles.projector.tables(tenant).await?;
+    /// A tenant's views, by their tables' names; each says itself whether it can be opened.
+    pub async fn views(&self, tenant: TenantId) -> anyhow::Result<Vec<ViewStatus>> {
+        let mut all = Vec::new();
+        for entity in self.roles.projector.entities(tenant).await? {
+            let opened = self.roles.projector.view(tenant, &entity.entity).await;
+            let info = match opened {
+                Ok(Some(view)) => Ok(view.info()),
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            all.push(ViewStatus { entity: entity.entity, table: entity.table.to_string(), info });
+        }
         all.sort_by(|a, b| a.table.cmp(&b.table));
         Ok(all)
+    }
+
+    /// What all open views hold together.
+    pub fn holdings(&self) -> Holdings {
+        self.roles.projector.holdings()
     }
 
     /// The folder of a view's table, for any Delta reader.
@@ -84,26 +106,66 @@ impl Line {
         Ok(tables)
     }
 
-    /// The keys of a stream's visible rows.
-    pub async fn visible_keys(&self, stream: &StreamId, entity: &EntityName) -> anyhow::Result<Vec<String>> {
-        use arrow::array::AsArray;
-        use futures::StreamExt;
+    /// The visible rows of a stream as they are now; `None` if their entity has no view.
+    pub async fn stream_rows(&self, stream: &StreamId, entity: &EntityName) -> anyhow::Result<Option<StreamRows>> {
         self.wait_view(stream.tenant, entity).await?;
         let snapshot = self.roles.projector.snapshot(stream.tenant, entity, None).await?;
-        let Some(snapshot) = snapshot else { return Ok(Vec::new()) };
+        let Some(snapshot) = snapshot else { return Ok(None) };
         // Names of connections and streams hold no quotes: their types see to that.
         let sql = format!(
             "select _key from {} where _connection = '{}' and _stream = '{}'",
             snapshot.table, stream.connection, stream.stream
         );
-        let mut result = self.queries.query(vec![snapshot], &sql).await?;
-        let mut keys = Vec::new();
-        while let Some(batch) = result.batches.next().await {
-            let batch = batch?;
-            let column = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8)?;
-            keys.extend(column.as_string::<i32>().iter().flatten().map(str::to_owned));
+        // A scan that nobody typed: it holds a batch at a time, and its length is that of the table.
+        let limits =
+            QueryLimits { timeout: SCAN_MAX, result_bytes_max: usize::MAX, concurrent: 1, ..Default::default() };
+        Ok(Some(StreamRows { engine: QueryEngine::new(limits)?, snapshot, sql }))
+    }
+}
+
+/// A view, or why it cannot be opened.
+pub struct ViewStatus {
+    /// The entity.
+    pub entity: EntityName,
+    /// The table's name in SQL.
+    pub table: String,
+    /// What it holds.
+    pub info: Result<TableInfo, ViewError>,
+}
+
+impl ViewStatus {
+    /// Why the view takes no events, if it does not.
+    pub fn stopped(&self) -> Option<String> {
+        match &self.info {
+            Ok(info) => info.stopped.clone(),
+            Err(error) => Some(error.to_string()),
         }
-        Ok(keys)
+    }
+}
+
+/// The visible rows of a stream, pinned: reading them twice gives the same.
+pub struct StreamRows {
+    engine: QueryEngine,
+    snapshot: Arc<ViewSnapshot>,
+    sql: String,
+}
+
+/// Keys on their way, a batch at a time.
+pub struct Keys(BatchStream);
+
+impl StreamRows {
+    /// Reads their keys.
+    pub async fn keys(&self) -> anyhow::Result<Keys> {
+        Ok(Keys(self.engine.query(vec![self.snapshot.clone()], &self.sql).await?.batches))
+    }
+}
+
+impl Keys {
+    /// The next keys, or `None` when there are no more.
+    pub async fn next(&mut self) -> anyhow::Result<Option<StringArray>> {
+        let Some(batch) = self.0.next().await else { return Ok(None) };
+        let column = arrow::compute::cast(batch?.column(0), &DataType::Utf8)?;
+        Ok(Some(column.as_string::<i32>().clone()))
     }
 }
 
@@ -117,5 +179,34 @@ impl Drop for Superseded {
     fn drop(&mut self) {
         // A view that is watched is never closed.
         self.view.unwatch(self.watch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command, Top, ingest};
+    use crate::output::Silent;
+    use clap::Parser;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_count_that_is_left_does_not_hold_the_view_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.ndjson");
+        std::fs::write(&file, "{\"Id\":\"1\",\"LastModifiedDate\":\"2026-01-01T10:00:00Z\"}\n").unwrap();
+        let line = Line::open(&folder.path().join("data")).await.unwrap();
+        let words = ["autonomos", "ingest", "--tenant", "acme", "--connection", "crm", "--system", "salesforce"];
+        let words = words.into_iter().chain(["--stream", "opportunity", file.to_str().unwrap()]);
+        let Top::Folder(Command::Ingest(args)) = Cli::try_parse_from(words).unwrap().command else { panic!() };
+        ingest::run(&args, &line, &mut Silent).await.unwrap();
+        let (tenant, entity) = (line.tenant(&"acme".parse().unwrap()).await.unwrap(), "opportunity".parse().unwrap());
+        let (connection, stream) = ("crm".parse().unwrap(), "opportunity".parse().unwrap());
+        let view = line.roles.projector.view(tenant, &entity).await.unwrap().unwrap();
+        assert!(view.is_idle());
+        let counting = line.count_superseded(&StreamId { tenant, connection, stream }, &entity, 0).await.unwrap();
+        assert!(!view.is_idle());
+        drop(counting);
+        assert!(view.is_idle(), "a view that nobody watches may be closed");
+        line.close().await.unwrap();
     }
 }

@@ -1,5 +1,7 @@
 //! Waiting for what the roles have done.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use anyhow::bail;
 use schemas::{EntityName, Position, TenantId, Topic};
 
@@ -90,7 +92,7 @@ impl Line {
     }
 
     /// How far each processor is behind, in inputs.
-    pub async fn lag(&self) -> anyhow::Result<Vec<u64>> {
+    pub async fn processor_lag(&self) -> anyhow::Result<Vec<u64>> {
         let mut lags = Vec::new();
         for (partition, processed) in self.roles.processed.iter().enumerate() {
             let end = self.log.end(Topic::Inputs, partition as u32).await?;
@@ -98,4 +100,37 @@ impl Line {
         }
         Ok(lags)
     }
+
+    /// How far the views of each partition are behind, in events.
+    pub async fn projector_lag(&self) -> anyhow::Result<Vec<u64>> {
+        let mut lags = Vec::new();
+        for partition in 0..self.log.partitions(Topic::Events) {
+            let end = self.log.end(Topic::Events, partition).await?;
+            lags.push(end.saturating_sub(self.roles.projector.position(partition)));
+        }
+        Ok(lags)
+    }
+
+    /// The age of the oldest record that is not in its view.
+    pub async fn behind(&self) -> anyhow::Result<Duration> {
+        let mut oldest = None;
+        for (partition, processed) in self.roles.processed.iter().enumerate() {
+            oldest = earlier(oldest, self.logged_at(Topic::Inputs, partition as u32, processed.next()).await?);
+        }
+        for partition in 0..self.log.partitions(Topic::Events) {
+            let next = self.roles.projector.position(partition);
+            oldest = earlier(oldest, self.logged_at(Topic::Events, partition, next).await?);
+        }
+        let since = oldest.and_then(|at| u64::try_from(at).ok()).map(|at| UNIX_EPOCH + Duration::from_micros(at));
+        Ok(since.and_then(|since| since.elapsed().ok()).unwrap_or_default())
+    }
+
+    /// When the log took the item at `offset`, in microseconds since 1970 UTC; `None` behind the end.
+    async fn logged_at(&self, topic: Topic, partition: u32, offset: u64) -> anyhow::Result<Option<i64>> {
+        Ok(self.log.read(topic, partition, offset, 1).await?.first().map(|stored| stored.header().logged_at))
+    }
+}
+
+fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::folder::{Folder, fates, opportunity};
 
-fn ingest<'a>(file: &'a str) -> Vec<&'a str> {
+fn ingest(file: &str) -> Vec<&str> {
     vec!["ingest", "--tenant", "acme", "--connection", "crm", "--system", "salesforce", "--stream", "opportunity", file]
 }
 
@@ -59,6 +59,18 @@ fn records_that_cannot_be_rows_are_quarantined_with_their_bytes_and_the_rest_goe
     let position = notes[1]["position"].as_str().unwrap();
     let shown = folder.json(&["quarantine", "show", "--tenant", "acme", position]);
     assert_eq!(shown["payload"], "nonsense");
+    let broken = notes[12]["position"].as_str().unwrap();
+    let shown = folder.json(&["quarantine", "show", "--tenant", "acme", broken]);
+    assert_eq!((&shown["payload"], &shown["payload_base64"]), (&serde_json::Value::Null, &"eyJJZCI6Iv8ifQ==".into()));
+    let raw = folder.run(&["quarantine", "show", "--raw", "--tenant", "acme", broken]);
+    assert_eq!(raw.stdout, b"{\"Id\":\"\xff\"}");
+    let page = |after: &[&str]| {
+        folder.json_lines(&[&["quarantine", "list", "--tenant", "acme", "--limit", "10"], after].concat())
+    };
+    let first = page(&[]);
+    assert_eq!((first.len(), &first[10]["more"]), (11, &true.into()));
+    let second = page(&["--after", first[10]["after"].as_str().unwrap()]);
+    assert_eq!((second.len(), &second[0]["position"]), (4, &notes[10]["position"]));
     assert_eq!(fates(&folder.opportunities("acme", &file, &[])), [0, 0, 0, 0, 0], "nothing is taken twice");
 }
 
@@ -125,6 +137,9 @@ fn names_and_settings_that_cannot_be_are_refused() {
         name,
     ];
     assert!(folder.err(&args).contains("unheard_of"));
+    assert!(
+        !folder.data().join("engine").exists() || folder.err(&["log", "stat", "--tenant", "acme"]).contains("acme")
+    );
     folder.opportunities("acme", &file, &[]);
     for sql in [
         "drop table opportunities",
@@ -155,4 +170,48 @@ fn a_data_folder_of_a_newer_format_is_refused() {
     std::fs::write(&format, text.replacen('1', "99", 1)).unwrap();
     let error = folder.err(&["doctor"]);
     assert!(error.contains("newer") || error.contains("restore"), "{error}");
+}
+
+#[test]
+fn only_an_empty_folder_becomes_a_data_folder_and_only_by_what_writes() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", opportunity("1", "1", 1));
+    folder.write("data/letters.txt", "dear all");
+    for args in [&["query", "--tenant", "acme", "select 1"][..], &["doctor"], &["views", "list"], &["log", "stat"]] {
+        assert!(folder.err(args).contains("no data folder"), "{args:?}");
+    }
+    assert!(folder.err(&ingest(file.to_str().unwrap())).contains("letters.txt"));
+    assert!(folder.err(&["serve", "--listen", "127.0.0.1:0"]).contains("letters.txt"));
+    assert_eq!(std::fs::read_dir(folder.data()).unwrap().count(), 1, "nothing was made");
+    std::fs::remove_file(folder.path("data/letters.txt")).unwrap();
+    folder.opportunities("acme", &file, &[]);
+}
+
+#[test]
+fn a_mistyped_ingest_leaves_no_tenant_behind() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", opportunity("1", "1", 1));
+    folder.opportunities("acme", &file, &[]);
+    let typed = |system, stream, file| {
+        ["ingest", "--tenant", "acne", "--connection", "crm", "--system", system, "--stream", stream, file]
+    };
+    let name = file.to_str().unwrap();
+    for args in [
+        typed("nowhere", "opportunity", name),
+        typed("salesforce", "oportunity", name),
+        typed("salesforce", "opportunity", "none.ndjson"),
+    ] {
+        folder.err(&args);
+    }
+    assert!(folder.err(&["log", "stat", "--tenant", "acne"]).contains("no tenant acne"));
+}
+
+#[test]
+fn a_path_that_is_no_text_is_refused_by_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    let name = std::ffi::OsStr::from_bytes(b"x\xff.ndjson");
+    let output = folder.command(&ingest("--json")).arg(name).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("UTF-8"));
 }

@@ -79,6 +79,57 @@ fn a_snapshot_deletes_what_is_missing_but_not_too_much_of_it() {
 }
 
 #[test]
+fn a_snapshot_with_a_line_that_cannot_be_read_deletes_nothing() {
+    let folder = Folder::new();
+    let row = |n: u32| opportunity(&n.to_string(), "1", 1);
+    let file = folder.write("all.ndjson", (0..10).map(row).collect::<String>());
+    folder.opportunities("acme", &file, &["--mode", "snapshot"]);
+    std::fs::write(&file, (1..10).map(row).collect::<String>() + &row(0).replace("\"Id\":\"0\"", "\"Id\":\"0"))
+        .unwrap();
+    let name = file.to_str().unwrap();
+    let (mode, more) = (["--mode", "snapshot"], ["--json", name]);
+    let base =
+        ["ingest", "--tenant", "acme", "--connection", "crm", "--system", "salesforce", "--stream", "opportunity"];
+    let output = folder.run(&[&base[..], &["--key", "Id", "--version", "LastModifiedDate"], &mode, &more].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("1 records of the snapshot have no readable key"));
+    let told: serde_json::Value =
+        serde_json::from_str(String::from_utf8_lossy(&output.stdout).lines().last().unwrap()).unwrap();
+    assert_eq!(fates(&told), [10, 9, 0, 1, 0], "what was read has its fate all the same");
+    assert_eq!(folder.query("acme", TOTAL).lines().last(), Some("10,10.0000"));
+}
+
+#[test]
+fn a_snapshot_deletes_more_rows_than_one_batch_holds() {
+    let folder = Folder::new();
+    let row = |n: u32| opportunity(&format!("{n:0>200}"), "1", 1);
+    let file = folder.write("all.ndjson", (0..8_000).map(row).collect::<String>());
+    folder.opportunities("acme", &file, &["--mode", "snapshot"]);
+    std::fs::write(&file, (0..10).map(row).collect::<String>()).unwrap();
+    let done = folder.opportunities("acme", &file, &["--mode", "snapshot", "--max-deletes", "100"]);
+    assert_eq!(done["deletes"], 7_990);
+    assert_eq!(folder.query("acme", TOTAL).lines().last(), Some("10,10.0000"));
+    let deletes = folder.ok(&["log", "cat", "--tenant", "acme", "--topic", "inputs", "--limit", "100000"]);
+    let lanes: std::collections::HashSet<_> = deletes
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|input| input["op"] == "delete")
+        .map(|input| input["ordinal"].as_u64().unwrap())
+        .collect();
+    assert_eq!(lanes.len(), 7_990, "the ordinals of all batches rise in one lane");
+}
+
+#[test]
+fn without_waiting_every_record_is_durable_and_its_fate_pending() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", opportunity("1", "1", 1) + "broken\n");
+    let done = folder.opportunities("acme", &file, &["--no-wait"]);
+    assert_eq!((&done["in"], &done["durable"], &done["pending"]), (&2.into(), &2.into(), &2.into()), "{done}");
+    assert_eq!(folder.query("acme", TOTAL).lines().last(), Some("1,1.0000"));
+    assert_eq!(fates(&folder.opportunities("acme", &file, &[])), [0, 0, 0, 0, 0]);
+}
+
+#[test]
 fn a_csv_without_a_key_keeps_equal_rows_apart() {
     let folder = Folder::new();
     let file = folder

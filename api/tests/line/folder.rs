@@ -9,16 +9,25 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_autonomos");
 
 /// A temporary folder with a data folder in it.
 pub struct Folder {
-    root: tempfile::TempDir,
+    root: PathBuf,
+    _removed: tempfile::TempDir,
 }
 
 impl Folder {
     pub fn new() -> Self {
-        Self { root: tempfile::tempdir().unwrap() }
+        Self::deep("")
+    }
+
+    /// A folder that lies `below` others.
+    pub fn deep(below: &str) -> Self {
+        let removed = tempfile::tempdir().unwrap();
+        let root = removed.path().join(below);
+        std::fs::create_dir_all(&root).unwrap();
+        Self { root, _removed: removed }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
+        self.root.join(name)
     }
 
     pub fn data(&self) -> PathBuf {
@@ -90,6 +99,15 @@ impl Folder {
     }
 }
 
+/// Waits for a condition; the limit only ends a test that would never end.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed().as_secs() < 60, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// An opportunity as Salesforce writes it.
 pub fn opportunity(id: &str, amount: &str, day: u32) -> String {
     format!(
@@ -98,8 +116,9 @@ pub fn opportunity(id: &str, amount: &str, day: u32) -> String {
     )
 }
 
-/// in, visible, superseded, quarantined, duplicate.
+/// in, visible, superseded, quarantined, duplicate; nothing is pending.
 pub fn fates(value: &Value) -> [u64; 5] {
+    assert_eq!(value["pending"], 0, "{value}");
     let fates = ["in", "visible", "superseded", "quarantined", "duplicate"].map(|name| value[name].as_u64().unwrap());
     assert_eq!(fates[0], fates[1..].iter().sum::<u64>(), "the counters reconcile: {value}");
     fates

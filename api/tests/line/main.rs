@@ -1,8 +1,10 @@
 //! The line end to end: the binary on real folders and files, as a user runs it.
 
+mod answers;
 mod bad_input;
 mod files;
 mod folder;
+mod inside;
 mod serving;
 mod tenants;
 mod views;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 
-use super::folder::{Folder, fates, opportunity};
+use super::folder::{Folder, fates, opportunity, until};
 
 struct Serving {
     child: Child,
@@ -13,15 +13,26 @@ struct Serving {
 
 impl Serving {
     fn start(folder: &Folder) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    fn start_with(folder: &Folder, more: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let listen = format!("127.0.0.1:{port}");
-        let child = folder.command(&["serve", "--listen", &listen]).stderr(Stdio::null()).spawn().unwrap();
+        let child =
+            folder.command(&[&["serve", "--listen", &listen], more].concat()).stderr(Stdio::null()).spawn().unwrap();
         let mut serving = Self { child, port };
         until("the server is ready", || {
             assert!(serving.child.try_wait().unwrap().is_none(), "the server has ended");
             serving.get("/readyz").is_some_and(|a| a.contains("ready"))
         });
         serving
+    }
+
+    /// Sends a signal.
+    fn signal(&self, name: &str) {
+        let sent = std::process::Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
     }
 
     fn get(&self, path: &str) -> Option<String> {
@@ -37,15 +48,6 @@ impl Drop for Serving {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
-    }
-}
-
-/// Waits for a condition; the limit only ends a test that would never end.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = std::time::Instant::now();
-    while !condition() {
-        assert!(started.elapsed().as_secs() < 60, "waited in vain: {what}");
-        std::thread::yield_now();
     }
 }
 
@@ -127,4 +129,80 @@ fn what_was_acknowledged_before_a_kill_is_there_afterwards() {
         Some("20000,20000.0000")
     );
     assert_eq!(fates(&folder.opportunities("acme", &file, &[])), [0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn two_runs_of_a_stream_at_once_each_count_their_own_records() {
+    let folder = Folder::new();
+    let rows = |from: u32, to: u32| (from..to).map(|n| opportunity(&n.to_string(), "1", 1)).collect::<String>();
+    let files = [folder.write("a.ndjson", rows(0, 5_000)), folder.write("b.ndjson", rows(5_000, 12_000) + "broken\n")];
+    let _serving = Serving::start(&folder);
+    let done = std::thread::scope(|scope| {
+        let first = scope.spawn(|| fates(&folder.opportunities("acme", &files[0], &[])));
+        let second = fates(&folder.opportunities("acme", &files[1], &[]));
+        [first.join().unwrap(), second]
+    });
+    assert_eq!(done, [[5_000, 5_000, 0, 0, 0], [7_001, 7_000, 0, 1, 0]]);
+}
+
+#[test]
+fn a_server_that_is_told_to_stop_ends_soon_whatever_it_is_doing() {
+    let folder = Folder::new();
+    folder.write("data/autonomos.yaml", "watch:\n  - {tenant: acme, connection: crm, system: salesforce, stream: opportunity, files: [../drops/*.ndjson]}\n");
+    let row = opportunity("1", "1", 1);
+    folder.write("drops/a.ndjson", row.repeat(400_000));
+    let mut serving = Serving::start(&folder);
+    until("the ingest is under way", || {
+        serving.get("/metrics").is_some_and(|text| {
+            let ends = text.lines().filter(|line| line.starts_with("autonomos_log_items_total{topic=\"inputs\""));
+            ends.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>() > 1_000
+        })
+    });
+    serving.signal("-TERM");
+    let started = std::time::Instant::now();
+    let status = serving.child.wait().unwrap();
+    assert!(status.success(), "{status}");
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    let taken: u64 = folder.json_lines(&["log", "stat"]).iter().filter_map(|row| row["in"].as_u64()).sum();
+    let file = folder.path("drops/*.ndjson");
+    let rest = folder.opportunities("acme", &file, &[]);
+    assert_eq!(taken + rest["in"].as_u64().unwrap(), 400_000, "the next run goes on where the last was left");
+}
+
+#[test]
+fn a_stream_that_cannot_be_watched_as_it_is_configured_fails_the_start() {
+    let folder = Folder::new();
+    for (wrong, reason) in [
+        ("system: nowhere, files: [x.csv]", "nowhere"),
+        ("system: salesforce, files: [x.csv], dry_run: true", "dry_run"),
+        ("system: salesforce, files: [x.csv], format: xml", "xml"),
+        ("system: salesforce, files: [x.csv], mode: snapshot", "half-written"),
+    ] {
+        let stream = format!("watch:\n  - {{tenant: acme, connection: crm, stream: opportunity, {wrong}}}\n");
+        folder.write("data/autonomos.yaml", stream);
+        let error = folder.err(&["serve", "--listen", "127.0.0.1:0"]);
+        assert!(error.contains(reason), "{error}");
+    }
+    std::fs::remove_file(folder.path("data/autonomos.yaml")).unwrap();
+    assert!(folder.err(&["serve", "--listen", "0.0.0.0:0"]).contains("loopback"));
+}
+
+#[test]
+fn a_server_on_a_folder_with_a_long_path_answers_commands() {
+    let folder = Folder::deep(&"long-name-of-a-folder/".repeat(12));
+    let file = folder.write("a.ndjson", opportunity("1", "1", 1));
+    let _serving = Serving::start(&folder);
+    assert_eq!(fates(&folder.opportunities("acme", &file, &[])), [1, 1, 0, 0, 0]);
+}
+
+#[test]
+fn a_result_of_more_rows_than_allowed_is_refused() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", (0..20).map(|n| opportunity(&n.to_string(), "1", 1)).collect::<String>());
+    folder.opportunities("acme", &file, &[]);
+    let ask = ["query", "--tenant", "acme", "select * from opportunities"];
+    assert!(folder.err(&[&ask[..], &["--max-rows", "19"]].concat()).contains("more than 19 rows"));
+    folder.ok(&[&ask[..], &["--max-rows", "20"]].concat());
+    let _serving = Serving::start_with(&folder, &["--max-rows", "10"]);
+    assert!(folder.err(&ask).contains("more than 10 rows"));
 }

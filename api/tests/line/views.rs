@@ -18,6 +18,72 @@ fn a_rebuild_from_the_log_equals_the_incremental_view() {
 }
 
 #[test]
+fn a_view_whose_table_is_damaged_is_listed_and_made_again() {
+    let folder = Folder::new();
+    let rows: String = (0..50).map(|n| opportunity(&(n % 20).to_string(), &n.to_string(), 1 + n % 28)).collect();
+    let file = folder.write("a.ndjson", rows);
+    folder.opportunities("acme", &file, &[]);
+    folder.opportunities("umbrella", &file, &[]);
+    let all = "select * from opportunities order by _key";
+    let before = folder.query("acme", all);
+    let listed = folder.json(&["views", "list", "--tenant", "acme"]);
+    let log = std::path::Path::new(listed["folder"].as_str().unwrap()).join("_delta_log");
+    for entry in std::fs::read_dir(&log).unwrap() {
+        std::fs::write(entry.unwrap().path(), "no longer JSON\n").unwrap();
+    }
+    let listed = folder.json_lines(&["views", "list"]);
+    assert_eq!(listed.len(), 2);
+    let stopped = |tenant: &str| listed.iter().find(|v| v["tenant"] == tenant).unwrap()["stopped"].clone();
+    assert!(stopped("acme").is_string() && stopped("umbrella").is_null(), "{listed:?}");
+    assert!(folder.err(&["query", "--tenant", "acme", all]).contains("opportunities"));
+    assert_eq!(folder.query("umbrella", all).lines().count(), 21, "the other tenant's view is whole");
+    let doctor = folder.run(&["--json", "doctor"]);
+    assert_eq!(doctor.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&doctor.stdout);
+    assert!(
+        told.lines().any(|l| l.contains("\"failed\"") && l.contains("views rebuild --tenant acme opportunity")),
+        "{told}"
+    );
+    folder.ok(&["views", "rebuild", "--tenant", "acme"]);
+    assert_eq!(folder.query("acme", all), before);
+    folder.ok(&["doctor"]);
+}
+
+#[test]
+fn a_view_that_cannot_be_flushed_fails_only_who_asks_for_that() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", opportunity("1", "1", 1) + &opportunity("2", "2", 1));
+    folder.opportunities("acme", &file, &["--deleted", "IsDeleted=true"]);
+    let listed = folder.json(&["views", "list", "--tenant", "acme"]);
+    // Where the deleted keys would go lies something else.
+    let deleted = format!("{}__deleted", listed["folder"].as_str().unwrap());
+    std::fs::write(&deleted, "in the way").unwrap();
+    folder.append("a.ndjson", &opportunity("1", "1", 2).replace("{\"Id\"", "{\"IsDeleted\":true,\"Id\""));
+    folder.opportunities("acme", &file, &["--deleted", "IsDeleted=true", "--no-wait"]);
+    assert_eq!(
+        folder.query("acme", "select opportunity_id from opportunities").lines().collect::<Vec<_>>(),
+        ["opportunity_id", "2"]
+    );
+    folder.ok(&["log", "stat"]);
+    assert!(folder.err(&["views", "flush"]).contains("was not flushed"));
+    std::fs::remove_file(&deleted).unwrap();
+    folder.ok(&["views", "flush"]);
+}
+
+#[test]
+fn a_flush_puts_every_row_into_the_table() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", opportunity("1", "1", 1));
+    folder.opportunities("acme", &file, &[]);
+    folder.append("a.ndjson", &opportunity("2", "2", 1));
+    folder.opportunities("acme", &file, &["--no-wait"]);
+    assert!(folder.ok(&["views", "flush", "--tenant", "acme", "opportunity"]).contains("opportunities flushed"));
+    let listed = folder.json(&["views", "list", "--tenant", "acme"]);
+    assert_eq!((&listed["rows"], &listed["tail_rows"]), (&2.into(), &0.into()));
+    assert!(folder.err(&["views", "flush", "--tenant", "acme", "contact"]).contains("no view of contact"));
+}
+
+#[test]
 fn a_second_fold_of_the_inputs_gives_the_same_events() {
     let folder = Folder::new();
     let rows: String = (0..300).map(|n| opportunity(&(n % 50).to_string(), "1", 1 + n % 28) + "broken\n").collect();
@@ -78,5 +144,28 @@ fn a_dry_run_shows_the_mapping_and_writes_nothing() {
     let told = folder.ok(&[&args[..], &["--dry-run", file.to_str().unwrap()]].concat());
     assert!(told.contains("Owner.Team") && told.contains("extras") && told.contains("opportunity_id"), "{told}");
     assert!(told.contains("malformed_json") && told.contains("nothing was written"), "{told}");
+    assert!(!folder.data().exists());
+    std::fs::create_dir(folder.data()).unwrap();
+    folder.ok(&[&args[..], &["--dry-run", file.to_str().unwrap()]].concat());
+    assert_eq!(std::fs::read_dir(folder.data()).unwrap().count(), 0);
     assert_eq!(fates(&folder.opportunities("acme", &file, &[])), [2, 1, 0, 1, 0]);
+}
+
+#[test]
+fn a_dry_run_names_columns_with_dots_and_objects_that_are_taken_whole() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", "{\"id\":\"1\",\"Owner.Name\":\"Ann\",\"address\":{\"city\":\"Ulm\"}}\n");
+    let mapping = folder.write(
+        "m.yaml",
+        "system: erp\nentities:\n  - entity: order\n    table: orders\n    fields:\n      - {name: order_id, type: text}\n      \
+         - {name: owner, type: text}\n      - {name: address, type: json}\n      - {name: memo, type: text}\nstreams:\n  \
+         orders:\n    entity: order\n    key: id\n    fields: {order_id: id, owner: 'Owner\\.Name', address: address, memo: memo}\n",
+    );
+    let args = ["ingest", "--dry-run", "--tenant", "acme", "--connection", "erp", "--stream", "orders", "--mapping"];
+    let lines = folder.json_lines(&[&args[..], &[mapping.to_str().unwrap(), file.to_str().unwrap()]].concat());
+    let becomes =
+        |path: &str| lines.iter().find(|l| l["path"] == path).unwrap_or_else(|| panic!("{lines:?}"))["becomes"].clone();
+    assert_eq!((becomes("Owner\\.Name"), becomes("address")), ("owner".into(), "address".into()));
+    let told = lines.last().unwrap();
+    assert_eq!((&told["never_filled"], &told["whole"]), (&serde_json::json!(["memo"]), &true.into()));
 }

@@ -1,128 +1,140 @@
-//! What a row costs a view: applying events, a snapshot after every batch, flushing, opening again.
-//!
-//! `cargo run -p benches --bin upsert [ROWS] [KEYS] [FOLDER]`
+//! What does a row cost a view: applying events to the tail, and flushing it whenever it has grown as large as the
+//! projector lets it, beside reading the same events and keeping nothing?
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use benches::Input;
+use benches::input::lines;
+use benches::measure::{Cost, Running, print_row, rounded};
+use benches::stream::{self, Rows};
+use clap::{Parser, ValueEnum};
 use pipeline::{Log, MemoryLog, Partitions};
 use projections::view::marks::Standing;
-use projections::view::{GRACE, Place, View};
-use schemas::event::{EventBatch, EventBatchWriter, RowKind, put_value};
-use schemas::{ConnectionName, Entity, Position, StreamName, TenantId, Value, Version};
+use projections::view::{Budget, GRACE, Place, View};
+use schemas::event::EventBatchReader;
+use schemas::{Entity, Position, TenantId};
+use serde_json::json;
 
-const BATCH: u64 = 4096;
+#[derive(Parser)]
+#[command(about = "Events into a view, without log and step")]
+struct Arguments {
+    /// What the events go into.
+    #[arg(long, value_enum, default_value_t = Kind::Delta)]
+    view: Kind,
+    /// Where the tables are made; on the disk that you mean to measure.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+    #[command(flatten)]
+    input: Input,
+}
 
-const ENTITY: &str = r#"{"entity":"deal","table":"deals","fields":[
-  {"name":"id","type":"text"},{"name":"name","type":"text"},{"name":"account_id","type":"text"},
-  {"name":"owner_name","type":"text"},{"name":"owner_email","type":"text"},{"name":"stage","type":"text"},
-  {"name":"amount","type":"decimal"},{"name":"probability","type":"decimal"},{"name":"currency","type":"text"},
-  {"name":"is_closed","type":"boolean"},{"name":"close_date","type":"date"},{"name":"created_at","type":"timestamp"},
-  {"name":"updated_at","type":"timestamp"}]}"#;
-
-fn body(first: u64, keys: u64, random: &mut fastrand::Rng) -> Vec<u8> {
-    let shared = EventBatch {
-        connection: ConnectionName::new("crm").expect("a valid name"),
-        stream: StreamName::new("opportunity").expect("a valid name"),
-        input_epoch: 1,
-        input_partition: 0,
-        logged_at: 1_700_000_000_000_000,
-        mapping_version: 1,
-        confidence: 980,
-    };
-    let mut writer = EventBatchWriter::new(&shared, 1 << 20);
-    let mut values = Vec::with_capacity(512);
-    for input in first..first + BATCH {
-        let key = format!("006{:015}", if input < keys { input } else { random.u64(..keys) });
-        let at = 1_700_000_000_000_000 + input as i64 * 1_000;
-        values.clear();
-        for value in [
-            Value::Text(&key),
-            Value::Text("Acme Corp renewal, three years"),
-            Value::Text("001000000000042AAA"),
-            Value::Text("Maria Lindqvist"),
-            Value::Text("maria.lindqvist@example.com"),
-            Value::Text("Negotiation"),
-            Value::Decimal(i128::from(random.u64(..1_000_000_000))),
-            Value::Decimal(7_500),
-            Value::Text("EUR"),
-            Value::Boolean(input % 3 == 0),
-            Value::Date(19_700),
-            Value::Timestamp(at - 1_000_000),
-            Value::Timestamp(at),
-        ] {
-            put_value(&mut values, value);
-        }
-        writer.push(
-            RowKind::Accepted,
-            input,
-            0,
-            input,
-            &key,
-            &Version::Time(at),
-            13,
-            &values,
-            b"{\"Type\":\"New Business\"}",
-        );
-    }
-    writer.finish()
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Our view: a Delta table and its tail.
+    Delta,
+    /// Nothing: each row and its values are read and let go.
+    Null,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1).take(2).map(|a| a.parse::<u64>());
-    let rows = arguments.next().transpose()?.unwrap_or(1_000_000);
-    let keys = arguments.next().transpose()?.unwrap_or(100_000);
-    let folder = tempfile::tempdir_in(".")?;
-    let kept = std::env::args().nth(3).map(std::path::PathBuf::from);
-    let place = Place::local(kept.as_deref().unwrap_or(folder.path()))?;
-    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Partitions::default()));
-    let entity: Entity = serde_json::from_str(ENTITY)?;
-    let tenant = TenantId::generate();
-    let start = || Standing::start(Position { epoch: 1, partition: 0, offset: 0 }, 1);
-    let view = Arc::new(View::open(&place, tenant, entity.clone(), start(), GRACE).await?);
-    let mut random = fastrand::Rng::with_seed(1);
-    let (mut applying, mut snapshots, mut slowest, mut flushing) =
-        (Duration::ZERO, Duration::ZERO, Duration::ZERO, Duration::ZERO);
-    let (mut flushes, mut written) = (0u32, 0);
-    let mut first = 0;
-    while first < rows {
-        let body = body(first, keys, &mut random);
-        let at = Instant::now();
-        view.apply(first, BATCH as u32, &body)?;
-        applying += at.elapsed();
-        let at = Instant::now();
-        let _ = view.snapshot()?;
-        slowest = slowest.max(at.elapsed());
-        snapshots += at.elapsed();
-        first += BATCH;
-        if view.tail_rows() >= 128 << 10 {
-            let at = Instant::now();
-            written += view.flush(log.clone()).await?.map_or(0, |f| f.rows);
-            flushing += at.elapsed();
-            flushes += 1;
+    let Arguments { view, dir, input } = Arguments::parse();
+    let scratch = tempfile::tempdir_in(dir)?;
+    let (mut cost, mut records, mut done) = (Cost::default(), 0, Done::default());
+    for text in input.texts(scratch.path())? {
+        let batches = events(&text?)?;
+        records += batches.iter().map(|(_, count, _)| u64::from(*count)).sum::<u64>();
+        match view {
+            Kind::Delta => fill(&batches, scratch.path(), &mut cost, &mut done).await?,
+            Kind::Null => {
+                let running = Running::start()?;
+                read(&batches)?;
+                cost += running.stop()?;
+            }
         }
     }
-    let at = Instant::now();
-    written += view.flush(log.clone()).await?.map_or(0, |f| f.rows);
-    let last = at.elapsed();
-    let batches = (first / BATCH) as u32;
-    println!("rows {first}, keys {keys}");
-    println!(
-        "apply      {:>9.0} rows/s, {:.3} µs a row",
-        first as f64 / applying.as_secs_f64(),
-        applying.as_secs_f64() * 1e6 / first as f64
-    );
-    println!("snapshot   {:?} on average after {BATCH} rows, {slowest:?} at most", snapshots / batches);
-    println!("flush      {flushes} in {flushing:?}, then the rest in {last:?}; {written} rows written");
-    let info = view.info();
-    println!(
-        "table      {} rows, {} files, {} bytes, {} bytes in memory",
-        info.rows, info.files, info.bytes, info.memory_bytes
-    );
-    let at = Instant::now();
-    let opened = View::open(&place, tenant, entity, start(), GRACE).await?;
-    println!("open       {:?} for {} rows", at.elapsed(), opened.info().rows);
+    match view {
+        Kind::Delta => print_row(
+            "upsert",
+            "autonomos",
+            records,
+            &cost,
+            json!({
+                "rows": done.rows, "flushes": done.flushes, "rows_written": done.rows_written,
+                "open_ms": rounded(done.open_ms),
+            }),
+        ),
+        Kind::Null => print_row("upsert", "null view", records, &cost, json!({})),
+    }
+    Ok(())
+}
+
+/// The rows that the step makes of a file.
+fn events(text: &[u8]) -> Result<Vec<Rows>> {
+    let mut state = stream::opened(TenantId::generate())?;
+    stream::fold(&mut state, &stream::batches(&lines(text), 0))
+}
+
+#[derive(Default)]
+struct Done {
+    rows: usize,
+    flushes: u32,
+    rows_written: usize,
+    /// The slowest opening of a table that was filled before.
+    open_ms: f64,
+}
+
+/// Applies everything to a new view, flushes as the projector's budget asks, and opens the table once more.
+async fn fill(batches: &[Rows], folder: &Path, cost: &mut Cost, done: &mut Done) -> Result<()> {
+    let (_, entity) = stream::definition()?;
+    let (tenant, budget) = (TenantId::generate(), Budget::default());
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Partitions::default()));
+    let running = Running::start()?;
+    let view = Arc::new(open(folder, tenant, &entity).await?);
+    for (first, count, body) in batches {
+        view.apply(*first, *count, body)?;
+        let load = view.load();
+        if load.tail_rows >= budget.tail_rows.max(load.rows / budget.tail_share) {
+            flush(&view, &log, done).await?;
+        }
+    }
+    flush(&view, &log, done).await?;
+    *cost += running.stop()?;
+    let rows = view.info().rows;
+    drop(view);
+    let started = Instant::now();
+    let again = open(folder, tenant, &entity).await?;
+    done.open_ms = done.open_ms.max(started.elapsed().as_secs_f64() * 1000.0);
+    ensure!(again.info().rows == rows, "the table has {} rows, the view had {rows}", again.info().rows);
+    done.rows += rows;
+    Ok(())
+}
+
+async fn open(folder: &Path, tenant: TenantId, entity: &Entity) -> Result<View> {
+    let start = Standing::start(Position { epoch: 1, partition: 0, offset: 0 }, 1);
+    View::open(&Place::local(folder)?, tenant, entity.clone(), start, GRACE).await.context("opening the view")
+}
+
+async fn flush(view: &Arc<View>, log: &Arc<dyn Log>, done: &mut Done) -> Result<()> {
+    if let Some(flushed) = view.flush(log.clone()).await? {
+        done.flushes += 1;
+        done.rows_written += flushed.rows;
+    }
+    Ok(())
+}
+
+fn read(batches: &[Rows]) -> Result<()> {
+    let (_, entity) = stream::definition()?;
+    for (_, _, body) in batches {
+        let mut reader = EventBatchReader::new(body)?;
+        while let Some(mut row) = reader.next_row()? {
+            for _ in &entity.fields {
+                std::hint::black_box(row.values.next_value()?);
+            }
+        }
+    }
     Ok(())
 }

@@ -77,9 +77,29 @@ impl Folder {
 
     /// Bytes free to us in the folder's filesystem, and its size.
     pub(super) fn free_and_total_bytes(&self) -> std::io::Result<(u64, u64)> {
-        let stat = rustix::fs::statvfs(&self.path)?;
-        Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
+        free_and_total_bytes(&self.path)
     }
+}
+
+/// Bytes free to us in the filesystem of a path, and its size.
+pub fn free_and_total_bytes(path: &Path) -> std::io::Result<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
+}
+
+/// The format version of a data folder; `None` if the folder is none. Nothing is made or held.
+pub fn format_version(folder: &Path) -> Result<Option<u32>, OpenError> {
+    let path = folder.join(FORMAT_FILE);
+    match fs::read(&path) {
+        Ok(bytes) => read_format(folder, &bytes).map(|format| Some(format.format)),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+        Err(source) => Err(at(&path)(source)),
+    }
+}
+
+/// Fails if somebody holds the folder, and names them. Nothing is made or held.
+pub fn check_free(folder: &Path) -> Result<(), OpenError> {
+    if folder.join(LOCK_FILE).exists() { lock(folder).map(drop) } else { Ok(()) }
 }
 
 fn at(path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {

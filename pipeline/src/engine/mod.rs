@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::log::{EmbeddedLog, LogError};
 use crate::store::{EmbeddedStore, Expect, StoreError};
 use committer::{Queue, Work};
-pub use folder::FORMAT_VERSION;
+pub use folder::{FORMAT_VERSION, check_free, format_version, free_and_total_bytes};
 
 pub(crate) use keyspaces::{ROW_KEY_PREFIX_BYTES, batch_key, batch_offset, row_key};
 pub(crate) use shared::{Failure, Shared};
@@ -211,7 +211,9 @@ mod tests {
         let held = Embedded::open(folder.path(), Partitions::default()).unwrap();
         let refused = message(Embedded::open(folder.path(), Partitions::default()));
         assert!(refused.contains(&format!("held by process {}", std::process::id())), "{refused}");
+        assert!(matches!(check_free(folder.path()), Err(OpenError::Held { .. })));
         drop(held);
+        check_free(folder.path()).unwrap();
         Embedded::open(folder.path(), Partitions::default()).unwrap();
     }
 

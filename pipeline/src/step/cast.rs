@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use schemas::decimal;
+use schemas::decimal::{self, DecimalError};
 use schemas::mapping::{Case, Rule};
 use schemas::shape::SlotKind;
 use schemas::time;
 use schemas::value::{FieldType, Value};
 
-use super::rules::FieldRule;
+use super::rules::{FieldRule, Scaling};
 
 /// A value of the payload: what kind of token it was, and its text.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub(super) struct Token<'a> {
 
 /// Casts a token that needs no transform. `Err` says what is wrong, without the value's text cut off.
 #[inline]
-pub(super) fn cast<'a>(token: &'a Token<'_>, field_type: FieldType, shift: i8) -> Result<Value<'a>, String> {
+pub(super) fn cast<'a>(token: &'a Token<'_>, field_type: FieldType, scaling: Scaling) -> Result<Value<'a>, String> {
     let text: &str = &token.text;
     let refuse = |what: &str| Err(format!("{:?} is not {what}", shorten(text)));
     match field_type {
@@ -31,14 +31,17 @@ pub(super) fn cast<'a>(token: &'a Token<'_>, field_type: FieldType, shift: i8) -
         _ if text.trim_ascii().is_empty() => Ok(Value::Null),
         FieldType::Decimal { precision, scale } => match token.kind {
             SlotKind::Text | SlotKind::EscapedText | SlotKind::Number => {
-                match decimal::parse(text, precision, scale, shift) {
+                match decimal(text, precision, scale, scaling) {
                     Ok(units) => Ok(Value::Decimal(units)),
+                    Err(error @ DecimalError::TooFine) => {
+                        Err(format!("{:?}: {error} (round: true in the field's rule rounds them)", shorten(text)))
+                    }
                     Err(error) => Err(format!("{:?}: {error}", shorten(text))),
                 }
             }
             _ => refuse("a decimal number"),
         },
-        FieldType::Integer => match decimal::parse(text, 19, 0, shift).map(i64::try_from) {
+        FieldType::Integer => match decimal(text, 19, 0, scaling).map(i64::try_from) {
             Ok(Ok(number)) => Ok(Value::Integer(number)),
             _ => refuse("a whole number of 64 bits"),
         },
@@ -55,6 +58,25 @@ pub(super) fn cast<'a>(token: &'a Token<'_>, field_type: FieldType, shift: i8) -
             _ => refuse("a time (ISO 8601, or say its format in the mapping)"),
         },
     }
+}
+
+#[inline]
+fn decimal(text: &str, precision: u8, scale: u8, Scaling { shift, round }: Scaling) -> Result<i128, DecimalError> {
+    let parse = if round { decimal::parse_rounded } else { decimal::parse };
+    parse(text, precision, scale, shift)
+}
+
+/// The token as JSON. A text is a JSON string, so that `"5"` and `5` stay two; only a whole object or array that stands
+/// in a text is taken for itself, as that is how flat files carry one.
+pub(super) fn as_json<'a>(token: Token<'a>) -> Token<'a> {
+    if !matches!(token.kind, SlotKind::Text | SlotKind::EscapedText) {
+        return token;
+    }
+    let nested = token.text.trim_ascii_start().starts_with(['{', '[']);
+    if nested && serde_json::from_str::<serde::de::IgnoredAny>(&token.text).is_ok() {
+        return Token { kind: SlotKind::Nested, ..token };
+    }
+    Token { kind: SlotKind::Nested, text: serde_json::Value::from(&*token.text).to_string().into() }
 }
 
 /// Reads yes or no as sources write it.
@@ -77,10 +99,16 @@ pub(super) fn transform(parts: &[Token<'_>], rule: &Rule) -> Option<String> {
     let mut text = match (parts, &rule.constant) {
         ([], None) => return None,
         ([], Some(constant)) => constant.clone(),
-        (parts, _) => {
-            let texts: Vec<&str> = parts.iter().map(|p| &*p.text).collect();
-            texts.join(rule.join.as_deref().unwrap_or(" "))
+        // A blank part of several is as good as none.
+        (parts, constant) if constant.is_some() || rule.from.0.len() > 1 => {
+            let texts: Vec<&str> = parts.iter().map(|p| &*p.text).filter(|t| !t.trim_ascii().is_empty()).collect();
+            match (texts.is_empty(), constant) {
+                (true, None) => return None,
+                (true, Some(constant)) => constant.clone(),
+                (false, _) => texts.join(rule.join.as_deref().unwrap_or(" ")),
+            }
         }
+        (parts, _) => parts.iter().map(|p| &*p.text).collect(),
     };
     if let Some(split) = &rule.split {
         text = text.split(split.by.as_str()).nth(split.part)?.to_owned();
@@ -105,7 +133,7 @@ pub(super) fn cast_transformed<'a>(
     field_type: FieldType,
     rule: &FieldRule,
 ) -> Result<Value<'a>, String> {
-    let Some(format) = &rule.rule.format else { return cast(token, field_type, rule.shift) };
+    let Some(format) = &rule.rule.format else { return cast(token, field_type, rule.scaling) };
     let text = token.text.trim_ascii();
     if text.is_empty() {
         return Ok(Value::Null);
@@ -139,6 +167,8 @@ pub(super) fn shorten(text: &str) -> String {
 mod tests {
     use super::*;
 
+    const AS_IT_IS: Scaling = Scaling { shift: 0, round: false };
+
     fn token(text: &str) -> Token<'_> {
         Token { kind: SlotKind::Text, text: text.into() }
     }
@@ -146,20 +176,24 @@ mod tests {
     #[test]
     fn values_are_cast_without_loss_or_refused() {
         let decimal = FieldType::Decimal { precision: 24, scale: 4 };
-        assert_eq!(cast(&token("007"), FieldType::Text, 0), Ok(Value::Text("007")));
-        assert_eq!(cast(&token("0"), decimal, 0), Ok(Value::Decimal(0)));
-        assert_eq!(cast(&token("0.75"), decimal, 2), Ok(Value::Decimal(750_000)));
-        assert_eq!(cast(&token(""), decimal, 0), Ok(Value::Null));
-        assert!(cast(&token("12.34567"), decimal, 0).is_err());
-        assert_eq!(cast(&token("9223372036854775807"), FieldType::Integer, 0), Ok(Value::Integer(i64::MAX)));
-        assert!(cast(&token("9223372036854775808"), FieldType::Integer, 0).is_err());
-        assert_eq!(cast(&token("Yes"), FieldType::Boolean, 0), Ok(Value::Boolean(true)));
-        assert!(cast(&token("maybe"), FieldType::Boolean, 0).is_err());
+        assert_eq!(cast(&token("007"), FieldType::Text, AS_IT_IS), Ok(Value::Text("007")));
+        assert_eq!(cast(&token("0"), decimal, AS_IT_IS), Ok(Value::Decimal(0)));
+        assert_eq!(cast(&token("0.75"), decimal, Scaling { shift: 2, round: false }), Ok(Value::Decimal(750_000)));
+        assert_eq!(cast(&token(""), decimal, AS_IT_IS), Ok(Value::Null));
+        let refused = cast(&token("12.34567"), decimal, AS_IT_IS).unwrap_err();
+        assert!(refused.contains("round: true"), "{refused}");
+        let rounded = Scaling { shift: 0, round: true };
+        assert_eq!(cast(&token("0.30000000000000004"), decimal, rounded), Ok(Value::Decimal(3000)));
+        assert_eq!(cast(&token("2.5"), FieldType::Integer, rounded), Ok(Value::Integer(2)));
+        assert_eq!(cast(&token("9223372036854775807"), FieldType::Integer, AS_IT_IS), Ok(Value::Integer(i64::MAX)));
+        assert!(cast(&token("9223372036854775808"), FieldType::Integer, AS_IT_IS).is_err());
+        assert_eq!(cast(&token("Yes"), FieldType::Boolean, AS_IT_IS), Ok(Value::Boolean(true)));
+        assert!(cast(&token("maybe"), FieldType::Boolean, AS_IT_IS).is_err());
         let number = Token { kind: SlotKind::Number, text: "20240101".into() };
-        assert!(cast(&number, FieldType::Date, 0).is_err(), "a number is no date unless a format says so");
+        assert!(cast(&number, FieldType::Date, AS_IT_IS).is_err(), "a number is no date unless a format says so");
         let nested = Token { kind: SlotKind::Nested, text: "{}".into() };
-        assert!(cast(&nested, FieldType::Text, 0).is_err());
-        assert_eq!(cast(&nested, FieldType::Json, 0), Ok(Value::Text("{}")));
+        assert!(cast(&nested, FieldType::Text, AS_IT_IS).is_err());
+        assert_eq!(cast(&nested, FieldType::Json, AS_IT_IS), Ok(Value::Text("{}")));
     }
 
     #[test]
@@ -170,5 +204,25 @@ mod tests {
         .unwrap();
         assert_eq!(transform(&[token("x"), token(" WON ")], &rule).as_deref(), Some("Closed Won"));
         assert_eq!(transform(&[token("x")], &rule), None, "a part that is not there is null");
+    }
+
+    #[test]
+    fn blank_parts_are_left_out_of_a_join_and_a_constant_stands_in_when_all_are_blank() {
+        let join: Rule = serde_json::from_str(r#"{"from":["a","b"],"join":" "}"#).unwrap();
+        assert_eq!(transform(&[token(""), token("Lovelace")], &join).as_deref(), Some("Lovelace"));
+        assert_eq!(transform(&[token(""), token(" ")], &join), None);
+        let constant: Rule = serde_json::from_str(r#"{"from":"a","constant":"EUR"}"#).unwrap();
+        assert_eq!(transform(&[token("")], &constant).as_deref(), Some("EUR"));
+        assert_eq!(transform(&[token("USD")], &constant).as_deref(), Some("USD"));
+    }
+
+    #[test]
+    fn json_keeps_texts_and_numbers_apart_and_is_always_json() {
+        let number = Token { kind: SlotKind::Number, text: "5".into() };
+        assert_eq!(as_json(number).text, "5");
+        assert_eq!(as_json(token("5")).text, r#""5""#);
+        assert_eq!(as_json(token(r#"say "hi""#)).text, r#""say \"hi\"""#);
+        assert_eq!(as_json(token(r#"["a","b"]"#)).text, r#"["a","b"]"#);
+        assert_eq!(as_json(token("[a, b]")).text, r#""[a, b]""#);
     }
 }

@@ -2,6 +2,7 @@
 
 mod cast;
 mod control;
+mod extended_json;
 mod record;
 mod rules;
 mod state;

@@ -4,18 +4,22 @@ use std::borrow::Cow;
 
 use schemas::decision::Fact;
 use schemas::event::{EventBatchWriter, RowKind, put_value};
+use schemas::mapping::{Deleted, Dialect};
 use schemas::reason::Reason;
 use schemas::record::RecordBatchReader;
 use schemas::shape::{ShapeTree, Slot, SlotKind, Walker, unescape};
-use schemas::value::Value;
+use schemas::value::{FieldType, Value};
 use schemas::version::Version;
 use schemas::{Decision, Lane, Op, Record};
 
-use super::cast::{Token, boolean, cast, cast_transformed, shorten, transform};
-use super::rules::{Choice, FieldPlan, Rules};
+use super::cast::{Token, as_json, boolean, cast, cast_transformed, shorten, transform};
+use super::extended_json;
+use super::rules::{Choice, FieldPlan, FieldRule, Rules, Spare};
 use super::state::Counters;
 use super::{InputBatch, Outcome, Scratch, StepError, StreamState, shared};
 
+const VERSION_MISSING: &str =
+    "the version is absent, null or empty (a source without versions is opened with version none)";
 /// A longer key is refused, in bytes.
 const KEY_BYTES_MAX: usize = 4096;
 
@@ -126,7 +130,7 @@ impl Fold<'_> {
             let fingerprint = self.shape.fingerprint().to_string();
             self.decide(Fact::ShapeObserved { path, class: seen.class, fingerprint });
         }
-        let view = View { payload, slots: &self.scratch.walker.slots };
+        let view = View { payload, slots: &self.scratch.walker.slots, dialect: rules.dialect };
         let key = match record.key {
             Some(key) => key,
             None => {
@@ -147,7 +151,7 @@ impl Fold<'_> {
         let values = &mut self.scratch.values;
         values.clear();
         let count = map_fields(&view, &rules.fields, self.missing, values)?;
-        write_extras(&view, &rules.fields, &self.scratch.walker, &mut self.scratch.extras);
+        write_extras(&view, rules, &self.scratch.walker, &mut self.scratch.extras);
         let extras = &self.scratch.extras;
         self.rows.push(RowKind::Accepted, self.offset, 0, self.offset, key, &version, count, values, extras);
         Ok(RowKind::Accepted)
@@ -167,18 +171,58 @@ fn read_detail(reason: Reason) -> &'static str {
 struct View<'a> {
     payload: &'a str,
     slots: &'a [Slot],
+    dialect: Option<Dialect>,
 }
 
 impl<'a> View<'a> {
-    /// The first alternative that is present and not null.
+    /// The first alternative that has a value; else the first that is blank or is an object or array where none is due.
     #[inline]
     fn find(&self, choice: &Choice) -> Option<Token<'a>> {
-        choice.slots.iter().find_map(|slot| self.token(*slot))
+        self.token(self.chosen(choice)?)
+    }
+
+    /// The slot of the alternative that [`View::find`] finds.
+    #[inline]
+    fn chosen(&self, choice: &Choice) -> Option<u32> {
+        let mut stand_in = None;
+        for slot in &choice.slots {
+            match self.presence(*slot, choice) {
+                Presence::Value => return Some(*slot),
+                Presence::StandIn => stand_in = stand_in.or(Some(*slot)),
+                Presence::Nothing => {}
+            }
+        }
+        stand_in
     }
 
     #[inline]
-    fn token(&self, slot: u16) -> Option<Token<'a>> {
-        let slot = self.slots.get(usize::from(slot))?;
+    fn presence(&self, slot: u32, choice: &Choice) -> Presence {
+        let Some(Slot { kind, start, end }) = self.slots.get(slot as usize) else { return Presence::Nothing };
+        let raw = || self.payload.as_bytes().get(*start..*end).unwrap_or_default();
+        match kind {
+            SlotKind::Absent | SlotKind::Null => Presence::Nothing,
+            SlotKind::Text if is_blank(raw()) => Presence::StandIn,
+            SlotKind::Nested if !choice.takes_nested => match raw() {
+                [b'[', inside @ .., b']'] if is_blank(inside) => Presence::Nothing,
+                _ => Presence::StandIn,
+            },
+            _ => Presence::Value,
+        }
+    }
+
+    /// The rule that fills a field: the first whose source has a value; else the last, which may have a constant.
+    #[inline]
+    fn rule<'r>(&self, rules: &'r [FieldRule]) -> Option<&'r FieldRule> {
+        let ([] | [_]) = rules else {
+            let has_value = |c: &Choice| c.slots.iter().any(|s| matches!(self.presence(*s, c), Presence::Value));
+            return rules.iter().find(|rule| rule.from.iter().any(has_value)).or(rules.last());
+        };
+        rules.first()
+    }
+
+    #[inline]
+    fn token(&self, slot: u32) -> Option<Token<'a>> {
+        let slot = self.slots.get(slot as usize)?;
         let raw = self.payload.get(slot.start..slot.end)?;
         let text = match slot.kind {
             SlotKind::Absent | SlotKind::Null => return None,
@@ -187,10 +231,30 @@ impl<'a> View<'a> {
                 unescape(raw, &mut text);
                 Cow::Owned(text)
             }
+            SlotKind::Nested if self.dialect == Some(Dialect::ExtendedJson) => {
+                return Some(extended_json::unwrap(raw).unwrap_or(Token { kind: slot.kind, text: raw.into() }));
+            }
             _ => Cow::Borrowed(raw),
         };
         Some(Token { kind: slot.kind, text })
     }
+
+    fn wraps_one_value(&self, slot: u32) -> bool {
+        self.dialect == Some(Dialect::ExtendedJson) && self.token(slot).is_some_and(|t| t.kind != SlotKind::Nested)
+    }
+}
+
+/// What an alternative has to give.
+enum Presence {
+    Nothing,
+    /// Blank, or an object or array where none is due: counts when no other alternative has a value.
+    StandIn,
+    Value,
+}
+
+#[inline]
+fn is_blank(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_whitespace)
 }
 
 fn read_key(view: &View<'_>, parts: &[Choice], key: &mut String) -> Result<(), Refused> {
@@ -227,7 +291,7 @@ fn read_version(view: &View<'_>, choice: &Choice, version_type: schemas::Version
     let path = choice.paths.first().map(String::as_str);
     let token = view.find(choice).filter(|t| !t.text.is_empty());
     let Some(token) = token else {
-        return Err(Refused::new(Reason::VersionMissing, path, "the version is absent, null or empty"));
+        return Err(Refused::new(Reason::VersionMissing, path, VERSION_MISSING));
     };
     Version::parse(&token.text, version_type).filter(|_| token.kind != SlotKind::Nested).ok_or_else(|| {
         let detail = format!("{:?} is no version of type {version_type:?}", shorten(&token.text));
@@ -236,19 +300,29 @@ fn read_version(view: &View<'_>, choice: &Choice, version_type: schemas::Version
 }
 
 fn is_deleted(view: &View<'_>, rules: &Rules) -> Result<bool, Refused> {
-    let Some((choice, deleted)) = &rules.deleted else { return Ok(false) };
-    let Some(token) = view.find(choice) else { return Ok(false) };
-    if let Some(expected) = &deleted.equals {
-        return Ok(*token.text == **expected);
+    for (choice, sign) in &rules.deleted {
+        let Some(token) = view.find(choice) else { continue };
+        if says_deleted(&token, sign).map_err(|detail| {
+            Refused::new(Reason::DeletedUnreadable, choice.paths.first().map(String::as_str), detail)
+        })? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn says_deleted(token: &Token<'_>, sign: &Deleted) -> Result<bool, String> {
+    if let Some(expected) = &sign.equals {
+        return Ok(token.text.trim_ascii().eq_ignore_ascii_case(expected));
     }
     if token.text.trim_ascii().is_empty() {
         return Ok(false);
     }
     // A time of deletion says yes as well.
-    boolean(&token.text).or_else(|| schemas::time::parse_timestamp(&token.text).map(|_| true)).ok_or_else(|| {
-        let detail = format!("{:?} is neither yes nor no, nor a time", shorten(&token.text));
-        Refused::new(Reason::DeletedUnreadable, choice.paths.first().map(String::as_str), detail)
-    })
+    let time = || schemas::time::parse_timestamp(&token.text).map(|_| true);
+    boolean(&token.text)
+        .or_else(time)
+        .ok_or_else(|| format!("{:?} is neither yes nor no, nor a time", shorten(&token.text)))
 }
 
 /// Appends a value for each field up to the last that is not null; answers how many.
@@ -269,7 +343,7 @@ fn map_fields(
             let detail = "the field is required and absent, null or empty";
             return Err(Refused::new(Reason::RequiredMissing, Some(&field.name), detail));
         }
-        if field.rule.is_some() {
+        if !field.rules.is_empty() {
             missing[at] += 1;
         }
     }
@@ -286,10 +360,12 @@ fn map_field(view: &View<'_>, field: &FieldPlan, values: &mut Vec<u8>) -> Result
         put_value(values, value);
         value != Value::Null
     };
-    let Some(rule) = &field.rule else { return Ok(put(Value::Null)) };
+    let Some(rule) = view.rule(&field.rules) else { return Ok(put(Value::Null)) };
+    let is_json = field.field_type == FieldType::Json;
     if rule.plain {
         let Some(token) = view.find(&rule.from[0]) else { return Ok(put(Value::Null)) };
-        return cast(&token, field.field_type, rule.shift).map(put).map_err(refuse);
+        let token = if is_json { as_json(token) } else { token };
+        return cast(&token, field.field_type, rule.scaling).map(put).map_err(refuse);
     }
     let parts: Vec<Token<'_>> = rule.from.iter().filter_map(|choice| view.find(choice)).collect();
     if parts.iter().any(|p| p.kind == SlotKind::Nested) {
@@ -297,11 +373,12 @@ fn map_field(view: &View<'_>, field: &FieldPlan, values: &mut Vec<u8>) -> Result
     }
     let Some(text) = transform(&parts, &rule.rule) else { return Ok(put(Value::Null)) };
     let token = Token { kind: SlotKind::Text, text: text.into() };
+    let token = if is_json { as_json(token) } else { token };
     cast_transformed(&token, field.field_type, rule).map(put).map_err(refuse)
 }
 
-/// Closes `extras`: what the walk kept, and alternatives that were present but not chosen.
-fn write_extras(view: &View<'_>, fields: &[FieldPlan], walker: &Walker, extras: &mut Vec<u8>) {
+/// Closes `extras`: what the walk kept, and alternatives that were present and that no field took.
+fn write_extras(view: &View<'_>, rules: &Rules, walker: &Walker, extras: &mut Vec<u8>) {
     extras.clear();
     let mut add = |member: &[u8]| {
         extras.push(if extras.is_empty() { b'{' } else { b',' });
@@ -310,14 +387,12 @@ fn write_extras(view: &View<'_>, fields: &[FieldPlan], walker: &Walker, extras: 
     if !walker.extras.is_empty() {
         add(&walker.extras);
     }
-    for rule in fields.iter().filter_map(|f| f.rule.as_ref()) {
-        for choice in rule.from.iter().filter(|c| c.slots.len() > 1) {
-            let present = |slot: &&u16| view.token(**slot).is_some();
-            let Some(chosen) = choice.slots.iter().find(present) else { continue };
-            for (slot, path) in choice.slots.iter().zip(&choice.paths) {
-                if slot != chosen && view.token(*slot).is_some() {
-                    add(unchosen(view, *slot, path).as_bytes());
-                }
+    for spare in &rules.spares {
+        let Some(slot) = view.slots.get(spare.slot as usize) else { continue };
+        if !matches!(slot.kind, SlotKind::Absent | SlotKind::Null) {
+            let takes = |field: &usize| is_taken(view, &rules.fields[*field], spare);
+            if !spare.takers.iter().any(takes) {
+                add(unchosen(view, slot, &spare.path).as_bytes());
             }
         }
     }
@@ -326,8 +401,22 @@ fn write_extras(view: &View<'_>, fields: &[FieldPlan], walker: &Walker, extras: 
     }
 }
 
-fn unchosen(view: &View<'_>, slot: u16, path: &str) -> String {
-    let Slot { kind, start, end } = view.slots[usize::from(slot)];
+/// Whether the field is filled from this slot, or from the one value that it wraps.
+fn is_taken(view: &View<'_>, field: &FieldPlan, spare: &Spare) -> bool {
+    let Some(rule) = view.rule(&field.rules) else { return false };
+    rule.from.iter().any(|choice| {
+        let Some(chosen) = view.chosen(choice) else { return false };
+        chosen == spare.slot || {
+            let path = choice.slots.iter().position(|slot| *slot == chosen).map(|at| choice.paths[at].as_str());
+            let within =
+                path.and_then(|path| path.strip_prefix(&*spare.path)).is_some_and(|rest| rest.starts_with('.'));
+            within && view.wraps_one_value(spare.slot)
+        }
+    })
+}
+
+fn unchosen(view: &View<'_>, slot: &Slot, path: &str) -> String {
+    let Slot { kind, start, end } = *slot;
     let quoted = matches!(kind, SlotKind::Text | SlotKind::EscapedText);
     let raw = if quoted { &view.payload[start - 1..=end] } else { &view.payload[start..end] };
     format!("{}:{raw}", serde_json::Value::from(path))
@@ -345,7 +434,7 @@ impl KeyReader {
     /// A reader of the keys that these paths give.
     pub fn new(paths: &[schemas::mapping::Path]) -> Self {
         let mut shape = ShapeTree::default();
-        let parts = paths.iter().map(|path| super::rules::bind(path, &mut shape, false)).collect();
+        let parts = paths.iter().map(|path| super::rules::bind(path, &mut shape, false, false)).collect();
         Self { shape, parts, walker: Walker::default(), key: String::new() }
     }
 
@@ -353,7 +442,7 @@ impl KeyReader {
     pub fn read(&mut self, payload: &[u8]) -> Option<&str> {
         let payload = std::str::from_utf8(payload).ok()?;
         self.walker.walk(&mut self.shape, payload).ok()?;
-        let view = View { payload, slots: &self.walker.slots };
+        let view = View { payload, slots: &self.walker.slots, dialect: None };
         read_key(&view, &self.parts, &mut self.key).ok()?;
         Some(&self.key)
     }

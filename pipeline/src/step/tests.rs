@@ -139,7 +139,7 @@ fn what_cannot_be_a_row_is_quarantined_with_its_reason_and_the_rest_goes_on() {
         (r#"{"Id":"1","Updated":"soon"}"#, Reason::VersionUnreadable, Some("Updated")),
         (r#"{"Id":"1","Updated":"2024-01-01","Total":"lots"}"#, Reason::CastFailed, Some("total")),
         (r#"{"Id":"1","Updated":"2024-01-01","Total":1.23456}"#, Reason::CastFailed, Some("total")),
-        (r#"{"Id":"1","Updated":"2024-01-01","Buyer":{"Name":[]}}"#, Reason::CastFailed, Some("buyer")),
+        (r#"{"Id":"1","Updated":"2024-01-01","Buyer":{"Name":[1]}}"#, Reason::CastFailed, Some("buyer")),
         (r#"{"Id":"1","Updated":"2024-01-01","IsDeleted":"perhaps"}"#, Reason::DeletedUnreadable, Some("IsDeleted")),
         (r#"{"Id":"1","Id":"2"}"#, Reason::DuplicateField, None),
     ];

@@ -35,7 +35,7 @@ use schemas::{Entity, Position, TenantId};
 pub use counters::StreamCounts;
 pub use error::ViewError;
 pub use place::Place;
-pub use projector::{Budget, Projector, ProjectorHandle, TableInfo};
+pub use projector::{Budget, Holdings, Projector, ProjectorHandle, TableInfo};
 pub use state::Applied;
 
 use crate::snapshot::ViewSnapshot;

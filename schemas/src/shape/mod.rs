@@ -6,7 +6,7 @@ mod walk;
 
 use serde::{Deserialize, Serialize};
 
-pub use tree::{Fingerprint, NodeId, ObservedType, ShapeTree};
+pub use tree::{ELEMENTS, Fingerprint, NodeId, ObservedType, ShapeTree, join};
 pub use walk::{Slot, SlotKind, WalkError, Walker, unescape};
 
 /// Deeper payloads are refused.
@@ -17,6 +17,12 @@ pub const NEW_PATHS_MAX: usize = 10_000;
 pub const PATHS_MAX: usize = 100_000;
 /// A longer field name is refused, in bytes.
 pub const FIELD_NAME_BYTES_MAX: usize = 1024;
+/// A longer path is refused, in bytes.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// More bytes of newly observed paths in one record are refused: what a record says of shapes stays small.
+pub const OBSERVED_BYTES_MAX: usize = 1 << 20;
+/// More bytes of names in one stream are refused.
+pub const NAMES_BYTES_MAX: usize = 8 << 20;
 
 /// The type of a value as far as shapes care: integers and decimals are one type, null is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use super::TypeClass;
 pub type NodeId = u32;
 
 /// The name that stands for "the elements of this array".
-pub(super) const ELEMENTS: &str = "[]";
+pub const ELEMENTS: &str = "[]";
 
 /// An order-free hash of a set of (path, type): the wrapping sum of the hashes of its members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -38,8 +38,10 @@ pub(super) struct Node {
     pub(super) children: Vec<NodeId>,
     /// Bits of [`TypeClass`].
     pub(super) types: u8,
+    /// Bytes of its path, every name with its divider.
+    pub(super) path_bytes: usize,
     /// Where the value of this path is put, if somebody asked for it.
-    pub(super) slot: Option<u16>,
+    pub(super) slot: Option<u32>,
     /// Whether the value leaves `extras` because a field took it.
     pub(super) consumed: bool,
     /// Whether a path below is consumed.
@@ -53,9 +55,10 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn new(parent: NodeId, name: &str) -> Self {
+    fn new(parent: NodeId, name: &str, path_bytes: usize) -> Self {
         Self {
             parent,
+            path_bytes,
             name: name.into(),
             children: Vec::new(),
             types: 0,
@@ -76,17 +79,19 @@ pub struct ShapeTree {
     lookup: HashTable<NodeId>,
     fingerprint: Fingerprint,
     pub(super) instance: u64,
-    pub(super) slots: u16,
+    pub(super) slots: u32,
+    names_bytes: usize,
 }
 
 impl Default for ShapeTree {
     fn default() -> Self {
         Self {
-            nodes: vec![Node::new(0, "")],
+            nodes: vec![Node::new(0, "", 0)],
             lookup: HashTable::new(),
             fingerprint: Fingerprint::default(),
             instance: 0,
             slots: 0,
+            names_bytes: 0,
         }
     }
 }
@@ -114,18 +119,12 @@ impl ShapeTree {
             parts.push(&*self.nodes[at as usize].name);
             at = self.nodes[at as usize].parent;
         }
-        let mut path = String::new();
-        for part in parts.iter().rev() {
-            if *part == ELEMENTS {
-                path.push_str(ELEMENTS);
-                continue;
-            }
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(&part.replace('\\', "\\\\").replace('.', "\\."));
-        }
-        path
+        join(parts.into_iter().rev())
+    }
+
+    /// Bytes of all names.
+    pub fn names_bytes(&self) -> usize {
+        self.names_bytes
     }
 
     /// Every (path, type) seen, ordered by path.
@@ -142,8 +141,9 @@ impl ShapeTree {
     }
 
     /// Asks for the value at `path` (its parts from the outside in): the slot that every walk puts it in.
-    /// `consumed` takes it out of `extras`. The same path asked for twice has one slot.
-    pub fn request(&mut self, path: &[impl AsRef<str>], consumed: bool) -> u16 {
+    /// `consumed` takes it out of `extras`. The same path asked for twice has one slot. Of an array's elements
+    /// ([`ELEMENTS`]) the first value that is not null is put there.
+    pub fn request(&mut self, path: &[impl AsRef<str>], consumed: bool) -> u32 {
         let mut node = 0;
         for part in path {
             node = self.child_or_insert(node, part.as_ref());
@@ -187,12 +187,20 @@ impl ShapeTree {
             .copied()
     }
 
+    /// Bytes of the path of the member `name` of `parent`, every name with its divider.
+    pub(super) fn path_bytes(&self, parent: NodeId, name: &str) -> usize {
+        let escapes = name.bytes().filter(|b| matches!(b, b'.' | b'\\')).count();
+        self.nodes[parent as usize].path_bytes + name.len() + escapes + 1
+    }
+
     pub(super) fn child_or_insert(&mut self, parent: NodeId, name: &str) -> NodeId {
         if let Some(id) = self.child(parent, name) {
             return id;
         }
         let id = self.nodes.len() as NodeId;
-        self.nodes.push(Node::new(parent, name));
+        let path_bytes = self.path_bytes(parent, name);
+        self.nodes.push(Node::new(parent, name, path_bytes));
+        self.names_bytes += name.len();
         self.nodes[parent as usize].children.push(id);
         let nodes = &self.nodes;
         self.lookup.insert_unique(hash(parent, name), id, |id| {
@@ -221,10 +229,14 @@ impl ShapeTree {
             self.fingerprint.0 = self.fingerprint.0.wrapping_sub(member);
             self.nodes[seen.node as usize].types &= !(seen.class as u8);
         }
+        if self.nodes.len() == len {
+            return;
+        }
         while self.nodes.len() > len {
             let id = (self.nodes.len() - 1) as NodeId;
             let node = &self.nodes[id as usize];
             let (parent, node_hash) = (node.parent, hash(node.parent, &node.name));
+            self.names_bytes -= node.name.len();
             if let Ok(entry) = self.lookup.find_entry(node_hash, |other| *other == id) {
                 entry.remove();
             }
@@ -246,6 +258,22 @@ impl ShapeTree {
         member.push(class as u8);
         xxh3_128(&member)
     }
+}
+
+/// The text of a path from its parts: joined by dots, `[]` behind an array, a dot or backslash in a name escaped.
+pub fn join<'a>(parts: impl Iterator<Item = &'a str>) -> String {
+    let mut path = String::new();
+    for part in parts {
+        if part == ELEMENTS {
+            path.push_str(ELEMENTS);
+            continue;
+        }
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(&part.replace('\\', "\\\\").replace('.', "\\."));
+    }
+    path
 }
 
 fn hash(parent: NodeId, name: &str) -> u64 {

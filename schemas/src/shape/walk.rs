@@ -3,7 +3,10 @@
 
 use super::scan::{number_end, string_end};
 use super::tree::{ELEMENTS, NodeId, ObservedType, ShapeTree};
-use super::{DEPTH_MAX, FIELD_NAME_BYTES_MAX, NEW_PATHS_MAX, PATHS_MAX, TypeClass};
+use super::{
+    DEPTH_MAX, FIELD_NAME_BYTES_MAX, NAMES_BYTES_MAX, NEW_PATHS_MAX, OBSERVED_BYTES_MAX, PATH_BYTES_MAX, PATHS_MAX,
+    TypeClass,
+};
 use crate::reason::Reason;
 
 /// What lies in a slot.
@@ -64,11 +67,12 @@ impl Walker {
     /// Walks `payload`. On an error nothing of the record stays in `tree`.
     pub fn walk(&mut self, tree: &mut ShapeTree, payload: &str) -> Result<(), WalkError> {
         self.slots.clear();
-        self.slots.resize(usize::from(tree.slots), Slot::default());
+        self.slots.resize(tree.slots as usize, Slot::default());
         self.extras.clear();
         self.observed.clear();
         let known = tree.nodes.len();
-        let mut pass = Pass { tree, walker: self, text: payload, bytes: payload.as_bytes(), at: 0, known };
+        let mut pass =
+            Pass { tree, walker: self, text: payload, bytes: payload.as_bytes(), at: 0, known, observed_bytes: 0 };
         let result = pass.record();
         if result.is_err() {
             tree.undo(&self.observed, known);
@@ -84,6 +88,7 @@ struct Pass<'a> {
     bytes: &'a [u8],
     at: usize,
     known: usize,
+    observed_bytes: usize,
 }
 
 impl Pass<'_> {
@@ -114,7 +119,10 @@ impl Pass<'_> {
         if self.at != self.bytes.len() {
             return self.fail(Reason::MalformedJson);
         }
-        if first == b'{' { Ok(()) } else { self.fail(Reason::NotAnObject) }
+        if first != b'{' {
+            return self.fail(Reason::NotAnObject);
+        }
+        if self.observed_bytes > OBSERVED_BYTES_MAX { self.fail(Reason::TooManyFields) } else { Ok(()) }
     }
 
     /// Walks the object at `at`; with `keep` its unconsumed members go to `extras`.
@@ -240,21 +248,31 @@ impl Pass<'_> {
         if name == ELEMENTS {
             name.push('\\');
         }
-        let id = match self.tree.child(parent, &name) {
-            Some(id) => id,
-            None if self.tree.nodes.len() - self.known >= NEW_PATHS_MAX || self.tree.nodes.len() > PATHS_MAX => {
-                return self.fail(Reason::TooManyFields);
-            }
-            None => self.tree.child_or_insert(parent, &name),
-        };
+        let id = self.child(parent, &name);
         self.walker.name = name;
-        Ok(id)
+        id
+    }
+
+    /// The node of a member or of an array's elements, made within the limits when it is new.
+    fn child(&mut self, parent: NodeId, name: &str) -> Result<NodeId, WalkError> {
+        if let Some(id) = self.tree.child(parent, name) {
+            return Ok(id);
+        }
+        let (new, names_bytes) = (self.tree.nodes.len() - self.known, self.tree.names_bytes() + name.len());
+        if new >= NEW_PATHS_MAX || self.tree.paths() >= PATHS_MAX || names_bytes > NAMES_BYTES_MAX {
+            return self.fail(Reason::TooManyFields);
+        }
+        if self.tree.path_bytes(parent, name) > PATH_BYTES_MAX {
+            return self.fail(Reason::PathTooLong);
+        }
+        Ok(self.tree.child_or_insert(parent, name))
     }
 
     #[inline]
     fn observe(&mut self, node: NodeId, class: TypeClass) {
         if node != 0 && self.tree.observe(node, class) {
             self.walker.observed.push(ObservedType { node, class });
+            self.observed_bytes += self.tree.nodes[node as usize].path_bytes;
         }
     }
 
@@ -291,7 +309,11 @@ impl Pass<'_> {
             _ => return self.fail(Reason::MalformedJson),
         };
         if let Some(slot) = self.tree.nodes[node as usize].slot {
-            self.walker.slots[usize::from(slot)] = Slot { kind, start: span.start, end: span.end };
+            let place = &mut self.walker.slots[slot as usize];
+            // Only an array's elements come more than once.
+            if matches!(place.kind, SlotKind::Absent | SlotKind::Null) {
+                *place = Slot { kind, start: span.start, end: span.end };
+            }
         }
         Ok(())
     }
@@ -316,7 +338,7 @@ impl Pass<'_> {
             self.at += 1;
             return Ok(());
         }
-        let elements = self.tree.child_or_insert(node, ELEMENTS);
+        let elements = self.child(node, ELEMENTS)?;
         loop {
             self.value(elements, depth + 1, false)?;
             match self.skip_blanks() {
@@ -415,8 +437,8 @@ mod tests {
         let version = tree.request(&["Modified"], false);
         let payload = r#"{"Id":"7","Owner":{"Name":"a\"b","Mail":null},"Modified":"now","x":[1,{"y":2}]}"#;
         let walker = walk(&mut tree, payload).unwrap();
-        let text = |slot: u16| {
-            let slot = walker.slots[usize::from(slot)];
+        let text = |slot: u32| {
+            let slot = walker.slots[slot as usize];
             (slot.kind, &payload[slot.start..slot.end])
         };
         assert_eq!(text(id), (SlotKind::Text, "7"));
@@ -459,6 +481,44 @@ mod tests {
             assert_eq!((tree.fingerprint(), tree.paths()), before);
         }
         assert_eq!(reason(" {\"n\":9223372036854775808, \"e\":1E+5} \r\n"), None);
+    }
+
+    #[test]
+    fn of_an_array_the_first_value_that_is_not_null_is_found_and_the_array_stays_whole() {
+        let mut tree = ShapeTree::default();
+        let first = tree.request(&["emails", ELEMENTS, "value"], false);
+        let payload = r#"{"emails":[{"label":"x"},{"value":null},{"value":"a"},{"value":"b"}]}"#;
+        let walker = walk(&mut tree, payload).unwrap();
+        let slot = walker.slots[first as usize];
+        assert_eq!(&payload[slot.start..slot.end], "a");
+        assert_eq!(format!("{{{}}}", String::from_utf8(walker.extras).unwrap()), payload);
+        assert_eq!(walk(&mut tree, r#"{"emails":[]}"#).unwrap().slots[first as usize].kind, SlotKind::Absent);
+    }
+
+    #[test]
+    fn what_a_stream_keeps_of_names_and_a_record_says_of_shapes_is_bounded_in_bytes() {
+        let nest = |depth: usize, len: usize, leaf: &str| {
+            let name = "n".repeat(len);
+            format!("{}{leaf}{}", format!("{{\"{name}\":").repeat(depth), "}".repeat(depth))
+        };
+        assert_eq!(reason(&nest(4, 1000, "1")), None);
+        assert_eq!(reason(&nest(5, 1000, "1")), Some(Reason::PathTooLong));
+        let wide = |names: usize, len: usize, salt: usize| {
+            let members: Vec<_> = (0..names).map(|i| format!("\"{salt}-{i:0len$}\":1")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert_eq!(reason(&nest(3, 1000, &wide(300, 10, 0))), None);
+        assert_eq!(reason(&nest(3, 1000, &wide(400, 10, 0))), Some(Reason::TooManyFields), "a mebibyte of paths");
+        let mut tree = ShapeTree::default();
+        let refused = (0..20).find_map(|salt| Walker::default().walk(&mut tree, &wide(1000, 1000, salt)).err());
+        assert_eq!(refused.map(|e| e.reason), Some(Reason::TooManyFields), "eight mebibytes of names");
+        assert!(tree.names_bytes() <= NAMES_BYTES_MAX && tree.paths() < PATHS_MAX);
+    }
+
+    #[test]
+    fn nested_arrays_count_as_paths() {
+        let arrays: Vec<_> = (0..200).map(|i| format!("\"k{i}\":{}{}", "[".repeat(120), "]".repeat(120))).collect();
+        assert_eq!(reason(&format!("{{{}}}", arrays.join(","))), Some(Reason::TooManyFields));
     }
 
     #[test]

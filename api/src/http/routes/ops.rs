@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::payload::PlainText;
 use poem_openapi::OpenApi;
 
 use super::Tag;
-use crate::http::Doors;
+use crate::http::{Doors, ops};
 use crate::http::problem::Problem;
 
 /// The routes.
@@ -23,10 +24,13 @@ impl Routes {
 
     /// Does every role run?
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
-    async fn readyz(&self, doors: Data<&Arc<Doors>>) -> Result<PlainText<&'static str>, Problem> {
-        match doors.line.failure() {
-            None => Ok(PlainText("ready\n")),
-            Some(_) => Err(Problem::unavailable("a role has stopped: the server's log says why")),
+    async fn readyz(&self, doors: Data<&Arc<Doors>>) -> Result<PlainText<String>, Problem> {
+        match ops::ready(&doors.line).await {
+            (StatusCode::OK, text) => Ok(PlainText(text)),
+            (_, text) => {
+                tracing::warn!(why = text.trim(), "not ready");
+                Err(Problem::unavailable("a role has stopped or the views are far behind: the server's log says why"))
+            }
         }
     }
 }

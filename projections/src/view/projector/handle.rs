@@ -10,7 +10,7 @@ use schemas::ids::EntityName;
 use schemas::{BatchKind, Entity, Position, TenantId, Topic};
 
 use super::fold::key_of;
-use super::{Shared, Slot, ViewKey};
+use super::{Partition, Shared, Slot, ViewKey};
 use crate::snapshot::ViewSnapshot;
 use crate::view::error::ViewError;
 use crate::view::rebuild::Rebuild;
@@ -46,6 +46,21 @@ pub struct TableInfo {
     pub position: Position,
     /// Why it has stopped, if it has.
     pub stopped: Option<String>,
+}
+
+/// What all open views hold together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// Open views.
+    pub open: usize,
+    /// Views that take no more events, or could not be opened when events came for them.
+    pub stopped: usize,
+    /// Rows that are in no file yet.
+    pub tail_rows: usize,
+    /// Their bytes.
+    pub tail_bytes: usize,
+    /// Bytes in memory, tails and indexes.
+    pub memory_bytes: usize,
 }
 
 impl ProjectorHandle {
@@ -114,6 +129,21 @@ impl ProjectorHandle {
             }
         }
         Ok(tables)
+    }
+    /// What the open views hold together; none is opened for it.
+    pub fn holdings(&self) -> Holdings {
+        let open = self.shared.open_views(None);
+        let closed = |key: &ViewKey| !open.iter().any(|slot| slot.key() == *key);
+        let incomplete = |p: &Partition| p.incomplete.lock().keys().filter(|key| closed(key)).count();
+        let mut held = Holdings { open: open.len(), ..Holdings::default() };
+        held.stopped = self.shared.partitions.iter().map(incomplete).sum();
+        for load in open.iter().map(|slot| slot.view.load()) {
+            held.stopped += usize::from(load.is_stopped);
+            held.tail_rows += load.tail_rows;
+            held.tail_bytes += load.tail_bytes;
+            held.memory_bytes += load.bytes;
+        }
+        held
     }
     /// Flushes one view of a tenant, or all of them.
     pub async fn flush(&self, tenant: TenantId, entity: Option<&EntityName>) -> Result<(), ViewError> {

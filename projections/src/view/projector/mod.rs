@@ -21,7 +21,7 @@ use schemas::ids::EntityName;
 use schemas::{Position, TenantId, Topic};
 use tokio::sync::{Notify, Semaphore, watch};
 
-pub use handle::{ProjectorHandle, TableInfo};
+pub use handle::{Holdings, ProjectorHandle, TableInfo};
 
 use super::error::ViewError;
 use super::place::Place;

@@ -1,0 +1,131 @@
+//! The log: every batch, and how far its readers are.
+
+use std::collections::HashMap;
+
+use pipeline::process::checkpoint_key;
+use pipeline::{LogError, Stored, Table};
+use schemas::{BatchKind, EntityName, Input, TenantId, Topic};
+
+use super::streams::Counted;
+use super::{FROM_BACKUP, Findings};
+use crate::line::Line;
+
+const READ_BYTES: usize = 4 << 20;
+const PAGE: usize = 1000;
+
+/// A stream as the log names it: its tenant and its subject.
+pub(super) type Name = (TenantId, String);
+
+/// What the log of `inputs` says about streams.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Where each stream was opened first, and for what.
+    pub(super) opened: HashMap<Name, (u32, EntityName)>,
+    /// Records of each stream below the first that its state has not counted.
+    pub(super) records: HashMap<Name, u64>,
+    /// Whether all of it could be read.
+    pub(super) is_whole: bool,
+}
+
+/// Reads every batch, which checks its checksum, and notes what `inputs` say about streams. `counted` says up
+/// to where each stream's state has counted them.
+pub(super) async fn read(
+    line: &Line,
+    counted: &HashMap<Name, Counted>,
+    findings: &mut Findings,
+) -> anyhow::Result<Seen> {
+    let mut seen = Seen { is_whole: true, ..Seen::default() };
+    for topic in Topic::ALL {
+        let (mut wrong, mut items, mut batches, mut bytes) = (Vec::new(), 0, 0, 0);
+        for partition in 0..line.log.partitions(topic) {
+            let end = line.log.end(topic, partition).await?;
+            let mut next = 0;
+            while next < end {
+                let read = match read_some(line, topic, partition, next, counted, &mut seen).await {
+                    Ok(read) if read.is_empty() => Err(format!("partition {partition} ends at {next}, not at {end}")),
+                    Ok(read) => Ok(read),
+                    Err(error) => Err(error.to_string()),
+                };
+                match read {
+                    Ok(read) => {
+                        next = read.last().map_or(end, Stored::end);
+                        batches += read.len();
+                        bytes += read.iter().map(|stored| stored.packed.packed_bytes()).sum::<usize>();
+                    }
+                    Err(error) => {
+                        wrong.push(error);
+                        break;
+                    }
+                }
+            }
+            items += next;
+        }
+        seen.is_whole &= wrong.is_empty() || topic != Topic::Inputs;
+        let fine = format!("{items} items in {batches} batches, {bytes} bytes packed, every checksum right");
+        findings.all(&format!("log {topic}"), &wrong, fine, FROM_BACKUP);
+    }
+    Ok(seen)
+}
+
+async fn read_some(
+    line: &Line,
+    topic: Topic,
+    partition: u32,
+    from: u64,
+    counted: &HashMap<Name, Counted>,
+    seen: &mut Seen,
+) -> Result<Vec<Stored>, LogError> {
+    let read = line.log.read(topic, partition, from, READ_BYTES).await?;
+    for stored in &read {
+        let body = stored.body(topic, partition)?;
+        if topic != Topic::Inputs {
+            continue;
+        }
+        let header = stored.header();
+        let name = (header.tenant, header.subject.clone());
+        match header.kind {
+            BatchKind::Records if counted.get(&name).is_some_and(|c| stored.end() <= c.next) => {
+                *seen.records.entry(name).or_default() += u64::from(header.count);
+            }
+            BatchKind::Control => {
+                if let Ok(Input::StreamOpened { entity, .. }) = serde_json::from_slice(&body) {
+                    seen.opened.entry(name).or_insert((partition, entity));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(read)
+}
+
+/// No reader may be further than what it reads.
+pub(super) async fn checkpoints(line: &Line, findings: &mut Findings) -> anyhow::Result<()> {
+    let mut ends = HashMap::new();
+    let mut rows = Vec::new();
+    loop {
+        let after = rows.last().map(|(key, _): &(String, pipeline::Row)| key.as_str());
+        let page = line.store.scan(TenantId::SYSTEM, Table::Checkpoints, "", after, PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        rows.extend(page);
+    }
+    // After the checkpoints: meanwhile both only grow.
+    for topic in Topic::ALL {
+        for partition in 0..line.log.partitions(topic) {
+            ends.insert(checkpoint_key(topic, partition, ""), line.log.end(topic, partition).await?);
+        }
+    }
+    let mut wrong = Vec::new();
+    for (key, row) in &rows {
+        let end = key.rfind('/').and_then(|at| ends.get(&key[..=at]));
+        match (row.value.as_ref().try_into().map(u64::from_be_bytes), end) {
+            (Ok(at), Some(end)) if at <= *end => {}
+            (Ok(at), Some(end)) => wrong.push(format!("{key} stands at {at}, the log ends at {end}")),
+            (Err(_), _) => wrong.push(format!("{key} cannot be read")),
+            (Ok(_), None) => wrong.push(format!("{key} is of a partition that is not there")),
+        }
+    }
+    findings.all("checkpoints", &wrong, format!("{} readers, none beyond its log", rows.len()), FROM_BACKUP);
+    Ok(())
+}

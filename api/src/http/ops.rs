@@ -1,0 +1,152 @@
+//! What operators and their tools ask: whether the server is ready, and `/metrics`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pipeline::step::Counters;
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem::{Request, handler};
+use schemas::Topic;
+use tokio::sync::Mutex;
+
+use super::Doors;
+use super::problem::Problem;
+use crate::auth::AuthError;
+use crate::line::Line;
+
+/// The oldest that a record may be that is in no view yet, for the server to be ready.
+const BEHIND_MAX: Duration = Duration::from_secs(60);
+/// How long the totals of all streams are good for: counting them reads every stream's state.
+const TOTALS_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// The totals of all streams, counted at most every few seconds and by one request at a time.
+#[derive(Default)]
+pub struct TotalsCache(Mutex<Option<(Instant, Counters, usize)>>);
+
+impl TotalsCache {
+    async fn get(&self, line: &Line) -> anyhow::Result<(Counters, usize)> {
+        let mut held = self.0.lock().await;
+        if let Some((_, counters, tenants)) = held.filter(|(at, ..)| at.elapsed() < TOTALS_AGE_MAX) {
+            return Ok((counters, tenants));
+        }
+        let (counters, tenants) = line.totals().await?;
+        *held = Some((Instant::now(), counters, tenants));
+        Ok((counters, tenants))
+    }
+}
+
+/// Ready means: every role runs, and what comes in is visible soon. A view that has stopped is told but does not count:
+/// it is one tenant's, and the others are served.
+pub async fn ready(line: &Line) -> (StatusCode, String) {
+    let stopped = line.holdings().stopped;
+    match line.behind().await {
+        Ok(behind) => readiness(line.failure(), behind, stopped),
+        Err(error) => readiness(Some(format!("{error:#}")), Duration::ZERO, stopped),
+    }
+}
+
+fn readiness(failure: Option<String>, behind: Duration, stopped: usize) -> (StatusCode, String) {
+    let seconds = behind.as_secs_f64();
+    let views = if stopped == 0 { String::new() } else { format!("; {stopped} views stopped, see autonomos doctor") };
+    match failure {
+        Some(failure) => (StatusCode::SERVICE_UNAVAILABLE, format!("{failure}\n")),
+        None if behind > BEHIND_MAX => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("behind by {seconds:.0} s, more than {} s{views}\n", BEHIND_MAX.as_secs()),
+        ),
+        None => (StatusCode::OK, format!("ready, {seconds:.3} s behind{views}\n")),
+    }
+}
+
+/// Prometheus text format, on loopback only. No tenant is named: a label per tenant would know no bound.
+#[handler]
+pub async fn metrics(
+    request: &Request,
+    doors: Data<&Arc<Doors>>,
+    totals: Data<&Arc<TotalsCache>>,
+) -> Result<String, Problem> {
+    let is_local = request.remote_addr().as_socket_addr().is_some_and(|peer| peer.ip().is_loopback());
+    if !is_local {
+        return Err(AuthError::Unauthenticated.into());
+    }
+    let mut text = Text(String::new());
+    let written = write(&doors.line, &totals, &mut text).await;
+    written.map_err(|error| {
+        tracing::warn!(error = format!("{error:#}"), "the metrics cannot be told");
+        Problem::unavailable("the metrics cannot be told now: the server's log says why")
+    })?;
+    Ok(text.0)
+}
+
+/// Metrics as they are written.
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str, values: impl IntoIterator<Item = (String, u64)>) {
+        self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        for (labels, value) in values {
+            self.0.push_str(&format!("{name}{labels} {value}\n"));
+        }
+    }
+    fn gauge(&mut self, name: &str, help: &str, value: usize) {
+        self.family(name, "gauge", help, [(String::new(), value as u64)]);
+    }
+}
+
+async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Result<()> {
+    let mut ends = Vec::new();
+    for topic in Topic::ALL {
+        for partition in 0..line.log.partitions(topic) {
+            let end = line.log.end(topic, partition).await?;
+            ends.push((format!("{{topic=\"{topic}\",partition=\"{partition}\"}}"), end));
+        }
+    }
+    text.family("autonomos_log_items_total", "counter", "items ever appended to a partition", ends);
+    let by_partition = |lags: Vec<u64>| {
+        let labelled = |(p, lag)| (format!("{{partition=\"{p}\"}}"), lag);
+        lags.into_iter().enumerate().map(labelled).collect::<Vec<_>>()
+    };
+    let help = "inputs that are not processed yet";
+    text.family("autonomos_processor_lag_inputs", "gauge", help, by_partition(line.processor_lag().await?));
+    let help = "events that are in no view yet";
+    text.family("autonomos_projector_lag_events", "gauge", help, by_partition(line.projector_lag().await?));
+    let behind = line.behind().await?.as_millis() as usize;
+    text.gauge("autonomos_behind_ms", "age of the oldest record that is in no view yet", behind);
+    let views = line.holdings();
+    text.gauge("autonomos_views_open", "views in memory", views.open);
+    text.gauge("autonomos_views_stopped", "views that take no more events or cannot be opened", views.stopped);
+    text.gauge("autonomos_views_tail_rows", "rows that are in no file yet", views.tail_rows);
+    text.gauge("autonomos_views_tail_bytes", "bytes of rows that are in no file yet", views.tail_bytes);
+    text.gauge(
+        "autonomos_views_memory_bytes",
+        "bytes that views hold in memory, tails and indexes",
+        views.memory_bytes,
+    );
+    let (totals, tenants) = totals.get(line).await?;
+    let fates = [
+        ("accepted", totals.accepted),
+        ("deleted", totals.deleted),
+        ("quarantined", totals.quarantined),
+        ("duplicate", totals.duplicate),
+    ];
+    let fates = fates.map(|(fate, n)| (format!("{{fate=\"{fate}\"}}"), n));
+    text.family("autonomos_records_total", "counter", "records by what the step made of them", fates);
+    text.gauge("autonomos_tenants", "tenants", tenants);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_far_behind_or_has_lost_a_role_is_not_ready() {
+        let status =
+            |failure: Option<&str>, seconds| readiness(failure.map(str::to_owned), Duration::from_secs(seconds), 1).0;
+        assert_eq!(status(None, 0), StatusCode::OK);
+        assert_eq!(status(None, 61), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status(Some("the projector has stopped"), 0), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(readiness(None, Duration::ZERO, 2).1.contains("2 views stopped"));
+    }
+}

@@ -1,0 +1,154 @@
+//! `autonomos.yaml`: what a server watches, and its certificate.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use crate::cli::{IngestArgs, Mode};
+use crate::http::listen::Tls;
+
+/// The file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    watch: Vec<WatchedStream>,
+    tls: Option<Tls>,
+}
+
+/// What a server is told by the file.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The streams to watch.
+    pub streams: Vec<IngestArgs>,
+    /// The certificate to serve HTTPS with.
+    pub tls: Option<Tls>,
+}
+
+/// A stream whose files are watched; the fields are the options of `ingest`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchedStream {
+    /// The tenant; made when the name is new.
+    pub tenant: String,
+    /// The connection.
+    pub connection: String,
+    /// The stream within the connection.
+    pub stream: String,
+    /// The source system whose mapping is used.
+    pub system: Option<String>,
+    /// A mapping file, instead of a system's.
+    pub mapping: Option<PathBuf>,
+    /// The key's path in the source, several joined by commas.
+    pub key: Option<String>,
+    /// The version's path in the source.
+    pub version: Option<String>,
+    /// The version's type.
+    pub version_type: Option<String>,
+    /// What tells a deleted row.
+    pub deleted: Option<String>,
+    /// Only `append`: a snapshot must be whole, and a watched file may be half written.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The file format.
+    pub format: Option<String>,
+    /// CSV: what divides cells.
+    pub delimiter: Option<String>,
+    /// CSV: what quotes cells.
+    pub quote: Option<char>,
+    /// Text encoding.
+    pub encoding: Option<String>,
+    /// Excel: the sheet.
+    pub sheet: Option<String>,
+    /// Files, globs or folders; relative ones count from the file's folder.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the file; no file is nothing to watch unless it is `required`.
+pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(Settings::default()),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    let config: Config = serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    let base = path.parent().unwrap_or(Path::new("."));
+    let tls = config.tls.map(|tls| Tls { certificate: base.join(tls.certificate), key: base.join(tls.key) });
+    let streams: anyhow::Result<Vec<_>> = config
+        .watch
+        .into_iter()
+        .map(|stream| {
+            let name = format!("the stream {}/{} in {}", stream.connection, stream.stream, path.display());
+            stream.into_arguments(base).context(name)
+        })
+        .collect();
+    Ok(Settings { streams: streams?, tls })
+}
+
+impl WatchedStream {
+    /// What `ingest` is told at each change.
+    fn into_arguments(self, base: &Path) -> anyhow::Result<IngestArgs> {
+        if self.mode == Mode::Snapshot {
+            bail!(
+                "a watched stream cannot be a snapshot, which deletes what a half-written file lacks: run autonomos \
+                 ingest --mode snapshot once the files are whole"
+            );
+        }
+        if self.files.is_empty() {
+            bail!("it names no files");
+        }
+        let mapping = self.mapping.map(|mapping| base.join(mapping));
+        let read = |mapping: &PathBuf| {
+            std::fs::read_to_string(mapping).with_context(|| format!("reading {}", mapping.display()))
+        };
+        let mapping_text = mapping.as_ref().map(read).transpose()?;
+        Ok(IngestArgs {
+            tenant: self.tenant,
+            connection: self.connection,
+            stream: self.stream,
+            system: self.system,
+            mapping,
+            mapping_text,
+            key: self.key,
+            version: self.version,
+            version_type: self.version_type,
+            deleted: self.deleted,
+            mode: Mode::Append,
+            max_deletes: 0,
+            format: self.format,
+            delimiter: self.delimiter,
+            quote: self.quote,
+            encoding: self.encoding,
+            sheet: self.sheet,
+            no_wait: false,
+            dry_run: false,
+            follow: true,
+            files: self.files.into_iter().map(|file| base.join(file)).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(more: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("autonomos.yaml");
+        let stream = "{tenant: a, connection: c, stream: s, system: salesforce, files: [x.csv]";
+        std::fs::write(&path, format!("watch:\n  - {stream}{more}}}\n")).unwrap();
+        read(&path, true).map(|_| String::new()).unwrap_or_else(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn what_makes_no_sense_for_a_watched_stream_is_refused() {
+        assert_eq!(refused(""), "");
+        for more in [", dry_run: true", ", no_wait: true", ", follow: false", ", mapping_text: x", ", max_deletes: 90"]
+        {
+            assert!(refused(more).contains("unknown field"), "{more}: {}", refused(more));
+        }
+        assert!(refused(", mode: snapshot").contains("half-written"));
+        assert!(refused(", mapping: none.yaml").contains("none.yaml"));
+    }
+}

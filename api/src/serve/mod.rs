@@ -1,0 +1,162 @@
+//! `serve`: every role until stopped, the watched files, the folder's socket, and the HTTP API.
+
+pub mod config;
+pub mod watching;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use projections::sql::QueryLimits;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::{IngestArgs, ServeArgs};
+use crate::line::Line;
+use crate::http::manners::rate::Rates;
+use crate::http::{Doors, listen, listen::Tls};
+use crate::{folder, socket};
+use config::Settings;
+
+/// Draining is given up after so long; what starts processes usually kills them after half a minute.
+const DRAIN_MAX: Duration = Duration::from_secs(25);
+
+/// Runs until SIGTERM or Ctrl-C, then drains.
+pub async fn run(folder: &Path, args: &ServeArgs) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    folder::check(folder, true)?;
+    let config = args.config.clone().unwrap_or_else(|| folder.join("autonomos.yaml"));
+    let Settings { streams, tls } = config::read(&config, args.config.is_some())?;
+    let limits = QueryLimits { rows_max: args.max_rows, ..QueryLimits::default() };
+    let server = tokio::select! {
+        started = start(folder, args, streams, tls, limits) => started?,
+        () = signals.next() => return Ok(()),
+    };
+    tracing::info!(address = %server.address, folder = %folder.display(), "serving");
+    signals.next().await;
+    tracing::info!("stopping: draining and flushing");
+    drain(server, &mut signals).await
+}
+
+async fn start(
+    folder: &Path,
+    args: &ServeArgs,
+    streams: Vec<IngestArgs>,
+    tls: Option<Tls>,
+    limits: QueryLimits,
+) -> anyhow::Result<Server> {
+    let listener = listen::bind(args.listen, tls.as_ref(), args.allow_plain_http)?;
+    Server::start(folder, listener, tls, streams, limits).await
+}
+
+/// Stops a server, and gives up at a second signal or when it takes too long.
+pub async fn drain(server: Server, signals: &mut Signals) -> anyhow::Result<()> {
+    // A task of its own: a server that does not end must not hold back who has given it up.
+    let stopping = tokio::spawn(server.stop());
+    let not_drained = "before everything was processed and flushed; nothing acknowledged is lost";
+    tokio::select! {
+        stopped = stopping => stopped?,
+        () = signals.next() => bail!("stopped at a second signal, {not_drained}"),
+        () = tokio::time::sleep(DRAIN_MAX) => bail!("stopped after {} s, {not_drained}", DRAIN_MAX.as_secs()),
+    }
+}
+
+/// A running server.
+pub struct Server {
+    /// The line that it serves.
+    pub line: Arc<Line>,
+    /// The doors that it keeps open.
+    pub doors: Arc<Doors>,
+    /// Where it answers HTTP.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens the folder and starts to serve it. Fails when a stream cannot be watched as it is configured.
+    pub async fn start(
+        folder: &Path,
+        listener: TcpListener,
+        tls: Option<Tls>,
+        streams: Vec<IngestArgs>,
+        limits: QueryLimits,
+    ) -> anyhow::Result<Self> {
+        let address = listener.local_addr()?;
+        let line = Arc::new(Line::open_with(folder, limits).await?);
+        let doors = Arc::new(Doors::open(line.clone(), Rates::default())?);
+        let mut watched = Vec::new();
+        for stream in streams {
+            let name = format!("the stream {}/{} of {}", stream.connection, stream.stream, stream.tenant);
+            watched.push(watching::Watched::start(stream, &line).await.context(name)?);
+        }
+        let (stop, stopped) = watch::channel(false);
+        let socket = socket::listen(folder)?;
+        let mut tasks = vec![
+            tokio::spawn(socket::serve(line.clone(), socket, stopped.clone())),
+            tokio::spawn(listen::serve(doors.clone(), listener, tls, stopped.clone())),
+        ];
+        for stream in watched {
+            tasks.push(tokio::spawn(stream.run(line.clone(), stopped.clone())));
+        }
+        Ok(Self { line, doors, address, stop, tasks })
+    }
+
+    /// Stops taking commands, drains every role, flushes every view.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            task.await.context("a task of the server ended early")?;
+        }
+        std::fs::remove_file(socket::path(&self.line.folder)).ok();
+        self.line.close().await
+    }
+}
+
+/// Returns once a server that says `stop` wants its tasks to end.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Who would say so is gone: that is an end too.
+    _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The signals that end a process, noticed from here on.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes them from their usual effect.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Returns at the next SIGTERM or Ctrl-C.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_does_not_drain_is_given_up_at_a_second_signal() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut signals = Signals::new().unwrap();
+        let listener = listen::bind("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
+        let data = folder.path().join("data");
+        let mut server = Server::start(&data, listener, None, Vec::new(), QueryLimits::default()).await.unwrap();
+        server.tasks.push(tokio::spawn(std::future::pending()));
+        let own = std::process::id().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
+        let given_up = drain(server, &mut signals).await.unwrap_err();
+        assert!(given_up.to_string().contains("second signal"), "{given_up}");
+    }
+}
