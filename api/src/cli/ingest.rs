@@ -166,7 +166,7 @@ async fn read(line: &Line, open: &OpenStream, mut source: FileSource, out: &mut 
 /// The keys of everything that the files hold, read as the step reads them; what the line took before is read again.
 async fn keys_of_files(plan: &Plan) -> anyhow::Result<HashSet<String>> {
     let mut source = FileSource::open(plan.settings.clone(), Vec::new())?;
-    let mut payload_keys = KeyReader::new(&plan.mapping.key.0);
+    let mut payload_keys = KeyReader::of(&plan.mapping);
     let mut keys = HashSet::new();
     while let Some(batch) = source.next(BATCH_BYTES).await? {
         let mut reader = RecordBatchReader::new(&batch.records.body)?;
