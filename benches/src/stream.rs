@@ -26,7 +26,7 @@ pub fn definition() -> Result<(Mapping, Entity)> {
     mapping.key = Paths(vec![Path::new("Id")?]);
     mapping.version = Some(Path::new("LastModifiedDate")?);
     mapping.version_type = Some(VersionType::Time);
-    mapping.deleted = Some(Deleted { field: Path::new("IsDeleted")?, equals: Some("true".to_owned()) });
+    mapping.deleted = vec![Deleted { field: Path::new("IsDeleted")?, equals: Some("true".to_owned()) }];
     let entity = ontology::shipped_entity(&mapping.entity).context("its entity does not ship")?;
     Ok((mapping, entity))
 }

@@ -129,7 +129,7 @@ pub struct IngestArgs {
     #[arg(long)]
     #[serde(default)]
     pub key: Option<String>,
-    /// The version's path in the source; instead of the mapping's.
+    /// The version's path in the source, instead of the mapping's; `none` for a source without versions.
     #[arg(long)]
     #[serde(default)]
     pub version: Option<String>,

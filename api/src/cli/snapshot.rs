@@ -87,7 +87,7 @@ async fn append(line: &Line, open: &OpenStream, writer: RecordBatchWriter) -> an
 /// The keys of everything that the files hold, read as the step reads them; what the line took before is read again.
 async fn keys_of_files(plan: &Plan) -> anyhow::Result<KeySet> {
     let mut source = FileSource::open(plan.settings.clone(), Vec::new())?;
-    let mut payload_keys = KeyReader::new(&plan.mapping.key.0);
+    let mut payload_keys = KeyReader::of(&plan.mapping);
     let mut keys = KeySet::default();
     let mut unreadable = 0u64;
     while let Some(batch) = source.next(BATCH_BYTES).await? {

@@ -63,6 +63,8 @@ pub enum StepError {
 pub struct Scratch {
     walker: schemas::shape::Walker,
     values: Vec<u8>,
+    /// Which slots filled a field.
+    taken: Vec<bool>,
     extras: Vec<u8>,
     key: String,
 }

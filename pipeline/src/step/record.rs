@@ -10,7 +10,7 @@ use schemas::record::RecordBatchReader;
 use schemas::shape::{ShapeTree, Slot, SlotKind, Walker, unescape};
 use schemas::value::{FieldType, Value};
 use schemas::version::Version;
-use schemas::{Decision, Lane, Op, Record};
+use schemas::{Decision, Lane, Mapping, Op, Record};
 
 use super::cast::{Token, as_json, boolean, cast, cast_transformed, shorten, transform};
 use super::extended_json;
@@ -150,8 +150,11 @@ impl Fold<'_> {
         }
         let values = &mut self.scratch.values;
         values.clear();
-        let count = map_fields(&view, &rules.fields, self.missing, values)?;
-        write_extras(&view, rules, &self.scratch.walker, &mut self.scratch.extras);
+        let taken = &mut self.scratch.taken;
+        taken.clear();
+        taken.resize(view.slots.len(), false);
+        let count = map_fields(&view, &rules.fields, self.missing, taken, values)?;
+        write_extras(&view, rules, taken, &self.scratch.walker, &mut self.scratch.extras);
         let extras = &self.scratch.extras;
         self.rows.push(RowKind::Accepted, self.offset, 0, self.offset, key, &version, count, values, extras);
         Ok(RowKind::Accepted)
@@ -195,7 +198,7 @@ impl<'a> View<'a> {
         stand_in
     }
 
-    #[inline]
+    #[inline(always)]
     fn presence(&self, slot: u32, choice: &Choice) -> Presence {
         let Some(Slot { kind, start, end }) = self.slots.get(slot as usize) else { return Presence::Nothing };
         let raw = || self.payload.as_bytes().get(*start..*end).unwrap_or_default();
@@ -330,11 +333,12 @@ fn map_fields(
     view: &View<'_>,
     fields: &[FieldPlan],
     missing: &mut [u64],
+    taken: &mut [bool],
     values: &mut Vec<u8>,
 ) -> Result<usize, Refused> {
     let (mut count, mut end) = (0, 0);
     for (at, field) in fields.iter().enumerate() {
-        let filled = map_field(view, field, values)?;
+        let filled = map_field(view, field, taken, values)?;
         if filled {
             (count, end) = (at + 1, values.len());
             continue;
@@ -351,23 +355,28 @@ fn map_fields(
     Ok(count)
 }
 
-/// Appends one field's value; false when it is null.
+/// Appends one field's value; false when it is null. Notes the slots that it was made of.
 #[inline]
-fn map_field(view: &View<'_>, field: &FieldPlan, values: &mut Vec<u8>) -> Result<bool, Refused> {
+fn map_field(view: &View<'_>, field: &FieldPlan, taken: &mut [bool], values: &mut Vec<u8>) -> Result<bool, Refused> {
     let refuse = |detail| Refused::new(Reason::CastFailed, Some(&field.name), detail);
     let mut put = |value: Value<'_>| {
         let value = if field.required && value == Value::Text("") { Value::Null } else { value };
         put_value(values, value);
         value != Value::Null
     };
+    let mut take = |choice: &Choice| {
+        let slot = view.chosen(choice)?;
+        taken[slot as usize] = true;
+        view.token(slot)
+    };
     let Some(rule) = view.rule(&field.rules) else { return Ok(put(Value::Null)) };
     let is_json = field.field_type == FieldType::Json;
     if rule.plain {
-        let Some(token) = view.find(&rule.from[0]) else { return Ok(put(Value::Null)) };
+        let Some(token) = take(&rule.from[0]) else { return Ok(put(Value::Null)) };
         let token = if is_json { as_json(token) } else { token };
         return cast(&token, field.field_type, rule.scaling).map(put).map_err(refuse);
     }
-    let parts: Vec<Token<'_>> = rule.from.iter().filter_map(|choice| view.find(choice)).collect();
+    let parts: Vec<Token<'_>> = rule.from.iter().filter_map(take).collect();
     if parts.iter().any(|p| p.kind == SlotKind::Nested) {
         return Err(refuse("an object or array cannot be transformed".to_owned()));
     }
@@ -378,7 +387,7 @@ fn map_field(view: &View<'_>, field: &FieldPlan, values: &mut Vec<u8>) -> Result
 }
 
 /// Closes `extras`: what the walk kept, and alternatives that were present and that no field took.
-fn write_extras(view: &View<'_>, rules: &Rules, walker: &Walker, extras: &mut Vec<u8>) {
+fn write_extras(view: &View<'_>, rules: &Rules, taken: &[bool], walker: &Walker, extras: &mut Vec<u8>) {
     extras.clear();
     let mut add = |member: &[u8]| {
         extras.push(if extras.is_empty() { b'{' } else { b',' });
@@ -388,12 +397,12 @@ fn write_extras(view: &View<'_>, rules: &Rules, walker: &Walker, extras: &mut Ve
         add(&walker.extras);
     }
     for spare in &rules.spares {
-        let Some(slot) = view.slots.get(spare.slot as usize) else { continue };
-        if !matches!(slot.kind, SlotKind::Absent | SlotKind::Null) {
-            let takes = |field: &usize| is_taken(view, &rules.fields[*field], spare);
-            if !spare.takers.iter().any(takes) {
-                add(unchosen(view, slot, &spare.path).as_bytes());
-            }
+        let slot = &view.slots[spare.slot as usize];
+        if matches!(slot.kind, SlotKind::Absent | SlotKind::Null) || taken[spare.slot as usize] {
+            continue;
+        }
+        if !(view.wraps_one_value(spare.slot) && is_taken_within(spare, rules, taken)) {
+            add(unchosen(view, slot, &spare.path).as_bytes());
         }
     }
     if !extras.is_empty() {
@@ -401,18 +410,10 @@ fn write_extras(view: &View<'_>, rules: &Rules, walker: &Walker, extras: &mut Ve
     }
 }
 
-/// Whether the field is filled from this slot, or from the one value that it wraps.
-fn is_taken(view: &View<'_>, field: &FieldPlan, spare: &Spare) -> bool {
-    let Some(rule) = view.rule(&field.rules) else { return false };
-    rule.from.iter().any(|choice| {
-        let Some(chosen) = view.chosen(choice) else { return false };
-        chosen == spare.slot || {
-            let path = choice.slots.iter().position(|slot| *slot == chosen).map(|at| choice.paths[at].as_str());
-            let within =
-                path.and_then(|path| path.strip_prefix(&*spare.path)).is_some_and(|rest| rest.starts_with('.'));
-            within && view.wraps_one_value(spare.slot)
-        }
-    })
+/// Whether a field was made of something below this slot.
+fn is_taken_within(spare: &Spare, rules: &Rules, taken: &[bool]) -> bool {
+    let within = |other: &&Spare| other.path.strip_prefix(&*spare.path).is_some_and(|rest| rest.starts_with('.'));
+    rules.spares.iter().filter(within).any(|other| taken[other.slot as usize])
 }
 
 fn unchosen(view: &View<'_>, slot: &Slot, path: &str) -> String {
@@ -426,23 +427,34 @@ fn unchosen(view: &View<'_>, slot: &Slot, path: &str) -> String {
 pub struct KeyReader {
     shape: ShapeTree,
     parts: Vec<Choice>,
+    dialect: Option<Dialect>,
     walker: Walker,
     key: String,
 }
 
 impl KeyReader {
+    /// A reader of the keys that a stream's mapping gives.
+    pub fn of(mapping: &Mapping) -> Self {
+        Self::reading(&mapping.key.0, mapping.dialect)
+    }
+
     /// A reader of the keys that these paths give.
     pub fn new(paths: &[schemas::mapping::Path]) -> Self {
+        Self::reading(paths, None)
+    }
+
+    fn reading(paths: &[schemas::mapping::Path], dialect: Option<Dialect>) -> Self {
         let mut shape = ShapeTree::default();
-        let parts = paths.iter().map(|path| super::rules::bind(path, &mut shape, false, false)).collect();
-        Self { shape, parts, walker: Walker::default(), key: String::new() }
+        let bind = |path| super::rules::bind(path, &mut shape, false, dialect.is_some());
+        let parts = paths.iter().map(bind).collect();
+        Self { shape, parts, dialect, walker: Walker::default(), key: String::new() }
     }
 
     /// The key of a payload; nothing when it has none that can be read.
     pub fn read(&mut self, payload: &[u8]) -> Option<&str> {
         let payload = std::str::from_utf8(payload).ok()?;
         self.walker.walk(&mut self.shape, payload).ok()?;
-        let view = View { payload, slots: &self.walker.slots, dialect: None };
+        let view = View { payload, slots: &self.walker.slots, dialect: self.dialect };
         read_key(&view, &self.parts, &mut self.key).ok()?;
         Some(&self.key)
     }

@@ -50,8 +50,6 @@ pub(super) struct Spare {
     pub(super) slot: u32,
     /// Its path.
     pub(super) path: String,
-    /// The fields that may take it.
-    pub(super) takers: Vec<usize>,
 }
 
 /// The rules of a stream, bound to its shape tree.
@@ -123,7 +121,7 @@ fn in_array(parts: &[String]) -> bool {
 fn spares(mapping: &Mapping, entity: &Entity, fields: &[FieldPlan]) -> Vec<Spare> {
     let mut spares: Vec<Spare> = Vec::new();
     let mut sole = Vec::new();
-    for (at, (field, plan)) in entity.fields.iter().zip(fields).enumerate() {
+    for (field, plan) in entity.fields.iter().zip(fields) {
         let Some(FieldRules(rules)) = mapping.fields.get(&field.name) else { continue };
         for (rule, bound) in rules.iter().zip(&plan.rules) {
             for (path, choice) in rule.from.0.iter().zip(&bound.from) {
@@ -131,10 +129,8 @@ fn spares(mapping: &Mapping, entity: &Entity, fields: &[FieldPlan]) -> Vec<Spare
                     if rules.len() == 1 && choice.slots.len() == 1 {
                         sole.push(*slot);
                     }
-                    match spares.iter_mut().find(|s| s.slot == *slot) {
-                        Some(spare) if spare.takers.last() == Some(&at) => {}
-                        Some(spare) => spare.takers.push(at),
-                        None => spares.push(Spare { slot: *slot, path: parts.join("."), takers: vec![at] }),
+                    if spares.iter().all(|spare| spare.slot != *slot) {
+                        spares.push(Spare { slot: *slot, path: parts.join(".") });
                     }
                 }
             }

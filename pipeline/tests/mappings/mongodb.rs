@@ -1,9 +1,10 @@
 //! MongoDB: documents as Extended JSON, canonical and relaxed, in snake and camel case.
 
+use pipeline::step::KeyReader;
 use schemas::Version;
 use serde_json::json;
 
-use super::{assert_deleted, assert_rows, row};
+use super::{assert_deleted, assert_rows, row, shipped};
 
 #[test]
 fn accounts() {
@@ -131,4 +132,15 @@ fn account_usage() {
     };
     assert_rows("mongodb", "account_usage", &[(snake, row(json!(["reports", "alerts"]))), (camel, row(json!(7)))]);
     assert_eq!(super::row("mongodb", "usage", snake).key, "507f1f77bcf86cd799439013");
+}
+
+/// A snapshot compares keys that it reads itself with those of the step: a difference would delete rows.
+#[test]
+fn keys_are_read_outside_the_step_as_within_it() {
+    let (mapping, _) = shipped("mongodb", "account");
+    let mut keys = KeyReader::of(&mapping);
+    for id in [r#"{"$oid":"507f1f77bcf86cd799439011"}"#, r#"{"$numberDouble":"7.0"}"#, "7", r#""x""#] {
+        let document = format!(r#"{{"_id":{id},"name":"x","account_id":"A","updated_at":"2024-10-31T15:00:00Z"}}"#);
+        assert_eq!(keys.read(document.as_bytes()), Some(row("mongodb", "account", &document).key.as_str()));
+    }
 }

@@ -271,9 +271,14 @@ impl Pass<'_> {
     #[inline]
     fn observe(&mut self, node: NodeId, class: TypeClass) {
         if node != 0 && self.tree.observe(node, class) {
-            self.walker.observed.push(ObservedType { node, class });
-            self.observed_bytes += self.tree.nodes[node as usize].path_bytes;
+            self.note(ObservedType { node, class });
         }
+    }
+
+    #[cold]
+    fn note(&mut self, seen: ObservedType) {
+        self.walker.observed.push(seen);
+        self.observed_bytes += self.tree.nodes[seen.node as usize].path_bytes;
     }
 
     #[inline]
