@@ -5,6 +5,8 @@ use std::sync::Arc;
 use poem::Response;
 use serde_json::{Value, json};
 
+use super::public;
+
 /// Closes every object of the document that lists its members and does not say what else may stand there.
 pub fn closed(document: &str) -> String {
     let mut document: Value = match serde_json::from_str(document) {
@@ -17,7 +19,18 @@ pub fn closed(document: &str) -> String {
     if let Some(schemas) = document.pointer_mut("/components/schemas") {
         close(schemas);
     }
+    guard_streams(&mut document);
     document.to_string()
+}
+
+/// A stream takes a credential or a ticket, which no scheme of the document's generator expresses.
+fn guard_streams(document: &mut Value) {
+    let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else { return };
+    for (_, operations) in paths.iter_mut().filter(|(path, _)| public::takes_ticket(path)) {
+        for operation in operations.as_object_mut().into_iter().flat_map(|o| o.values_mut()) {
+            operation["security"] = json!([{ "Signed": [] }]);
+        }
+    }
 }
 
 fn close(value: &mut Value) {

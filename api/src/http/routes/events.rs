@@ -7,7 +7,7 @@ use poem::http::{StatusCode, header};
 use poem::web::Data;
 use poem::web::sse::{Event, SSE};
 use poem::web::websocket::{Message, WebSocket, WebSocketConfig};
-use poem::{FromRequest, IntoResponse, Request, RequestBody, Response, handler};
+use poem::{IntoResponse, Request, Response, handler};
 use poem_openapi::param::{Header, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
@@ -203,7 +203,7 @@ const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
 /// The same over a WebSocket: each message is `{"id", "event", "data"}`.
 #[handler]
-pub async fn socket(request: &Request, body: &mut RequestBody, doors: Data<&Arc<Doors>>) -> poem::Result<Response> {
+pub async fn socket(request: &Request, doors: Data<&Arc<Doors>>, socket: WebSocket) -> poem::Result<Response> {
     check_origin(request)?;
     let query: std::collections::HashMap<String, String> = request.params().unwrap_or_default();
     let get = |name: &str| query.get(name).cloned();
@@ -218,8 +218,7 @@ pub async fn socket(request: &Request, body: &mut RequestBody, doors: Data<&Arc<
     };
     let (mut feed, place) = open(&doors, caller, &asked).await?;
     let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
-    let upgrade = WebSocket::from_request(request, body).await?.config(config);
-    let upgraded = upgrade.on_upgrade(move |stream| async move {
+    let upgraded = socket.config(config).on_upgrade(move |stream| async move {
         let _place = place;
         let (mut to, mut from) = stream.split();
         loop {

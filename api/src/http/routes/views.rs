@@ -14,6 +14,7 @@ use poem_openapi::{Enum, Object, OpenApi};
 use projections::ViewSnapshot;
 use projections::sql::RowsPage;
 use projections::sql::rows::ROW_KEY;
+use projections::view::TableInfo;
 use serde::{Deserialize, Serialize};
 
 use super::{Signed, Tag};
@@ -21,6 +22,7 @@ use crate::auth::{Caller, Who};
 use crate::http::Doors;
 use crate::http::answer::{Rows, accepted};
 use crate::http::problem::Problem;
+use crate::line::ViewStatus;
 
 const LIMIT: u32 = 100;
 
@@ -40,7 +42,7 @@ struct ViewInfo {
     /// Their bytes.
     bytes: u64,
     /// How far on its partition of `events` it is.
-    position: String,
+    position: Option<String>,
     /// Why it takes no more events, if it does not.
     stopped: Option<String>,
 }
@@ -100,15 +102,25 @@ impl Routes {
     #[oai(path = "/", method = "get", operation_id = "list_views")]
     async fn list(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed) -> Result<Json<ViewList>, Problem> {
         let views = doors.line.views(caller.tenant).await.map_err(Problem::internal)?;
-        let info = |view: projections::view::TableInfo| ViewInfo {
-            name: view.table,
-            entity: view.entity.to_string(),
-            rows: view.rows as u64,
-            tail_rows: view.tail_rows as u64,
-            files: view.files as u64,
-            bytes: view.bytes,
-            position: view.position.to_string(),
-            stopped: view.stopped,
+        let info = |view: ViewStatus| {
+            let (info, stopped) = match view.info {
+                Ok(info) => {
+                    let stopped = info.stopped.clone();
+                    (Some(info), stopped)
+                }
+                Err(error) => (None, Some(error.to_string())),
+            };
+            let count = |of: fn(&TableInfo) -> u64| info.as_ref().map_or(0, of);
+            ViewInfo {
+                name: view.table.to_string(),
+                entity: view.entity.to_string(),
+                rows: count(|i| i.rows as u64),
+                tail_rows: count(|i| i.tail_rows as u64),
+                files: count(|i| i.files as u64),
+                bytes: count(|i| i.bytes),
+                position: info.as_ref().map(|i| i.position.to_string()),
+                stopped,
+            }
         };
         Ok(Json(ViewList { views: views.into_iter().map(info).collect() }))
     }
