@@ -3,8 +3,12 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
+import tempfile
 import threading
+import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TABLE = "opportunities"
@@ -37,12 +41,20 @@ class Failed(Exception):
     """A command ended with an error."""
 
 
-def run(arguments, timeout=600, env=None):
+def environment(more=None):
+    """The environment of a program of ours. A fault is planted only by who asks for it."""
+    return {name: value for name, value in os.environ.items() if name != "AUTONOMOS_PLANT"} | (more or {})
+
+
+def run(arguments, timeout=600):
     """Runs a command to its end and gives its output; an error carries what it said."""
-    done = subprocess.run(
-        [program(), *arguments], capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})})
+    said = f"autonomos {' '.join(arguments)}"
+    try:
+        done = subprocess.run([program(), *arguments], capture_output=True, text=True, timeout=timeout, env=environment())
+    except subprocess.TimeoutExpired as expired:
+        raise Failed(f"{said} did not end within {timeout} s") from expired
     if done.returncode != 0:
-        raise Failed(f"autonomos {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise Failed(f"{said} ended with {done.returncode}: {done.stderr[-2000:]}")
     return done.stdout
 
 
@@ -61,9 +73,11 @@ def last_json(text):
     raise Failed(f"no JSON in the output: {text[-500:]!r}")
 
 
-def ingest(data_dir, tenant, files, *more, **options):
-    """Ingests to the end and gives the final counts."""
-    return last_json(run(ingest_arguments(data_dir, tenant, files, *more), **options))
+def ingest(data_dir, tenant, files, *more):
+    """Ingests to the end and gives the final counts, which reconcile."""
+    counts = last_json(run(ingest_arguments(data_dir, tenant, files, *more)))
+    reconcile(counts)
+    return counts
 
 
 def reconcile(counts):
@@ -88,12 +102,15 @@ def json_lines(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def input_end(data_dir):
-    """How many items the log of inputs holds: records, and the few that open a stream."""
+def taken(data_dir, tenant):
+    """How many records of the tenant's stream are on the log, and how many of them are there twice. What opens a stream
+    does not count; everything that is on the log is processed first, so that the stream's counters know it."""
     if not pathlib.Path(data_dir).exists():
-        return 0
+        return 0, 0
+    run(["views", "flush", "--data-dir", str(data_dir)])
     stat = json_lines(run(["log", "stat", "--data-dir", str(data_dir), "--json"]))
-    return sum(row["end"] for row in stat if row.get("topic") == "inputs")
+    streams = [row for row in stat if row.get("tenant") == tenant]
+    return sum(row["in"] for row in streams), sum(row["duplicate"] for row in streams)
 
 
 def refold(data_dir, batch, threads):
@@ -113,10 +130,12 @@ class Ingest:
 
     def __init__(self, data_dir, tenant, files, *more, env=None):
         self.acknowledged = 0
+        # Set once something is acknowledged, or nothing will be.
+        self.begun = threading.Event()
         self.lines = []
         self.process = subprocess.Popen(
             [program(), *ingest_arguments(data_dir, tenant, files, *more)], stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+            stderr=subprocess.PIPE, text=True, env=environment(env))
         self.errors = []
         self.readers = [threading.Thread(target=self._read, daemon=True),
                         threading.Thread(target=lambda: self.errors.extend(self.process.stderr), daemon=True)]
@@ -131,6 +150,8 @@ class Ingest:
                 continue  # A line that the kill cut short acknowledges nothing.
             self.lines.append(found)
             self.acknowledged = max(self.acknowledged, found.get("acknowledged", 0))
+            self.begun.set()
+        self.begun.set()
 
     def wait(self, timeout=None):
         """Waits for the end, reads what is left, gives the exit status."""
@@ -146,7 +167,73 @@ class Ingest:
         except subprocess.TimeoutExpired:
             return None
 
+    def said(self):
+        """The end of what it said on standard error."""
+        return "".join(self.errors)[-800:]
+
     def kill(self):
         """SIGKILL, then everything that was printed before it."""
         self.process.kill()
         return self.wait()
+
+
+# A proxy of the environment knows nothing of this machine's loopback.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Server:
+    """A server on a folder, ready when this returns; stops at the end of a `with`."""
+
+    def __init__(self, data_dir, patience=60):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.listen = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen([program(), "serve", "--data-dir", str(data_dir), "--listen", self.listen],
+                                        stderr=self.errors, env=environment())
+        deadline = time.monotonic() + patience
+        # The process first: once it has ended, another may answer at its address.
+        while self.is_running() and not self.is_ready():
+            if time.monotonic() > deadline:
+                self.stop()
+                raise Failed(f"the server was not ready within {patience} s: {self.said()}")
+            time.sleep(0.02)
+        if not self.is_running():
+            raise Failed(f"the server ended with {self.process.returncode}: {self.said()}")
+
+    def is_running(self):
+        """Whether the process lives."""
+        return self.process.poll() is None
+
+    def is_ready(self):
+        """Whether it says so itself."""
+        try:
+            return DIRECT.open(f"http://{self.listen}/readyz", timeout=1).status == 200
+        except OSError:
+            return False
+
+    def rss_mb(self):
+        """Its resident megabytes."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(row for row in status.splitlines() if row.startswith("VmRSS")).split()[1]) / 1024
+
+    def said(self):
+        """The end of what it said on standard error."""
+        self.errors.seek(0)
+        return self.errors.read()[-800:]
+
+    def stop(self):
+        """Has it drain and end; kills it if it does not."""
+        self.process.terminate()
+        try:
+            self.process.wait(120)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise Failed("the server did not stop within 120 s") from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()

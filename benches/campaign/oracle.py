@@ -12,6 +12,7 @@ a delete, there is no row. Nothing of ours is linked or called here.
 import argparse
 import json
 import sys
+import tempfile
 
 import duckdb
 
@@ -32,6 +33,8 @@ COLUMNS = [
     ("updated_at", "j->>'$.LastModifiedDate'", "TIMESTAMP"),
 ]
 NAMES = ", ".join(name for name, _, _ in COLUMNS)
+# What to ask a view for, to hold its answer as CSV against a table of ours.
+SELECT = f"select {NAMES} from opportunities"
 
 
 class Mismatch(Exception):
@@ -52,14 +55,17 @@ def typed(value, kind):
     return f"({value})::{kind}"
 
 
-def expected(con, files, table="expected"):
-    """Makes the final table of `files`, which arrived in this order."""
+def expected(con, files, table="expected", first=None):
+    """Makes the final table of `files`, which arrived in this order; with `first` of so many records only."""
     con.execute("CREATE OR REPLACE TEMP TABLE arrived (arrival BIGINT, j JSON)")
     for number, file in enumerate(files):
         con.execute(
             "INSERT INTO arrived SELECT ? * 1000000000::BIGINT + row_number() OVER (), json FROM read_ndjson_objects(?)",
             [number, str(file)],
         )
+    if first is not None:
+        con.execute("DELETE FROM arrived WHERE arrival NOT IN (SELECT arrival FROM arrived ORDER BY arrival LIMIT ?)",
+                    [first])
     columns = ", ".join(f"{typed(value, kind)} AS {name}" for name, value, kind in COLUMNS)
     con.execute(f"""
         CREATE OR REPLACE TABLE {table} AS
@@ -136,6 +142,24 @@ def compare(con, found, expected_table="expected"):
                        f"first missing {missing[:1]}, first too many {extra[:1]}")
 
 
+def compare_by_sql(con, answer, expected_table="expected"):
+    """Holds what a view answers to SELECT, as the text of a CSV, against a table of ours."""
+    with tempfile.NamedTemporaryFile("w", suffix=".csv", encoding="utf-8") as file:
+        file.write(answer)
+        file.flush()
+        from_csv(con, file.name, "found")
+    compare(con, "found", expected_table)
+
+
+def compare_by_readers(con, folder, expected_table="expected"):
+    """Holds what other Delta readers see in a folder against a table of ours; gives their names."""
+    names = []
+    for reader, table in from_delta(con, folder):
+        compare(con, table, expected_table)
+        names.append(reader)
+    return names
+
+
 def summary(con, table="expected"):
     """The number of rows and the sum of amounts."""
     rows, total = con.execute(f"SELECT count(*), coalesce(sum(amount), 0) FROM {table}").fetchone()
@@ -172,9 +196,7 @@ def main():
             compare(con, "found")
             result["compared"] = arguments.compare
         if arguments.delta:
-            for reader, table in from_delta(con, arguments.delta):
-                compare(con, table)
-                result[reader] = "equal"
+            result |= {reader: "equal" for reader in compare_by_readers(con, arguments.delta)}
     except Mismatch as mismatch:
         print(json.dumps({**result, "mismatch": str(mismatch)}))
         sys.exit(1)

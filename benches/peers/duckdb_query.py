@@ -1,6 +1,6 @@
-"""DuckDB: a filtered and a grouped query over the files of a Delta table. Prints {"filtered_ms", "grouped_ms"}.
+"""DuckDB: a filtered or a grouped query over the files of a Delta table. Prints {"p50_ms"}.
 
-    duckdb_query.py FOLDER [RUNS]      FOLDER is a view's folder, data/views/TENANT/opportunities
+    duckdb_query.py FOLDER filtered|grouped [RUNS]      FOLDER is a view's folder, data/views/TENANT/opportunities
 """
 
 import json
@@ -11,8 +11,10 @@ import time
 import deltalake
 import duckdb
 
-FILTERED = "SELECT count(*), sum(amount) FROM opportunities WHERE stage = 'Closed Won' AND amount > 1000000"
-GROUPED = "SELECT stage, count(*), sum(amount) FROM opportunities GROUP BY stage ORDER BY stage"
+QUERIES = {
+    "filtered": "SELECT count(*), sum(amount) FROM opportunities WHERE stage = 'Closed Won' AND amount > 1000000",
+    "grouped": "SELECT stage, count(*), sum(amount) FROM opportunities GROUP BY stage ORDER BY stage",
+}
 
 
 def median_ms(con, sql, runs):
@@ -23,12 +25,11 @@ def median_ms(con, sql, runs):
         started = time.perf_counter()
         con.execute(sql).fetchall()
         times.append((time.perf_counter() - started) * 1000)
-    return round(statistics.median(times), 2)
+    return round(statistics.median(times), 3)
 
 
 if __name__ == "__main__":
-    runs = int(sys.argv[2]) if len(sys.argv) > 2 else 15
-    files = deltalake.DeltaTable(sys.argv[1]).file_uris()
+    folder, query, *runs = sys.argv[1:]
     con = duckdb.connect()
-    con.read_parquet(files).create_view("opportunities")
-    print(json.dumps({"filtered_ms": median_ms(con, FILTERED, runs), "grouped_ms": median_ms(con, GROUPED, runs)}))
+    con.read_parquet(deltalake.DeltaTable(folder).file_uris()).create_view("opportunities")
+    print(json.dumps({"p50_ms": median_ms(con, QUERIES[query], int(runs[0]) if runs else 15)}))
