@@ -17,22 +17,24 @@ pub use memory::MemoryStore;
 pub enum Table {
     /// System. `NAME` of a tenant → its id (JSON).
     Tenants = 1,
-    /// System. `TOPIC/PARTITION/READER` → the offset from which the reader starts (8 bytes, big-endian).
+    /// System. `TOPIC/PARTITION/READER` → where the reader starts: the topic's epoch (4 bytes) and the offset (8 bytes),
+    /// big-endian; the projector's has the offset alone.
     Checkpoints = 2,
-    /// `CONNECTION/STREAM` → partition, entity, mapping (JSON): what `StreamOpened` said.
+    /// `CONNECTION/STREAM` → partition, entity, mapping (JSON): what was asked for last.
     Streams = 3,
-    /// `CONNECTION/STREAM` → the step's state (a snapshot with the input position that it covers).
+    /// `CONNECTION/STREAM` → the step's state (a snapshot with the input position that it covers), of its lanes only those
+    /// read lately.
     StreamStates = 4,
     /// `ENTITY` → its definition in force (JSON).
     Entities = 5,
-    /// `HASH` → a definition's text (JSON).
-    Definitions = 6,
     /// `CONNECTION/STREAM/OFFSET` → a quarantined record's note (JSON).
     Quarantine = 7,
-    /// `CONNECTION/STREAM/ID` → a command's outcome (JSON).
-    Outcomes = 8,
     /// `ENTITY` → notes of the view: its counters, the rebuild under way (JSON).
     Views = 9,
+    /// `CONNECTION/STREAM/LANE` → a lane's place (JSON), where the snapshot does not have the lane.
+    Lanes = 10,
+    /// `TABLE` → the entity that fills it (JSON).
+    TableNames = 11,
 }
 
 /// A stored row.
@@ -53,6 +55,9 @@ pub enum Expect {
     Absent,
     /// The row at this version.
     Version(u64),
+    /// The row at this version, 0 for none; and whoever writes does not wait until it is durable. For what can be made
+    /// again from the log, but only by one writer.
+    Ordered(u64),
 }
 
 impl Expect {
@@ -62,6 +67,7 @@ impl Expect {
             Self::Any => true,
             Self::Absent => found.is_none(),
             Self::Version(version) => found == Some(version),
+            Self::Ordered(version) => found.unwrap_or(0) == version,
         };
         if met { Ok(()) } else { Err(StoreError::Conflict { expected: self, found }) }
     }
@@ -81,6 +87,12 @@ pub enum StoreError {
     /// The disk is full. Free some room and try again.
     #[error("the disk is full: free some room in the data folder's filesystem; nothing acknowledged is lost")]
     DiskFull,
+    /// The caller's mistake; nothing was written, and the store goes on.
+    #[error("the row was refused: {0}")]
+    Refused(String),
+    /// A row's value is not what it should be; other rows are not touched by it.
+    #[error("a stored row cannot be read: {0}")]
+    Unreadable(String),
     /// The engine failed; the store takes no more until it is opened again.
     #[error("the store failed and must be opened again: {0}")]
     Failed(String),
@@ -131,12 +143,12 @@ fn check_key(key: &str) -> Result<(), StoreError> {
     if key.len() <= KEY_BYTES_MAX {
         return Ok(());
     }
-    Err(StoreError::Failed(format!("a key has {} bytes, {KEY_BYTES_MAX} are allowed; it was refused", key.len())))
+    Err(StoreError::Refused(format!("a key has {} bytes, {KEY_BYTES_MAX} are allowed", key.len())))
 }
 
 fn check_value(value: &[u8]) -> Result<(), StoreError> {
     if value.len() <= VALUE_BYTES_MAX {
         return Ok(());
     }
-    Err(StoreError::Failed(format!("a value has {} bytes, {VALUE_BYTES_MAX} are allowed; it was refused", value.len())))
+    Err(StoreError::Refused(format!("a value has {} bytes, {VALUE_BYTES_MAX} are allowed", value.len())))
 }
