@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
     for batch in &batches {
         let first = state.next.offset;
         let input = InputBatch { kind: BatchKind::Records, first, count: batch.count, logged_at: 0, body: &batch.body };
-        bytes += step::fold(&mut state, input, &mut scratch)?.rows.map_or(0, |(body, _)| body.len());
+        bytes += step::fold(&mut state, input, &mut scratch)?.rows.iter().map(|(body, _)| body.len()).sum::<usize>();
     }
     report("step", started);
     println!("{:?}, {} bytes a row", state.counters, bytes / lines.len().max(1));

@@ -46,8 +46,8 @@ pub(super) struct FieldPlan {
 #[derive(Debug, Clone)]
 pub(super) struct Spare {
     pub(super) slot: u32,
-    /// Its path.
-    pub(super) path: String,
+    /// Its path, from the outside in.
+    pub(super) parts: Vec<String>,
     /// The fields that may take it.
     pub(super) takers: Vec<usize>,
 }
@@ -125,7 +125,7 @@ fn spares(mapping: &Mapping, entity: &Entity, fields: &[FieldPlan]) -> Vec<Spare
                     match spares.iter_mut().find(|s| s.slot == *slot) {
                         Some(spare) if spare.takers.last() == Some(&at) => {}
                         Some(spare) => spare.takers.push(at),
-                        None => spares.push(Spare { slot: *slot, path: parts.join("."), takers: vec![at] }),
+                        None => spares.push(Spare { slot: *slot, parts: parts.clone(), takers: vec![at] }),
                     }
                 }
             }
