@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::definitions::{self, DefinitionError};
 use crate::log::{Durability, Log, LogError};
-use crate::store::{Expect, Store, StoreError, Table};
+use crate::process::read_state;
+use crate::step::{DEFINITION_BYTES_MAX, MappingChange, check_change};
+use crate::store::{Expect, Row, Store, StoreError, Table};
 
 /// What the register says about a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub struct StreamRow {
     pub mapping: Mapping,
     /// The entity's definition last asked for.
     pub entity_definition: Entity,
+    /// Whether the log has it. It is written before and after: who finds it false says it on the log again.
+    #[serde(default)]
+    pub announced: bool,
 }
 
 /// Ingest cannot go on.
@@ -40,6 +45,25 @@ pub enum IngestError {
     /// The mapping does not fit the entity.
     #[error(transparent)]
     Mapping(#[from] InvalidMapping),
+    /// The stream cannot take the mapping.
+    #[error("stream {stream}: {source}")]
+    Change {
+        /// The stream.
+        stream: StreamId,
+        /// Why.
+        source: MappingChange,
+    },
+    /// Nobody writes a mapping of this size.
+    #[error("the mapping is longer than {DEFINITION_BYTES_MAX} bytes")]
+    MappingTooLong,
+    /// The register's row of the stream cannot be read.
+    #[error("what the store says about stream {stream} cannot be read: {message}; restore the store from a backup")]
+    Unreadable {
+        /// The stream.
+        stream: StreamId,
+        /// What is wrong.
+        message: String,
+    },
     /// A stream feeds one entity for ever.
     #[error("stream {stream} feeds {opened}; for {asked} open another stream over the same source")]
     OtherEntity {
@@ -75,7 +99,8 @@ impl Ingest {
     }
 
     /// Opens a stream with a mapping, or puts another mapping in force. `entity` brings new definitions; without it the
-    /// tenant's own or the shipped one is used. `by` says who wants it.
+    /// tenant's own or the shipped one is used. `by` says who wants it. An open stream keeps its entity, its key and the
+    /// type of its versions.
     pub async fn open(
         &self,
         stream: &StreamId,
@@ -83,40 +108,116 @@ impl Ingest {
         entity: Option<&Entity>,
         by: &str,
     ) -> Result<OpenStream, IngestError> {
+        self.open_with(stream, mapping, entity, by, false).await
+    }
+
+    /// The same, and the key may change: every row of the stream then stands twice until the old ones are deleted.
+    pub async fn open_forced(
+        &self,
+        stream: &StreamId,
+        mapping: &Mapping,
+        entity: Option<&Entity>,
+        by: &str,
+    ) -> Result<OpenStream, IngestError> {
+        self.open_with(stream, mapping, entity, by, true).await
+    }
+
+    async fn open_with(
+        &self,
+        stream: &StreamId,
+        mapping: &Mapping,
+        entity: Option<&Entity>,
+        by: &str,
+        force: bool,
+    ) -> Result<OpenStream, IngestError> {
         let entity = match entity {
             Some(entity) => definitions::define_entity(&*self.store, stream.tenant, entity).await?,
             None => self.known_entity(stream, &mapping.entity).await?,
         };
         mapping.validate(&entity)?;
-        let key = stream.to_string();
-        let row = self.store.get(stream.tenant, Table::Streams, &key).await?;
-        let known: Option<StreamRow> = row.as_ref().and_then(|r| serde_json::from_slice(&r.value).ok());
-        let partition = match &known {
-            Some(known) if known.entity != entity.entity => {
-                let (opened, asked) = (known.entity.clone(), entity.entity);
-                return Err(IngestError::OtherEntity { stream: stream.clone(), opened, asked });
+        if mapping.text().len() > DEFINITION_BYTES_MAX {
+            return Err(IngestError::MappingTooLong);
+        }
+        loop {
+            if let Some(open) = self.try_open(stream, mapping, &entity, by, force).await? {
+                return Ok(open);
             }
+        }
+    }
+
+    /// Nothing when somebody else opened the stream meanwhile: whose mapping came last must also be announced last.
+    async fn try_open(
+        &self,
+        stream: &StreamId,
+        mapping: &Mapping,
+        entity: &Entity,
+        by: &str,
+        force: bool,
+    ) -> Result<Option<OpenStream>, IngestError> {
+        let row = self.store.get(stream.tenant, Table::Streams, &stream.to_string()).await?;
+        let known = row.as_ref().map(|row| read_row(stream, row)).transpose()?;
+        let partition = match &known {
             Some(known) => known.partition,
             None => (stream.hash() % u64::from(self.log.partitions(Topic::Inputs))) as u32,
         };
         let open = OpenStream { id: stream.clone(), partition };
-        let wanted =
-            StreamRow { partition, entity: entity.entity.clone(), mapping: mapping.clone(), entity_definition: entity };
-        if known.as_ref() == Some(&wanted) {
-            return Ok(open);
+        let mut wanted = StreamRow {
+            partition,
+            entity: entity.entity.clone(),
+            mapping: mapping.clone(),
+            entity_definition: entity.clone(),
+            announced: true,
+        };
+        if let Some(known) = &known {
+            if *known == wanted {
+                return Ok(Some(open));
+            }
+            self.check(stream, known, &wanted, force).await?;
         }
-        self.announce(&open, &wanted, known.is_none(), by).await?;
-        let value = serde_json::to_vec(&wanted).expect("a stream's row has only text keys");
+        wanted.announced = false;
         let expect = row.map_or(Expect::Absent, |r| Expect::Version(r.version));
-        match self.store.put(stream.tenant, Table::Streams, &key, value.into(), expect).await {
-            // Whoever was faster said its own on the log, after or before ours; the log's order counts.
-            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(open),
+        let Some(version) = self.register(&open, &wanted, expect).await? else { return Ok(None) };
+        self.announce(&open, &wanted, known.is_none(), by, version, force).await?;
+        wanted.announced = true;
+        Ok(self.register(&open, &wanted, Expect::Version(version)).await?.map(|_| open))
+    }
+
+    /// Refuses what the step would refuse. Before a stream's first record everything but its entity may change.
+    async fn check(
+        &self,
+        stream: &StreamId,
+        known: &StreamRow,
+        wanted: &StreamRow,
+        force: bool,
+    ) -> Result<(), IngestError> {
+        if known.entity != wanted.entity {
+            let (opened, asked) = (known.entity.clone(), wanted.entity.clone());
+            return Err(IngestError::OtherEntity { stream: stream.clone(), opened, asked });
+        }
+        let Err(source) = check_change(&known.mapping, &wanted.mapping, force) else { return Ok(()) };
+        let state = read_state(&*self.store, stream).await.map_err(|e| {
+            let message = e.to_string();
+            IngestError::Unreadable { stream: stream.clone(), message }
+        })?;
+        match state {
+            Some(state) if state.counters.taken > 0 => Err(IngestError::Change { stream: stream.clone(), source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the register's row; nothing when it is not as expected.
+    async fn register(&self, open: &OpenStream, row: &StreamRow, expect: Expect) -> Result<Option<u64>, IngestError> {
+        let value = serde_json::to_vec(row).expect("a stream's row has only text keys");
+        match self.store.put(open.id.tenant, Table::Streams, &open.id.to_string(), value.into(), expect).await {
+            Ok(version) => Ok(Some(version)),
+            Err(StoreError::Conflict { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
     async fn known_entity(&self, stream: &StreamId, name: &EntityName) -> Result<Entity, IngestError> {
         if let Some(entity) = definitions::entity(&*self.store, stream.tenant, name).await? {
+            definitions::claim_table(&*self.store, stream.tenant, &entity).await?;
             return Ok(entity);
         }
         let shipped = schemas::ontology::shipped_entities();
@@ -124,8 +225,17 @@ impl Ingest {
         Err(DefinitionError::Unknown(name.clone(), known).into())
     }
 
-    /// Puts the definitions, then the opening or the command, on the log: the log first, the register after it.
-    async fn announce(&self, open: &OpenStream, row: &StreamRow, first: bool, by: &str) -> Result<(), IngestError> {
+    /// Puts the definitions, then the opening or the command, on the log. `version` is the register's, which no other
+    /// announcement of the stream has.
+    async fn announce(
+        &self,
+        open: &OpenStream,
+        row: &StreamRow,
+        first: bool,
+        by: &str,
+        version: u64,
+        force: bool,
+    ) -> Result<(), IngestError> {
         let (mapping, entity_definition) = (row.mapping.hash(), row.entity_definition.hash());
         let last = if first {
             let entity = row.entity.clone();
@@ -140,8 +250,9 @@ impl Ingest {
                 mapping: mapping.clone(),
                 entity_definition: entity_definition.clone(),
                 by: by.to_owned(),
+                force,
             };
-            Input::Command { id: format!("activate-{mapping}-{entity_definition}"), command }
+            Input::Command { id: format!("activate-{version}"), command }
         };
         let inputs = [
             Input::Definition { hash: mapping, kind: DefinitionKind::Mapping, text: row.mapping.text() },
@@ -176,7 +287,130 @@ impl Ingest {
     }
 }
 
+fn read_row(stream: &StreamId, row: &Row) -> Result<StreamRow, IngestError> {
+    serde_json::from_slice(&row.value)
+        .map_err(|e| IngestError::Unreadable { stream: stream.clone(), message: e.to_string() })
+}
+
 fn batch(open: &OpenStream, kind: BatchKind, count: u32, body: Vec<u8>) -> Batch {
     let (tenant, subject) = (open.id.tenant, open.id.to_string());
     Batch { header: BatchHeader { kind, tenant, subject, count, logged_at: 0, key_id: 0 }, body: body.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Processor;
+    use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, parse, record, stream};
+
+    fn with_total(from: &str) -> (Mapping, Entity) {
+        parse(&MAPPING.replace("\"Total\"", &format!("\"{from}\"")), ENTITY)
+    }
+
+    async fn register(line: &Line) -> StreamRow {
+        let row = line.store.get(TENANT, Table::Streams, "crm/orders").await.unwrap().unwrap();
+        serde_json::from_slice(&row.value).unwrap()
+    }
+
+    async fn in_force(line: &Line) -> Mapping {
+        line.process().await;
+        let state = read_state(&*line.store, &stream("orders")).await.unwrap().unwrap();
+        state.mapping().unwrap().0.clone()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn wherever_an_opener_dies_the_next_one_brings_register_and_log_together() {
+        let (first, entity) = with_total("Total");
+        let (second, _) = with_total("Amount");
+        let (third, _) = with_total("Sum");
+        for is_open in [false, true] {
+            for writes in 0..6 {
+                for next in [&first, &second, &third] {
+                    let line = Line::new();
+                    if is_open {
+                        line.ingest().open(&stream("orders"), &first, Some(&entity), "test").await.unwrap();
+                    }
+                    let fuse = Fuse::crash(writes);
+                    let log = Arc::new(Fused { fuse: fuse.clone(), inner: line.log.clone() });
+                    let store = Arc::new(Fused { fuse: fuse.clone(), inner: line.store.clone() });
+                    let _ = Ingest::new(log, store).open(&stream("orders"), &second, Some(&entity), "test").await;
+                    line.ingest().open(&stream("orders"), next, Some(&entity), "test").await.unwrap();
+                    assert!(register(&line).await.announced);
+                    assert_eq!(register(&line).await.mapping, *next);
+                    assert_eq!(in_force(&line).await, *next, "it died at write {writes}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn openers_that_race_leave_one_mapping_in_register_and_log() {
+        for _ in 0..20 {
+            let line = Line::new();
+            let open = |n: usize| {
+                let (mapping, entity) = with_total(&format!("Total{n}"));
+                let ingest = line.ingest();
+                tokio::spawn(async move { ingest.open(&stream("orders"), &mapping, Some(&entity), "test").await })
+            };
+            for opened in futures::future::join_all((0..6).map(open)).await {
+                opened.unwrap().unwrap();
+            }
+            assert_eq!(register(&line).await.mapping, in_force(&line).await);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn going_back_to_a_former_mapping_works() {
+        let line = Line::new();
+        for from in ["Total", "Amount", "Total", "Amount"] {
+            let (mapping, entity) = with_total(from);
+            line.ingest().open(&stream("orders"), &mapping, Some(&entity), "test").await.unwrap();
+            assert_eq!(in_force(&line).await, mapping);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_step_would_refuse_is_refused_at_the_door() {
+        let line = Line::new();
+        let (mapping, entity) = parse(MAPPING, ENTITY);
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        line.append(&open, 1, 0, &[&record(1)]).await;
+        line.process().await;
+        let end = line.log.end(Topic::Inputs, 0).await.unwrap();
+        let (id, ingest) = (stream("orders"), line.ingest());
+        let (bad_version, _) = parse(&MAPPING.replace("\"Updated\"", "\"none\""), ENTITY);
+        let (bad_key, _) = parse(&MAPPING.replace("\"key\":\"Id\"", "\"key\":\"Number\""), ENTITY);
+        for bad in [&bad_version, &bad_key] {
+            let refused = ingest.open(&id, bad, Some(&entity), "test").await;
+            assert!(matches!(refused, Err(IngestError::Change { .. })), "{refused:?}");
+        }
+        assert_eq!(register(&line).await.mapping, mapping);
+        assert_eq!(line.log.end(Topic::Inputs, 0).await.unwrap(), end, "nothing was said on the log");
+        assert!(ingest.open_forced(&id, &bad_version, Some(&entity), "test").await.is_err());
+        ingest.open_forced(&id, &bad_key, Some(&entity), "test").await.unwrap();
+        assert_eq!(in_force(&line).await, bad_key);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_register_that_cannot_be_read_is_an_error() {
+        let line = Line::new();
+        line.open("orders", MAPPING, ENTITY).await;
+        let value = bytes::Bytes::from_static(b"{");
+        line.store.put(TENANT, Table::Streams, "crm/orders", value, Expect::Any).await.unwrap();
+        let (mapping, entity) = parse(MAPPING, ENTITY);
+        let refused = line.ingest().open(&stream("orders"), &mapping, Some(&entity), "test").await;
+        assert!(matches!(refused, Err(IngestError::Unreadable { .. })));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn records_of_a_stream_stand_in_order_and_an_empty_batch_changes_nothing() {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        line.append(&open, 1, 0, &[]).await;
+        line.append(&open, 1, 0, &[&record(1), &record(2)]).await;
+        assert_eq!(line.log.end(Topic::Inputs, 0).await.unwrap(), 5);
+        let (mut processor, processed) = Processor::start(line.log.clone(), line.store.clone(), 0).await.unwrap();
+        processor.drain().await.unwrap();
+        assert_eq!(processed.next(), 5);
+    }
 }

@@ -16,6 +16,9 @@ pub mod process;
 pub mod quarantine;
 pub mod step;
 
+#[cfg(test)]
+mod testing;
+
 pub use engine::{Embedded, OpenError, Partitions};
 pub use log::{Durability, EmbeddedLog, Log, LogError, MemoryLog, Stored};
 pub use source::{Source, SourceBatch, SourceError};

@@ -3,19 +3,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use schemas::decision::Fact;
 use schemas::reason::{QuarantineStage, Reason};
 use schemas::record::RecordBatchReader;
-use schemas::{BatchKind, Lane, Position, StreamId, TenantId, Topic};
+use schemas::{BatchKind, Decision, Lane, Position, StreamId, TenantId, Topic};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::log::{Log, LogError, Stored};
-use crate::process::{ProcessError, RETRY_AFTER, decode_decisions, read_checkpoint, stream_of, write_checkpoint};
-use crate::store::{Expect, Store, StoreError, Table};
+use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, decode_decisions, stream_of};
+use crate::store::{Expect, Row, Store, StoreError, Table};
 
 const READ_BYTES: usize = 1 << 20;
 const READER: &str = "quarantine";
+/// Notes written without waiting for one another.
+const NOTES_AT_ONCE: usize = 256;
+/// Streams looked at without reading more of them.
+const STREAMS_AT_ONCE: usize = 64;
 
 /// A quarantined record's note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +51,7 @@ pub struct QuarantineKeeper {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     partition: u32,
-    next: u64,
+    checkpoint: Checkpoint,
     kept: watch::Sender<u64>,
 }
 
@@ -56,10 +61,10 @@ impl QuarantineKeeper {
         log: Arc<dyn Log>,
         store: Arc<dyn Store>,
         partition: u32,
-    ) -> Result<(Self, watch::Receiver<u64>), StoreError> {
-        let next = read_checkpoint(&*store, Topic::Decisions, partition, READER).await?;
-        let (kept, watcher) = watch::channel(next);
-        Ok((Self { log, store, partition, next, kept }, watcher))
+    ) -> Result<(Self, watch::Receiver<u64>), ProcessError> {
+        let checkpoint = Checkpoint::read(&*log, &*store, Topic::Decisions, partition, READER).await?;
+        let (kept, watcher) = watch::channel(checkpoint.offset());
+        Ok((Self { log, store, partition, checkpoint, kept }, watcher))
     }
 
     /// Keeps notes until `shutdown` says true.
@@ -72,7 +77,7 @@ impl QuarantineKeeper {
                 Err(error) => return Err(error),
             }
             tokio::select! {
-                waited = self.log.wait_beyond(Topic::Decisions, self.partition, self.next) => waited?,
+                waited = self.log.wait_beyond(Topic::Decisions, self.partition, self.checkpoint.offset()) => waited?,
                 _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
             }
         }
@@ -81,13 +86,13 @@ impl QuarantineKeeper {
     /// Keeps every note that is there.
     pub async fn drain(&mut self) -> Result<(), ProcessError> {
         loop {
-            let batches = self.log.read(Topic::Decisions, self.partition, self.next, READ_BYTES).await?;
+            let next = self.checkpoint.offset();
+            let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else { return Ok(()) };
             for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Decisions) {
                 self.keep(stored).await?;
             }
-            self.next = end;
-            write_checkpoint(&*self.store, Topic::Decisions, self.partition, READER, end).await?;
+            self.checkpoint.write(&*self.store, end).await?;
             self.kept.send_replace(end);
         }
     }
@@ -99,20 +104,31 @@ impl QuarantineKeeper {
         let body = stored.body(Topic::Decisions, self.partition)?;
         let decisions = decode_decisions(&body)
             .map_err(|e| ProcessError::State { stream: stream.to_string(), message: e.to_string() })?;
-        for decision in decisions {
-            let Fact::RecordQuarantined { reason, stage, field, detail, lane, lane_ordinal } = decision.fact else {
-                continue;
-            };
-            let epoch = self.log.epoch(Topic::Inputs);
-            let position = Position { epoch, partition: self.partition, offset: decision.input_offset };
-            let (name, logged_at) = (stream.to_string(), header.logged_at);
-            let note = Note { position, stream: name, reason, stage, field, detail, lane, lane_ordinal, logged_at };
-            let value = serde_json::to_vec(&note).expect("a note has only text keys");
-            let key = format!("{}/{:020}", note.stream, decision.input_offset);
-            self.store.put(stream.tenant, Table::Quarantine, &key, value.into(), Expect::Any).await?;
+        let notes = decisions.into_iter().filter_map(|decision| self.note(&stream, header.logged_at, decision));
+        let notes: Vec<Note> = notes.collect();
+        for some in notes.chunks(NOTES_AT_ONCE) {
+            let puts = some.iter().map(|note| {
+                let value = serde_json::to_vec(note).expect("a note has only text keys");
+                let key = key_of(&note.stream, note.position.offset);
+                async move { self.store.put(stream.tenant, Table::Quarantine, &key, value.into(), Expect::Any).await }
+            });
+            try_join_all(puts).await?;
         }
         Ok(())
     }
+
+    fn note(&self, stream: &StreamId, logged_at: i64, decision: Decision) -> Option<Note> {
+        let Fact::RecordQuarantined { reason, stage, field, detail, lane, lane_ordinal } = decision.fact else {
+            return None;
+        };
+        let epoch = self.log.epoch(Topic::Inputs);
+        let position = Position { epoch, partition: self.partition, offset: decision.input_offset };
+        Some(Note { position, stream: stream.to_string(), reason, stage, field, detail, lane, lane_ordinal, logged_at })
+    }
+}
+
+fn key_of(stream: &str, offset: u64) -> String {
+    format!("{stream}/{offset:020}")
 }
 
 /// A tenant's notes, of one stream or all, from the first after `after` on.
@@ -125,19 +141,28 @@ pub async fn list(
 ) -> Result<Vec<(String, Note)>, StoreError> {
     let prefix = stream.map_or_else(String::new, |s| format!("{s}/"));
     let rows = store.scan(tenant, Table::Quarantine, &prefix, after, limit).await?;
-    Ok(rows.into_iter().filter_map(|(key, row)| Some((key, serde_json::from_slice(&row.value).ok()?))).collect())
+    rows.into_iter().map(|(key, row)| read(&key, &row).map(|note| (key, note))).collect()
 }
 
-/// One note of a tenant, by its position on `inputs`.
+fn read(key: &str, row: &Row) -> Result<Note, StoreError> {
+    serde_json::from_slice(&row.value).map_err(|e| StoreError::Unreadable(format!("the quarantine note {key}: {e}")))
+}
+
+/// One note of a tenant, by its position on `inputs`: it is looked for in each of the tenant's streams.
 pub async fn find(store: &dyn Store, tenant: TenantId, position: Position) -> Result<Option<Note>, StoreError> {
-    let suffix = format!("/{:020}", position.offset);
     let mut after: Option<String> = None;
     loop {
-        let rows = list(store, tenant, None, after.as_deref(), 1000).await?;
-        let Some((last, _)) = rows.last() else { return Ok(None) };
+        let streams = store.scan(tenant, Table::StreamStates, "", after.as_deref(), STREAMS_AT_ONCE).await?;
+        let Some((last, _)) = streams.last() else { return Ok(None) };
         after = Some(last.clone());
-        if let Some((_, note)) = rows.into_iter().find(|(k, n)| k.ends_with(&suffix) && n.position == position) {
-            return Ok(Some(note));
+        for (stream, _) in &streams {
+            let key = key_of(stream, position.offset);
+            if let Some(row) = store.get(tenant, Table::Quarantine, &key).await? {
+                let note = read(&key, &row)?;
+                if note.position == position {
+                    return Ok(Some(note));
+                }
+            }
         }
     }
 }
@@ -157,4 +182,68 @@ pub async fn payload(log: &dyn Log, note: &Note) -> Result<Option<Bytes>, LogErr
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, record, stream};
+
+    async fn keep(line: &Line) {
+        let (mut keeper, _) = QuarantineKeeper::start(line.log.clone(), line.store.clone(), 0).await.unwrap();
+        keeper.drain().await.unwrap();
+    }
+
+    async fn broken_line() -> Line {
+        let line = Line::new();
+        for name in ["orders", "bills"] {
+            let open = line.open(name, MAPPING, ENTITY).await;
+            line.append(&open, 1, 0, &["broken", &record(1), "[]"]).await;
+        }
+        line.process().await;
+        line
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_set_aside_is_listed_and_found_with_its_bytes() {
+        let line = broken_line().await;
+        keep(&line).await;
+        let all = list(&*line.store, TENANT, None, None, 100).await.unwrap();
+        assert_eq!(all.len(), 4);
+        let of_one = list(&*line.store, TENANT, Some(&stream("orders")), None, 100).await.unwrap();
+        let reasons: Vec<_> = of_one.iter().map(|(_, note)| (note.reason, note.lane_ordinal)).collect();
+        assert_eq!(reasons, [(Reason::MalformedJson, 1), (Reason::NotAnObject, 3)]);
+        for (_, note) in &all {
+            let found = find(&*line.store, TENANT, note.position).await.unwrap();
+            assert_eq!(found.as_ref(), Some(note));
+        }
+        let bytes = payload(&*line.log, &of_one[0].1).await.unwrap();
+        assert_eq!(bytes.as_deref(), Some(&b"broken"[..]));
+        let elsewhere = Position { epoch: 1, partition: 0, offset: 9999 };
+        assert_eq!(find(&*line.store, TENANT, elsewhere).await.unwrap(), None);
+        let stranger = TenantId::from_bytes([9; 16]);
+        assert_eq!(find(&*line.store, stranger, all[0].1.position).await.unwrap(), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_keeper_that_died_keeps_each_note_once() {
+        for writes in 0..6 {
+            let line = broken_line().await;
+            let store = Arc::new(Fused { fuse: Fuse::crash(writes), inner: line.store.clone() });
+            let (mut keeper, _) = QuarantineKeeper::start(line.log.clone(), store, 0).await.unwrap();
+            let _ = keeper.drain().await;
+            keep(&line).await;
+            assert_eq!(list(&*line.store, TENANT, None, None, 100).await.unwrap().len(), 4);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_note_that_cannot_be_read_is_named() {
+        let line = broken_line().await;
+        keep(&line).await;
+        let (key, _) = list(&*line.store, TENANT, None, None, 1).await.unwrap().remove(0);
+        line.store.put(TENANT, Table::Quarantine, &key, Bytes::from_static(b"{"), Expect::Any).await.unwrap();
+        let refused = list(&*line.store, TENANT, None, None, 100).await.unwrap_err().to_string();
+        assert!(refused.contains(&key), "{refused}");
+    }
 }

@@ -63,7 +63,7 @@ impl SourceError {
 
 /// One reading of one stream's source.
 ///
-/// - A batch is of one lane. Within a lane ordinals rise, and the same lane read again gives the same records with the
+/// - A batch is of one lane. Within a lane ordinals rise from 1 (0 is "nothing read yet"), and the same lane read again gives the same records with the
 ///   same ordinals. What cannot promise that opens a new lane.
 /// - A source starts behind the [`LaneCursor`]s that the line holds; it keeps no cursor of its own.
 /// - `next` is asked for more only when the log has taken the last batch. A batch has at most about `max_bytes` unless

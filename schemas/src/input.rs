@@ -88,5 +88,8 @@ pub enum Command {
         entity_definition: DefinitionHash,
         /// Who wants it.
         by: String,
+        /// Whether the key may change: every row then stands twice, under its old key and its new one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
     },
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode, Slice};
@@ -11,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::keyspaces::batch_key;
 use super::shared::{Failure, Shared, describe};
+use super::stall::{Busy, StallWatch};
 use crate::store::embedded::{decode_row, encode_row};
 use crate::store::{Expect, Row, StoreError};
 
@@ -57,22 +59,29 @@ pub(super) struct Queue {
     room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
+    stall: StallWatch,
 }
 
 impl Queue {
-    pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
+    /// Starts the committer; a write that takes longer than `deadline` fails the engine.
+    pub(super) fn start(shared: Arc<Shared>, deadline: Duration) -> std::io::Result<Self> {
         let (jobs, receiver) = mpsc::channel();
-        let committer = Committer { shared: shared.clone(), unsynced: true };
+        let (stall, busy) = StallWatch::start(&shared, deadline)?;
+        let committer = Committer { shared: shared.clone(), unsynced: true, busy };
         let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run(&receiver))?;
         let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
-        Ok(Self { jobs: Some(jobs), room, thread: Some(thread), shared })
+        Ok(Self { jobs: Some(jobs), room, thread: Some(thread), shared, stall })
     }
 
     /// Queues work once there is room for it.
     pub(super) async fn push(&self, work: Work) -> Result<(), Failure> {
         self.shared.check()?;
         let bytes = work.bytes().min(QUEUE_BYTES_MAX) as u32;
-        let room = self.room.clone().acquire_many_owned(bytes).await.map_err(|_| Failure::stopped())?;
+        let room = tokio::select! {
+            biased;
+            room = self.room.clone().acquire_many_owned(bytes) => room.map_err(|_| Failure::stopped())?,
+            failure = self.shared.failed() => return Err(failure),
+        };
         let jobs = self.jobs.as_ref().ok_or_else(Failure::stopped)?;
         jobs.send(Job { work, _room: room }).map_err(|_| self.shared.check().err().unwrap_or_else(Failure::stopped))
     }
@@ -82,8 +91,10 @@ impl Drop for Queue {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // A committer that panicked has latched that already.
-            let _ = thread.join();
+            // One that hangs is left to itself. One that panicked has latched that already.
+            if self.stall.wait_for_end() {
+                let _ = thread.join();
+            }
         }
     }
 }
@@ -92,6 +103,7 @@ struct Committer {
     shared: Arc<Shared>,
     /// Whether something was written since the last sync.
     unsynced: bool,
+    busy: Busy,
 }
 
 /// Who waits for an append, a panic included, learns that there will be no more.
@@ -114,14 +126,18 @@ impl Committer {
             // The queue is bounded in bytes, and with it the group.
             let rooms: Vec<_> = std::iter::once(first).chain(jobs.try_iter()).map(|job| group.add(job)).collect();
             let answers = std::mem::take(&mut group.answers);
+            self.busy.begin();
             let outcome = self.write(group);
+            self.busy.end();
             drop(rooms);
             for answer in answers {
                 answer.send(&outcome);
             }
         }
         if self.unsynced && self.shared.check().is_ok() {
+            self.busy.begin();
             let _ = self.sync();
+            self.busy.end();
         }
     }
 
@@ -133,6 +149,8 @@ impl Committer {
         if !group.batch.is_empty() {
             self.shared.check_room(group.bytes)?;
             self.shared.wait_for_flushes()?;
+            #[cfg(test)]
+            drop(self.shared.gate.lock());
             group.batch.commit().map_err(|e| self.shared.fail(&describe(&e)))?;
             self.unsynced = true;
             // Readers may see it from here on: their own writes come behind it in the same journal.
@@ -221,7 +239,7 @@ impl<'a> Group<'a> {
             }
             Work::Row { key, value, expect, to } => {
                 let result = self.write_row(key, value, expect);
-                self.durable |= result.is_ok() && expect != Expect::Any;
+                self.durable |= result.is_ok() && matches!(expect, Expect::Absent | Expect::Version(_));
                 self.answers.push(Answer::Row(result, to));
             }
             Work::Sync { to } => {

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{OpenError, Partitions};
 
-/// The format of data folders that this build makes.
 /// The version of the data folder's format that this build writes.
 pub const FORMAT_VERSION: u32 = 1;
 

@@ -8,6 +8,7 @@ mod committer;
 mod folder;
 mod keyspaces;
 mod shared;
+mod stall;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +17,16 @@ use fjall::Slice;
 use schemas::Topic;
 use tokio::sync::oneshot;
 
-use crate::log::{EmbeddedLog, LogError};
+use crate::log::EmbeddedLog;
 use crate::store::{EmbeddedStore, Expect, StoreError};
 use committer::{Queue, Work};
 pub use folder::{FORMAT_VERSION, check_free, format_version, free_and_total_bytes};
 
 pub(crate) use keyspaces::{ROW_KEY_PREFIX_BYTES, batch_key, batch_offset, row_key};
-pub(crate) use shared::{Failure, Shared};
+pub(crate) use shared::{Failure, Shared, is_damage};
+
+/// A write that takes longer than this has failed: who waits for it is told, and the engine takes no more.
+const STALL: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// How many partitions each topic has; fixed when the data folder is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,9 +114,6 @@ pub enum OpenError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The last batch of a partition, which says where the partition ends, is damaged.
-    #[error("the data folder cannot be used: restore it from a backup")]
-    Damaged(#[from] LogError),
 }
 
 /// The embedded engine, open. The folder is free again when this, its log and its store are dropped.
@@ -126,7 +127,7 @@ impl Embedded {
     pub fn open(folder: &Path, partitions: Partitions) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::open(folder, partitions)?);
         let path = folder.to_owned();
-        let queue = Queue::start(shared.clone()).map_err(|source| OpenError::Io { path, source })?;
+        let queue = Queue::start(shared.clone(), STALL).map_err(|source| OpenError::Io { path, source })?;
         let engine = Arc::new(Engine { queue, shared });
         let log = Arc::new(EmbeddedLog::new(engine.clone()));
         Ok(Self { log, store: Arc::new(EmbeddedStore::new(engine)) })
@@ -177,14 +178,23 @@ impl Engine {
     ) -> Result<u64, StoreError> {
         let (to, answer) = oneshot::channel();
         self.queue.push(Work::Row { key, value, expect, to }).await?;
-        answer.await.unwrap_or_else(|_| Err(Failure::stopped().into()))
+        self.answered(answer).await?
     }
 
     /// Makes everything that was queued so far durable.
     pub(crate) async fn sync(&self) -> Result<(), Failure> {
         let (to, answer) = oneshot::channel();
         self.queue.push(Work::Sync { to }).await?;
-        answer.await.unwrap_or_else(|_| Err(Failure::stopped()))
+        self.answered(answer).await?
+    }
+
+    /// Waits for an answer of the committer, but not of one that hangs.
+    pub(crate) async fn answered<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|_| self.shared.check().err().unwrap_or_else(Failure::stopped)),
+            failure = self.shared.failed() => Err(failure),
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! What the committer and the readers of the embedded engine share.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use fjall::{AbstractTree, Database, PersistMode, Slice};
+use fjall::{AbstractTree, Database, PersistMode};
 use schemas::batch::BatchError;
-use schemas::{PackedBatch, Topic};
+use schemas::{BatchHeader, PackedBatch, Topic};
 use tokio::sync::watch;
 
 use super::folder::Folder;
@@ -55,6 +55,26 @@ pub(crate) struct Partition {
     pub(crate) stamp: tokio::sync::Mutex<Stamp>,
     /// The offset behind the last item that was written; only the committer moves it.
     pub(crate) end: watch::Sender<u64>,
+    /// What is wrong with the partition, once that is known: it takes no more.
+    damage: OnceLock<LogError>,
+}
+
+impl Partition {
+    /// Refuses to add to a damaged partition.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        self.damage().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn damage(&self) -> Option<LogError> {
+        self.damage.get().cloned()
+    }
+
+    /// Notes that something of the partition cannot be read. The first one stays.
+    pub(crate) fn note_damage(&self, error: &LogError) {
+        if self.damage.set(error.clone()).is_ok() {
+            tracing::error!(%error, "a partition is damaged; other partitions go on");
+        }
+    }
 }
 
 /// The open database and what is known about it.
@@ -64,6 +84,9 @@ pub(crate) struct Shared {
     pub(crate) partitions: ByPartition<Partition>,
     /// Why the engine failed, once it has.
     pub(crate) failure: watch::Sender<Option<Arc<str>>>,
+    /// Held by tests to keep the committer from writing.
+    #[cfg(test)]
+    pub(super) gate: parking_lot::Mutex<()>,
     // Last, so that the folder is free only when the database is closed.
     folder: Folder,
 }
@@ -79,10 +102,17 @@ impl Shared {
         let database = keyspaces::open_database(&database).map_err(failed)?;
         let keyspaces = Keyspaces::open(&database).map_err(failed)?;
         let partitions = ByPartition::try_new(folder.partitions, |topic, partition| {
-            let last = last_batch(&keyspaces, topic, partition).map_err(failed)?;
-            recover(topic, partition, last).map_err(OpenError::Damaged)
+            recover(&keyspaces, topic, partition).map_err(failed)
         })?;
-        Ok(Self { keyspaces, database, partitions, failure: watch::Sender::new(None), folder })
+        Ok(Self {
+            keyspaces,
+            database,
+            partitions,
+            failure: watch::Sender::new(None),
+            #[cfg(test)]
+            gate: parking_lot::Mutex::new(()),
+            folder,
+        })
     }
 
     pub(crate) fn epoch(&self) -> u32 {
@@ -96,6 +126,13 @@ impl Shared {
     /// The failure, if the engine has failed.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         self.failure.borrow().clone().map_or(Ok(()), |why| Err(Failure::Failed(why)))
+    }
+
+    /// Returns once the engine has failed.
+    pub(crate) async fn failed(&self) -> Failure {
+        let mut failure = self.failure.subscribe();
+        let _ = failure.wait_for(Option::is_some).await;
+        self.check().err().unwrap_or_else(Failure::stopped)
     }
 
     /// Latches a failure: the engine takes nothing any more. The first one stays.
@@ -126,8 +163,10 @@ impl Shared {
 
     /// Waits until writing cannot make the database wait: it would do so without noticing that its workers have failed.
     pub(super) fn wait_for_flushes(&self) -> Result<(), Failure> {
+        // Not for ever: the watch on the committer ends it by failing the engine.
         while self.keyspaces.all().any(|k| k.sealed_memtable_count() > 1 || k.l0_table_count() > 24) {
             self.database.persist(PersistMode::Buffer).map_err(|e| self.fail(&describe(&e)))?;
+            self.check()?;
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         Ok(())
@@ -159,23 +198,56 @@ pub(super) fn describe(error: &fjall::Error) -> String {
     }
 }
 
-fn last_batch(keyspaces: &Keyspaces, topic: Topic, partition: u32) -> fjall::Result<Option<(Slice, Slice)>> {
-    let range = batch_key(partition, 0)..=batch_key(partition, u64::MAX);
-    keyspaces.topic(topic).range(range).next_back().map(fjall::Guard::into_inner).transpose()
+/// Finds where a partition ends. One that is damaged there ends before the damage.
+fn recover(keyspaces: &Keyspaces, topic: Topic, partition: u32) -> fjall::Result<Partition> {
+    let all = || keyspaces.topic(topic).range(batch_key(partition, 0)..=batch_key(partition, u64::MAX));
+    let Some(last) = all().next_back() else { return Ok(partition_behind(0, i64::MIN, None)) };
+    match read_batch(last)? {
+        Ok((first, header)) => Ok(partition_behind(first + u64::from(header.count), header.logged_at, None)),
+        // It does not say itself where it begins, so what stands before it must.
+        Err(source) => {
+            let mut end = 0;
+            for entry in all() {
+                match read_batch(entry)? {
+                    Ok((first, header)) if first == end => end += u64::from(header.count),
+                    _ => break,
+                }
+            }
+            let damage = LogError::Unreadable { topic, partition, offset: end, source };
+            Ok(partition_behind(end, i64::MIN, Some(damage)))
+        }
+    }
 }
 
-fn recover(topic: Topic, partition: u32, last: Option<(Slice, Slice)>) -> Result<Partition, LogError> {
-    let (end, logged_at) = match last {
-        None => (0, i64::MIN),
-        Some((key, value)) => {
-            let unreadable =
-                |source| LogError::Unreadable { topic, partition, offset: batch_offset(&key).unwrap_or(0), source };
-            let first = batch_offset(&key).ok_or_else(|| unreadable(BatchError::Checksum))?;
-            let header = PackedBatch::decode(&Bytes::from_owner(value)).map_err(unreadable)?.header;
-            (first + u64::from(header.count), header.logged_at)
-        }
+/// Where a batch begins and what its header says, or what is wrong with its bytes.
+fn read_batch(entry: fjall::Guard) -> fjall::Result<Result<(u64, BatchHeader), BatchError>> {
+    let (key, value) = match entry.into_inner() {
+        Ok(read) => read,
+        Err(error) if is_damage(&error) => return Ok(Err(BatchError::Checksum)),
+        Err(error) => return Err(error),
     };
-    Ok(Partition { stamp: tokio::sync::Mutex::new(Stamp::after(logged_at)), end: watch::Sender::new(end) })
+    let Some(first) = batch_offset(&key) else { return Ok(Err(BatchError::Checksum)) };
+    Ok(PackedBatch::decode(&Bytes::from_owner(value)).map(|batch| (first, batch.header)))
+}
+
+/// Whether bytes have changed, rather than that the disk does not give them.
+pub(crate) fn is_damage(error: &fjall::Error) -> bool {
+    use fjall::LsmError::{ChecksumMismatch, Decompress, InvalidHeader, InvalidTag, InvalidTrailer};
+    matches!(
+        error,
+        fjall::Error::Storage(
+            ChecksumMismatch { .. } | Decompress(_) | InvalidHeader(_) | InvalidTag(_) | InvalidTrailer
+        )
+    )
+}
+
+fn partition_behind(end: u64, logged_at: i64, damage: Option<LogError>) -> Partition {
+    let stamp = tokio::sync::Mutex::new(Stamp::after(logged_at));
+    let partition = Partition { stamp, end: watch::Sender::new(end), damage: OnceLock::new() };
+    if let Some(error) = damage {
+        partition.note_damage(&error);
+    }
+    partition
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use schemas::batch::BatchError;
 use schemas::{Batch, PackedBatch, Topic};
 
 use super::{Durability, Log, LogError, Stored};
-use crate::engine::{Engine, Failure, Partitions, Shared, batch_key, batch_offset};
+use crate::engine::{Engine, Failure, Partitions, Shared, batch_key, batch_offset, is_damage};
 
 /// The log on the embedded engine: one entry of the database a batch, found by partition and offset of its first item.
 pub struct EmbeddedLog {
@@ -44,6 +44,7 @@ impl Log for EmbeddedLog {
         durability: Durability,
     ) -> Result<Vec<u64>, LogError> {
         let place = self.engine.shared().partitions.get(topic, partition)?;
+        place.check()?;
         if batches.is_empty() {
             return Ok(Vec::new());
         }
@@ -52,7 +53,7 @@ impl Log for EmbeddedLog {
             let packed = stamp.pack(batches)?.into_iter().map(|(count, bytes)| (count, bytes.into())).collect();
             self.engine.append(topic, partition, packed, durability == Durability::Durable).await?
         };
-        Ok(answer.await.unwrap_or_else(|_| Err(Failure::stopped()))?)
+        Ok(self.engine.answered(answer).await??)
     }
 
     async fn read(&self, topic: Topic, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Stored>, LogError> {
@@ -63,7 +64,12 @@ impl Log for EmbeddedLog {
         let shared = self.engine.shared().clone();
         let read = move || Reader { shared: &shared, topic, partition, end }.read(from, max_bytes);
         let outcome = tokio::task::spawn_blocking(read).await;
-        outcome.unwrap_or_else(|e| Err(LogError::Failed(format!("reading topic {topic}, partition {partition}: {e}"))))
+        let outcome = outcome
+            .unwrap_or_else(|e| Err(LogError::Failed(format!("reading topic {topic}, partition {partition}: {e}"))));
+        if let Err(damage @ (LogError::Unreadable { .. } | LogError::Missing { .. })) = &outcome {
+            self.engine.shared().partitions.get(topic, partition)?.note_damage(damage);
+        }
+        outcome
     }
 
     async fn end(&self, topic: Topic, partition: u32) -> Result<u64, LogError> {
@@ -83,6 +89,10 @@ impl Log for EmbeddedLog {
                 Ok(shared.check()?)
             }
         }
+    }
+
+    fn damage(&self, topic: Topic, partition: u32) -> Option<LogError> {
+        self.engine.shared().partitions.get(topic, partition).ok()?.damage()
     }
 
     async fn sync(&self) -> Result<(), LogError> {
@@ -148,20 +158,15 @@ impl Reader<'_> {
 
     fn hole(&self, offset: u64) -> LogError {
         let Self { topic, partition, .. } = self;
-        LogError::Failed(format!(
-            "topic {topic}, partition {partition} lacks the batch at offset {offset}: restore the folder from a backup"
-        ))
+        LogError::Missing { topic: *topic, partition: *partition, offset }
     }
 
     /// Damage is of one batch; anything else is of the disk. Neither keeps others from reading and writing.
     fn failed(&self, error: fjall::Error, offset: u64) -> LogError {
-        use fjall::LsmError::{ChecksumMismatch, InvalidHeader, InvalidTag, InvalidTrailer};
-        match error {
-            fjall::Error::Storage(ChecksumMismatch { .. } | InvalidHeader(_) | InvalidTag(_) | InvalidTrailer) => {
-                self.unreadable(offset, BatchError::Checksum)
-            }
-            other => LogError::Failed(format!("reading from disk failed: {other}")),
+        if is_damage(&error) {
+            return self.unreadable(offset, BatchError::Checksum);
         }
+        LogError::Failed(format!("reading from disk failed: {error}"))
     }
 }
 
@@ -194,7 +199,10 @@ mod tests {
             Err(LogError::Unreadable { topic: Topic::Inputs, partition: 1, offset: 2, source: BatchError::Checksum })
         ));
         assert_eq!(log.read(Topic::Inputs, 1, 4, usize::MAX).await.unwrap()[0].first, 4);
-        log.append(Topic::Inputs, 1, vec![batch("d", 1)], Durability::Durable).await.unwrap();
+        let refused = log.append(Topic::Inputs, 1, vec![batch("d", 1)], Durability::Durable).await;
+        assert!(matches!(refused, Err(LogError::Unreadable { partition: 1, offset: 2, .. })), "it takes no more");
+        assert!(log.damage(Topic::Inputs, 1).is_some() && log.damage(Topic::Inputs, 0).is_none());
+        log.append(Topic::Inputs, 0, vec![batch("d", 1)], Durability::Durable).await.unwrap();
     }
 
     #[tokio::test]
@@ -203,18 +211,27 @@ mod tests {
         log.engine.shared().keyspaces.topic(Topic::Inputs).remove(batch_key(1, 2)).unwrap();
         assert_eq!(log.read(Topic::Inputs, 1, 0, usize::MAX).await.unwrap().len(), 1);
         for from in [2, 3] {
-            assert!(matches!(log.read(Topic::Inputs, 1, from, usize::MAX).await, Err(LogError::Failed(_))));
+            assert!(matches!(
+                log.read(Topic::Inputs, 1, from, usize::MAX).await,
+                Err(LogError::Missing { partition: 1, .. })
+            ));
         }
         assert_eq!(log.read(Topic::Inputs, 1, 4, usize::MAX).await.unwrap().len(), 1);
     }
 
     #[tokio::test]
-    async fn a_folder_whose_last_batch_is_damaged_does_not_open() {
+    async fn a_partition_whose_last_batch_is_damaged_is_read_up_to_it_and_others_go_on() {
         let (folder, log) = three_batches().await;
         log.engine.shared().keyspaces.topic(Topic::Inputs).insert(batch_key(1, 4), b"damaged").unwrap();
         drop(log);
-        let refused = Embedded::open(folder.path(), Partitions::default());
-        assert!(matches!(refused, Err(crate::engine::OpenError::Damaged(LogError::Unreadable { offset: 4, .. }))));
+        let log = Embedded::open(folder.path(), Partitions::default()).unwrap().log();
+        assert_eq!(log.end(Topic::Inputs, 1).await.unwrap(), 4);
+        assert_eq!(log.read(Topic::Inputs, 1, 0, usize::MAX).await.unwrap().len(), 2);
+        let refused = log.append(Topic::Inputs, 1, vec![batch("d", 1)], Durability::Durable).await;
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains("topic inputs, partition 1, offset 4 cannot be read"), "{message}");
+        assert!(log.damage(Topic::Inputs, 1).is_some());
+        log.append(Topic::Inputs, 0, vec![batch("d", 1)], Durability::Durable).await.unwrap();
     }
 
     #[tokio::test]

@@ -37,7 +37,10 @@ pub enum LogError {
         partitions: u32,
     },
     /// A batch cannot be read.
-    #[error("topic {topic}, partition {partition}, offset {offset} cannot be read: {source}")]
+    #[error(
+        "topic {topic}, partition {partition}, offset {offset} cannot be read: {source}; what stands before it is whole, \
+         other partitions go on, and this one takes no more: restore it from a backup"
+    )]
     Unreadable {
         /// The topic.
         topic: Topic,
@@ -48,6 +51,19 @@ pub enum LogError {
         /// What is wrong with it.
         source: BatchError,
     },
+    /// A batch is not there, though others behind it are.
+    #[error("topic {topic}, partition {partition} lacks the batch at offset {offset}: restore it from a backup")]
+    Missing {
+        /// The topic.
+        topic: Topic,
+        /// The partition.
+        partition: u32,
+        /// Offset of its first item.
+        offset: u64,
+    },
+    /// The caller's mistake; nothing was appended, and the log goes on.
+    #[error("the append was refused: {0}")]
+    Refused(String),
     /// The disk is full. Nothing was acknowledged; free some room and try again.
     #[error("the disk is full: free some room in the data folder's filesystem; nothing acknowledged is lost")]
     DiskFull,
@@ -61,7 +77,11 @@ impl LogError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::DiskFull => true,
-            Self::NoPartition { .. } | Self::Unreadable { .. } | Self::Failed(_) => false,
+            Self::NoPartition { .. }
+            | Self::Unreadable { .. }
+            | Self::Missing { .. }
+            | Self::Refused(_)
+            | Self::Failed(_) => false,
         }
     }
 }
@@ -98,6 +118,8 @@ impl Stored {
 ///   stand in some order.
 /// - **Durability.** See [`Durability`]. An append that fails may still be found later: an error is an unknown outcome.
 /// - **Time.** The log sets each batch's `logged_at` when it takes it; in a partition it never goes back.
+/// - **Damage** is of one partition: what stands before it is read, the read that meets it fails and names it, and from
+///   then on (or from the start, when it is found then) appends to the partition fail the same way. Others go on.
 /// - **Reading** sees what was appended, durable or not, and never a part of a batch.
 /// - **Retention** is unlimited.
 /// - A topic's partition count and epoch never change while it is open.
@@ -127,6 +149,12 @@ pub trait Log: Send + Sync + 'static {
 
     /// Returns once the partition's end is beyond `offset`.
     async fn wait_beyond(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError>;
+
+    /// What is wrong with a partition, if something was found.
+    fn damage(&self, topic: Topic, partition: u32) -> Option<LogError> {
+        let _ = (topic, partition);
+        None
+    }
 
     /// Makes everything appended so far durable.
     async fn sync(&self) -> Result<(), LogError>;

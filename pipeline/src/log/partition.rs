@@ -58,12 +58,12 @@ impl Stamp {
 }
 
 fn check(batch: &Batch) -> Result<(), LogError> {
-    let refused = |why: String| Err(LogError::Failed(why));
+    let refused = |why: String| Err(LogError::Refused(why));
     match (batch.header.count, batch.body.len()) {
-        (0, _) => refused("a batch without items was to be appended; it was refused".into()),
-        (_, bytes) if bytes > BODY_BYTES_MAX => refused(format!(
-            "a batch of {bytes} bytes was to be appended, {BODY_BYTES_MAX} are allowed; it was refused"
-        )),
+        (0, _) => refused("a batch without items".into()),
+        (_, bytes) if bytes > BODY_BYTES_MAX => {
+            refused(format!("a batch of {bytes} bytes, {BODY_BYTES_MAX} are allowed"))
+        }
         _ => Ok(()),
     }
 }
@@ -89,6 +89,6 @@ mod tests {
     fn a_batch_that_could_not_be_read_again_is_refused() {
         let mut large = batch("a", 1);
         large.body = vec![0; BODY_BYTES_MAX + 1].into();
-        assert!(Stamp::after(0).pack(vec![large]).is_err());
+        assert!(matches!(Stamp::after(0).pack(vec![large]), Err(LogError::Refused(_))));
     }
 }

@@ -3,10 +3,15 @@
 use schemas::decision::Fact;
 use schemas::event::ViewControl;
 use schemas::input::{Command, DefinitionHash};
-use schemas::{Decision, Entity, Input, Mapping};
+use schemas::mapping::Path;
+use schemas::{Decision, Entity, Input, Mapping, VersionType};
 
+use super::cast::shorten;
 use super::state::Opened;
 use super::{InputBatch, Outcome, StepError, StreamState};
+
+/// A longer id of a command is refused, in bytes.
+const COMMAND_ID_BYTES_MAX: usize = 256;
 
 pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Result<Outcome, StepError> {
     let offset = input.first;
@@ -14,19 +19,22 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         serde_json::from_slice(input.body).map_err(|e| StepError::Control { offset, message: e.to_string() })?;
     let mut outcome = Outcome::default();
     match control {
-        Input::Definition { hash, text, .. } => {
-            state.definitions.insert(hash.as_str().to_owned(), text);
-        }
+        Input::Definition { hash, text, .. } => state.define(hash, text),
+        // Opened again after a crash between the log and the register: what is asked for now counts.
         Input::StreamOpened { mapping, entity_definition, .. } => {
-            // Opened again after a crash between the log and the register: the first one counts.
-            if state.opened.is_none() {
-                if let Err(reason) = activate(state, offset, &mapping, &entity_definition, "open", &mut outcome) {
-                    push(&mut outcome, offset, Fact::CommandRefused { id: "open".to_owned(), reason });
-                }
+            let wanted = Wanted { mapping: &mapping, entity: &entity_definition, by: "open", force: false };
+            if let Err(reason) = activate(state, offset, &wanted, &mut outcome) {
+                push(&mut outcome, offset, Fact::CommandRefused { id: "open".to_owned(), reason });
             }
         }
-        Input::Command { id, command: Command::ActivateMapping { mapping, entity_definition, by } } => {
-            let fact = match activate(state, offset, &mapping, &entity_definition, &by, &mut outcome) {
+        Input::Command { id, .. } if id.len() > COMMAND_ID_BYTES_MAX => {
+            let reason = format!("its id is longer than {COMMAND_ID_BYTES_MAX} bytes");
+            push(&mut outcome, offset, Fact::CommandRefused { id: shorten(&id), reason });
+        }
+        Input::Command { id, .. } if !state.take_command(&id) => {}
+        Input::Command { id, command: Command::ActivateMapping { mapping, entity_definition, by, force } } => {
+            let wanted = Wanted { mapping: &mapping, entity: &entity_definition, by: &by, force };
+            let fact = match activate(state, offset, &wanted, &mut outcome) {
                 Ok(()) => Fact::CommandApplied { id },
                 Err(reason) => Fact::CommandRefused { id, reason },
             };
@@ -38,15 +46,64 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
     Ok(outcome)
 }
 
+/// What is to be put in force, and who wants it.
+struct Wanted<'a> {
+    mapping: &'a DefinitionHash,
+    entity: &'a DefinitionHash,
+    by: &'a str,
+    force: bool,
+}
+
+/// A mapping that an open stream cannot take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MappingChange {
+    /// Versions of two types have no order that means anything.
+    #[error(
+        "the versions of an open stream stay {before}, not {after}: with others every later record would lose against \
+         what is there, or win; open another stream over the same source"
+    )]
+    Version {
+        /// As they are.
+        before: &'static str,
+        /// As they would be.
+        after: &'static str,
+    },
+    /// Rows are found by their keys.
+    #[error(
+        "the key of an open stream stays: with another one every row would stand twice; keep every path of each part \
+         (NEW | OLD), open another stream, or force the change"
+    )]
+    Key,
+}
+
+/// Whether an open stream can go from one mapping to the other.
+pub fn check_change(before: &Mapping, after: &Mapping, force: bool) -> Result<(), MappingChange> {
+    let (old, new) = (version_type(before), version_type(after));
+    if old != new {
+        return Err(MappingChange::Version { before: old, after: new });
+    }
+    if force || keeps_key(before, after) { Ok(()) } else { Err(MappingChange::Key) }
+}
+
+fn version_type(mapping: &Mapping) -> &'static str {
+    match mapping.version.as_ref().map(|_| mapping.version_type.unwrap_or(VersionType::Time)) {
+        None => "none",
+        Some(VersionType::Time) => "times",
+        Some(VersionType::Integer) => "integers",
+        Some(VersionType::Text) => "texts",
+    }
+}
+
+/// Whether every record that had a key has the same one still: each part may only gain alternatives.
+fn keeps_key(before: &Mapping, after: &Mapping) -> bool {
+    let (before, after) = (&before.key.0, &after.key.0);
+    let gains = |(old, new): (&Path, &Path)| old.choices().iter().all(|choice| new.choices().contains(choice));
+    before.len() == after.len() && before.iter().zip(after).all(gains)
+}
+
 /// Puts a mapping and an entity definition in force; refused, with the reason, when they do not fit.
-fn activate(
-    state: &mut StreamState,
-    offset: u64,
-    mapping: &DefinitionHash,
-    entity: &DefinitionHash,
-    by: &str,
-    outcome: &mut Outcome,
-) -> Result<(), String> {
+fn activate(state: &mut StreamState, offset: u64, wanted: &Wanted<'_>, outcome: &mut Outcome) -> Result<(), String> {
+    let Wanted { mapping, entity, by, force } = *wanted;
     let text = |hash: &DefinitionHash| {
         state.definitions.get(hash.as_str()).ok_or_else(|| format!("the definition {hash} was not given"))
     };
@@ -65,6 +122,10 @@ fn activate(
             return Ok(());
         }
         opened.entity.evolve(&new_entity).map_err(|e| e.to_string())?;
+        // Before the first record there is nothing that another order or key could spoil.
+        if state.counters.taken > 0 {
+            check_change(&opened.mapping, &new_mapping, force).map_err(|e| e.to_string())?;
+        }
     }
     let version = state.opened.as_ref().map_or(1, |o| o.version + 1);
     outcome.entity = Some(new_entity.entity.clone());
@@ -76,7 +137,7 @@ fn activate(
         entity: new_entity.entity.clone(),
         mapping: mapping.clone(),
         entity_definition: entity.clone(),
-        by: by.to_owned(),
+        by: by.chars().take(COMMAND_ID_BYTES_MAX).collect(),
     };
     push(outcome, offset, fact);
     state.opened = Some(Opened { entity: new_entity, mapping: new_mapping, version });

@@ -3,6 +3,8 @@
 mod cast;
 mod control;
 mod extended_json;
+mod extras;
+mod fields;
 mod record;
 mod rules;
 mod state;
@@ -11,22 +13,39 @@ mod tests;
 
 use schemas::event::{EventBatch, ViewControl};
 use schemas::wire::WireError;
-use schemas::{BatchKind, Decision, EntityName};
+use schemas::{BatchKind, Decision, EntityName, Lane};
 
+pub use control::{MappingChange, check_change};
 pub use record::KeyReader;
 pub use state::{Counters, LaneState, StreamState};
 
-/// What the fold of one batch of inputs gave, in order.
+use record::RecordFold;
+
+/// A longer definition is refused, in bytes.
+pub const DEFINITION_BYTES_MAX: usize = 512 << 10;
+/// A longer cursor is not kept, in bytes.
+pub const CURSOR_BYTES_MAX: usize = 8 << 10;
+
+/// What the fold of a batch of inputs gave, in order.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The view that the events are for.
     pub entity: Option<EntityName>,
     /// Control events of the view; they stand before the rows.
     pub controls: Vec<ViewControl>,
-    /// Rows, and how many.
-    pub rows: Option<(Vec<u8>, u32)>,
+    /// Batches of rows, each with the number of its rows.
+    pub rows: Vec<(Vec<u8>, u32)>,
     /// Everything else.
     pub decisions: Vec<Decision>,
+}
+
+impl Outcome {
+    fn append(&mut self, next: Self) {
+        self.entity = next.entity.or(self.entity.take());
+        self.controls.extend(next.controls);
+        self.rows.extend(next.rows);
+        self.decisions.extend(next.decisions);
+    }
 }
 
 /// An input that cannot be folded. The partition stops: going on would lose it.
@@ -67,6 +86,8 @@ pub struct Scratch {
     taken: Vec<bool>,
     extras: Vec<u8>,
     key: String,
+    /// The fields that the record lacks.
+    absent: Vec<usize>,
 }
 
 /// One batch of inputs of one stream, as the log has it.
@@ -84,15 +105,60 @@ pub struct InputBatch<'a> {
     pub body: &'a [u8],
 }
 
-/// Folds one batch into the state and says what it gave.
+/// The fold of one batch, in pieces: what one gives is bounded in bytes, whatever the batch holds. Between two pieces the
+/// state is that behind a whole input.
+pub struct Folding<'a> {
+    input: InputBatch<'a>,
+    records: Option<RecordFold<'a>>,
+    is_done: bool,
+}
+
+impl<'a> Folding<'a> {
+    /// The fold of a batch.
+    pub fn new(input: InputBatch<'a>) -> Result<Self, StepError> {
+        let records = match input.kind {
+            BatchKind::Records => Some(RecordFold::new(input)?),
+            BatchKind::Control => None,
+            kind => return Err(StepError::Kind { offset: input.first, kind }),
+        };
+        Ok(Self { input, records, is_done: false })
+    }
+
+    /// The lane of the batch, if it has one: the state must hold it if it was read before.
+    pub fn lane(&self) -> Option<Lane> {
+        self.records.as_ref().map(RecordFold::lane)
+    }
+
+    /// Folds on, and says what that gave; nothing at the end.
+    pub fn next(&mut self, state: &mut StreamState, scratch: &mut Scratch) -> Result<Option<Outcome>, StepError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let outcome = match &mut self.records {
+            Some(records) => {
+                let outcome = records.next(state, scratch)?;
+                self.is_done = records.is_done();
+                outcome
+            }
+            None => {
+                self.is_done = true;
+                let outcome = control::fold_control(state, self.input)?;
+                state.next.offset = self.input.first + u64::from(self.input.count);
+                outcome
+            }
+        };
+        Ok(Some(outcome))
+    }
+}
+
+/// Folds one batch into the state and says all that it gave.
 pub fn fold(state: &mut StreamState, input: InputBatch<'_>, scratch: &mut Scratch) -> Result<Outcome, StepError> {
-    let outcome = match input.kind {
-        BatchKind::Records => record::fold_records(state, input, scratch)?,
-        BatchKind::Control => control::fold_control(state, input)?,
-        kind => return Err(StepError::Kind { offset: input.first, kind }),
-    };
-    state.next.offset = input.first + u64::from(input.count);
-    Ok(outcome)
+    let mut folding = Folding::new(input)?;
+    let mut whole = Outcome::default();
+    while let Some(piece) = folding.next(state, scratch)? {
+        whole.append(piece);
+    }
+    Ok(whole)
 }
 
 /// What the rows of a batch share.

@@ -3,78 +3,137 @@
 use std::borrow::Cow;
 
 use schemas::decision::Fact;
-use schemas::event::{EventBatchWriter, RowKind, put_value};
+use schemas::event::{EventBatchWriter, RowKind};
 use schemas::mapping::{Deleted, Dialect};
 use schemas::reason::Reason;
-use schemas::record::RecordBatchReader;
+use schemas::record::{RECORD_BYTES_MAX, RecordBatchReader};
 use schemas::shape::{ShapeTree, Slot, SlotKind, Walker, unescape};
-use schemas::value::{FieldType, Value};
 use schemas::version::Version;
+use schemas::wire::WireError;
 use schemas::{Decision, Lane, Mapping, Op, Record};
 
-use super::cast::{Token, as_json, boolean, cast, cast_transformed, shorten, transform};
+use super::cast::{Token, boolean, shorten};
 use super::extended_json;
-use super::rules::{Choice, FieldPlan, FieldRule, Rules, Spare};
+use super::extras::write_extras;
+use super::fields::map_fields;
+use super::rules::{Choice, FieldRule, Rules};
 use super::state::Counters;
-use super::{InputBatch, Outcome, Scratch, StepError, StreamState, shared};
+use super::{CURSOR_BYTES_MAX, InputBatch, Outcome, Scratch, StepError, StreamState, shared};
 
 const VERSION_MISSING: &str =
     "the version is absent, null or empty (a source without versions is opened with version none)";
 /// A longer key is refused, in bytes.
 const KEY_BYTES_MAX: usize = 4096;
+const KEY_UNREADABLE: &str = "a key is a text, number or boolean of at most 4,096 bytes";
+/// A longer version is refused, in bytes.
+const VERSION_BYTES_MAX: usize = 4096;
+const VERSION_TOO_LONG: &str = "a version has at most 4,096 bytes";
 
-pub(super) fn fold_records(
-    state: &mut StreamState,
-    input: InputBatch<'_>,
-    scratch: &mut Scratch,
-) -> Result<Outcome, StepError> {
-    let malformed = |source| StepError::Malformed { offset: input.first, source };
-    let mut reader = RecordBatchReader::new(input.body).map_err(malformed)?;
-    let opened = state.opened.as_ref();
-    let (version, entity) = opened.map_or((0, None), |o| (o.version, Some(o.entity.entity.clone())));
-    let rules = state.rules.as_ref();
-    let shared = shared(state, input.logged_at, version, rules.map_or(0, |r| r.confidence));
-    let lane = state.lanes.entry(reader.lane).or_default();
-    let mut fold = Fold {
-        rules,
-        shape: &mut state.shape,
-        missing: &mut state.missing_now,
-        scratch,
-        rows: EventBatchWriter::new(&shared, input.body.len() / 2),
-        decisions: Vec::new(),
-        offset: input.first,
-        ordinal: 0,
-        lane: reader.lane,
-    };
-    while let Some(record) = reader.next_record().map_err(malformed)? {
-        state.counters.taken += 1;
-        if record.ordinal <= lane.ordinal {
-            state.counters.duplicate += 1;
-        } else {
-            lane.ordinal = record.ordinal;
-            fold.record(&record, &mut state.counters);
+/// Rows or decisions of about so many bytes are handed over at once.
+const PIECE_BYTES: usize = 8 << 20;
+/// What a decision counts beside its text.
+const DECISION_BYTES: usize = 256;
+/// A larger row is refused, in bytes: it comes of a large value that several fields are mapped from.
+pub(super) const ROW_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
+
+/// The fold of a batch of records, in pieces.
+pub(super) struct RecordFold<'a> {
+    input: InputBatch<'a>,
+    reader: RecordBatchReader<'a>,
+    /// Records that are folded.
+    folded: u32,
+    /// Whether one of them was new.
+    has_new: bool,
+    is_done: bool,
+}
+
+impl<'a> RecordFold<'a> {
+    pub(super) fn new(input: InputBatch<'a>) -> Result<Self, StepError> {
+        let reader = RecordBatchReader::new(input.body).map_err(|e| malformed(input, e))?;
+        Ok(Self { input, reader, folded: 0, has_new: false, is_done: false })
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        self.reader.lane
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// Folds records until the piece is full or the batch ends.
+    pub(super) fn next(&mut self, state: &mut StreamState, scratch: &mut Scratch) -> Result<Outcome, StepError> {
+        let input = self.input;
+        let opened = state.opened.as_ref();
+        let (version, entity) = opened.map_or((0, None), |o| (o.version, Some(o.entity.entity.clone())));
+        let rules = state.rules.as_ref();
+        let shared = shared(state, input.logged_at, version, rules.map_or(0, |r| r.confidence));
+        let lane = state.lanes.entry(self.reader.lane).or_default();
+        let mut fold = Fold {
+            rules,
+            shape: &mut state.shape,
+            missing: &mut state.missing_now,
+            scratch,
+            rows: EventBatchWriter::new(&shared, (input.body.len() / 2).min(PIECE_BYTES)),
+            row_bytes: 0,
+            decisions: Vec::new(),
+            decision_bytes: 0,
+            offset: input.first + u64::from(self.folded),
+            ordinal: 0,
+            lane: self.reader.lane,
+        };
+        while fold.row_bytes < PIECE_BYTES && fold.decision_bytes < PIECE_BYTES {
+            let Some(record) = self.reader.next_record().map_err(|e| malformed(input, e))? else {
+                self.is_done = true;
+                break;
+            };
+            if self.folded == input.count {
+                return Err(malformed(input, WireError::Invalid("a count of records")));
+            }
+            state.counters.taken += 1;
+            if record.ordinal <= lane.ordinal {
+                state.counters.duplicate += 1;
+            } else {
+                lane.ordinal = record.ordinal;
+                self.has_new = true;
+                fold.record(&record, &mut state.counters);
+            }
+            lane.at = fold.offset;
+            fold.offset += 1;
+            fold.ordinal = 0;
+            self.folded += 1;
         }
-        fold.offset += 1;
-        fold.ordinal = 0;
+        if self.is_done {
+            if self.folded != input.count {
+                return Err(malformed(input, WireError::Invalid("a count of records")));
+            }
+            // An old batch that comes again moves neither ordinal nor cursor.
+            let cursor = self.reader.cursor;
+            if self.has_new && lane.cursor != cursor && cursor.len() <= CURSOR_BYTES_MAX {
+                lane.cursor = cursor.to_vec();
+            }
+        }
+        state.next.offset = fold.offset;
+        let Fold { rows, decisions, .. } = fold;
+        let count = rows.count();
+        let rows = if count > 0 { vec![(rows.finish(), count)] } else { Vec::new() };
+        Ok(Outcome { entity, controls: Vec::new(), rows, decisions })
     }
-    if lane.cursor != reader.cursor {
-        lane.cursor = reader.cursor.to_vec();
-    }
-    let Fold { rows, decisions, .. } = fold;
-    let count = rows.count();
-    let rows = (count > 0).then(|| (rows.finish(), count));
-    Ok(Outcome { entity, controls: Vec::new(), rows, decisions })
+}
+
+fn malformed(input: InputBatch<'_>, source: WireError) -> StepError {
+    StepError::Malformed { offset: input.first, source }
 }
 
 /// Why a record is set aside.
-struct Refused {
+pub(super) struct Refused {
     reason: Reason,
     field: Option<String>,
     detail: String,
 }
 
 impl Refused {
-    fn new(reason: Reason, field: Option<&str>, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: Reason, field: Option<&str>, detail: impl Into<String>) -> Self {
         Self { reason, field: field.map(str::to_owned), detail: detail.into() }
     }
 }
@@ -86,7 +145,9 @@ struct Fold<'a> {
     missing: &'a mut [u64],
     scratch: &'a mut Scratch,
     rows: EventBatchWriter,
+    row_bytes: usize,
     decisions: Vec<Decision>,
+    decision_bytes: usize,
     offset: u64,
     ordinal: u32,
     lane: Lane,
@@ -107,12 +168,14 @@ impl Fold<'_> {
     }
 
     fn decide(&mut self, fact: Fact) {
+        self.decision_bytes += DECISION_BYTES;
         self.decisions.push(Decision { input_offset: self.offset, ordinal: self.ordinal, fact });
         self.ordinal += 1;
     }
 
     fn row(&mut self, record: &Record<'_>) -> Result<RowKind, Refused> {
-        if let Some(reason) = record.defect {
+        let too_large = (record.payload.len() > RECORD_BYTES_MAX).then_some(Reason::RecordTooLarge);
+        if let Some(reason) = record.defect.or(too_large) {
             return Err(Refused::new(reason, None, read_detail(reason)));
         }
         let Some(rules) = self.rules else {
@@ -128,19 +191,25 @@ impl Fold<'_> {
         for seen in std::mem::take(&mut self.scratch.walker.observed) {
             let path = self.shape.path(seen.node);
             let fingerprint = self.shape.fingerprint().to_string();
+            self.decision_bytes += path.len();
             self.decide(Fact::ShapeObserved { path, class: seen.class, fingerprint });
         }
-        let view = View { payload, slots: &self.scratch.walker.slots, dialect: rules.dialect };
+        let Scratch { walker, values, taken, extras, key: read, absent } = &mut *self.scratch;
+        let view = View { payload, slots: &walker.slots, dialect: rules.dialect };
         let key = match record.key {
-            Some(key) => key,
+            Some(key) if key.len() <= KEY_BYTES_MAX => key,
+            Some(_) => return Err(Refused::new(Reason::KeyUnreadable, None, KEY_UNREADABLE)),
             None => {
-                read_key(&view, &rules.key, &mut self.scratch.key)?;
-                &self.scratch.key
+                read_key(&view, &rules.key, read)?;
+                read
             }
         };
         let version = match (&record.version, &rules.version) {
             (Version::None, Some((choice, version_type))) if record.op == Op::Upsert => {
                 read_version(&view, choice, *version_type)?
+            }
+            (Version::Text(text), _) if text.len() > VERSION_BYTES_MAX => {
+                return Err(Refused::new(Reason::VersionUnreadable, None, VERSION_TOO_LONG));
             }
             (version, _) => version.clone(),
         };
@@ -148,17 +217,27 @@ impl Fold<'_> {
             self.rows.push(RowKind::Deleted, self.offset, 0, self.offset, key, &version, 0, &[], &[]);
             return Ok(RowKind::Deleted);
         }
-        let values = &mut self.scratch.values;
         values.clear();
-        let taken = &mut self.scratch.taken;
+        absent.clear();
         taken.clear();
         taken.resize(view.slots.len(), false);
-        let count = map_fields(&view, &rules.fields, self.missing, taken, values)?;
-        write_extras(&view, rules, taken, &self.scratch.walker, &mut self.scratch.extras);
-        let extras = &self.scratch.extras;
+        let count = map_fields(&view, &rules.fields, absent, taken, values)?;
+        write_extras(&view, rules, taken, walker, extras);
+        let row_bytes = key.len() + values.len() + extras.len();
+        if row_bytes > ROW_BYTES_MAX {
+            return Err(row_too_large(None));
+        }
+        self.row_bytes += row_bytes;
+        for field in absent {
+            self.missing[*field] += 1;
+        }
         self.rows.push(RowKind::Accepted, self.offset, 0, self.offset, key, &version, count, values, extras);
         Ok(RowKind::Accepted)
     }
+}
+
+pub(super) fn row_too_large(field: Option<&str>) -> Refused {
+    Refused::new(Reason::RecordTooLarge, field, "the row is larger than 32 MiB; map fewer fields from one large value")
 }
 
 fn read_detail(reason: Reason) -> &'static str {
@@ -171,22 +250,22 @@ fn read_detail(reason: Reason) -> &'static str {
 }
 
 /// A walked payload.
-struct View<'a> {
-    payload: &'a str,
-    slots: &'a [Slot],
+pub(super) struct View<'a> {
+    pub(super) payload: &'a str,
+    pub(super) slots: &'a [Slot],
     dialect: Option<Dialect>,
 }
 
 impl<'a> View<'a> {
     /// The first alternative that has a value; else the first that is blank or is an object or array where none is due.
     #[inline]
-    fn find(&self, choice: &Choice) -> Option<Token<'a>> {
+    pub(super) fn find(&self, choice: &Choice) -> Option<Token<'a>> {
         self.token(self.chosen(choice)?)
     }
 
     /// The slot of the alternative that [`View::find`] finds.
     #[inline]
-    fn chosen(&self, choice: &Choice) -> Option<u32> {
+    pub(super) fn chosen(&self, choice: &Choice) -> Option<u32> {
         let mut stand_in = None;
         for slot in &choice.slots {
             match self.presence(*slot, choice) {
@@ -215,7 +294,7 @@ impl<'a> View<'a> {
 
     /// The rule that fills a field: the first whose source has a value; else the last, which may have a constant.
     #[inline]
-    fn rule<'r>(&self, rules: &'r [FieldRule]) -> Option<&'r FieldRule> {
+    pub(super) fn rule<'r>(&self, rules: &'r [FieldRule]) -> Option<&'r FieldRule> {
         let ([] | [_]) = rules else {
             let has_value = |c: &Choice| c.slots.iter().any(|s| matches!(self.presence(*s, c), Presence::Value));
             return rules.iter().find(|rule| rule.from.iter().any(has_value)).or(rules.last());
@@ -270,11 +349,7 @@ fn read_key(view: &View<'_>, parts: &[Choice], key: &mut String) -> Result<(), R
             return Err(Refused::new(Reason::KeyMissing, path, "the key is absent, null or empty"));
         };
         if token.kind == SlotKind::Nested || token.text.len() > KEY_BYTES_MAX {
-            return Err(Refused::new(
-                Reason::KeyUnreadable,
-                path,
-                "a key is a text, number or boolean of at most 4,096 bytes",
-            ));
+            return Err(Refused::new(Reason::KeyUnreadable, path, KEY_UNREADABLE));
         }
         if parts.len() == 1 {
             key.push_str(&token.text);
@@ -287,7 +362,8 @@ fn read_key(view: &View<'_>, parts: &[Choice], key: &mut String) -> Result<(), R
     }
     // Several parts are written as a JSON array, so that no two keys look alike.
     *key = serde_json::to_string(&texts).unwrap_or_default();
-    Ok(())
+    let path = parts.first().and_then(|part| part.paths.first()).map(String::as_str);
+    if key.len() > KEY_BYTES_MAX { Err(Refused::new(Reason::KeyUnreadable, path, KEY_UNREADABLE)) } else { Ok(()) }
 }
 
 fn read_version(view: &View<'_>, choice: &Choice, version_type: schemas::VersionType) -> Result<Version, Refused> {
@@ -326,101 +402,6 @@ fn says_deleted(token: &Token<'_>, sign: &Deleted) -> Result<bool, String> {
     boolean(&token.text)
         .or_else(time)
         .ok_or_else(|| format!("{:?} is neither yes nor no, nor a time", shorten(&token.text)))
-}
-
-/// Appends a value for each field up to the last that is not null; answers how many.
-fn map_fields(
-    view: &View<'_>,
-    fields: &[FieldPlan],
-    missing: &mut [u64],
-    taken: &mut [bool],
-    values: &mut Vec<u8>,
-) -> Result<usize, Refused> {
-    let (mut count, mut end) = (0, 0);
-    for (at, field) in fields.iter().enumerate() {
-        let filled = map_field(view, field, taken, values)?;
-        if filled {
-            (count, end) = (at + 1, values.len());
-            continue;
-        }
-        if field.required {
-            let detail = "the field is required and absent, null or empty";
-            return Err(Refused::new(Reason::RequiredMissing, Some(&field.name), detail));
-        }
-        if !field.rules.is_empty() {
-            missing[at] += 1;
-        }
-    }
-    values.truncate(end);
-    Ok(count)
-}
-
-/// Appends one field's value; false when it is null. Notes the slots that it was made of.
-#[inline]
-fn map_field(view: &View<'_>, field: &FieldPlan, taken: &mut [bool], values: &mut Vec<u8>) -> Result<bool, Refused> {
-    let refuse = |detail| Refused::new(Reason::CastFailed, Some(&field.name), detail);
-    let mut put = |value: Value<'_>| {
-        let value = if field.required && value == Value::Text("") { Value::Null } else { value };
-        put_value(values, value);
-        value != Value::Null
-    };
-    let mut take = |choice: &Choice| {
-        let slot = view.chosen(choice)?;
-        taken[slot as usize] = true;
-        view.token(slot)
-    };
-    let Some(rule) = view.rule(&field.rules) else { return Ok(put(Value::Null)) };
-    let is_json = field.field_type == FieldType::Json;
-    if rule.plain {
-        let Some(token) = take(&rule.from[0]) else { return Ok(put(Value::Null)) };
-        let token = if is_json { as_json(token) } else { token };
-        return cast(&token, field.field_type, rule.scaling).map(put).map_err(refuse);
-    }
-    let parts: Vec<Token<'_>> = rule.from.iter().filter_map(take).collect();
-    if parts.iter().any(|p| p.kind == SlotKind::Nested) {
-        return Err(refuse("an object or array cannot be transformed".to_owned()));
-    }
-    let Some(text) = transform(&parts, &rule.rule) else { return Ok(put(Value::Null)) };
-    let token = Token { kind: SlotKind::Text, text: text.into() };
-    let token = if is_json { as_json(token) } else { token };
-    cast_transformed(&token, field.field_type, rule).map(put).map_err(refuse)
-}
-
-/// Closes `extras`: what the walk kept, and alternatives that were present and that no field took.
-fn write_extras(view: &View<'_>, rules: &Rules, taken: &[bool], walker: &Walker, extras: &mut Vec<u8>) {
-    extras.clear();
-    let mut add = |member: &[u8]| {
-        extras.push(if extras.is_empty() { b'{' } else { b',' });
-        extras.extend_from_slice(member);
-    };
-    if !walker.extras.is_empty() {
-        add(&walker.extras);
-    }
-    for spare in &rules.spares {
-        let slot = &view.slots[spare.slot as usize];
-        if matches!(slot.kind, SlotKind::Absent | SlotKind::Null) || taken[spare.slot as usize] {
-            continue;
-        }
-        if !(view.wraps_one_value(spare.slot) && is_taken_within(spare, rules, taken)) {
-            add(unchosen(view, slot, &spare.path).as_bytes());
-        }
-    }
-    if !extras.is_empty() {
-        extras.push(b'}');
-    }
-}
-
-/// Whether a field was made of something below this slot.
-fn is_taken_within(spare: &Spare, rules: &Rules, taken: &[bool]) -> bool {
-    let within = |other: &&Spare| other.path.strip_prefix(&*spare.path).is_some_and(|rest| rest.starts_with('.'));
-    rules.spares.iter().filter(within).any(|other| taken[other.slot as usize])
-}
-
-fn unchosen(view: &View<'_>, slot: &Slot, path: &str) -> String {
-    let Slot { kind, start, end } = *slot;
-    let quoted = matches!(kind, SlotKind::Text | SlotKind::EscapedText);
-    let raw = if quoted { &view.payload[start - 1..=end] } else { &view.payload[start..end] };
-    format!("{}:{raw}", serde_json::Value::from(path))
 }
 
 /// Reads keys out of payloads as the step does, without folding them.

@@ -48,8 +48,8 @@ pub(super) struct FieldPlan {
 #[derive(Debug, Clone)]
 pub(super) struct Spare {
     pub(super) slot: u32,
-    /// Its path.
-    pub(super) path: String,
+    /// Its path, from the outside in.
+    pub(super) parts: Vec<String>,
 }
 
 /// The rules of a stream, bound to its shape tree.
@@ -130,7 +130,7 @@ fn spares(mapping: &Mapping, entity: &Entity, fields: &[FieldPlan]) -> Vec<Spare
                         sole.push(*slot);
                     }
                     if spares.iter().all(|spare| spare.slot != *slot) {
-                        spares.push(Spare { slot: *slot, path: parts.join(".") });
+                        spares.push(Spare { slot: *slot, parts: parts.clone() });
                     }
                 }
             }

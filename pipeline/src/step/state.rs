@@ -1,11 +1,13 @@
 //! A stream's state: a fold of its inputs, kept as a snapshot in `Store`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use schemas::input::DefinitionHash;
 use schemas::shape::ShapeTree;
 use schemas::{Entity, Lane, Mapping, Position, StreamId};
 use serde::{Deserialize, Serialize};
 
+use super::DEFINITION_BYTES_MAX;
 use super::rules::Rules;
 
 /// What a stream's records came to. In = accepted + deleted + quarantined + duplicate.
@@ -29,10 +31,18 @@ pub struct Counters {
 pub struct LaneState {
     /// The last ordinal taken.
     pub ordinal: u64,
+    /// Offset of its last input: what orders the states of one lane.
+    #[serde(default)]
+    pub at: u64,
     /// The connector's note with it, in hex.
     #[serde(with = "hex_bytes")]
     pub cursor: Vec<u8>,
 }
+
+/// How many ids of commands are remembered; a command that comes again after so many others is carried out again.
+const COMMANDS_MAX: usize = 64;
+/// Texts of definitions that may wait for their use, in bytes.
+const PENDING_BYTES_MAX: usize = 2 * DEFINITION_BYTES_MAX;
 
 /// A stream's definition in force.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,12 +63,15 @@ pub struct StreamState {
     pub counters: Counters,
     /// How often each mapped field was absent or null.
     pub missing: BTreeMap<String, u64>,
-    /// Every lane that was read.
+    /// Lanes that were read. Who folds a batch of a lane that was read before must have it here; others may lie elsewhere.
     pub lanes: BTreeMap<Lane, LaneState>,
     pub(super) shape: ShapeTree,
     pub(super) opened: Option<Opened>,
     /// Definitions that were given and not yet used.
     pub(super) definitions: BTreeMap<String, String>,
+    /// Ids of the last commands, oldest first.
+    #[serde(default)]
+    commands: VecDeque<String>,
     #[serde(skip)]
     pub(super) rules: Option<Rules>,
     /// Absences since the last snapshot, by field; folded into `missing`.
@@ -78,6 +91,7 @@ impl StreamState {
             shape: ShapeTree::default(),
             opened: None,
             definitions: BTreeMap::new(),
+            commands: VecDeque::new(),
             rules: None,
             missing_now: Vec::new(),
         }
@@ -109,6 +123,30 @@ impl StreamState {
     /// The mapping in force and its version.
     pub fn mapping(&self) -> Option<(&Mapping, u32)> {
         self.opened.as_ref().map(|o| (&o.mapping, o.version))
+    }
+
+    /// Keeps a definition for its use. One that is no use (too long, or not the text of its name) is left out, and
+    /// whoever names it is refused.
+    pub(super) fn define(&mut self, hash: DefinitionHash, text: String) {
+        if text.len() > DEFINITION_BYTES_MAX || DefinitionHash::of(&text) != hash {
+            return;
+        }
+        if self.definitions.values().map(String::len).sum::<usize>() + text.len() > PENDING_BYTES_MAX {
+            self.definitions.clear();
+        }
+        self.definitions.insert(hash.as_str().to_owned(), text);
+    }
+
+    /// Notes the id of a command; false when it was among the last ones.
+    pub(super) fn take_command(&mut self, id: &str) -> bool {
+        if self.commands.iter().any(|known| known == id) {
+            return false;
+        }
+        if self.commands.len() == COMMANDS_MAX {
+            self.commands.pop_front();
+        }
+        self.commands.push_back(id.to_owned());
+        true
     }
 
     pub(super) fn bind(&mut self) {

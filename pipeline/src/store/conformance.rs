@@ -125,6 +125,10 @@ pub async fn a_write_is_taken_only_when_the_row_is_as_expected(store: Arc<dyn St
     assert_conflict(put_if(&*store, "a", "3", Expect::Version(1)).await, Expect::Version(1), Some(2));
     assert!(matches!(put_if(&*store, "a", "3", any).await, Ok(3)));
     assert!(matches!(put_if(&*store, "b", "1", any).await, Ok(1)));
+    assert_conflict(put_if(&*store, "c", "1", Expect::Ordered(1)).await, Expect::Ordered(1), None);
+    assert!(matches!(put_if(&*store, "c", "1", Expect::Ordered(0)).await, Ok(1)));
+    assert_conflict(put_if(&*store, "c", "2", Expect::Ordered(0)).await, Expect::Ordered(0), Some(1));
+    assert!(matches!(put_if(&*store, "c", "2", Expect::Ordered(1)).await, Ok(2)));
 }
 
 /// The table of expectations, for `delete`.
@@ -328,9 +332,11 @@ pub async fn keys_and_values_up_to_their_limits_are_taken(store: Arc<dyn Store>)
 
 /// One byte more is refused, and the store goes on.
 pub async fn a_key_or_value_over_its_limit_is_refused(store: Arc<dyn Store>) {
-    assert!(put_if(&*store, &"k".repeat(1025), "1", Expect::Any).await.is_err());
+    let refused = put_if(&*store, &"k".repeat(1025), "1", Expect::Any).await;
+    assert!(matches!(refused, Err(StoreError::Refused(_))));
     let large = Bytes::from(vec![42; (16 << 20) + 1]);
-    assert!(store.put(TENANT, TABLE, "a", large, Expect::Any).await.is_err());
+    let refused = store.put(TENANT, TABLE, "a", large, Expect::Any).await;
+    assert!(matches!(refused, Err(StoreError::Refused(_))));
     assert_eq!(put(&*store, "a", "1").await, 1);
 }
 

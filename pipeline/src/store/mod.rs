@@ -17,38 +17,40 @@ pub use memory::MemoryStore;
 pub enum Table {
     /// System. `NAME` of a tenant → its id (JSON). A tenant's own row with an empty key → its name (JSON).
     Tenants = 1,
-    /// System. `TOPIC/PARTITION/READER` → the offset from which the reader starts (8 bytes, big-endian).
+    /// System. `TOPIC/PARTITION/READER` → where the reader starts: the topic's epoch (4 bytes) and the offset (8 bytes),
+    /// big-endian; the projector's has the offset alone.
     Checkpoints = 2,
-    /// `CONNECTION/STREAM` → partition, entity, mapping (JSON): what `StreamOpened` said.
+    /// `CONNECTION/STREAM` → partition, entity, mapping (JSON): what was asked for last.
     Streams = 3,
-    /// `CONNECTION/STREAM` → the step's state (a snapshot with the input position that it covers).
+    /// `CONNECTION/STREAM` → the step's state (a snapshot with the input position that it covers), of its lanes only those
+    /// read lately.
     StreamStates = 4,
     /// `ENTITY` → its definition in force (JSON).
     Entities = 5,
-    /// `HASH` → a definition's text (JSON).
-    Definitions = 6,
     /// `CONNECTION/STREAM/OFFSET` → a quarantined record's note (JSON).
     Quarantine = 7,
-    /// `CONNECTION/STREAM/ID` → a command's outcome (JSON).
-    Outcomes = 8,
     /// `ENTITY` → notes of the view: its counters, the rebuild under way (JSON).
     Views = 9,
+    /// `CONNECTION/STREAM/LANE` → a lane's place (JSON), where the snapshot does not have the lane.
+    Lanes = 10,
+    /// `TABLE` → the entity that fills it (JSON).
+    TableNames = 11,
     /// `USER` → an account: address, role, password hash (JSON).
-    Users = 10,
+    Users = 12,
     /// System. `ADDRESS/TENANT` → the user who signs in with that address there (JSON).
-    Addresses = 11,
+    Addresses = 13,
     /// `SESSION` → who signed in, when, until when (JSON).
-    Sessions = 12,
+    Sessions = 14,
     /// `KEY` → an API key: the hash of its secret, role, streams, expiry (JSON).
-    ApiKeys = 13,
+    ApiKeys = 15,
     /// `HASH` of a one-use token → what it lets its bearer do: join, or set a new password (JSON).
-    Invitations = 14,
+    Invitations = 16,
     /// `TIME-NUMBER` → who did what (JSON).
-    Journal = 15,
+    Journal = 17,
     /// `CONNECTION` → a connection made through the API: connector, settings, streams, whether it is paused (JSON).
-    Connections = 16,
+    Connections = 18,
     /// `HASH` of caller, route and idempotency key → the answer that was given (JSON).
-    Answers = 17,
+    Answers = 19,
 }
 
 /// A stored row.
@@ -69,6 +71,9 @@ pub enum Expect {
     Absent,
     /// The row at this version.
     Version(u64),
+    /// The row at this version, 0 for none; and whoever writes does not wait until it is durable. For what can be made
+    /// again from the log, but only by one writer.
+    Ordered(u64),
 }
 
 impl Expect {
@@ -78,6 +83,7 @@ impl Expect {
             Self::Any => true,
             Self::Absent => found.is_none(),
             Self::Version(version) => found == Some(version),
+            Self::Ordered(version) => found.unwrap_or(0) == version,
         };
         if met { Ok(()) } else { Err(StoreError::Conflict { expected: self, found }) }
     }
@@ -97,6 +103,12 @@ pub enum StoreError {
     /// The disk is full. Free some room and try again.
     #[error("the disk is full: free some room in the data folder's filesystem; nothing acknowledged is lost")]
     DiskFull,
+    /// The caller's mistake; nothing was written, and the store goes on.
+    #[error("the row was refused: {0}")]
+    Refused(String),
+    /// A row's value is not what it should be; other rows are not touched by it.
+    #[error("a stored row cannot be read: {0}")]
+    Unreadable(String),
     /// The engine failed; the store takes no more until it is opened again.
     #[error("the store failed and must be opened again: {0}")]
     Failed(String),
@@ -147,12 +159,12 @@ fn check_key(key: &str) -> Result<(), StoreError> {
     if key.len() <= KEY_BYTES_MAX {
         return Ok(());
     }
-    Err(StoreError::Failed(format!("a key has {} bytes, {KEY_BYTES_MAX} are allowed; it was refused", key.len())))
+    Err(StoreError::Refused(format!("a key has {} bytes, {KEY_BYTES_MAX} are allowed", key.len())))
 }
 
 fn check_value(value: &[u8]) -> Result<(), StoreError> {
     if value.len() <= VALUE_BYTES_MAX {
         return Ok(());
     }
-    Err(StoreError::Failed(format!("a value has {} bytes, {VALUE_BYTES_MAX} are allowed; it was refused", value.len())))
+    Err(StoreError::Refused(format!("a value has {} bytes, {VALUE_BYTES_MAX} are allowed", value.len())))
 }

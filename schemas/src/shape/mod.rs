@@ -21,7 +21,7 @@ pub const FIELD_NAME_BYTES_MAX: usize = 1024;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// More bytes of newly observed paths in one record are refused: what a record says of shapes stays small.
 pub const OBSERVED_BYTES_MAX: usize = 1 << 20;
-/// More bytes of names in one stream are refused.
+/// More bytes of names in one stream are refused, counted as a snapshot writes them: so a snapshot stays below 16 MiB.
 pub const NAMES_BYTES_MAX: usize = 8 << 20;
 
 /// The type of a value as far as shapes care: integers and decimals are one type, null is none.

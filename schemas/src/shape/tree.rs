@@ -122,7 +122,7 @@ impl ShapeTree {
         join(parts.into_iter().rev())
     }
 
-    /// Bytes of all names.
+    /// Bytes of all names as a snapshot writes them.
     pub fn names_bytes(&self) -> usize {
         self.names_bytes
     }
@@ -200,7 +200,7 @@ impl ShapeTree {
         let id = self.nodes.len() as NodeId;
         let path_bytes = self.path_bytes(parent, name);
         self.nodes.push(Node::new(parent, name, path_bytes));
-        self.names_bytes += name.len();
+        self.names_bytes += stored_bytes(name);
         self.nodes[parent as usize].children.push(id);
         let nodes = &self.nodes;
         self.lookup.insert_unique(hash(parent, name), id, |id| {
@@ -236,7 +236,7 @@ impl ShapeTree {
             let id = (self.nodes.len() - 1) as NodeId;
             let node = &self.nodes[id as usize];
             let (parent, node_hash) = (node.parent, hash(node.parent, &node.name));
-            self.names_bytes -= node.name.len();
+            self.names_bytes -= stored_bytes(&node.name);
             if let Ok(entry) = self.lookup.find_entry(node_hash, |other| *other == id) {
                 entry.remove();
             }
@@ -258,6 +258,16 @@ impl ShapeTree {
         member.push(class as u8);
         xxh3_128(&member)
     }
+}
+
+/// Bytes of a name as a snapshot writes it: with its escapes, of which a control character needs five bytes more.
+pub(super) fn stored_bytes(name: &str) -> usize {
+    let escape = |byte: u8| match byte {
+        b'"' | b'\\' => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    name.len() + name.bytes().map(escape).sum::<usize>()
 }
 
 /// The text of a path from its parts: joined by dots, `[]` behind an array, a dot or backslash in a name escaped.

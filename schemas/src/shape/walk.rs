@@ -2,7 +2,7 @@
 //! keeps what nobody takes for `extras`.
 
 use super::scan::{number_end, string_end};
-use super::tree::{ELEMENTS, NodeId, ObservedType, ShapeTree};
+use super::tree::{ELEMENTS, NodeId, ObservedType, ShapeTree, stored_bytes};
 use super::{
     DEPTH_MAX, FIELD_NAME_BYTES_MAX, NAMES_BYTES_MAX, NEW_PATHS_MAX, OBSERVED_BYTES_MAX, PATH_BYTES_MAX, PATHS_MAX,
     TypeClass,
@@ -258,7 +258,7 @@ impl Pass<'_> {
         if let Some(id) = self.tree.child(parent, name) {
             return Ok(id);
         }
-        let (new, names_bytes) = (self.tree.nodes.len() - self.known, self.tree.names_bytes() + name.len());
+        let (new, names_bytes) = (self.tree.nodes.len() - self.known, self.tree.names_bytes() + stored_bytes(name));
         if new >= NEW_PATHS_MAX || self.tree.paths() >= PATHS_MAX || names_bytes > NAMES_BYTES_MAX {
             return self.fail(Reason::TooManyFields);
         }

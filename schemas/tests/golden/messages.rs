@@ -76,7 +76,7 @@ fn inputs_are_written_as_they_always_were() {
         },
         Input::Command {
             id: "c-1".into(),
-            command: Command::ActivateMapping { mapping, entity_definition, by: "ada".into() },
+            command: Command::ActivateMapping { mapping, entity_definition, by: "ada".into(), force: false },
         },
         Input::TimePassed { id: "t-1".into() },
     ];

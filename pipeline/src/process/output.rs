@@ -1,0 +1,84 @@
+//! From what the step gave to batches on the log, none of them too large for it.
+
+use std::collections::HashMap;
+
+use schemas::{Batch, BatchHeader, BatchKind, Decision, EntityName, TenantId};
+
+use crate::step::Outcome;
+
+/// A batch of decisions is cut once its body has so many bytes.
+const DECISIONS_BYTES: usize = 8 << 20;
+
+/// What a round gave so far and is not on the log yet.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) events: HashMap<u32, Vec<Batch>>,
+    pub(super) decisions: Vec<Batch>,
+    pub(super) bytes: usize,
+}
+
+impl Output {
+    /// Takes in what the fold of a batch gave.
+    pub(super) fn take(&mut self, outcome: Outcome, input: &BatchHeader, partitions: u32) {
+        let (mut events, mut decisions) = (HashMap::new(), Vec::new());
+        collect(outcome, input, partitions, &mut events, &mut decisions);
+        self.bytes += events.values().flatten().chain(&decisions).map(|batch| batch.body.len()).sum::<usize>();
+        for (partition, batches) in events {
+            self.events.entry(partition).or_default().extend(batches);
+        }
+        self.decisions.extend(decisions);
+    }
+}
+
+/// Sorts an outcome into batches for the topics.
+pub fn collect(
+    outcome: Outcome,
+    input: &BatchHeader,
+    partitions: u32,
+    events: &mut HashMap<u32, Vec<Batch>>,
+    decisions: &mut Vec<Batch>,
+) {
+    let batch = |kind, subject: &str, count, body: Vec<u8>| {
+        let (tenant, subject, logged_at) = (input.tenant, subject.to_owned(), input.logged_at);
+        Batch { header: BatchHeader { kind, tenant, subject, count, logged_at, key_id: 0 }, body: body.into() }
+    };
+    if let Some(entity) = outcome.entity.filter(|_| !outcome.controls.is_empty() || !outcome.rows.is_empty()) {
+        let to = events.entry(events_partition(input.tenant, &entity, partitions)).or_default();
+        for control in &outcome.controls {
+            let body = serde_json::to_vec(control).expect("a control event has only text keys");
+            to.push(batch(BatchKind::ViewControl, entity.as_str(), 1, body));
+        }
+        for (rows, count) in outcome.rows {
+            to.push(batch(BatchKind::Rows, entity.as_str(), count, rows));
+        }
+    }
+    for (count, body) in encode_decisions(&outcome.decisions) {
+        decisions.push(batch(BatchKind::Decisions, &input.subject, count, body));
+    }
+}
+
+/// The partition of `events` that a view lies in.
+pub fn events_partition(tenant: TenantId, entity: &EntityName, partitions: u32) -> u32 {
+    (schemas::ids::view_hash(tenant, entity) % u64::from(partitions)) as u32
+}
+
+fn encode_decisions(decisions: &[Decision]) -> Vec<(u32, Vec<u8>)> {
+    let (mut bodies, mut count, mut body) = (Vec::new(), 0, Vec::new());
+    for decision in decisions {
+        serde_json::to_writer(&mut body, decision).expect("writing to memory cannot fail");
+        body.push(b'\n');
+        count += 1;
+        if body.len() >= DECISIONS_BYTES {
+            bodies.push((std::mem::take(&mut count), std::mem::take(&mut body)));
+        }
+    }
+    if count > 0 {
+        bodies.push((count, body));
+    }
+    bodies
+}
+
+/// Reads the body of a batch of decisions.
+pub fn decode_decisions(body: &[u8]) -> Result<Vec<Decision>, serde_json::Error> {
+    body.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
+}
