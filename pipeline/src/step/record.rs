@@ -303,7 +303,7 @@ impl<'a> View<'a> {
     }
 
     #[inline]
-    fn token(&self, slot: u32) -> Option<Token<'a>> {
+    pub(super) fn token(&self, slot: u32) -> Option<Token<'a>> {
         let slot = self.slots.get(slot as usize)?;
         let raw = self.payload.get(slot.start..slot.end)?;
         let text = match slot.kind {
@@ -321,7 +321,7 @@ impl<'a> View<'a> {
         Some(Token { kind: slot.kind, text })
     }
 
-    fn wraps_one_value(&self, slot: u32) -> bool {
+    pub(super) fn wraps_one_value(&self, slot: u32) -> bool {
         self.dialect == Some(Dialect::ExtendedJson) && self.token(slot).is_some_and(|t| t.kind != SlotKind::Nested)
     }
 }

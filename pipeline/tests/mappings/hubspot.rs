@@ -45,7 +45,7 @@ fn companies() {
             ),
         ],
     );
-    assert_eq!(row("hubspot", "account", api).extras["properties.domain"], "ada.example", "once, and kept");
+    assert_eq!(row("hubspot", "account", api).extras["properties"]["domain"], "ada.example", "once, and kept");
     assert_deleted("hubspot", "companies", r#"{"id":"9001","updatedAt":"2024-11-01T00:00:00Z","archived":true}"#);
 }
 

@@ -69,7 +69,7 @@ fn row_of(mapping: &Mapping, entity: &Entity, document: &str) -> Row {
     let refused: Vec<_> =
         outcome.decisions.iter().filter(|d| matches!(d.fact, Fact::RecordQuarantined { .. })).collect();
     assert!(refused.is_empty(), "{document}: {refused:?}");
-    let (body, _) = outcome.rows.expect("the record gives a row");
+    let (body, _) = outcome.rows.into_iter().next().expect("the record gives a row");
     let row = EventBatchReader::new(&body).unwrap().next_row().unwrap().unwrap();
     let mut values = row.values.clone();
     let mut fields = Map::new();
