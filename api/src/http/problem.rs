@@ -215,7 +215,8 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Conflict { .. } => Self::conflict("somebody changed it meanwhile: read it again"),
             StoreError::DiskFull => disk_full(),
-            StoreError::Failed(_) => Self::internal(error),
+            StoreError::Refused(_) => Self::invalid(error.to_string()),
+            StoreError::Failed(_) | StoreError::Unreadable(_) => Self::internal(error),
         }
     }
 }
@@ -228,7 +229,8 @@ impl From<LogError> for Problem {
                 tracing::error!(%error, trace_id = trace::id(), "the log failed");
                 Self::unavailable("the log has failed and must be opened again: tell the operator").retry_after(30)
             }
-            LogError::NoPartition { .. } | LogError::Unreadable { .. } => Self::internal(error),
+            LogError::Refused(_) => Self::invalid(error.to_string()),
+            LogError::NoPartition { .. } | LogError::Unreadable { .. } | LogError::Missing { .. } => Self::internal(error),
         }
     }
 }
@@ -238,7 +240,9 @@ impl From<IngestError> for Problem {
         match error {
             IngestError::Log(error) => error.into(),
             IngestError::Store(error) => error.into(),
-            error @ IngestError::OtherEntity { .. } => Self::conflict(error.to_string()),
+            error @ (IngestError::OtherEntity { .. } | IngestError::Change { .. }) => Self::conflict(error.to_string()),
+            error @ IngestError::MappingTooLong => Self::too_large(error.to_string()),
+            error @ IngestError::Unreadable { .. } => Self::internal(error),
             error @ (IngestError::Definition(_) | IngestError::Mapping(_)) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "mapping_unusable", error.to_string())
             }

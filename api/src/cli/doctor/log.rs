@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use pipeline::process::checkpoint_key;
 use pipeline::{LogError, Stored, Table};
 use schemas::{BatchKind, EntityName, Input, TenantId, Topic};
 
@@ -113,17 +112,18 @@ pub(super) async fn checkpoints(line: &Line, findings: &mut Findings) -> anyhow:
     // After the checkpoints: meanwhile both only grow.
     for topic in Topic::ALL {
         for partition in 0..line.log.partitions(topic) {
-            ends.insert(checkpoint_key(topic, partition, ""), line.log.end(topic, partition).await?);
+            ends.insert(format!("{topic}/{partition}/"), line.log.end(topic, partition).await?);
         }
     }
     let mut wrong = Vec::new();
     for (key, row) in &rows {
         let end = key.rfind('/').and_then(|at| ends.get(&key[..=at]));
-        match (row.value.as_ref().try_into().map(u64::from_be_bytes), end) {
-            (Ok(at), Some(end)) if at <= *end => {}
-            (Ok(at), Some(end)) => wrong.push(format!("{key} stands at {at}, the log ends at {end}")),
-            (Err(_), _) => wrong.push(format!("{key} cannot be read")),
-            (Ok(_), None) => wrong.push(format!("{key} is of a partition that is not there")),
+        // The offset stands last, whether or not an epoch stands before it.
+        match (row.value.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes)), end) {
+            (Some(at), Some(end)) if at <= *end => {}
+            (Some(at), Some(end)) => wrong.push(format!("{key} stands at {at}, the log ends at {end}")),
+            (None, _) => wrong.push(format!("{key} cannot be read")),
+            (Some(_), None) => wrong.push(format!("{key} is of a partition that is not there")),
         }
     }
     findings.all("checkpoints", &wrong, format!("{} readers, none beyond its log", rows.len()), FROM_BACKUP);
