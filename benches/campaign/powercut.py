@@ -158,8 +158,8 @@ def main():
     if arguments.plant:
         # Nothing but lost records counts: a disk that could not be mounted proves nothing.
         campaign.report()
-        print(f"powercut: the planted fault was {'noticed' if campaign.losses else 'NOT noticed'} in {campaign.losses} "
-              f"of {campaign.cycles} cycles", flush=True)
+        print(f"powercut: the planted fault was {'noticed' if campaign.losses else 'NOT noticed'}: records lost in "
+              f"{campaign.losses} of {campaign.cycles} cycles", flush=True)
         sys.exit(0 if campaign.losses else 1)
     campaign.end()
 
