@@ -46,7 +46,7 @@ pub enum IngestError {
     #[error(transparent)]
     Mapping(#[from] InvalidMapping),
     /// The stream cannot take the mapping.
-    #[error("stream {stream}: {source}")]
+    #[error("stream {stream} cannot take this mapping")]
     Change {
         /// The stream.
         stream: StreamId,

@@ -21,5 +21,5 @@ mod testing;
 
 pub use engine::{Embedded, OpenError, Partitions};
 pub use log::{Durability, EmbeddedLog, Log, LogError, MemoryLog, Stored};
-pub use source::{Source, SourceBatch, SourceError};
+pub use source::{MemorySource, Source, SourceBatch, SourceError};
 pub use store::{EmbeddedStore, Expect, MemoryStore, Row, Store, StoreError, Table};

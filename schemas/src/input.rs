@@ -42,7 +42,8 @@ pub enum DefinitionKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "input", rename_all = "snake_case")]
 pub enum Input {
-    /// A text that later inputs of the partition name by its hash. It stands once, before its first use.
+    /// A text that later inputs of the stream name by its hash; it stands before them. A stream's definitions are its
+    /// own, so that its state is a fold of its own inputs: the same text may stand again for another one.
     Definition {
         /// Its name.
         hash: DefinitionHash,
@@ -64,7 +65,7 @@ pub enum Input {
     },
     /// Somebody wants something done to the stream.
     Command {
-        /// Chosen by the caller; the outcome names it, and a second one with the same id is ignored.
+        /// Chosen by the caller; the outcome names it, and one with the id of one of the stream's last 64 is ignored.
         id: String,
         /// What is wanted.
         command: Command,

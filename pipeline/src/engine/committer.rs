@@ -150,7 +150,7 @@ impl Committer {
             self.shared.check_room(group.bytes)?;
             self.shared.wait_for_flushes()?;
             #[cfg(test)]
-            drop(self.shared.gate.lock());
+            drop(self.shared.gate.blocking_lock());
             group.batch.commit().map_err(|e| self.shared.fail(&describe(&e)))?;
             self.unsynced = true;
             // Readers may see it from here on: their own writes come behind it in the same journal.

@@ -6,6 +6,7 @@
 
 mod committer;
 mod folder;
+mod journal;
 mod keyspaces;
 mod shared;
 mod stall;
@@ -113,6 +114,17 @@ pub enum OpenError {
         folder: PathBuf,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A journal of the database is damaged, and not at its end.
+    #[error(
+        "the journal {path} is damaged at byte {offset}, and whole batches stand behind that: nothing was changed; restore \
+         the folder from a backup, or cut the file there to go on without them"
+    )]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// Behind its last batch that is whole.
+        offset: u64,
     },
 }
 

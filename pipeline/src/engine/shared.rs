@@ -10,6 +10,7 @@ use schemas::{BatchHeader, PackedBatch, Topic};
 use tokio::sync::watch;
 
 use super::folder::Folder;
+use super::journal;
 use super::keyspaces::{self, Keyspaces, MEMTABLE_BYTES, batch_key, batch_offset};
 use super::{OpenError, Partitions};
 use crate::log::LogError;
@@ -86,7 +87,7 @@ pub(crate) struct Shared {
     pub(crate) failure: watch::Sender<Option<Arc<str>>>,
     /// Held by tests to keep the committer from writing.
     #[cfg(test)]
-    pub(super) gate: parking_lot::Mutex<()>,
+    pub(super) gate: tokio::sync::Mutex<()>,
     // Last, so that the folder is free only when the database is closed.
     folder: Folder,
 }
@@ -99,6 +100,7 @@ impl Shared {
             let made = keyspaces::open_database(new).and_then(|database| Keyspaces::open(&database).map(|_| ()));
             made.map_err(failed)
         })?;
+        journal::check(&database)?;
         let database = keyspaces::open_database(&database).map_err(failed)?;
         let keyspaces = Keyspaces::open(&database).map_err(failed)?;
         let partitions = ByPartition::try_new(folder.partitions, |topic, partition| {
@@ -110,7 +112,7 @@ impl Shared {
             partitions,
             failure: watch::Sender::new(None),
             #[cfg(test)]
-            gate: parking_lot::Mutex::new(()),
+            gate: tokio::sync::Mutex::new(()),
             folder,
         })
     }

@@ -100,7 +100,7 @@ mod tests {
         let shared = Arc::new(Shared::open(folder.path(), Partitions::default()).unwrap());
         let queue = Queue::start(shared.clone(), Duration::from_millis(40)).unwrap();
         let engine = Engine { queue, shared: shared.clone() };
-        let held = shared.gate.lock();
+        let held = shared.gate.lock().await;
         let append = || {
             let (to, answer) = oneshot::channel();
             let batches = vec![(1, vec![1; 40 << 20].into())];

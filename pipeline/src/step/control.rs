@@ -70,7 +70,7 @@ pub enum MappingChange {
     },
     /// Rows are found by their keys.
     #[error(
-        "the key of an open stream stays: with another one every row would stand twice; keep every path of each part \
+        "the key of an open stream stays: with another one every row would stand twice; keep a path of each part \
          (NEW | OLD), open another stream, or force the change"
     )]
     Key,
@@ -94,11 +94,11 @@ fn version_type(mapping: &Mapping) -> &'static str {
     }
 }
 
-/// Whether every record that had a key has the same one still: each part may only gain alternatives.
+/// Whether records can keep the keys that they had: each part must have a path that it had before.
 fn keeps_key(before: &Mapping, after: &Mapping) -> bool {
     let (before, after) = (&before.key.0, &after.key.0);
-    let gains = |(old, new): (&Path, &Path)| old.choices().iter().all(|choice| new.choices().contains(choice));
-    before.len() == after.len() && before.iter().zip(after).all(gains)
+    let keeps = |(old, new): (&Path, &Path)| old.choices().iter().any(|choice| new.choices().contains(choice));
+    before.len() == after.len() && before.iter().zip(after).all(keeps)
 }
 
 /// Puts a mapping and an entity definition in force; refused, with the reason, when they do not fit.

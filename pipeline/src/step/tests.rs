@@ -231,6 +231,7 @@ fn an_open_stream_keeps_its_key_and_the_type_of_its_versions() {
         assert_eq!(activate(&mut stream, refused, ENTITY), ["CommandRefused"], "{refused}");
     }
     assert_eq!(activate(&mut stream, &renamed_key, ENTITY), ["MappingActivated", "CommandApplied"]);
+    assert_eq!(activate(&mut stream, MAPPING, ENTITY), ["MappingActivated", "CommandApplied"]);
     let forced = activate_as(&mut stream, "forced", &other_key, ENTITY, true);
     assert_eq!(forced, ["MappingActivated", "CommandApplied"]);
     let forced = activate_as(&mut stream, "forced too", &versionless, ENTITY, true);

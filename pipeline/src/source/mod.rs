@@ -1,8 +1,13 @@
 //! The port `Source`: where records come from.
 
+pub mod conformance;
+mod memory;
+
 use async_trait::async_trait;
 use schemas::Lane;
 use schemas::record::RecordBatch;
+
+pub use memory::MemorySource;
 
 /// A lane's place as the line holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,312 @@
+//! A look at the database's journals before it opens them.
+//!
+//! The database cuts a journal off at the first entry that it cannot read, as a write that a power cut broke off must be.
+//! It does so anywhere in the file: one damaged byte would take every acknowledged batch behind it along, unseen. Here
+//! such a file is refused, untouched, when whole batches stand behind the damage. What is left out are holes: after a power
+//! cut pages that were never synced may be missing in front of others that are there, and a hole is a page that ends
+//! in zeros. Damage in the last batch of all cannot be told from a write that was broken off.
+
+use std::fs::{self, File};
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::OpenError;
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+const TRAILER: [u8; 4] = [b'F', b'J', b'L', 3];
+const START_BYTES: usize = 13;
+const ITEM_HEAD_BYTES: usize = 21;
+const CLEAR_BYTES: usize = 9;
+const END_BYTES: usize = 13;
+const PAGE_BYTES: u64 = 4096;
+/// A page that ends in so many zeros was not written.
+const HOLE_BYTES: u64 = 16;
+
+/// Refuses journals that have whole batches behind damage.
+pub(super) fn check(database: &Path) -> Result<(), OpenError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Io { path, source }
+    };
+    for path in journals(database).map_err(at(database))? {
+        if let Some(offset) = damage(&path).map_err(at(&path))? {
+            return Err(OpenError::Journal { path, offset });
+        }
+    }
+    Ok(())
+}
+
+fn journals(database: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut journals = Vec::new();
+    for entry in fs::read_dir(database)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "jnl") {
+            journals.push(path);
+        }
+    }
+    Ok(journals)
+}
+
+/// Where a journal is damaged in front of whole batches.
+fn damage(path: &Path) -> std::io::Result<Option<u64>> {
+    let mut file = BufReader::new(File::open(path)?);
+    let mut valid = 0;
+    while skip_batch(&mut file)? {
+        valid = file.stream_position()?;
+    }
+    file.seek(SeekFrom::Start(valid))?;
+    let rest = without_zeros(&mut file)?;
+    let Some(next) = (1..rest.len()).find(|at| is_batch(&rest[*at..])) else { return Ok(None) };
+    Ok((!has_hole(&rest[..next], valid)).then_some(valid))
+}
+
+/// Goes behind the next batch; false when there is none, or none that can be made out.
+fn skip_batch(file: &mut BufReader<File>) -> std::io::Result<bool> {
+    let mut head = [0; ITEM_HEAD_BYTES];
+    let mut read = |file: &mut BufReader<File>, bytes: usize| match file.read_exact(&mut head[..bytes]) {
+        Ok(()) => Ok(Some(head)),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    };
+    if read(file, START_BYTES)?.is_none_or(|head| head[0] != START) {
+        return Ok(false);
+    }
+    loop {
+        let Some(tag) = read(file, 1)? else { return Ok(false) };
+        match tag[0] {
+            ITEM => {
+                let Some(head) = read(file, ITEM_HEAD_BYTES - 1)? else { return Ok(false) };
+                let Some(bytes) = item_bytes(&head[..ITEM_HEAD_BYTES - 1]) else { return Ok(false) };
+                file.seek_relative(bytes as i64)?;
+            }
+            CLEAR if read(file, CLEAR_BYTES - 1)?.is_some() => {}
+            END => return Ok(read(file, END_BYTES - 1)?.is_some_and(|end| end[8..12] == TRAILER)),
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// Bytes of an item's key and value, from what stands behind its tag: type, compression, keyspace, three lengths.
+fn item_bytes(head: &[u8]) -> Option<usize> {
+    let [value_type, compression, ..] = *head else { return None };
+    let key = u16::from_le_bytes(head.get(10..12)?.try_into().ok()?);
+    let value = u32::from_le_bytes(head.get(16..20)?.try_into().ok()?);
+    (matches!(value_type, 0 | 1 | 2 | 4) && compression <= 1).then_some(usize::from(key) + value as usize)
+}
+
+/// Whether a whole batch begins here, its checksum right.
+fn is_batch(bytes: &[u8]) -> bool {
+    if bytes[0] != START || !matches!(bytes.get(START_BYTES), Some(&(ITEM | CLEAR))) {
+        return false;
+    }
+    let mut at = START_BYTES;
+    loop {
+        let bytes_of_entry = match bytes.get(at) {
+            Some(&ITEM) => bytes.get(at + 1..at + ITEM_HEAD_BYTES).and_then(item_bytes).map(|n| n + ITEM_HEAD_BYTES),
+            Some(&CLEAR) => Some(CLEAR_BYTES),
+            Some(&END) => {
+                let Some(end) = bytes.get(at + 1..at + END_BYTES) else { return false };
+                let checksum = xxh3_64(&bytes[START_BYTES..at]).to_le_bytes();
+                return end[..8] == checksum && end[8..] == TRAILER;
+            }
+            _ => None,
+        };
+        let Some(bytes_of_entry) = bytes_of_entry else { return false };
+        at += bytes_of_entry;
+    }
+}
+
+/// What is left of a file, without the zeros at its end: a journal is made longer than it is used.
+fn without_zeros(file: &mut BufReader<File>) -> std::io::Result<Vec<u8>> {
+    let mut chunk = vec![0; 1 << 16];
+    let (mut rest, mut zeros) = (Vec::new(), 0);
+    loop {
+        let read = file.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(rest);
+        }
+        match chunk[..read].iter().rposition(|byte| *byte != 0) {
+            None => zeros += read,
+            Some(last) => {
+                rest.resize(rest.len() + zeros, 0);
+                rest.extend_from_slice(&chunk[..=last]);
+                zeros = read - last - 1;
+            }
+        }
+    }
+}
+
+/// Whether a page of `bytes`, which begin at `start` of the file, ends in zeros.
+fn has_hole(bytes: &[u8], start: u64) -> bool {
+    let end = start + bytes.len() as u64;
+    let mut page_end = (start / PAGE_BYTES + 1) * PAGE_BYTES;
+    while page_end <= end {
+        let from = page_end.saturating_sub(HOLE_BYTES).max(start);
+        let zeros = &bytes[(from - start) as usize..(page_end - start) as usize];
+        if zeros.iter().all(|byte| *byte == 0) {
+            return true;
+        }
+        page_end += PAGE_BYTES;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::Topic;
+
+    use super::*;
+    use crate::engine::{Embedded, Partitions};
+    use crate::log::conformance::batch;
+    use crate::log::{Durability, EmbeddedLog, Log};
+
+    const BATCHES: usize = 40;
+
+    fn body(n: usize) -> String {
+        (0..200).map(|i| format!("{n}:{} ", i * i * (n + 7))).collect()
+    }
+
+    async fn folder_with_batches() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Embedded::open(folder.path(), Partitions::default()).unwrap().log();
+        for n in 0..BATCHES {
+            log.append(Topic::Inputs, 0, vec![batch(&body(n), 1)], Durability::Durable).await.unwrap();
+        }
+        // Its loss could not be told from a write that was broken off.
+        log.append(Topic::Inputs, 1, vec![batch("last", 1)], Durability::Durable).await.unwrap();
+        folder
+    }
+
+    fn journal(folder: &Path) -> PathBuf {
+        let mut all = journals(&folder.join("engine")).unwrap();
+        assert_eq!(all.len(), 1);
+        all.remove(0)
+    }
+
+    fn batch_starts(path: &Path) -> Vec<u64> {
+        let mut file = BufReader::new(File::open(path).unwrap());
+        let mut starts = vec![0];
+        while skip_batch(&mut file).unwrap() {
+            starts.push(file.stream_position().unwrap());
+        }
+        starts
+    }
+
+    fn flip(path: &Path, at: usize) {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[at] ^= 0x40;
+        fs::write(path, bytes).unwrap();
+    }
+
+    async fn texts(log: &EmbeddedLog) -> Option<Vec<String>> {
+        let (mut texts, end) = (Vec::new(), log.end(Topic::Inputs, 0).await.unwrap());
+        while (texts.len() as u64) < end {
+            let read = log.read(Topic::Inputs, 0, texts.len() as u64, usize::MAX).await.ok()?;
+            for stored in read {
+                texts.push(String::from_utf8(stored.body(Topic::Inputs, 0).ok()?.to_vec()).unwrap());
+            }
+        }
+        log.damage(Topic::Inputs, 0).is_none().then_some(texts)
+    }
+
+    #[tokio::test]
+    async fn a_journal_with_whole_batches_behind_damage_is_refused_and_not_touched() {
+        let folder = folder_with_batches().await;
+        let path = journal(folder.path());
+        let starts = batch_starts(&path);
+        assert!(starts.len() > BATCHES);
+        let middle = starts[starts.len() / 2];
+        for at in [middle, middle + 13, middle + 13 + 12] {
+            flip(&path, at as usize);
+            let damaged = fs::read(&path).unwrap();
+            let refused = Embedded::open(folder.path(), Partitions::default()).err().unwrap();
+            assert!(matches!(refused, OpenError::Journal { offset, .. } if offset == middle), "{refused}");
+            assert!(fs::read(&path).unwrap() == damaged);
+            flip(&path, at as usize);
+        }
+        let log = Embedded::open(folder.path(), Partitions::default()).unwrap().log();
+        assert_eq!(texts(&log).await.unwrap().len(), BATCHES);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_was_broken_off_is_cut_off_with_what_was_never_synced_behind_it() {
+        let folder = folder_with_batches().await;
+        let path = journal(folder.path());
+        let starts = batch_starts(&path);
+        let kept = fs::read(&path).unwrap();
+        let mut torn = kept.clone();
+        let last = starts[starts.len() - 2] as usize;
+        torn[last + 30..].fill(0);
+        fs::write(&path, &torn).unwrap();
+        drop(Embedded::open(folder.path(), Partitions::default()).unwrap());
+        let mut hole = kept.clone();
+        let page = starts[20].div_ceil(PAGE_BYTES) * PAGE_BYTES;
+        hole[starts[20] as usize..page as usize].fill(0);
+        fs::write(&path, &hole).unwrap();
+        assert_eq!(damage(&path).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_changed_byte_anywhere_in_the_folder_loses_nothing_unseen() {
+        let folder = folder_with_batches().await;
+        let expected: Vec<String> = (0..BATCHES).map(body).collect();
+        for is_flushed in [false, true] {
+            if is_flushed {
+                let shared = crate::engine::Shared::open(folder.path(), Partitions::default()).unwrap();
+                shared.keyspaces.all().for_each(|keyspace| keyspace.rotate_memtable_and_wait().unwrap());
+            }
+            let files = files(&folder.path().join("engine"));
+            let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+            for turn in 0..40 {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let (path, len) = &files[(random >> 33) as usize % files.len()];
+                let at = (random >> 20) as usize % len;
+                let copy = tempfile::tempdir().unwrap();
+                copy_folder(folder.path(), copy.path());
+                flip(&copy.path().join(path.strip_prefix(folder.path()).unwrap()), at);
+                let Ok(opened) = Embedded::open(copy.path(), Partitions::default()) else { continue };
+                if let Some(found) = texts(&opened.log()).await {
+                    assert!(found == expected, "turn {turn}: byte {at} of {} of {len}", path.display());
+                }
+            }
+        }
+    }
+
+    /// Files with the length up to their last byte that is not zero.
+    fn files(folder: &Path) -> Vec<(PathBuf, usize)> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files.extend(self::files(&path));
+            } else if let Some(last) = fs::read(&path).unwrap().iter().rposition(|byte| *byte != 0) {
+                files.push((path, last + 1));
+            }
+        }
+        files.sort();
+        files
+    }
+
+    fn copy_folder(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            let copy = to.join(path.file_name().unwrap());
+            if path.is_dir() {
+                fs::create_dir(&copy).unwrap();
+                copy_folder(&path, &copy);
+            } else if path.extension().is_some_and(|extension| extension == "jnl") {
+                // Most of it is room that is not used yet.
+                let bytes = fs::read(&path).unwrap();
+                let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                fs::write(&copy, &bytes[..used]).unwrap();
+            } else {
+                fs::copy(&path, &copy).unwrap();
+            }
+        }
+    }
+}
