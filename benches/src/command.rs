@@ -106,8 +106,10 @@ impl Product {
 
     /// Rows of the tenant's first view that are in no file yet.
     pub fn tail_rows(&self, tenant: TenantId) -> BoxFuture<'_, Result<usize>> {
-        Box::pin(async move { let views = self.0.views(tenant).await?;
-            Ok(views.first().and_then(|view| view.info.as_ref().ok()).map_or(0, |info| info.tail_rows)) })
+        Box::pin(async move {
+            let views = self.0.views(tenant).await?;
+            Ok(views.first().and_then(|view| view.info.as_ref().ok()).map_or(0, |info| info.tail_rows))
+        })
     }
 
     /// The folder of the tenant's view of the workload.

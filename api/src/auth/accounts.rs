@@ -148,7 +148,13 @@ impl Accounts {
         Ok(candidates)
     }
 
-    async fn begin(&self, tenant: TenantId, (id, account): (String, User), agent: &str, now: i64) -> Result<SignedIn, AuthError> {
+    async fn begin(
+        &self,
+        tenant: TenantId,
+        (id, account): (String, User),
+        agent: &str,
+        now: i64,
+    ) -> Result<SignedIn, AuthError> {
         let (session, begun) = self.sessions.begin(tenant, &id, agent, now).await?;
         let token = self.tokens.issue(tenant, &id, &session, now, begun.until)?;
         Ok(SignedIn { tenant, user: id, account, token, until: begun.until })
@@ -186,7 +192,14 @@ impl Accounts {
     }
 
     /// Invites somebody; answers the one-use token and until when it counts.
-    pub async fn invite(&self, tenant: TenantId, email: &str, role: Role, by: &str, now: i64) -> Result<(String, i64), AuthError> {
+    pub async fn invite(
+        &self,
+        tenant: TenantId,
+        email: &str,
+        role: Role,
+        by: &str,
+        now: i64,
+    ) -> Result<(String, i64), AuthError> {
         let email = address(email)?;
         if self.addresses.get(TenantId::SYSTEM, &address_key(tenant, &email)).await?.is_some() {
             return Err(AuthError::Conflict(format!("{email} has an account here already")));
@@ -230,7 +243,13 @@ impl Accounts {
         self.set_password(tenant, id, hash, Some(caller.session()?)).await.map(|_| ())
     }
 
-    async fn set_password(&self, tenant: TenantId, id: &str, hash: String, kept: Option<&str>) -> Result<User, AuthError> {
+    async fn set_password(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        hash: String,
+        kept: Option<&str>,
+    ) -> Result<User, AuthError> {
         let set = |user: &mut User| {
             user.password.clone_from(&hash);
             Ok(())
@@ -314,7 +333,8 @@ fn address_key(tenant: TenantId, email: &str) -> String {
 pub fn address(text: &str) -> Result<String, AuthError> {
     let text = text.trim();
     let is_plain = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b'"' | b'<' | b'>' | b',' | b';'))
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b'"' | b'<' | b'>' | b',' | b';'))
     };
     let parts = text.split_once('@').filter(|(name, host)| {
         is_plain(name) && is_plain(host) && !host.contains('@') && !host.starts_with('.') && !host.ends_with('.')

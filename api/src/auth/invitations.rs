@@ -54,7 +54,13 @@ impl Invitations {
     }
 
     /// Makes one; answers its token, which is told once, and until when it counts.
-    pub async fn make(&self, tenant: TenantId, purpose: Purpose, by: &str, now: i64) -> Result<(String, i64), AuthError> {
+    pub async fn make(
+        &self,
+        tenant: TenantId,
+        purpose: Purpose,
+        by: &str,
+        now: i64,
+    ) -> Result<(String, i64), AuthError> {
         self.trim(tenant, now).await?;
         let secret = secret::token()?;
         let until = now + INVITATION_SECONDS;

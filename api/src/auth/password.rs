@@ -101,8 +101,7 @@ fn hash_now(password: &str) -> Result<String, AuthError> {
 fn verify_now(password: &str, stored: &str) -> bool {
     let Ok(hash) = PasswordHash::new(stored) else { return false };
     let Ok(params) = Params::try_from(&hash) else { return false };
-    let is_modest =
-        params.m_cost() <= MEMORY_KIB_MAX && params.t_cost() <= PASSES_MAX && params.p_cost() <= LANES_MAX;
+    let is_modest = params.m_cost() <= MEMORY_KIB_MAX && params.t_cost() <= PASSES_MAX && params.p_cost() <= LANES_MAX;
     if !is_modest {
         tracing::error!("a stored password hash asks for more memory or time than any of ours; it is refused");
         return false;
@@ -126,7 +125,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_with_great_costs_is_refused_at_once() {
-        let planted = "$argon2id$v=19$m=1048576,t=4,p=1$c29tZXNhbHRzb21lc2FsdA$WwD8LLX8nkuYzdrTWEkA8DPOsPDVZ9NFDKcCa5z3ZH4";
+        let planted =
+            "$argon2id$v=19$m=1048576,t=4,p=1$c29tZXNhbHRzb21lc2FsdA$WwD8LLX8nkuYzdrTWEkA8DPOsPDVZ9NFDKcCa5z3ZH4";
         let passwords = Passwords::new().unwrap();
         let checked = tokio::time::timeout(Duration::from_secs(5), passwords.verify("whatever it is", Some(planted)));
         assert!(!checked.await.expect("no time is spent on it").unwrap());

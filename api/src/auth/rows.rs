@@ -111,7 +111,8 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     }
 
     async fn write(&self, tenant: TenantId, key: &str, value: &T, expect: Expect) -> Result<bool, AuthError> {
-        let bytes = serde_json::to_vec(value).map_err(|e| AuthError::Internal(format!("a row cannot be written: {e}")))?;
+        let bytes =
+            serde_json::to_vec(value).map_err(|e| AuthError::Internal(format!("a row cannot be written: {e}")))?;
         match self.store.put(tenant, self.table, key, bytes.into(), expect).await {
             Ok(_) => Ok(true),
             Err(StoreError::Conflict { .. }) => Ok(false),

@@ -39,7 +39,13 @@ impl Sessions {
     }
 
     /// Begins one; answers its id. Keys are `USER/SESSION`, so that a user's are found together.
-    pub async fn begin(&self, tenant: TenantId, user: &str, agent: &str, now: i64) -> Result<(String, Session), AuthError> {
+    pub async fn begin(
+        &self,
+        tenant: TenantId,
+        user: &str,
+        agent: &str,
+        now: i64,
+    ) -> Result<(String, Session), AuthError> {
         self.trim(tenant, user, now).await?;
         let id = secret::id()?;
         let agent = agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS_MAX).collect();

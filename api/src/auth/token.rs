@@ -93,7 +93,8 @@ impl Tokens {
         let decoded = decode::<Claims>(token, &self.checking, &self.validation);
         let read = decoded.map_err(|_| AuthError::Unauthenticated)?;
         // Only the header that we write is ours: no key, key id or certificate travels in it.
-        let is_ours = serde_json::to_value(&read.header).ok() == serde_json::to_value(Header::new(Algorithm::HS256)).ok();
+        let is_ours =
+            serde_json::to_value(&read.header).ok() == serde_json::to_value(Header::new(Algorithm::HS256)).ok();
         let claims = read.claims;
         let lasts = claims.exp.saturating_sub(claims.iat);
         if !is_ours || !(0..=SESSION_SECONDS).contains(&lasts) {
@@ -175,10 +176,16 @@ mod tests {
         let tokens = Tokens::new(&KEY).unwrap();
         let refused = |name: &str, value: Value| {
             let mut claims = claims();
-            if value.is_null() { claims.as_object_mut().unwrap().remove(name); } else { claims[name] = value.clone(); }
+            if value.is_null() {
+                claims.as_object_mut().unwrap().remove(name);
+            } else {
+                claims[name] = value.clone();
+            }
             assert!(tokens.read(&signed(&header(), &claims.to_string(), &KEY)).is_err(), "{name} {value}");
         };
-        for exp in [json!("9999999999"), json!(1.5), json!(-1), Value::Null, json!(1e30), json!(now() - 61), json!(now() - 6)] {
+        for exp in
+            [json!("9999999999"), json!(1.5), json!(-1), Value::Null, json!(1e30), json!(now() - 61), json!(now() - 6)]
+        {
             refused("exp", exp);
         }
         refused("exp", json!(now() + SESSION_SECONDS + 60));

@@ -7,8 +7,8 @@ pub mod log;
 pub mod plan;
 pub mod quarantine;
 pub mod query;
-pub mod tenant;
 pub mod snapshot;
+pub mod tenant;
 pub mod views;
 
 use std::path::PathBuf;

@@ -77,7 +77,8 @@ impl Draft {
             let unknown = |_| anyhow::anyhow!("there is no version type {name:?}: choose time, integer or text");
             mapping.version_type = Some(known.map_err(unknown)?);
         }
-        let is_version_type_open = args.version.is_some() && mapping.version.is_some() && mapping.version_type.is_none();
+        let is_version_type_open =
+            args.version.is_some() && mapping.version.is_some() && mapping.version_type.is_none();
         let settings = settings(args, mapping.key.is_empty())?;
         settings.check()?;
         let tenant_id = definitions.find_tenant(&tenant).await?;

@@ -82,14 +82,20 @@ impl Rows {
             writer.write(&batch).map_err(Problem::internal)?;
         }
         let state = Streaming { batches, writer: Some(writer), spool, format, has_begun: false };
-        let parts = futures::stream::try_unfold(state, |mut state| async move { Ok(state.next().await?.map(|b| (b, state))) });
+        let parts =
+            futures::stream::try_unfold(state, |mut state| async move { Ok(state.next().await?.map(|b| (b, state))) });
         let mut response = respond(format, Body::from_bytes_stream::<_, Bytes, std::io::Error>(parts));
         response.set_data(Streamed);
         Ok(Self { response })
     }
 
     /// A page that is held whole, with what leads to the next.
-    pub fn page(batches: &[arrow::array::RecordBatch], schema: arrow::datatypes::SchemaRef, format: Format, next: Option<&str>) -> Result<Self, Problem> {
+    pub fn page(
+        batches: &[arrow::array::RecordBatch],
+        schema: arrow::datatypes::SchemaRef,
+        format: Format,
+        next: Option<&str>,
+    ) -> Result<Self, Problem> {
         let spool = Spool::default();
         let mut writer = new_writer(format, schema, &spool)?;
         for batch in batches {
@@ -116,7 +122,11 @@ fn close_json(next: Option<&str>) -> Vec<u8> {
     format!(",\"next\":{}}}\n", serde_json::Value::from(next)).into_bytes()
 }
 
-fn new_writer(format: Format, schema: arrow::datatypes::SchemaRef, spool: &Spool) -> Result<ResultWriter<Spool>, Problem> {
+fn new_writer(
+    format: Format,
+    schema: arrow::datatypes::SchemaRef,
+    spool: &Spool,
+) -> Result<ResultWriter<Spool>, Problem> {
     let writer = ResultWriter::new(format, schema, spool.clone()).map_err(Problem::internal)?;
     // What a spreadsheet opens must not run.
     Ok(writer.escape_formulas(true))

@@ -71,7 +71,11 @@ async fn try_serve(
     }
 }
 
-async fn run(doors: Arc<Doors>, acceptor: impl Acceptor + 'static, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn run(
+    doors: Arc<Doors>,
+    acceptor: impl Acceptor + 'static,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let stopped = async move { _ = stop.wait_for(|stop| *stop).await };
     let server = Server::new_with_acceptor(acceptor)
         .name("autonomos")

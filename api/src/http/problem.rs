@@ -2,9 +2,9 @@
 
 use pipeline::ingest::IngestError;
 use pipeline::{LogError, StoreError};
-use poem::http::{HeaderValue, StatusCode, header};
 use poem::Response;
 use poem::error::ResponseError;
+use poem::http::{HeaderValue, StatusCode, header};
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, Object};
@@ -230,7 +230,9 @@ impl From<LogError> for Problem {
                 Self::unavailable("the log has failed and must be opened again: tell the operator").retry_after(30)
             }
             LogError::Refused(_) => Self::invalid(error.to_string()),
-            LogError::NoPartition { .. } | LogError::Unreadable { .. } | LogError::Missing { .. } => Self::internal(error),
+            LogError::NoPartition { .. } | LogError::Unreadable { .. } | LogError::Missing { .. } => {
+                Self::internal(error)
+            }
         }
     }
 }

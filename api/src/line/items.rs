@@ -43,7 +43,14 @@ pub struct EntityFields(HashMap<(TenantId, EntityName), Vec<(String, FieldType)>
 
 impl Line {
     /// The items of a batch from an offset on.
-    pub async fn items(&self, topic: Topic, partition: u32, stored: &Stored, from: u64, fields: &mut EntityFields) -> anyhow::Result<Vec<Item>> {
+    pub async fn items(
+        &self,
+        topic: Topic,
+        partition: u32,
+        stored: &Stored,
+        from: u64,
+        fields: &mut EntityFields,
+    ) -> anyhow::Result<Vec<Item>> {
         let header = stored.header();
         let body = stored.body(topic, partition)?;
         if header.kind == BatchKind::Rows {
@@ -84,7 +91,14 @@ impl Batch {
         found
     }
 
-    fn item(&self, place: u64, stage: Option<Stage>, stream: Option<String>, entity: Option<String>, body: Value) -> Item {
+    fn item(
+        &self,
+        place: u64,
+        stage: Option<Stage>,
+        stream: Option<String>,
+        entity: Option<String>,
+        body: Value,
+    ) -> Item {
         let found = self.at(place);
         Item { topic: found.topic, position: found.at, logged_at: found.logged_at, stage, stream, entity, body }
     }

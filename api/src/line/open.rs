@@ -40,7 +40,12 @@ pub enum OpenError {
 
 impl Line {
     /// Opens a stream: as it is, or with a system's mapping.
-    pub async fn open_stream(&self, stream: &StreamId, system: Option<&str>, by: &str) -> Result<OpenStream, OpenError> {
+    pub async fn open_stream(
+        &self,
+        stream: &StreamId,
+        system: Option<&str>,
+        by: &str,
+    ) -> Result<OpenStream, OpenError> {
         let mapping = match system {
             Some(system) => self.system_mapping(stream, system)?,
             None => return self.known_stream(stream).await,

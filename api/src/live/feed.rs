@@ -84,7 +84,15 @@ struct Sample {
 impl Feed {
     /// Starts a feed from `at`; it ends when the receiver is dropped.
     #[allow(clippy::too_many_arguments)]
-    pub fn start(line: Arc<Line>, gate: Gate, seal: Seal, caller: Caller, filter: Filter, mode: Mode, at: Vector) -> mpsc::Receiver<Sent> {
+    pub fn start(
+        line: Arc<Line>,
+        gate: Gate,
+        seal: Seal,
+        caller: Caller,
+        filter: Filter,
+        mode: Mode,
+        at: Vector,
+    ) -> mpsc::Receiver<Sent> {
         let (to, from) = mpsc::channel(WAITING_MAX);
         let (fields, sample) = (EntityFields::default(), Sample::default());
         let feed = Self { line, gate, seal, caller, filter, mode, at, fields, to, checked: Instant::now(), sample };

@@ -22,7 +22,9 @@ pub struct Filter {
 
 /// A stage that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no stage {0:?}: use ingested, canonicalized, materialized, viewed, quarantined, drift, intent or journaled")]
+#[error(
+    "there is no stage {0:?}: use ingested, canonicalized, materialized, viewed, quarantined, drift, intent or journaled"
+)]
 pub struct UnknownStage(String);
 
 impl Filter {
@@ -35,7 +37,12 @@ impl Filter {
         entities: Option<&str>,
     ) -> Result<Self, UnknownStage> {
         let list = |text: Option<&str>| {
-            text.into_iter().flat_map(|t| t.split(',')).map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
+            text.into_iter()
+                .flat_map(|t| t.split(','))
+                .map(str::trim)
+                .filter(|t| !t.is_empty())
+                .map(str::to_owned)
+                .collect()
         };
         let stages: Vec<String> = list(stages);
         let stage = |name: &String| {

@@ -94,8 +94,8 @@ impl Vector {
     pub fn from_id(id: &str, seal: &Seal, tenant: TenantId, log: &dyn Log) -> Option<Self> {
         let vector: Self = serde_json::from_slice(&seal.open(&purpose(tenant), id)?).ok()?;
         let start = Self::start(log);
-        let is_of_this_log = vector.epochs == start.epochs
-            && vector.offsets.iter().zip(&start.offsets).all(|(a, b)| a.len() == b.len());
+        let is_of_this_log =
+            vector.epochs == start.epochs && vector.offsets.iter().zip(&start.offsets).all(|(a, b)| a.len() == b.len());
         is_of_this_log.then_some(vector)
     }
 }

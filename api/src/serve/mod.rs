@@ -14,9 +14,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::{IngestArgs, ServeArgs};
-use crate::line::Line;
 use crate::http::manners::rate::Rates;
 use crate::http::{Doors, listen, listen::Tls};
+use crate::line::Line;
 use crate::{folder, socket};
 use config::Settings;
 

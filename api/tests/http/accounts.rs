@@ -9,7 +9,10 @@ fn who_registers_is_the_first_admin_and_a_taken_name_is_a_conflict() {
     let house = House::open();
     let admin = house.admin("acme");
     let me = admin.get("/api/v1/auth/me").json();
-    assert_eq!((me["email"].as_str(), me["role"].as_str(), me["tenant"].as_str()), (Some("admin@acme.example"), Some("admin"), Some("acme")));
+    assert_eq!(
+        (me["email"].as_str(), me["role"].as_str(), me["tenant"].as_str()),
+        (Some("admin@acme.example"), Some("admin"), Some("acme"))
+    );
     let again = json!({"name": "acme", "email": "other@acme.example", "password": PASSWORD});
     let again = house.anybody().post("/api/v1/auth/register", &again);
     assert_eq!((again.status, again.problem().as_str()), (409, "conflict"));

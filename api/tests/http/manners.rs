@@ -21,7 +21,10 @@ fn every_error_is_a_problem_with_a_trace() {
     let media = admin.send("POST", "/api/v1/auth/keys", &[("content-type", "text/csv")], b"a,b");
     assert_eq!((media.status, media.problem().as_str()), (415, "unsupported_media_type"));
     let nobody = house.anybody().get("/api/v1/auth/me");
-    assert_eq!((nobody.status, nobody.problem().as_str(), nobody.header("www-authenticate")), (401, "unauthenticated", "Bearer"));
+    assert_eq!(
+        (nobody.status, nobody.problem().as_str(), nobody.header("www-authenticate")),
+        (401, "unauthenticated", "Bearer")
+    );
 }
 
 #[test]
@@ -33,10 +36,14 @@ fn a_credential_in_the_query_or_twice_in_the_header_is_none() {
         assert_eq!(admin.get(&format!("/api/v1/auth/me?{name}={token}")).status, 401, "{name}");
     }
     let bearer = format!("Bearer {token}");
-    let twice = house.anybody().send("GET", "/api/v1/auth/me", &[("authorization", &bearer), ("authorization", &bearer)], b"");
+    let twice =
+        house.anybody().send("GET", "/api/v1/auth/me", &[("authorization", &bearer), ("authorization", &bearer)], b"");
     assert_eq!(twice.status, 401);
     let long = format!("Bearer {}", "x".repeat(40_000));
-    assert!(matches!(house.anybody().send("GET", "/api/v1/auth/me", &[("authorization", &long)], b"").status, 401 | 431));
+    assert!(matches!(
+        house.anybody().send("GET", "/api/v1/auth/me", &[("authorization", &long)], b"").status,
+        401 | 431
+    ));
 }
 
 #[test]

@@ -48,7 +48,11 @@ fn the_ids_of_another_tenant_are_not_found_and_nothing_of_it_is_told() {
             let body = br#"{"role":"viewer"}"#;
             let answer = zeta.send(&method, &path, &[("content-type", "application/json")], body);
             assert!(matches!(answer.status, 400 | 404 | 405), "{method} {path}: {} {}", answer.status, answer.text);
-            assert!(!answer.text.contains("canary") && !answer.text.contains("acme"), "{method} {path}: {}", answer.text);
+            assert!(
+                !answer.text.contains("canary") && !answer.text.contains("acme"),
+                "{method} {path}: {}",
+                answer.text
+            );
             called += 1;
         }
     }
@@ -59,6 +63,8 @@ fn the_ids_of_another_tenant_are_not_found_and_nothing_of_it_is_told() {
 fn ids_of(admin: &Person) -> Vec<String> {
     let users = admin.get("/api/v1/auth/users").json();
     let sessions = admin.get("/api/v1/auth/sessions").json();
-    let ids = |list: &Value| list.as_array().unwrap().iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let ids = |list: &Value| {
+        list.as_array().unwrap().iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
     [ids(&users["users"]), ids(&sessions["sessions"])].concat()
 }

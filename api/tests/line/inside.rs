@@ -63,7 +63,7 @@ async fn the_doctor_finds_a_reader_beyond_its_log_a_strange_register_and_counter
     let tenant = line.tenant(&"acme".parse().unwrap()).await.unwrap();
     let (store, name) = (&*line.store, "crm/opportunity");
 
-    let checkpoint = pipeline::process::checkpoint_key(Topic::Events, 0, "other");
+    let checkpoint = format!("{}/0/other", Topic::Events);
     let beyond = bytes::Bytes::copy_from_slice(&999_u64.to_be_bytes());
     store.put(TenantId::SYSTEM, Table::Checkpoints, &checkpoint, beyond, Expect::Any).await.unwrap();
 

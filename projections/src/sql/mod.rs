@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`engine`] runs a query from text to stream, [`guard`] refuses what must not run, `functions` and
 //! `bounded` say which functions there are, `session` builds the catalogue of one query, `table` scans a view
-//! and `live` leaves its dead rows out, and [`format`] writes results.
+//! and `live` leaves its dead rows out, and [`mod@format`] writes results.
 
 mod bounded;
 mod deadline;

@@ -19,7 +19,9 @@ pub enum RowsError {
     #[error("there is no column {0:?}: see the view's columns")]
     Column(String),
     /// A condition is not written as it should be.
-    #[error("the filter {0:?} is not column:operator:value, with eq, ne, lt, lte, gt, gte, in, starts_with, contains, is_null or not_null")]
+    #[error(
+        "the filter {0:?} is not column:operator:value, with eq, ne, lt, lte, gt, gte, in, starts_with, contains, is_null or not_null"
+    )]
     Filter(String),
     /// A value does not fit its column.
     #[error("{value:?} is no value of column {column}, which is {data_type}")]
@@ -223,7 +225,15 @@ mod tests {
     fn what_a_caller_says_never_becomes_sql() {
         let page = RowsPage { filters: vec!["name:eq:x' OR true --".into()], limit: 5, ..RowsPage::default() };
         assert!(sql(&page).unwrap().contains("\"name\" = 'x'' OR true --'"));
-        for bad in ["name\" OR 1=1 --:eq:1", "nope:eq:1", "name", "name:like:x", "amount:eq:1 OR 1=1", "amount:contains:1", "closed:eq:maybe"] {
+        for bad in [
+            "name\" OR 1=1 --:eq:1",
+            "nope:eq:1",
+            "name",
+            "name:like:x",
+            "amount:eq:1 OR 1=1",
+            "amount:contains:1",
+            "closed:eq:maybe",
+        ] {
             let page = RowsPage { filters: vec![bad.into()], limit: 5, ..RowsPage::default() };
             assert!(sql(&page).is_err(), "{bad}");
         }

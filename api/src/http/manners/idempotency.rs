@@ -102,7 +102,10 @@ impl<E: Endpoint> AnsweredOnce<E> {
             }
             return match found.value.given {
                 Some(given) => Ok(Some(given)),
-                None => Err(Problem::conflict("the first request with this Idempotency-Key is still under way").retry_after(1)),
+                None => {
+                    Err(Problem::conflict("the first request with this Idempotency-Key is still under way")
+                        .retry_after(1))
+                }
             };
         }
     }
@@ -124,7 +127,8 @@ impl<E: Endpoint> AnsweredOnce<E> {
         };
         let body = response.take_body().into_bytes().await?;
         if body.len() <= ANSWER_BYTES_MAX {
-            let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
+            let content_type =
+                response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
             let given = Given { status: response.status().as_u16(), content_type, body: STANDARD.encode(&body) };
             let keep = |answer: &mut Answer| {
                 answer.given = Some(given.clone());

@@ -182,7 +182,8 @@ impl<E: Endpoint> Endpoint for Rationed<E> {
                 Ok(response)
             }
             Err(seconds) => {
-                let detail = format!("more than {} requests a minute of this kind: try again in {seconds} s", rate.per_minute);
+                let detail =
+                    format!("more than {} requests a minute of this kind: try again in {seconds} s", rate.per_minute);
                 Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(seconds).into())
             }
         }

@@ -3,8 +3,8 @@
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
-use poem::http::{HeaderValue, header};
 use poem::error::ResponseError;
+use poem::http::{HeaderValue, header};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 
 use crate::http::problem::{Problem, of_poem_error};

@@ -48,7 +48,8 @@ fn parse(header: &str) -> Option<(&str, &str)> {
     };
     let mut parts = header.split('-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let is_known = version == "00" && parts.next().is_none() || is_hex(version, 2) && version != "ff" && version != "00";
+    let is_known =
+        version == "00" && parts.next().is_none() || is_hex(version, 2) && version != "ff" && version != "00";
     let is_right = is_known
         && is_hex(trace, 32)
         && is_hex(parent, 16)
@@ -97,7 +98,9 @@ mod tests {
     #[test]
     fn a_header_that_is_no_trace_begins_a_new_one() {
         let zeros = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
-        for wrong in ["", "x", "00-1-2-3", &RIGHT.to_uppercase(), zeros, &format!("{RIGHT}-1"), &RIGHT.replace("00-", "ff-")] {
+        for wrong in
+            ["", "x", "00-1-2-3", &RIGHT.to_uppercase(), zeros, &format!("{RIGHT}-1"), &RIGHT.replace("00-", "ff-")]
+        {
             let trace = Trace::follow(Some(wrong));
             assert_ne!(trace.trace, "0af7651916cd43dd8448eb211c80319c", "{wrong}");
             assert!(parse(&trace.header()).is_some());

@@ -142,7 +142,12 @@ pub struct Routes;
 impl Routes {
     /// Make an organisation and its first admin.
     #[oai(path = "/register", method = "post", operation_id = "register")]
-    async fn register(&self, doors: Data<&Arc<Doors>>, request: &Request, body: Json<Register>) -> Result<Begun, Problem> {
+    async fn register(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        request: &Request,
+        body: Json<Register>,
+    ) -> Result<Begun, Problem> {
         let Json(Register { name, email, password }) = body;
         let begun = doors.accounts.register(&name, &email, &password, agent(request), now()).await?;
         Ok(Begun::Created(Json(signed_in(&doors, begun, request).await?)))
@@ -150,7 +155,12 @@ impl Routes {
 
     /// Sign in. A wrong address and a wrong password are told alike.
     #[oai(path = "/login", method = "post", operation_id = "login")]
-    async fn login(&self, doors: Data<&Arc<Doors>>, request: &Request, body: Json<Login>) -> Result<Json<SessionBegun>, Problem> {
+    async fn login(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        request: &Request,
+        body: Json<Login>,
+    ) -> Result<Json<SessionBegun>, Problem> {
         let Json(Login { tenant, email, password }) = body;
         let begun = doors.accounts.login(tenant.as_deref(), &email, &password, agent(request), now()).await?;
         Ok(Json(signed_in(&doors, begun, request).await?))
@@ -158,7 +168,12 @@ impl Routes {
 
     /// Use an invitation or a reset: set a password, and be signed in.
     #[oai(path = "/accept", method = "post", operation_id = "accept")]
-    async fn accept(&self, doors: Data<&Arc<Doors>>, request: &Request, body: Json<Accept>) -> Result<Json<SessionBegun>, Problem> {
+    async fn accept(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        request: &Request,
+        body: Json<Accept>,
+    ) -> Result<Json<SessionBegun>, Problem> {
         let Json(Accept { token, password }) = body;
         let begun = doors.accounts.accept(&token, &password, agent(request), now()).await?;
         Ok(Json(signed_in(&doors, begun, request).await?))
@@ -194,7 +209,12 @@ impl Routes {
 
     /// End one of one's sessions.
     #[oai(path = "/sessions/:id", method = "delete", operation_id = "end_session")]
-    async fn end_session(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed, id: Path<String>) -> Result<Done, Problem> {
+    async fn end_session(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        id: Path<String>,
+    ) -> Result<Done, Problem> {
         match doors.accounts.sessions.end(caller.tenant, caller.user()?, &id).await? {
             true => Ok(Done::Done),
             false => Err(Problem::not_found("session")),

@@ -89,7 +89,12 @@ impl Routes {
 
     /// Make an API key; its text is told once.
     #[oai(path = "/", method = "post", operation_id = "make_key")]
-    async fn make(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed, body: Json<KeyWanted>) -> Result<Made, Problem> {
+    async fn make(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        body: Json<KeyWanted>,
+    ) -> Result<Made, Problem> {
         caller.require(Role::Admin)?;
         let Json(KeyWanted { name, role, connections, expires_at }) = body;
         let connections: Result<Vec<ConnectionName>, _> = connections.iter().map(|c| ConnectionName::new(c)).collect();
@@ -103,7 +108,12 @@ impl Routes {
 
     /// Revoke an API key; it counts no more at once.
     #[oai(path = "/:id", method = "delete", operation_id = "revoke_key")]
-    async fn revoke(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed, id: Path<String>) -> Result<Done, Problem> {
+    async fn revoke(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        id: Path<String>,
+    ) -> Result<Done, Problem> {
         caller.require(Role::Admin)?;
         match doors.accounts.keys.revoke(caller.tenant, &id).await? {
             true => Ok(Done::Done),

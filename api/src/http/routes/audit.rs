@@ -72,7 +72,8 @@ impl Routes {
         let limit = limit.0.unwrap_or(LIMIT) as usize;
         let rows: Rows<Entry> = Rows::new(doors.line.store.clone(), Table::Journal);
         let page = rows.page(caller.tenant, "", after.as_deref(), limit).await?;
-        let next = page.last().filter(|_| page.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
+        let next =
+            page.last().filter(|_| page.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
         let entries = page.into_iter().map(|(_, entry)| shape(entry)).collect();
         Ok(Json(AuditPage { entries, next }))
     }

@@ -217,7 +217,8 @@ pub async fn socket(request: &Request, doors: Data<&Arc<Doors>>, socket: WebSock
         after: get("last_event_id"),
     };
     let (mut feed, place) = open(&doors, caller, &asked).await?;
-    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
+    let config =
+        WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
     let upgraded = socket.config(config).on_upgrade(move |stream| async move {
         let _place = place;
         let (mut to, mut from) = stream.split();
@@ -246,6 +247,8 @@ fn check_origin(request: &Request) -> Result<(), Problem> {
     let Some(origin) = request.header(header::ORIGIN) else { return Ok(()) };
     let host = request.header(header::HOST).unwrap_or_default();
     let is_ours = origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host));
-    let foreign = || Problem::new(StatusCode::FORBIDDEN, "foreign_origin", "a socket is opened from this server's own pages only");
+    let foreign = || {
+        Problem::new(StatusCode::FORBIDDEN, "foreign_origin", "a socket is opened from this server's own pages only")
+    };
     if is_ours { Ok(()) } else { Err(foreign()) }
 }

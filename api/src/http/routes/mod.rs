@@ -74,7 +74,8 @@ const POSITION_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Waits until everything up to a position that a write answered can be read.
 async fn wait_for(doors: &Doors, position: Option<&str>) -> Result<(), Problem> {
     let Some(text) = position else { return Ok(()) };
-    let position: Position = text.parse().map_err(|e: schemas::position::InvalidPosition| Problem::invalid(e.to_string()))?;
+    let position: Position =
+        text.parse().map_err(|e: schemas::position::InvalidPosition| Problem::invalid(e.to_string()))?;
     let waited = tokio::time::timeout(POSITION_WAIT, doors.line.wait_input(position)).await;
     let late = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "position_not_reached", "the views are not so far yet");
     match waited {

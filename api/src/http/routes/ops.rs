@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use poem::http::StatusCode;
 use poem::web::Data;
-use poem_openapi::payload::PlainText;
 use poem_openapi::OpenApi;
+use poem_openapi::payload::PlainText;
 
 use super::Tag;
-use crate::http::{Doors, ops};
 use crate::http::problem::Problem;
+use crate::http::{Doors, ops};
 
 /// The routes.
 pub struct Routes;

@@ -98,7 +98,8 @@ impl Routes {
         let limit = limit.0.unwrap_or(LIMIT) as usize;
         doors.line.wait_quarantined().await.map_err(Problem::internal)?;
         let notes = quarantine::list(&*doors.line.store, caller.tenant, of.as_ref(), after.as_deref(), limit).await?;
-        let next = notes.last().filter(|_| notes.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
+        let next =
+            notes.last().filter(|_| notes.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
         let records = notes.into_iter().map(|(_, note)| shape(&note)).collect();
         Ok(Json(QuarantinePage { records, next }))
     }

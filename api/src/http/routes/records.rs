@@ -81,7 +81,8 @@ impl Routes {
             idempotency::remember_body(&doors, &caller, &format!("{id}\n{key}"), &bytes).await?;
         }
         let batches = tokio::task::block_in_place(|| push::batches(lane, format, &bytes));
-        let batches = batches.map_err(|e| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_records", e.to_string()))?;
+        let batches =
+            batches.map_err(|e| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_records", e.to_string()))?;
         let open = doors.line.open_stream(&id, system.0.as_deref(), &caller.label()).await.map_err(of_open)?;
         let (mut records, mut offset) = (0, 0);
         for batch in batches {

@@ -84,9 +84,15 @@ impl Routes {
 
     /// Invite somebody: hand the token over, it is used once.
     #[oai(path = "/invitations", method = "post", operation_id = "invite_user")]
-    async fn invite(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed, body: Json<Invite>) -> Result<Made, Problem> {
+    async fn invite(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        body: Json<Invite>,
+    ) -> Result<Made, Problem> {
         caller.require(Role::Admin)?;
-        let (token, until) = doors.accounts.invite(caller.tenant, &body.email, body.role, &caller.label(), now()).await?;
+        let (token, until) =
+            doors.accounts.invite(caller.tenant, &body.email, body.role, &caller.label(), now()).await?;
         Ok(Made::Created(Json(OneUse { token, expires_at: time::of_seconds(until) })))
     }
 
@@ -114,7 +120,12 @@ impl Routes {
 
     /// Remove a user; every session ends. The last admin stays.
     #[oai(path = "/:id", method = "delete", operation_id = "remove_user")]
-    async fn remove(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed, id: Path<String>) -> Result<Done, Problem> {
+    async fn remove(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        id: Path<String>,
+    ) -> Result<Done, Problem> {
         caller.require(Role::Admin)?;
         doors.accounts.remove(caller.tenant, &id).await?;
         Ok(Done::Done)

@@ -127,7 +127,12 @@ impl Routes {
 
     /// Describe a view: its columns and their types.
     #[oai(path = "/:view", method = "get", operation_id = "describe_view")]
-    async fn describe(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed, view: Path<String>) -> Result<Json<ViewColumns>, Problem> {
+    async fn describe(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        view: Path<String>,
+    ) -> Result<Json<ViewColumns>, Problem> {
         let snapshot = pinned(&doors, &caller, &view).await?;
         let column = |field: &Arc<arrow::datatypes::Field>| ColumnInfo {
             name: field.name().clone(),
@@ -210,7 +215,12 @@ fn asked(page: &RowsPage) -> String {
     crate::auth::secret::hash(&serde_json::to_string(&parts).unwrap_or_default())
 }
 
-fn open_cursor(doors: &Doors, purpose: &str, asked: &str, text: &str) -> Result<(Option<String>, [String; 3]), Problem> {
+fn open_cursor(
+    doors: &Doors,
+    purpose: &str,
+    asked: &str,
+    text: &str,
+) -> Result<(Option<String>, [String; 3]), Problem> {
     let opened = doors.seal.open(purpose, text).and_then(|bytes| serde_json::from_slice::<Cursor>(&bytes).ok());
     let cursor = opened.ok_or_else(|| Problem::invalid("this cursor is none of ours: begin without one"))?;
     if cursor.asked != asked {
@@ -219,7 +229,13 @@ fn open_cursor(doors: &Doors, purpose: &str, asked: &str, text: &str) -> Result<
     Ok((cursor.value, cursor.key))
 }
 
-fn next_cursor(doors: &Doors, purpose: &str, asked: String, page: &RowsPage, batches: &[RecordBatch]) -> Option<String> {
+fn next_cursor(
+    doors: &Doors,
+    purpose: &str,
+    asked: String,
+    page: &RowsPage,
+    batches: &[RecordBatch],
+) -> Option<String> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let last = batches.iter().rev().find(|b| b.num_rows() > 0).filter(|_| rows == page.limit)?;
     let row = last.num_rows() - 1;
