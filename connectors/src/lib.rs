@@ -3,4 +3,4 @@
 
 pub mod file;
 
-pub use file::{FileFormat, FileSettings, FileSource};
+pub use file::{Bounds, FileFormat, FileSettings, FileSource};
