@@ -4,4 +4,4 @@
 pub mod file;
 pub mod push;
 
-pub use file::{FileFormat, FileSettings, FileSource};
+pub use file::{Bounds, FileFormat, FileSettings, FileSource};

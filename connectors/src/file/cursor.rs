@@ -1,16 +1,16 @@
 //! The note that a batch of a file leaves on the line: where in the file it ends.
 
+use std::path::Path;
+
 use schemas::Lane;
 use schemas::wire::{Reader, WireError, put_bytes, put_u64};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::csv::Dialect;
+use super::manner::Manner;
+use super::prefix::Prefix;
 
-const VERSION: u8 = 1;
-const COMPLETE: u8 = 1;
-const CONTENT: u8 = 2;
-const TERMINATED: u8 = 4;
-const DIALECT: u8 = 8;
+/// Of the cursors and of the lanes: where one changes, files are read anew.
+const VERSION: u8 = 2;
 
 /// Where a batch ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,159 +21,133 @@ pub(super) struct FileCursor {
     pub generation: u64,
     /// Whether the batch reached the file's end.
     pub complete: bool,
-    /// The place itself.
-    pub place: Place,
-}
-
-/// The place in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In a plain text file, which may be appended to.
-    Offset(Offset),
-    /// In a file that is only understood as a whole; the ordinal is the place.
-    Content(Content),
-}
-
-/// Behind the last row taken of a plain text file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Offset {
-    /// Bytes taken.
-    pub offset: u64,
+    /// How the file is read. A generation keeps it, because a file that grew might look different.
+    pub manner: Manner,
+    /// In plain text, which can be gone on with at a byte: what was taken. Else all that the file was when it was read;
+    /// then the ordinal is the place.
+    pub prefix: Prefix,
     /// Rows taken, blank ones included where the format counts them.
     pub row: u64,
-    /// xxh3 of all bytes before `offset`.
-    pub hash: u64,
-    /// Whether the last row had a line end; if not, nothing but a line end may follow it later.
-    pub terminated: bool,
-    /// How the rows are taken apart, for CSV.
-    pub dialect: Option<Dialect>,
+    /// Whether the rows taken stay what they are when the file grows.
+    pub tail: Tail,
 }
 
-/// The identity of a whole file.
+/// What the last rows taken hang on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Content {
-    /// Its size.
-    pub size: u64,
-    /// xxh3 of all its bytes.
-    pub hash: u128,
-    /// A hash of the settings that decide what its rows are.
-    pub reading: u64,
+pub(super) enum Tail {
+    /// Nothing: whatever follows, they stay.
+    Final,
+    /// The last row had no line end. Only if one follows was that row whole.
+    NoLineEnd,
+    /// A quote was not closed up to the end of the file, which had so many bytes of text: rows behind that quote were
+    /// only made out because nothing more followed.
+    OpenQuote(u64),
 }
 
 impl FileCursor {
     /// The lane of a generation of a file.
-    pub(super) fn lane(path: &[u8], generation: u64, content: Option<&Content>) -> Lane {
-        let mut name = Vec::with_capacity(path.len() + 48);
-        put_bytes(&mut name, path);
+    pub(super) fn lane(path: &Path, generation: u64) -> Lane {
+        let mut name = vec![VERSION];
+        put_bytes(&mut name, path.as_os_str().as_encoded_bytes());
         put_u64(&mut name, generation);
-        if let Some(content) = content {
-            name.extend_from_slice(&content.hash.to_be_bytes());
-            put_u64(&mut name, content.reading);
-        }
         Lane(xxh3_128(&name))
     }
 
     /// Bytes not taken yet of a file that now has `size` bytes, if it was not rewritten.
     pub(super) fn bytes_left(&self, size: u64) -> u64 {
-        match &self.place {
-            Place::Offset(place) => size.checked_sub(place.offset).unwrap_or(size),
-            Place::Content(content) if self.complete && content.size == size => 0,
-            Place::Content(_) => size,
+        if self.manner.is_by_offset() {
+            size.checked_sub(self.prefix.bytes).unwrap_or(size)
+        } else if self.complete && self.prefix.bytes == size {
+            0
+        } else {
+            size
         }
     }
 
     /// The bytes for the line.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.path.len() + 64);
-        let bit = |set: bool, flag: u8| if set { flag } else { 0 };
-        let kind = match &self.place {
-            Place::Offset(place) => bit(place.terminated, TERMINATED) | bit(place.dialect.is_some(), DIALECT),
-            Place::Content(_) => CONTENT,
-        };
-        out.extend_from_slice(&[VERSION, kind | bit(self.complete, COMPLETE)]);
+        out.push(VERSION);
         put_bytes(&mut out, &self.path);
         put_u64(&mut out, self.generation);
-        match &self.place {
-            Place::Offset(place) => {
-                put_u64(&mut out, place.offset);
-                put_u64(&mut out, place.row);
-                out.extend_from_slice(&place.hash.to_be_bytes());
-                if let Some(dialect) = &place.dialect {
-                    dialect.put(&mut out);
-                }
-            }
-            Place::Content(content) => {
-                put_u64(&mut out, content.size);
-                out.extend_from_slice(&content.hash.to_be_bytes());
-                put_u64(&mut out, content.reading);
+        out.push(u8::from(self.complete));
+        self.manner.put(&mut out);
+        put_u64(&mut out, self.prefix.bytes);
+        out.extend_from_slice(&self.prefix.hash.to_be_bytes());
+        put_u64(&mut out, self.row);
+        match self.tail {
+            Tail::Final => out.push(0),
+            Tail::NoLineEnd => out.push(1),
+            Tail::OpenQuote(bytes) => {
+                out.push(2);
+                put_u64(&mut out, bytes);
             }
         }
         out
     }
 
     /// Reads what [`encode`](Self::encode) wrote.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
-        match bytes.first() {
-            Some(&VERSION) => Self::get(&bytes[1..]).map_err(|error| format!("a file's cursor is damaged: {error}")),
-            _ => Err("a file's cursor was written by another version of this program; use that version".into()),
-        }
-    }
-
-    fn get(bytes: &[u8]) -> Result<Self, WireError> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
-        let flags = reader.u8()?;
-        let path = reader.bytes()?.to_vec();
-        let generation = reader.u64()?;
-        let place = if flags & CONTENT != 0 {
-            let size = reader.u64()?;
-            let hash = u128::from_be_bytes(reader.array()?);
-            Place::Content(Content { size, hash, reading: reader.u64()? })
-        } else {
-            let (offset, row) = (reader.u64()?, reader.u64()?);
-            let hash = u64::from_be_bytes(reader.array()?);
-            let dialect = if flags & DIALECT != 0 { Some(Dialect::get(&mut reader)?) } else { None };
-            Place::Offset(Offset { offset, row, hash, terminated: flags & TERMINATED != 0, dialect })
+        if reader.u8()? != VERSION {
+            return Err(WireError::Invalid("the version of a file's cursor"));
+        }
+        let cursor = Self {
+            path: reader.bytes()?.to_vec(),
+            generation: reader.u64()?,
+            complete: reader.u8()? != 0,
+            manner: Manner::get(&mut reader)?,
+            prefix: Prefix { bytes: reader.u64()?, hash: u128::from_be_bytes(reader.array()?) },
+            row: reader.u64()?,
+            tail: match reader.u8()? {
+                0 => Tail::Final,
+                1 => Tail::NoLineEnd,
+                2 => Tail::OpenQuote(reader.u64()?),
+                _ => return Err(WireError::Invalid("the tail of a file's cursor")),
+            },
         };
-        Ok(Self { path, generation, complete: flags & COMPLETE != 0, place })
+        if reader.is_empty() { Ok(cursor) } else { Err(WireError::Invalid("a file's cursor")) }
     }
-}
-
-/// A hash of the settings that decide what the rows of a whole file are.
-pub(super) fn hash_of_reading(parts: &[&[u8]]) -> u64 {
-    let mut hash = Xxh3::new();
-    for part in parts {
-        hash.update(&(part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.digest()
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::csv::Text;
+    use super::super::csv::{Dialect, Text};
+    use super::super::decode::Compression;
+    use super::super::settings::FileFormat;
     use super::*;
 
-    fn places() -> impl Strategy<Value = Place> {
+    fn manners() -> impl Strategy<Value = Manner> {
         let dialect = (any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(delimiter, quote, cr)| Dialect {
             delimiter,
             quote,
             line_end: if cr { b'\r' } else { b'\n' },
             text: Text::Utf8,
         });
-        let offset = (any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>(), proptest::option::of(dialect)).prop_map(
-            |(offset, row, hash, terminated, dialect)| Place::Offset(Offset { offset, row, hash, terminated, dialect }),
-        );
-        let content = (any::<u64>(), any::<u128>(), any::<u64>())
-            .prop_map(|(size, hash, reading)| Place::Content(Content { size, hash, reading }));
-        prop_oneof![offset, content]
+        let formats = prop_oneof![Just(FileFormat::Csv), Just(FileFormat::Json), Just(FileFormat::Excel)];
+        let compressions = prop_oneof![Just(Compression::None), Just(Compression::Gzip), Just(Compression::Zstd)];
+        let encodings = prop_oneof![Just(None), Just(Some(encoding_rs::UTF_16LE))];
+        (formats, compressions, encodings, proptest::option::of(dialect), any::<u64>()).prop_map(
+            |(format, compression, transcode, dialect, sheet)| Manner {
+                format,
+                compression,
+                transcode,
+                dialect,
+                sheet,
+            },
+        )
     }
 
     proptest! {
         #[test]
-        fn a_cursor_reads_back(path: Vec<u8>, generation: u64, complete: bool, place in places()) {
-            let cursor = FileCursor { path, generation, complete, place };
+        fn a_cursor_reads_back(
+            path: Vec<u8>, generation: u64, complete: bool, manner in manners(), bytes: u64, hash: u128, row: u64,
+            tail in prop_oneof![Just(Tail::Final), Just(Tail::NoLineEnd), any::<u64>().prop_map(Tail::OpenQuote)],
+        ) {
+            let prefix = Prefix { bytes, hash };
+            let cursor = FileCursor { path, generation, complete, manner, prefix, row, tail };
             prop_assert_eq!(FileCursor::decode(&cursor.encode()), Ok(cursor));
         }
 

@@ -1,10 +1,11 @@
 //! From a file's raw bytes to bytes of text: compression by its magic bytes, encodings that are not supersets of ASCII.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use encoding_rs::{CoderResult, Decoder, Encoding};
+use xxhash_rust::xxh3::Xxh3;
 
 /// How a file is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,23 +47,49 @@ impl Compression {
     }
 }
 
-/// Counts the raw bytes that were read.
-pub(super) struct Counted<R> {
-    inner: R,
-    count: Arc<AtomicU64>,
+/// What was read of a file, told while it is read.
+#[derive(Clone, Default)]
+pub(super) struct Meter {
+    bytes: Arc<AtomicU64>,
+    hash: Arc<Mutex<Xxh3>>,
 }
 
-impl<R> Counted<R> {
-    /// Adds what is read from `inner` to `count`.
-    pub(super) fn new(inner: R, count: Arc<AtomicU64>) -> Self {
-        Self { inner, count }
+impl Meter {
+    /// How many raw bytes were read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+    /// Says how much was read, where nothing is read through [`Metered`].
+    pub(super) fn set_bytes(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+    /// The hash of the raw bytes.
+    pub(super) fn hash(&self) -> Xxh3 {
+        self.hash.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl<R: Read> Read for Counted<R> {
+/// Tells a meter what is read.
+pub(super) struct Metered<R> {
+    inner: R,
+    meter: Meter,
+    hashed: bool,
+}
+
+impl<R> Metered<R> {
+    /// Tells `meter` how much is read from `inner`, and, `hashed`, what.
+    pub(super) fn new(inner: R, meter: Meter, hashed: bool) -> Self {
+        Self { inner, meter, hashed }
+    }
+}
+
+impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.inner.read(buffer)?;
-        self.count.fetch_add(len as u64, Ordering::Relaxed);
+        if self.hashed {
+            self.meter.hash.lock().unwrap_or_else(PoisonError::into_inner).update(&buffer[..len]);
+        }
+        self.meter.bytes.fetch_add(len as u64, Ordering::Relaxed);
         Ok(len)
     }
 }

@@ -1,23 +1,26 @@
 //! Rows of an Excel sheet as JSON objects.
 
-use std::io::{Read, Seek};
+mod guard;
+
+use std::io::{BufReader, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use calamine::{Cell, Data, DataRef, DataType, ExcelDateTime, Reader, Sheets, Xls, Xlsb, Xlsx};
+use calamine::{Cell, DataRef, DataType, ExcelDateTime, Reader, Xlsb, Xlsx};
 use schemas::reason::Reason;
 use schemas::record::RECORD_BYTES_MAX;
 
+use self::guard::Workbook;
 use super::csv::{Header, put_json_text};
-use super::cursor::Offset;
 use super::fault::Fault;
+use super::handle::Part;
 use super::lines::TooLarge;
 use super::reading::Rows;
 use super::sink::Sink;
 
-/// Rows that wait between the thread that unpacks the sheet and the batch.
-const ROWS_WAITING: usize = 64;
+/// Bytes of rows that are handed over at once. Two such handfuls wait between the thread that unpacks the sheet and the
+/// batch; a row that is larger is a handful of its own.
+const HANDFUL_BYTES: usize = 256 << 10;
 
 /// Columns that a sheet can have.
 const COLUMNS_MAX: u32 = 16_384;
@@ -28,23 +31,27 @@ struct Row {
     payload: Vec<u8>,
 }
 
+type Handful = Result<Vec<Row>, Fault>;
+
 /// The rows of a sheet: texts, numbers and booleans as such, dates as ISO 8601 text. The ordinal of a record is its row
 /// number below the header; empty rows count but are no records.
 pub(super) struct ExcelRows {
-    rows: Receiver<Result<Row, Fault>>,
-    waiting: Option<Result<Row, Fault>>,
+    rows: Receiver<Handful>,
+    waiting: std::vec::IntoIter<Row>,
+    /// A row that the last batch had no room for.
+    next: Option<Row>,
+    fault: Option<Fault>,
     file: String,
-    row: u64,
 }
 
 impl ExcelRows {
     /// Opens a workbook; its library can only be read from start to end, which a thread of its own does.
-    pub(super) fn open(path: PathBuf, sheet: Option<String>) -> Result<Self, Fault> {
-        let file = path.display().to_string();
-        let (sender, rows) = sync_channel(ROWS_WAITING);
+    pub(super) fn open(bytes: BufReader<Part>, file: String, sheet: Option<String>) -> Result<Self, Fault> {
+        let (sender, rows) = sync_channel(1);
+        let name = file.clone();
         std::thread::Builder::new().name("excel".into()).spawn(move || {
             // Damaged files can make the library panic; that is one file's error, no more.
-            let read = catch_unwind(AssertUnwindSafe(|| read_sheet(&path, sheet, &sender)));
+            let read = catch_unwind(AssertUnwindSafe(|| read_sheet(bytes, name, sheet, &sender)));
             let fault = match read {
                 Ok(Ok(())) => return,
                 Ok(Err(fault)) => fault,
@@ -53,25 +60,30 @@ impl ExcelRows {
             // Nobody listens any more when the source was dropped.
             let _ = sender.send(Err(fault));
         })?;
-        Ok(Self { rows, waiting: None, file, row: 0 })
+        Ok(Self { rows, waiting: Vec::new().into_iter(), next: None, fault: None, file })
     }
 
-    fn peek(&mut self) -> Option<&Result<Row, Fault>> {
-        if self.waiting.is_none() {
-            self.waiting = self.rows.recv().ok();
+    /// Makes sure that the next row is there, if there is one.
+    fn peek(&mut self) -> Option<&Row> {
+        while self.next.is_none() && self.fault.is_none() {
+            self.next = self.waiting.next();
+            if self.next.is_none() {
+                match self.rows.recv() {
+                    Ok(Ok(rows)) => self.waiting = rows.into_iter(),
+                    Ok(Err(fault)) => self.fault = Some(fault),
+                    Err(_) => break,
+                }
+            }
         }
-        self.waiting.as_ref()
+        self.next.as_ref()
     }
 }
 
 impl Rows for ExcelRows {
     fn fill(&mut self, sink: &mut Sink) -> Result<bool, Fault> {
-        loop {
-            self.peek();
-            let row = match self.waiting.take() {
-                None => return Ok(false),
-                Some(Ok(row)) => row,
-                Some(Err(fault)) => return Err(fault),
+        while self.peek().is_some() {
+            let Some(row) = self.next.take() else {
+                break;
             };
             let taken = if row.payload.len() > RECORD_BYTES_MAX {
                 let large = TooLarge::of(0, &row.payload).payload(&self.file, row.payload.len() as u64);
@@ -80,19 +92,15 @@ impl Rows for ExcelRows {
                 sink.offer(row.ordinal, row.defect, &row.payload)?
             };
             if !taken {
-                self.waiting = Some(Ok(row));
+                self.next = Some(row);
                 return Ok(true);
             }
-            self.row = row.ordinal;
         }
+        self.fault.take().map_or(Ok(false), Err)
     }
 
     fn is_at_end(&mut self) -> Result<bool, Fault> {
-        Ok(self.peek().is_none())
-    }
-
-    fn place(&mut self) -> Offset {
-        Offset { offset: 0, row: self.row, hash: 0, terminated: true, dialect: None }
+        Ok(self.peek().is_none() && self.fault.is_none())
     }
 }
 
@@ -100,22 +108,34 @@ fn content(error: impl std::fmt::Display) -> Fault {
     Fault::Content(format!("is not readable as Excel: {error}"))
 }
 
-fn read_sheet(path: &Path, sheet: Option<String>, out: &SyncSender<Result<Row, Fault>>) -> Result<(), Fault> {
-    let mut workbook = calamine::open_workbook_auto(path).map_err(content)?;
-    let names = workbook.sheet_names();
-    let name = match sheet {
-        Some(name) if names.contains(&name) => name,
-        Some(name) => return Err(Fault::Config(format!("has no sheet {name:?}; it has {}", names.join(", ")))),
-        None => names.into_iter().next().ok_or_else(|| Fault::Content("has no sheet".into()))?,
-    };
-    let mut rows = SheetRows::new(out);
-    match &mut workbook {
-        Sheets::Xlsx(book) => read_xlsx(book, &name, &mut rows)?,
-        Sheets::Xlsb(book) => read_xlsb(book, &name, &mut rows)?,
-        Sheets::Xls(book) => read_xls(book, &name, &mut rows)?,
-        Sheets::Ods(_) => return Err(Fault::Config("is an OpenDocument sheet; save it as xlsx or csv".into())),
+fn read_sheet(
+    bytes: BufReader<Part>,
+    file: String,
+    sheet: Option<String>,
+    out: &SyncSender<Handful>,
+) -> Result<(), Fault> {
+    let mut rows = SheetRows::new(file, out);
+    match guard::check(bytes.get_ref().clone())? {
+        Workbook::Xlsx => {
+            let mut book = Xlsx::new(bytes).map_err(content)?;
+            let name = sheet_name(book.sheet_names(), sheet)?;
+            read_xlsx(&mut book, &name, &mut rows)?;
+        }
+        Workbook::Xlsb => {
+            let mut book = Xlsb::new(bytes).map_err(content)?;
+            let name = sheet_name(book.sheet_names(), sheet)?;
+            read_xlsb(&mut book, &name, &mut rows)?;
+        }
     }
     rows.finish()
+}
+
+fn sheet_name(names: Vec<String>, wanted: Option<String>) -> Result<String, Fault> {
+    match wanted {
+        Some(name) if names.contains(&name) => Ok(name),
+        Some(name) => Err(Fault::Config(format!("has no sheet {name:?}; it has {}", names.join(", ")))),
+        None => names.into_iter().next().ok_or_else(|| Fault::Content("has no sheet".into())),
+    }
 }
 
 fn read_xlsx(book: &mut Xlsx<impl Read + Seek>, sheet: &str, rows: &mut SheetRows) -> Result<(), Fault> {
@@ -135,43 +155,27 @@ fn read_xlsb(book: &mut Xlsb<impl Read + Seek>, sheet: &str, rows: &mut SheetRow
     Ok(())
 }
 
-fn read_xls(book: &mut Xls<impl Read + Seek>, sheet: &str, rows: &mut SheetRows) -> Result<(), Fault> {
-    let range = book.worksheet_range(sheet).map_err(content)?;
-    let (top, left) = range.start().unwrap_or_default();
-    for (row, column, value) in range.used_cells() {
-        let at = (top + row as u32, left + column as u32);
-        rows.take(&Cell::new(at, borrowed(value)))?;
-    }
-    Ok(())
-}
-
-fn borrowed(value: &Data) -> DataRef<'_> {
-    match value {
-        Data::Int(number) => DataRef::Int(*number),
-        Data::Float(number) => DataRef::Float(*number),
-        Data::String(text) => DataRef::SharedString(text),
-        Data::Bool(flag) => DataRef::Bool(*flag),
-        Data::DateTime(time) => DataRef::DateTime(*time),
-        Data::DateTimeIso(text) => DataRef::DateTimeIso(text.clone()),
-        Data::DurationIso(text) => DataRef::DurationIso(text.clone()),
-        Data::Error(error) => DataRef::Error(error.clone()),
-        Data::Empty => DataRef::Empty,
-    }
-}
-
 /// Makes rows of cells that come row by row.
 struct SheetRows<'a> {
-    out: &'a SyncSender<Result<Row, Fault>>,
+    file: String,
+    out: &'a SyncSender<Handful>,
+    handful: Vec<Row>,
+    handful_bytes: usize,
     /// The row of the header, once it is known.
     header: Option<(u32, Header)>,
     row: u32,
+    last_column: Option<u32>,
     /// Each cell of the row: its column and its value as JSON.
     cells: Vec<(u32, Vec<u8>)>,
+    /// Bytes of the row so far. Once they are too many for a record, further cells are only counted: one large text in
+    /// every cell of a row would be any number of gigabytes.
+    bytes: u64,
 }
 
 impl<'a> SheetRows<'a> {
-    fn new(out: &'a SyncSender<Result<Row, Fault>>) -> Self {
-        Self { out, header: None, row: 0, cells: Vec::new() }
+    fn new(file: String, out: &'a SyncSender<Handful>) -> Self {
+        let (handful, cells) = (Vec::new(), Vec::new());
+        Self { file, out, handful, handful_bytes: 0, header: None, row: 0, last_column: None, cells, bytes: 0 }
     }
 
     fn take(&mut self, cell: &Cell<DataRef<'_>>) -> Result<(), Fault> {
@@ -186,37 +190,73 @@ impl<'a> SheetRows<'a> {
             self.end_row()?;
             self.row = row;
         }
-        if self.cells.last().is_some_and(|(last, _)| *last >= column) {
+        if self.last_column.is_some_and(|last| last >= column) {
             return Err(Fault::Content(format!("the cells of row {} are not in order", row + 1)));
+        }
+        self.last_column = Some(column);
+        if self.is_too_large() {
+            self.bytes += text_len(cell.get_value());
+            return Ok(());
         }
         let mut json = Vec::new();
         put_value(cell.get_value(), &mut json);
+        self.bytes += json.len() as u64;
         self.cells.push((column, json));
         Ok(())
     }
 
+    fn is_too_large(&self) -> bool {
+        self.bytes > RECORD_BYTES_MAX as u64
+    }
+
     fn end_row(&mut self) -> Result<(), Fault> {
+        self.last_column = None;
         if self.cells.is_empty() {
             return Ok(());
         }
-        let cells = std::mem::take(&mut self.cells);
+        let is_too_large = self.is_too_large();
+        let (cells, bytes) = (std::mem::take(&mut self.cells), std::mem::take(&mut self.bytes));
         let Some((top, header)) = &self.header else {
+            if is_too_large {
+                return Err(Fault::Content("the header row is longer than 16 MiB".into()));
+            }
             self.header = Some((self.row, header_of(&cells)?));
             return Ok(());
         };
         let ordinal = u64::from(self.row - top);
         let columns = header.pieces.len();
-        let row = if cells.last().is_some_and(|(column, _)| *column as usize >= columns) {
+        let row = if is_too_large {
+            let payload = TooLarge::of(0, &array(&cells)).payload(&self.file, bytes);
+            Row { ordinal, defect: Some(Reason::RecordTooLarge), payload }
+        } else if cells.last().is_some_and(|(column, _)| *column as usize >= columns) {
             Row { ordinal, defect: Some(Reason::RowTooLong), payload: array(&cells) }
         } else {
             Row { ordinal, defect: None, payload: object(&cells, header) }
         };
+        self.handful_bytes += row.payload.len() + size_of::<Row>();
+        self.handful.push(row);
+        if self.handful_bytes >= HANDFUL_BYTES { self.hand_over() } else { Ok(()) }
+    }
+
+    fn hand_over(&mut self) -> Result<(), Fault> {
+        self.handful_bytes = 0;
+        let handful = std::mem::take(&mut self.handful);
         // The source was dropped: nobody needs the rest.
-        self.out.send(Ok(row)).map_err(|_| Fault::Content("is not needed any more".into()))
+        self.out.send(Ok(handful)).map_err(|_| Fault::Content("is not needed any more".into()))
     }
 
     fn finish(mut self) -> Result<(), Fault> {
-        self.end_row()
+        self.end_row()?;
+        self.hand_over()
+    }
+}
+
+/// About how long a value is.
+fn text_len(value: &DataRef<'_>) -> u64 {
+    match value {
+        DataRef::String(text) | DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => text.len() as u64 + 2,
+        DataRef::SharedString(text) => text.len() as u64 + 2,
+        _ => 8,
     }
 }
 

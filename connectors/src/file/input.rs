@@ -15,7 +15,7 @@ pub(super) struct Input {
     start: usize,
     end: usize,
     hashed: usize,
-    hash: Option<Xxh3>,
+    hash: Xxh3,
     offset: u64,
     ended: bool,
     transcoded: bool,
@@ -25,11 +25,11 @@ impl Input {
     /// An input whose first byte is at `offset` of the file.
     pub(super) fn new(reader: Box<dyn Read + Send>, offset: u64) -> Self {
         let window = vec![0; WINDOW_BYTES];
-        Self { reader, window, start: 0, end: 0, hashed: 0, hash: None, offset, ended: false, transcoded: false }
+        Self { reader, window, start: 0, end: 0, hashed: 0, hash: Xxh3::new(), offset, ended: false, transcoded: false }
     }
-    /// Also hashes what is consumed, going on from `hash`.
+    /// Goes on with the hash of what stands before.
     pub(super) fn with_hash(mut self, hash: Xxh3) -> Self {
-        self.hash = Some(hash);
+        self.hash = hash;
         self
     }
     /// The bytes were turned into UTF-8 on the way, with U+FFFD for what was broken.
@@ -57,10 +57,10 @@ impl Input {
         self.start += len;
         self.offset += len as u64;
     }
-    /// The hash of everything consumed.
-    pub(super) fn digest(&mut self) -> u64 {
+    /// The hash of everything consumed, to go on with.
+    pub(super) fn hash(&mut self) -> Xxh3 {
         self.hash_consumed();
-        self.hash.as_ref().map_or(0, Xxh3::digest)
+        self.hash.clone()
     }
     /// Reads more into the window; `false` at the end of the file.
     pub(super) fn fill(&mut self) -> io::Result<bool> {
@@ -112,9 +112,7 @@ impl Input {
     }
 
     fn hash_consumed(&mut self) {
-        if let Some(hash) = self.hash.as_mut() {
-            hash.update(&self.window[self.hashed..self.start]);
-        }
+        self.hash.update(&self.window[self.hashed..self.start]);
         self.hashed = self.start;
     }
 }

@@ -3,12 +3,15 @@
 use schemas::reason::Reason;
 use schemas::record::RECORD_BYTES_MAX;
 
-use super::cursor::Offset;
+use super::cursor::Tail;
 use super::fault::Fault;
 use super::input::Input;
 use super::lines::TooLarge;
-use super::reading::Rows;
+use super::reading::{Place, Rows};
 use super::sink::Sink;
+
+/// Bytes of a text that is not closed which are kept as they stand.
+const UNCLOSED_BYTES_MAX: usize = 64 << 10;
 
 /// The elements of all arrays at the top of a file, and the texts that stand there outside an array, in order.
 ///
@@ -18,12 +21,25 @@ pub(super) struct JsonRows {
     file: String,
     element: u64,
     in_array: bool,
+    /// Where the text begins in which the file ended.
+    unclosed: Option<u64>,
+    terminated: bool,
+}
+
+/// What stands at the front of the input.
+enum Element {
+    /// An element of so many bytes.
+    Whole(usize),
+    /// The file ends in it; `true` where something is open.
+    Last(usize, bool),
+    /// More than a record may have.
+    TooLong,
 }
 
 impl JsonRows {
     /// Elements of `input`.
     pub(super) fn new(input: Input, file: String) -> Self {
-        Self { input, file, element: 0, in_array: false }
+        Self { input, file, element: 0, in_array: false, unclosed: None, terminated: true }
     }
 
     /// Lets go what stands between elements; `false` at the end of the file.
@@ -46,35 +62,69 @@ impl JsonRows {
         }
     }
 
-    /// The bytes of the element at the front of the input; `None` where they are more than a record may have.
-    fn find_element(&mut self, scanner: &mut Scanner) -> Result<Option<usize>, Fault> {
-        let mut at = 0;
+    fn find_element(&mut self) -> Result<Element, Fault> {
+        let (mut scanner, mut at) = (Scanner::new(self.in_array), 0);
         loop {
             let found = scanner.scan(self.input.bytes(), &mut at);
             if at > RECORD_BYTES_MAX {
-                return Ok(None);
+                return Ok(Element::TooLong);
             }
-            if found || !self.input.fill()? {
-                return Ok(Some(at));
+            if found {
+                return Ok(Element::Whole(at));
+            }
+            if !self.input.fill()? {
+                // An array must be closed behind its last element.
+                return Ok(Element::Last(at, self.in_array || scanner.is_open()));
             }
         }
     }
 
     fn take_long_element(&mut self, sink: &mut Sink) -> Result<(), Fault> {
+        let start = self.input.offset();
         let large = TooLarge::at(&self.input);
         let mut scanner = Scanner::new(self.in_array);
         let mut length = 0;
-        loop {
+        self.terminated = loop {
             let mut at = 0;
             let found = scanner.scan(self.input.bytes(), &mut at);
             self.input.consume(at);
             length += at as u64;
             if found || !self.input.fill()? {
-                break;
+                break found;
             }
+        };
+        if !self.terminated && (self.in_array || scanner.is_open()) {
+            self.unclosed = Some(start);
         }
         self.element += 1;
         sink.force(self.element, Reason::RecordTooLarge, &large.payload(&self.file, length))
+    }
+
+    /// Offers the element at the front of the input; `false` where the batch is full. One that swallowed much of the file,
+    /// because it is not closed, is given by its beginning.
+    fn offer(&mut self, sink: &mut Sink, len: usize, is_open: bool) -> Result<bool, Fault> {
+        let element = self.input.bytes()[..len].trim_ascii_end();
+        if is_open && element.len() > UNCLOSED_BYTES_MAX {
+            let beginning = TooLarge::of(self.input.offset(), element).payload(&self.file, element.len() as u64);
+            return sink.offer(self.element + 1, Some(Reason::MalformedJson), &beginning);
+        }
+        let defect = self.input.is_lossy(element).then_some(Reason::InvalidEncoding);
+        sink.offer(self.element + 1, defect, element)
+    }
+
+    fn end(&mut self) -> Result<bool, Fault> {
+        let cut_off = std::mem::take(&mut self.in_array);
+        match self.unclosed.take() {
+            Some(start) => Err(Fault::Content(format!(
+                "the JSON text that begins at byte {start} is not closed: a bracket or a quote is missing, or the file is \
+                 cut off; nothing behind it could be read"
+            ))),
+            None if cut_off => {
+                let end = self.input.offset();
+                Err(Fault::Content(format!("the JSON array is not closed at byte {end}; the file may be cut off")))
+            }
+            None => Ok(false),
+        }
     }
 }
 
@@ -82,40 +132,37 @@ impl Rows for JsonRows {
     fn fill(&mut self, sink: &mut Sink) -> Result<bool, Fault> {
         loop {
             if !self.skip_to_element()? {
-                let cut_off = self.in_array;
-                self.in_array = false;
-                return if cut_off {
-                    let end = self.input.offset();
-                    Err(Fault::Content(format!("the JSON array is not closed at byte {end}; the file may be cut off")))
-                } else {
-                    Ok(false)
-                };
+                return self.end();
             }
-            let Some(len) = self.find_element(&mut Scanner::new(self.in_array))? else {
-                if sink.is_full() {
-                    return Ok(true);
+            let (len, found, is_open) = match self.find_element()? {
+                Element::Whole(len) => (len, true, false),
+                Element::Last(len, is_open) => (len, false, is_open),
+                Element::TooLong if sink.is_full() => return Ok(true),
+                Element::TooLong => {
+                    self.take_long_element(sink)?;
+                    continue;
                 }
-                self.take_long_element(sink)?;
-                continue;
             };
-            let element = self.input.bytes()[..len].trim_ascii_end();
-            let defect = self.input.is_lossy(element).then_some(Reason::InvalidEncoding);
-            if !sink.offer(self.element + 1, defect, element)? {
+            if !self.offer(sink, len, is_open)? {
                 return Ok(true);
             }
+            if is_open {
+                self.unclosed = Some(self.input.offset());
+            }
+            self.terminated = found;
             self.element += 1;
             self.input.consume(len);
         }
     }
 
     fn is_at_end(&mut self) -> Result<bool, Fault> {
-        // An array that is not closed is an error, which the next batch finds.
-        Ok(!self.skip_to_element()? && !self.in_array)
+        // What is not closed is an error, which the next batch finds.
+        Ok(!self.skip_to_element()? && !self.in_array && self.unclosed.is_none())
     }
 
-    fn place(&mut self) -> Offset {
-        let (offset, hash) = (self.input.offset(), self.input.digest());
-        Offset { offset, row: self.element, hash, terminated: true, dialect: None }
+    fn place(&mut self) -> Place {
+        let tail = if self.terminated { Tail::Final } else { Tail::NoLineEnd };
+        Place { offset: self.input.offset(), hash: self.input.hash(), row: self.element, tail, dialect: None }
     }
 }
 
@@ -130,6 +177,11 @@ struct Scanner {
 impl Scanner {
     fn new(in_array: bool) -> Self {
         Self { in_array, depth: 0, in_text: false, escaped: false }
+    }
+
+    /// Whether a bracket or a string was opened and not closed yet.
+    fn is_open(&self) -> bool {
+        self.depth > 0 || self.in_text
     }
 
     /// Goes on at `at`; `true` where `at` is the element's end.

@@ -1,15 +1,22 @@
 //! Files as a source: CSV, NDJSON, JSON, Parquet and Excel; plain, gzip or zstd.
 //!
-//! Read in this order: [`settings`] is what the user says, `discover` finds the files, `opening` finds out how to read one
-//! and from where, `reading` reads it as one lane, `cursor` is the note that a lane leaves on the line, `input` and
+//! Read in this order: [`settings`] is what the user says, `discover` finds the files within their `bounds`, `handle` opens
+//! one, `opening` finds out from where to read it (by its `stamp`, by how it begins, its `prefix`, and by the `cursor`, the
+//! note that a lane leaves on the line), `manner` is how its bytes become rows, `reading` reads it as one lane. `input` and
 //! `decode` turn a file into bytes of text, the formats (`lines`, `ndjson`, `csv`, `json`, `parquet`, `excel`) turn those
 //! into rows, `sink` takes rows into a batch. [`watch`] says when it is worth reading again.
 
 pub mod settings;
 
-mod cursor;
+mod bounds;
 mod discover;
+mod handle;
+mod stamp;
+
+mod cursor;
+mod manner;
 mod opening;
+mod prefix;
 mod reading;
 
 mod decode;
@@ -27,18 +34,22 @@ mod sink;
 
 pub mod watch;
 
-use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use pipeline::source::{LaneCursor, Source, SourceBatch, SourceError};
+use schemas::Lane;
 use tokio::task::JoinHandle;
 
+pub use bounds::Bounds;
 pub use settings::{FileFormat, FileSettings};
 
 use cursor::FileCursor;
+use discover::Found;
+use opening::SETTLED;
 use reading::{Reading, Taken};
+use stamp::{Moment, Stamp};
 
 /// Reads files, each as one lane: continues behind the line's cursors, notices what was appended and what rewritten.
 ///
@@ -49,6 +60,7 @@ pub struct FileSource {
     // A reading that a cancelled `next` left behind; the next call waits for it, so no batch is lost.
     running: Option<JoinHandle<(Box<Files>, Result<Option<SourceBatch>, SourceError>)>>,
     total_bytes: u64,
+    found: Vec<Found>,
 }
 
 /// The place of the greatest generation of a path, as the line holds it.
@@ -61,27 +73,45 @@ struct Known {
 struct Files {
     settings: Arc<FileSettings>,
     known: HashMap<Vec<u8>, Known>,
-    waiting: VecDeque<PathBuf>,
+    lanes: HashSet<Lane>,
+    waiting: VecDeque<Found>,
     current: Option<Reading>,
     errors: Vec<SourceError>,
 }
 
 impl FileSource {
-    /// Finds the files and what is left of them behind `cursors` (of any lanes of this stream).
+    /// Finds the files and what is left of them behind `cursors` (of any lanes of this stream). A cursor that cannot be
+    /// read is as good as none: its file is read anew, in a lane that the line does not have.
     ///
     /// Fails at once where the settings make no sense or no file at all can be read.
     pub fn open(settings: FileSettings, cursors: Vec<LaneCursor>) -> Result<Self, SourceError> {
         settings.check()?;
-        let known = known_places(cursors)?;
-        let (paths, mut errors) = discover::discover(&settings);
-        if paths.is_empty()
+        let settings = Arc::new(settings.resolved());
+        let lanes = cursors.iter().map(|cursor| cursor.lane).collect();
+        let known = known_places(cursors);
+        let (found, mut errors) = discover::discover(&settings);
+        if found.is_empty()
             && let Some(error) = joined(&mut errors)
         {
             return Err(error);
         }
-        let total_bytes = paths.iter().map(|path| bytes_left(path, &known)).sum();
-        let files = Files { settings: Arc::new(settings), known, waiting: paths.into(), current: None, errors };
-        Ok(Self { idle: Some(Box::new(files)), running: None, total_bytes })
+        let total_bytes = found.iter().map(|found| bytes_left(found, &known)).sum();
+        let files = Files { settings, known, lanes, waiting: found.clone().into(), current: None, errors };
+        Ok(Self { idle: Some(Box::new(files)), running: None, total_bytes, found })
+    }
+
+    /// Whether every file is as it was when the source was opened and had then rested for ten seconds. Where it is not,
+    /// somebody may be in the middle of writing one: asked when all was read, it tells whether what is missing from the
+    /// records is surely missing from the files.
+    pub fn is_settled(&self) -> bool {
+        let now = Moment::now();
+        self.found.iter().all(|found| {
+            let stamp = std::fs::metadata(&found.path).ok().map(|meta| Stamp::of(&meta));
+            stamp.is_some_and(|stamp| {
+                let rested = prefix::rested(&found.path, stamp, now);
+                found.stamp == Some(stamp) && rested.max(stamp.written_ago(now.wall).unwrap_or_default()) >= SETTLED
+            })
+        })
     }
 
     /// Bytes of all files that were not taken yet when the source was opened, for progress.
@@ -127,11 +157,11 @@ impl Files {
                 }
                 continue;
             }
-            let Some(path) = self.waiting.pop_front() else {
+            let Some(found) = self.waiting.pop_front() else {
                 return joined(&mut self.errors).map_or(Ok(None), Err);
             };
-            let known = self.known.get(path.as_os_str().as_encoded_bytes());
-            match Reading::open(&path, &self.settings, known) {
+            let known = self.known.get(found.path.as_os_str().as_encoded_bytes());
+            match Reading::open(&found, &self.settings, known, &self.lanes) {
                 Ok(reading) => self.current = reading,
                 Err(error) => self.errors.push(error),
             }
@@ -139,25 +169,31 @@ impl Files {
     }
 }
 
-fn known_places(cursors: Vec<LaneCursor>) -> Result<HashMap<Vec<u8>, Known>, SourceError> {
+fn known_places(cursors: Vec<LaneCursor>) -> HashMap<Vec<u8>, Known> {
     let mut known: HashMap<Vec<u8>, Known> = HashMap::new();
-    for LaneCursor { ordinal, cursor, .. } in cursors {
+    for LaneCursor { lane, ordinal, cursor } in cursors {
         // Lanes of this stream that no file made (a push, a re-drive) have no cursor of ours.
         if cursor.is_empty() {
             continue;
         }
-        let cursor = FileCursor::decode(&cursor).map_err(SourceError::Config)?;
+        let cursor = match FileCursor::decode(&cursor) {
+            Ok(cursor) => cursor,
+            Err(error) => {
+                tracing::warn!(%error, %lane, "a file's place is not readable, so the file is read anew");
+                continue;
+            }
+        };
         let is_latest = known.get(&cursor.path).is_none_or(|other| other.cursor.generation <= cursor.generation);
         if is_latest {
             known.insert(cursor.path.clone(), Known { cursor, ordinal });
         }
     }
-    Ok(known)
+    known
 }
 
-fn bytes_left(path: &Path, known: &HashMap<Vec<u8>, Known>) -> u64 {
-    let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
-    known.get(path.as_os_str().as_encoded_bytes()).map_or(size, |known| known.cursor.bytes_left(size))
+fn bytes_left(found: &Found, known: &HashMap<Vec<u8>, Known>) -> u64 {
+    let size = found.stamp.map_or(0, |stamp| stamp.size);
+    known.get(found.path.as_os_str().as_encoded_bytes()).map_or(size, |known| known.cursor.bytes_left(size))
 }
 
 /// All errors as one; where there are several, one line for each.

@@ -2,11 +2,11 @@
 
 use schemas::reason::Reason;
 
-use super::cursor::Offset;
+use super::cursor::Tail;
 use super::fault::Fault;
 use super::input::Input;
 use super::lines::{Found, TooLarge, find_line, is_blank, skip_line, without_cr};
-use super::reading::Rows;
+use super::reading::{Place, Rows};
 use super::sink::Sink;
 
 /// The lines of an NDJSON file. The ordinal of a record is its line number; blank lines count but are no records.
@@ -62,13 +62,8 @@ impl Rows for NdjsonRows {
         Ok(self.input.is_at_end()?)
     }
 
-    fn place(&mut self) -> Offset {
-        Offset {
-            offset: self.input.offset(),
-            row: self.line,
-            hash: self.input.digest(),
-            terminated: self.terminated,
-            dialect: None,
-        }
+    fn place(&mut self) -> Place {
+        let tail = if self.terminated { Tail::Final } else { Tail::NoLineEnd };
+        Place { offset: self.input.offset(), hash: self.input.hash(), row: self.line, tail, dialect: None }
     }
 }

@@ -1,28 +1,31 @@
-//! Finding out how to read a file, and from where.
+//! Finding out from where to read a file, and opening its rows there.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::collections::HashSet;
+use std::io::BufReader;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use encoding_rs::{Encoding, UTF_8};
+use schemas::Lane;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Known;
 use super::csv::{CsvRows, Dialect};
-use super::cursor::{Content, FileCursor, Offset, Place, hash_of_reading};
-use super::decode::{Compression, Counted, Transcoded, read_head};
+use super::cursor::{FileCursor, Tail};
+use super::decode::{Compression, Meter, Metered, Transcoded, read_head};
+use super::discover::Found;
 use super::excel::ExcelRows;
 use super::fault::Fault;
+use super::handle::{Handle, Part};
 use super::input::Input;
 use super::json::JsonRows;
+use super::manner::Manner;
 use super::ndjson::NdjsonRows;
 use super::parquet::ParquetRows;
+use super::prefix::{self, Prefix};
 use super::reading::{Reading, Rows};
 use super::settings::{FileFormat, FileSettings};
 use super::sink::ContentKeys;
+use super::stamp::Moment;
 
 /// Bytes of text by which format, encoding and dialect are found out.
 const SAMPLE_BYTES: usize = 1 << 18;
@@ -30,228 +33,224 @@ const SAMPLE_BYTES: usize = 1 << 18;
 /// How long a followed file must rest until a last line without an end counts as finished.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
-/// A file before it is known how to read it.
+/// A file before it is known from where to read it.
 pub(super) struct Opening<'a> {
     path: &'a Path,
     settings: &'a FileSettings,
-    known: Option<&'a Known>,
-    file: File,
-    meta: Metadata,
-    compression: Compression,
-    format: FileFormat,
-    sample: Vec<u8>,
-    /// The encoding that the whole text is turned into UTF-8 from, where its bytes cannot be split as they are.
-    transcode: Option<&'static Encoding>,
-    given: Option<&'static Encoding>,
-    count: Arc<AtomicU64>,
+    handle: Handle,
+    meter: Meter,
+    now: Moment,
+    /// Nobody may be in the middle of writing a line.
+    rests: bool,
+    /// Bytes that were read to see what the line has already.
+    pub(super) bytes_checked: u64,
+}
+
+/// Where reading begins.
+enum Start {
+    /// The line has everything.
+    Nowhere,
+    /// Behind what the line has, in its lane.
+    Behind(Behind),
+    /// At the first byte, in a new lane.
+    Anew,
+}
+
+/// The place behind what the line has of a file.
+struct Behind {
+    /// The bytes of `hash`.
+    offset: u64,
+    hash: Xxh3,
 }
 
 impl<'a> Opening<'a> {
-    /// Looks at the file's beginning.
-    pub(super) fn new(path: &'a Path, settings: &'a FileSettings, known: Option<&'a Known>) -> Result<Self, Fault> {
-        let meta = fs::metadata(path)?;
-        // A pipe or a device would block or never end, and could not be read again.
-        if !meta.is_file() {
-            return Err(Fault::Config("is not a regular file; name a file, a directory or a glob".into()));
-        }
-        let mut file = File::open(path)?;
-        let (magic, result) = read_head(&mut file, 4);
-        result?;
-        file.seek(SeekFrom::Start(0))?;
-        let compression = Compression::of(&magic);
-        let given = settings.encoding().map_err(|error| Fault::Config(error.to_string()))?;
-        let named = settings.format.or_else(|| FileFormat::of(path)).ok_or_else(|| {
-            Fault::Config("its name does not tell the format; give --format csv|ndjson|json|parquet|excel".into())
-        })?;
-        // A sample of damaged data is still a sample; the damage is reported when reading reaches it.
-        let (sample, _) = match compression.unpack(Box::new(file.try_clone()?)) {
-            Ok(reader) => read_head(reader, SAMPLE_BYTES),
-            Err(error) => return Err(error.into()),
-        };
-        file.seek(SeekFrom::Start(0))?;
-        let format = match (settings.format, named) {
-            (None, FileFormat::Json) if holds_lines(&sample) => FileFormat::Ndjson,
-            _ => named,
-        };
-        let transcode = transcoding(format, given, &sample);
-        let count = Arc::default();
-        Ok(Self { path, settings, known, file, meta, compression, format, sample, transcode, given, count })
+    /// Opens the file.
+    pub(super) fn new(found: &'a Found, settings: &'a FileSettings, now: Moment) -> Result<Self, Fault> {
+        let handle = Handle::open(found, settings.bounds.as_ref())?;
+        let path = found.path.as_path();
+        // The time of a file may be wrong, that of another machine or one that lies ahead; then it is enough that the file
+        // was the same for so long whenever it was looked at.
+        let rested = prefix::rested(path, handle.stamp, now);
+        let rests = rested.max(handle.stamp.written_ago(now.wall).unwrap_or_default()) >= SETTLED;
+        Ok(Self { path, settings, handle, meter: Meter::default(), now, rests, bytes_checked: 0 })
     }
 
-    /// Goes behind what the line has of the file; `None` where it has everything.
-    pub(super) fn open(self) -> Result<Option<Reading>, Fault> {
-        if self.meta.len() == 0 {
+    /// Goes behind what the line has of the file; `None` where it has everything. `lanes` are all that the line has.
+    pub(super) fn open(&mut self, known: Option<&Known>, lanes: &HashSet<Lane>) -> Result<Option<Reading>, Fault> {
+        if self.handle.stamp.size == 0 {
             return Ok(None);
         }
-        let lines = matches!(self.format, FileFormat::Csv | FileFormat::Ndjson);
-        if lines && self.compression == Compression::None && self.transcode.is_none() {
-            self.open_appendable()
-        } else {
-            self.open_whole()
+        let start = match known {
+            Some(known) if known.cursor.manner.fits(self.path, self.settings)? => self.start(known)?,
+            _ => Start::Anew,
+        };
+        match (start, known) {
+            (Start::Nowhere, _) => Ok(None),
+            (Start::Behind(behind), Some(known)) => self.go_on(behind, known).map(Some),
+            _ => self.begin(known, lanes).map(Some),
         }
     }
 
-    fn open_appendable(mut self) -> Result<Option<Reading>, Fault> {
-        let mut generation = 1;
-        let mut from = None;
-        if let Some(known) = self.known {
-            generation = known.cursor.generation;
-            match self.continued(known)? {
-                Some((place, _)) if place.offset >= self.meta.len() => return Ok(None),
-                Some(found) => from = Some((found, known.ordinal)),
-                None => generation += 1,
-            }
+    fn start(&mut self, Known { cursor, .. }: &Known) -> Result<Start, Fault> {
+        let size = self.handle.stamp.size;
+        let FileCursor { prefix, manner, tail, .. } = cursor;
+        let has_all = prefix.bytes == size && (cursor.complete || manner.is_by_offset());
+        if has_all && prefix::is_known(self.path, self.handle.stamp, *prefix) {
+            return Ok(Start::Nowhere);
         }
-        let (place, hash, after) = match from {
-            Some(((place, hash), after)) => (Some(place), hash, after),
-            None => (None, Xxh3::new(), 0),
+        let may_go_on = match tail {
+            _ if size < prefix.bytes => false,
+            Tail::OpenQuote(end) if manner.is_by_offset() => size == *end,
+            _ if size == prefix.bytes || manner.is_by_offset() => true,
+            // Only the compressed or recoded text tells what follows the last row.
+            Tail::NoLineEnd | Tail::OpenQuote(_) => false,
+            Tail::Final => manner.is_text(),
         };
-        let dialect = match self.format {
-            FileFormat::Csv => Some(place.as_ref().and_then(|place| place.dialect).unwrap_or_else(|| self.dialect())),
-            _ => None,
+        if !may_go_on || self.compression()? != manner.compression {
+            return Ok(Start::Anew);
+        }
+        let checked = prefix::check(self.path, &self.handle, *prefix, self.now)?;
+        self.bytes_checked += checked.bytes_read;
+        let Some(hash) = checked.hash else {
+            return Ok(Start::Anew);
         };
-        // Keys made of content need the counts of what came before, so the rows are read again and left out.
-        let start = place.filter(|_| !self.settings.content_keys);
-        let offset = start.as_ref().map_or(0, |place| place.offset);
-        let hash = if start.is_some() { hash } else { Xxh3::new() };
-        self.file.seek(SeekFrom::Start(offset))?;
-        let input = Input::new(self.counted()?, offset).with_hash(hash);
-        let row = start.as_ref().map_or(0, |place| place.row);
-        let rows: Box<dyn Rows> = match dialect {
-            None => Box::new(NdjsonRows::new(past_bom(input)?, self.name(), row, self.is_growing())),
+        if has_all {
+            return Ok(Start::Nowhere);
+        }
+        let behind = Behind { offset: prefix.bytes, hash };
+        if manner.is_by_offset() && *tail == Tail::NoLineEnd {
+            return self.behind_line_end(behind, manner.line_end());
+        }
+        Ok(Start::Behind(behind))
+    }
+
+    /// Behind the line end that must follow a last row without one, if that row was whole.
+    fn behind_line_end(&self, Behind { offset, mut hash }: Behind, line_end: u8) -> Result<Start, Fault> {
+        let (around, result) = read_head(self.part(offset.saturating_sub(1)), 3);
+        result?;
+        let len = match around[..] {
+            [_, first, ..] if first == line_end => 1,
+            // A second carriage return would be one of the row's own.
+            [last, b'\r', second] if second == line_end && last != b'\r' => 2,
+            _ => return Ok(Start::Anew),
+        };
+        hash.update(&around[1..=len]);
+        Ok(Start::Behind(Behind { offset: offset + len as u64, hash }))
+    }
+
+    fn compression(&self) -> Result<Compression, Fault> {
+        let (magic, result) = read_head(self.part(0), 4);
+        result?;
+        Ok(Compression::of(&magic))
+    }
+
+    fn begin(&mut self, known: Option<&Known>, lanes: &HashSet<Lane>) -> Result<Reading, Fault> {
+        let compression = self.compression()?;
+        // A sample of damaged data is still a sample; the damage is reported when reading reaches it.
+        let (sample, _) = read_head(compression.unpack(Box::new(self.part(0)))?, SAMPLE_BYTES);
+        let manner = Manner::sniff(self.path, self.settings, compression, sample)?;
+        let mut generation = known.map_or(1, |known| known.cursor.generation + 1);
+        // A cursor that cannot be read hides which generations there were, but not their lanes.
+        while lanes.contains(&FileCursor::lane(self.path, generation)) {
+            generation += 1;
+        }
+        if manner.is_by_offset() {
+            let rows = self.rows_at(&manner, 0, Xxh3::new())?;
+            return Ok(self.reading(generation, 0, manner, rows, None));
+        }
+        let whole = self.hashed_whole(Xxh3::new(), 0)?;
+        self.read_whole(generation, 0, manner, whole)
+    }
+
+    fn go_on(&mut self, behind: Behind, known: &Known) -> Result<Reading, Fault> {
+        let FileCursor { generation, manner, row, tail, .. } = &known.cursor;
+        if !manner.is_by_offset() {
+            let whole = self.hashed_whole(behind.hash, behind.offset)?;
+            return self.read_whole(*generation, known.ordinal, *manner, whole);
+        }
+        if self.settings.content_keys {
+            // They need the counts of what came before, so the rows are read again and left out.
+            let rows = self.rows_at(manner, 0, Xxh3::new())?;
+            return Ok(self.reading(*generation, known.ordinal, *manner, rows, None));
+        }
+        let front = Input::new(Box::new(self.handle.read(0, behind.offset)), 0);
+        let input = past_bom(self.input_at(behind.offset, behind.hash));
+        let rows: Box<dyn Rows> = match manner.dialect {
+            None => Box::new(NdjsonRows::new(input, self.name(), *row, self.is_growing())),
             Some(dialect) => {
-                let mut rows = CsvRows::new(past_bom(input)?, self.name(), dialect, self.is_growing());
-                if start.is_some() {
-                    let mut front = File::open(self.path)?;
-                    front.seek(SeekFrom::Start(0))?;
-                    rows.resume(past_bom(Input::new(Box::new(front), 0))?, row)?;
-                }
+                let mut rows = CsvRows::new(input, self.name(), dialect, self.is_growing());
+                rows.resume(past_bom(front), *row, *tail)?;
                 Box::new(rows)
             }
         };
-        Ok(Some(self.reading(generation, after, rows, None)))
+        let mut reading = self.reading(*generation, known.ordinal, *manner, rows, None);
+        reading.from_start = false;
+        Ok(reading)
     }
 
-    /// The place to go on from, and the hash of what is before it, unless the file was rewritten.
-    fn continued(&mut self, known: &Known) -> Result<Option<(Offset, Xxh3)>, Fault> {
-        let Place::Offset(place) = &known.cursor.place else {
-            return Ok(None);
-        };
-        if place.offset > self.meta.len() || !self.reads_like(place) {
-            return Ok(None);
-        }
-        let mut hash = Xxh3::new();
-        let prefix = hash_file(&mut self.file, place.offset, |bytes| hash.update(bytes))?;
-        if prefix != place.offset || hash.digest() != place.hash {
-            return Ok(None);
-        }
-        let mut place = place.clone();
-        if !place.terminated && place.offset < self.meta.len() {
-            // The last row had no line end. Only if one follows was that row whole.
-            let line_end = place.dialect.map_or(b'\n', |dialect| dialect.line_end);
-            let (next, result) = read_head(&mut self.file, 2);
-            result?;
-            let len = match next[..] {
-                [first, ..] if first == line_end => 1,
-                [b'\r', second] if second == line_end => 2,
-                _ => return Ok(None),
-            };
-            hash.update(&next[..len]);
-            place.offset += len as u64;
-            place.terminated = true;
-        }
-        Ok(Some((place, hash)))
-    }
-
-    /// Whether the settings still read the file as the line's cursor did.
-    fn reads_like(&self, place: &Offset) -> bool {
-        match (&place.dialect, self.format) {
-            (None, FileFormat::Ndjson) => true,
-            (Some(dialect), FileFormat::Csv) => dialect.fits(self.settings, self.given),
-            _ => false,
-        }
-    }
-
-    fn dialect(&self) -> Dialect {
-        Dialect::sniff(&self.sample, self.path, self.settings, self.given)
-    }
-
-    fn open_whole(mut self) -> Result<Option<Reading>, Fault> {
-        let mut hash = Xxh3::new();
-        let size = hash_file(&mut self.file, u64::MAX, |bytes| hash.update(bytes))?;
-        self.file.seek(SeekFrom::Start(0))?;
-        let content = Content { size, hash: hash.digest128(), reading: self.hash_of_settings() };
-        let (mut generation, mut after) = (1, 0);
-        if let Some(Known { cursor, ordinal }) = self.known {
-            generation = cursor.generation;
-            match &cursor.place {
-                Place::Content(place) if *place == content && cursor.complete => return Ok(None),
-                Place::Content(place) if *place == content => after = *ordinal,
-                _ => generation += 1,
-            }
-        }
-        let rows = self.whole_rows()?;
-        let meta = self.meta.clone();
-        Ok(Some(self.reading(generation, after, rows, Some((content, meta)))))
-    }
-
-    fn whole_rows(&mut self) -> Result<Box<dyn Rows>, Fault> {
-        let follow = false;
-        Ok(match self.format {
-            FileFormat::Csv => {
-                let (input, dialect) = match self.transcode {
-                    None => (self.text()?, self.dialect()),
-                    Some(encoding) => {
-                        self.sample = encoding.decode_with_bom_removal(&self.sample).0.into_owned().into_bytes();
-                        (self.text()?, Dialect::sniff(&self.sample, self.path, self.settings, Some(UTF_8)))
-                    }
-                };
-                Box::new(CsvRows::new(input, self.name(), dialect, follow))
-            }
-            FileFormat::Ndjson => Box::new(NdjsonRows::new(self.text()?, self.name(), 0, follow)),
-            FileFormat::Json => Box::new(JsonRows::new(self.text()?, self.name())),
-            FileFormat::Parquet | FileFormat::Excel if self.compression != Compression::None => {
-                return Err(Fault::Config(format!(
-                    "is {} around a format that is compressed by itself; unpack it first",
-                    self.compression.name()
-                )));
-            }
-            FileFormat::Parquet => {
-                Box::new(ParquetRows::open(self.file.try_clone()?, self.name(), self.count.clone())?)
-            }
-            FileFormat::Excel => {
-                self.count.store(self.meta.len(), Ordering::Relaxed);
-                Box::new(ExcelRows::open(self.path.to_path_buf(), self.settings.sheet.clone())?)
-            }
+    fn rows_at(&self, manner: &Manner, offset: u64, hash: Xxh3) -> Result<Box<dyn Rows>, Fault> {
+        let input = past_bom(self.input_at(offset, hash));
+        Ok(match manner.dialect {
+            None => Box::new(NdjsonRows::new(input, self.name(), 0, self.is_growing())),
+            Some(dialect) => Box::new(CsvRows::new(input, self.name(), dialect, self.is_growing())),
         })
     }
 
-    fn counted(&self) -> Result<Box<dyn Read + Send>, Fault> {
-        Ok(Box::new(Counted::new(self.file.try_clone()?, self.count.clone())))
+    fn input_at(&self, offset: u64, hash: Xxh3) -> Input {
+        let bytes = Metered::new(self.part(offset), self.meter.clone(), false);
+        Input::new(Box::new(bytes), offset).with_hash(hash)
     }
 
-    fn text(&self) -> Result<Input, Fault> {
-        let bytes = self.compression.unpack(self.counted()?)?;
-        match self.transcode {
+    /// The file as it is now, of which the first `offset` bytes are in `hash`.
+    fn hashed_whole(&mut self, mut hash: Xxh3, offset: u64) -> Result<Prefix, Fault> {
+        let part = self.handle.read(offset, self.handle.stamp.size);
+        let read = prefix::hash_part(&mut hash, part)?;
+        self.bytes_checked += read;
+        Ok(Prefix::of(offset + read, &hash))
+    }
+
+    fn read_whole(&self, generation: u64, after: u64, manner: Manner, whole: Prefix) -> Result<Reading, Fault> {
+        let packed = manner.compression != Compression::None;
+        let rows: Box<dyn Rows> = match manner.format {
+            FileFormat::Parquet | FileFormat::Excel if packed => {
+                return Err(Fault::Config(format!(
+                    "is {} around a format that is compressed by itself; unpack it first",
+                    manner.compression.name()
+                )));
+            }
+            FileFormat::Csv => {
+                let dialect = manner.dialect.unwrap_or_else(Dialect::plain);
+                Box::new(CsvRows::new(self.text(&manner, whole)?, self.name(), dialect, false))
+            }
+            FileFormat::Ndjson => Box::new(NdjsonRows::new(self.text(&manner, whole)?, self.name(), 0, false)),
+            FileFormat::Json => Box::new(JsonRows::new(self.text(&manner, whole)?, self.name())),
+            FileFormat::Parquet => Box::new(ParquetRows::open(self.handle.file()?, self.name(), self.meter.clone())?),
+            FileFormat::Excel => {
+                self.meter.set_bytes(whole.bytes);
+                let bytes = BufReader::new(self.handle.read(0, whole.bytes));
+                Box::new(ExcelRows::open(bytes, self.name(), self.settings.sheet.clone())?)
+            }
+        };
+        Ok(self.reading(generation, after, manner, rows, Some(whole)))
+    }
+
+    /// The text of a file that is read as a whole, as it was when it was hashed.
+    fn text(&self, manner: &Manner, whole: Prefix) -> Result<Input, Fault> {
+        let raw = Metered::new(self.handle.read(0, whole.bytes), self.meter.clone(), true);
+        let bytes = manner.compression.unpack(Box::new(raw))?;
+        Ok(match manner.transcode {
             None => past_bom(Input::new(bytes, 0)),
-            Some(encoding) => Ok(Input::new(Box::new(Transcoded::new(bytes, encoding)), 0).with_transcoding()),
-        }
+            Some(encoding) => Input::new(Box::new(Transcoded::new(bytes, encoding)), 0).with_transcoding(),
+        })
     }
 
-    fn hash_of_settings(&self) -> u64 {
-        hash_of_reading(&[
-            &[self.format as u8],
-            self.settings.delimiter.as_slice(),
-            self.settings.quote.as_slice(),
-            self.given.map_or("", Encoding::name).as_bytes(),
-            self.settings.sheet.as_deref().unwrap_or("").as_bytes(),
-        ])
+    fn part(&self, offset: u64) -> Part {
+        self.handle.read(offset, u64::MAX)
     }
 
     /// Whether somebody may be in the middle of writing a line.
     fn is_growing(&self) -> bool {
-        let resting = self.meta.modified().ok().and_then(|modified| modified.elapsed().ok());
-        self.settings.follow && resting.is_none_or(|resting| resting < SETTLED)
+        self.settings.follow && !self.rests
     }
 
     fn name(&self) -> String {
@@ -259,57 +258,32 @@ impl<'a> Opening<'a> {
     }
 
     fn reading(
-        self,
+        &self,
         generation: u64,
         after: u64,
+        manner: Manner,
         rows: Box<dyn Rows>,
-        content: Option<(Content, Metadata)>,
+        whole: Option<Prefix>,
     ) -> Reading {
-        let path = self.path.as_os_str().as_encoded_bytes();
-        let lane = FileCursor::lane(path, generation, content.as_ref().map(|(content, _)| content));
         Reading {
             path: self.path.to_path_buf(),
-            lane,
+            handle: self.handle.clone(),
+            lane: FileCursor::lane(self.path, generation),
             generation,
+            manner,
             rows,
             after,
-            keys: self.settings.content_keys.then(ContentKeys::default),
-            content,
-            compression: self.compression,
-            count: self.count,
+            keys: self.settings.content_keys.then(|| ContentKeys::new(self.path.as_os_str().as_encoded_bytes())),
+            whole,
+            from_start: true,
+            meter: self.meter.clone(),
             counted: 0,
-            size: self.meta.len(),
-        }
-    }
-}
-
-/// Whether a `.json` file has one JSON text per line.
-fn holds_lines(sample: &[u8]) -> bool {
-    let Some(end) = memchr::memchr(b'\n', sample) else {
-        return false;
-    };
-    let (first, rest) = sample.split_at(end);
-    let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
-    first.trim_ascii_start().first() == Some(&b'{')
-        && !rest.trim_ascii().is_empty()
-        && serde_json::from_slice::<serde::de::IgnoredAny>(first).is_ok()
-}
-
-/// The encoding to turn the whole text from, where rows cannot be split before decoding.
-fn transcoding(format: FileFormat, given: Option<&'static Encoding>, sample: &[u8]) -> Option<&'static Encoding> {
-    match format {
-        FileFormat::Parquet | FileFormat::Excel => None,
-        FileFormat::Csv | FileFormat::Ndjson | FileFormat::Json => {
-            let encoding = given.or_else(|| Encoding::for_bom(sample).map(|(encoding, _)| encoding))?;
-            // Cells of CSV are decoded one row at a time; JSON must be UTF-8 as a whole.
-            let splits = encoding == UTF_8 || (format == FileFormat::Csv && encoding.is_single_byte());
-            (!splits).then_some(encoding)
         }
     }
 }
 
 /// Lets a UTF-8 byte order mark go.
-fn past_bom(mut input: Input) -> Result<Input, Fault> {
+fn past_bom(mut input: Input) -> Input {
     if input.offset() == 0 {
         // Damage this early is reported when the rows are read.
         while input.bytes().len() < 3 && input.fill().unwrap_or(false) {}
@@ -317,25 +291,123 @@ fn past_bom(mut input: Input) -> Result<Input, Fault> {
             input.consume(3);
         }
     }
-    Ok(input)
+    input
 }
 
-/// Gives the first `len` bytes of the file to `update`; how many there were.
-fn hash_file(file: &mut File, len: u64, mut update: impl FnMut(&[u8])) -> Result<u64, Fault> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut buffer = vec![0; 1 << 18];
-    let mut done = 0;
-    while done < len {
-        let wanted = usize::try_from(len - done).unwrap_or(usize::MAX).min(buffer.len());
-        match file.read(&mut buffer[..wanted]) {
-            Ok(0) => break,
-            Ok(read) => {
-                update(&buffer[..read]);
-                done += read as u64;
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+    use std::path::PathBuf;
+    use std::time::SystemTime;
+
+    use super::super::known_places;
+    use super::super::stamp::Stamp;
+    use super::*;
+    use pipeline::source::LaneCursor;
+    use schemas::record::RecordBatchReader;
+
+    /// A file, and what the line has of it.
+    struct Line {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+        settings: FileSettings,
+        cursors: Vec<LaneCursor>,
+    }
+
+    impl Line {
+        fn new(name: &str, bytes: &[u8]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = fs::canonicalize(folder.path()).unwrap().join(name);
+            fs::write(&path, bytes).unwrap();
+            Self { _folder: folder, path, settings: FileSettings::default(), cursors: Vec::new() }
+        }
+        fn append(&self, bytes: &[u8]) {
+            fs::File::options().append(true).open(&self.path).unwrap().write_all(bytes).unwrap();
+        }
+        /// Looks at the file as if it were so much later: the rows that are new, and the bytes read to see that.
+        fn look(&mut self, later: Duration) -> (u64, u64) {
+            let now = Moment::now();
+            let now = Moment { wall: now.wall + later, steady: now.steady + later };
+            let stamp = fs::metadata(&self.path).ok().map(|meta| Stamp::of(&meta));
+            let found = Found { path: self.path.clone(), base: None, stamp };
+            let known = known_places(self.cursors.clone());
+            let known = known.get(self.path.as_os_str().as_encoded_bytes());
+            let lanes = self.cursors.iter().map(|cursor| cursor.lane).collect();
+            let mut opening = Opening::new(&found, &self.settings, now).unwrap();
+            let reading = opening.open(known, &lanes).unwrap();
+            let checked = opening.bytes_checked;
+            let mut rows = 0;
+            if let Some(mut reading) = reading {
+                loop {
+                    let taken = reading.next(1 << 20);
+                    if let Some(batch) = taken.batch {
+                        let mut records = RecordBatchReader::new(&batch.records.body).unwrap();
+                        while let Some(record) = records.next_record().unwrap() {
+                            rows += 1;
+                            self.cursors =
+                                vec![LaneCursor { lane: records.lane, ordinal: record.ordinal, cursor: Vec::new() }];
+                        }
+                        self.cursors[0].cursor = records.cursor.to_vec();
+                    }
+                    match taken.ended {
+                        Some(ended) => break ended.unwrap(),
+                        None => continue,
+                    }
+                }
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
+            (rows, checked)
         }
     }
-    Ok(done)
+
+    const SOON: Duration = Duration::ZERO;
+    const LATER: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn a_file_that_did_not_change_is_not_read_again() {
+        for (name, bytes) in [("a.csv", &b"a\n1\n"[..]), ("a.json", b"[1]"), ("b.ndjson", b"1\n\n2")] {
+            let mut line = Line::new(name, bytes);
+            assert!(line.look(SOON).0 > 0);
+            // Written just now: the same stamp may still stand for other bytes, so it is checked, and then known.
+            assert_eq!(line.look(LATER), (0, bytes.len() as u64), "{name}");
+            assert_eq!(line.look(LATER), (0, 0), "{name}");
+            line.append(b"\n");
+            assert!(line.look(LATER).1 > 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_large_file_that_grows_is_not_read_as_a_whole_each_time() {
+        let row = [b"{\"x\":\"".to_vec(), vec![b'x'; 1 << 20], b"\"}\n".to_vec()].concat();
+        let mut line = Line::new("a.ndjson", &row.repeat(70));
+        assert_eq!(line.look(SOON), (70, 0));
+        for _ in 0..3 {
+            line.append(&row);
+            let (rows, checked) = line.look(SOON);
+            assert_eq!(rows, 1);
+            assert!(checked < 1 << 20, "{checked}");
+        }
+        // It grew by a quarter: all of it is read once, and then it is known again.
+        line.append(&row.repeat(20));
+        assert_eq!(line.look(SOON).0, 20);
+        line.append(&row);
+        assert!(line.look(SOON).1 > 90 << 20);
+        line.append(&row);
+        assert!(line.look(SOON).1 < 1 << 20);
+        // Other bytes at its beginning are seen at once.
+        let mut other = fs::File::options().write(true).open(&line.path).unwrap();
+        other.write_all(b"{\"y\"").unwrap();
+        assert_eq!(line.look(SOON).0, 95);
+    }
+
+    #[test]
+    fn a_file_whose_time_lies_ahead_rests_when_it_was_the_same_for_long_enough() {
+        let mut line = Line::new("a.csv", b"a\n1\n2");
+        line.settings.follow = true;
+        let ahead = SystemTime::now() + Duration::from_secs(1 << 30);
+        fs::File::options().write(true).open(&line.path).unwrap().set_modified(ahead).unwrap();
+        assert_eq!(line.look(SOON).0, 1);
+        assert_eq!(line.look(SOON).0, 0);
+        assert_eq!(line.look(SETTLED).0, 1);
+    }
 }

@@ -6,6 +6,8 @@ use encoding_rs::Encoding;
 use pipeline::source::SourceError;
 use serde::{Deserialize, Serialize};
 
+use super::bounds::Bounds;
+
 /// Which files to read, and how. What is not given is found out from the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,6 +29,10 @@ pub struct FileSettings {
     /// The files may still be written: an unterminated last line is left until the file rests for ten seconds, and
     /// a directory or glob without a file is no error.
     pub follow: bool,
+    /// Where the files must lie; else anywhere. It is the operator's word and no part of what is stored or sent: whoever
+    /// opens a source for somebody else sets it each time.
+    #[serde(skip)]
+    pub bounds: Option<Bounds>,
 }
 
 /// The format of a file.
@@ -41,7 +47,7 @@ pub enum FileFormat {
     Json,
     /// Apache Parquet.
     Parquet,
-    /// An Excel workbook (xlsx, xlsm, xlsb, xls).
+    /// An Excel workbook (xlsx, xlsm, xlsb).
     Excel,
 }
 
@@ -77,6 +83,12 @@ impl FileSettings {
             return Err(SourceError::Config("delimiter and quote must differ".into()));
         }
         Ok(())
+    }
+
+    /// With the true paths of its bounds.
+    pub(super) fn resolved(mut self) -> Self {
+        self.bounds = self.bounds.map(|bounds| bounds.resolved());
+        self
     }
 
     /// The given encoding.

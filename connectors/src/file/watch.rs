@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use pipeline::source::SourceError;
@@ -12,6 +12,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, tim
 use super::discover;
 use super::opening::SETTLED;
 use super::settings::FileSettings;
+use super::stamp::Stamp;
 
 /// How often and how long to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +48,14 @@ pub struct Watch {
     settles: Option<Instant>,
 }
 
-/// Size and time of every file, by which a change is seen.
-type Snapshot = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
+/// The stamp of every file, by which a change is seen, also a file that was replaced by one of the same size and time.
+type Snapshot = BTreeMap<PathBuf, Stamp>;
 
 /// Starts to watch. What is there already is no change: read it first, after this call.
 pub async fn watch(settings: FileSettings, pace: Pace) -> Result<Watch, SourceError> {
     let settings = FileSettings { follow: true, ..settings };
     settings.check()?;
+    let settings = settings.resolved();
     // One waiting sign is enough: it says that a look is due.
     let (sender, signs) = mpsc::channel(1);
     let watcher = start_watcher(&settings, sender);
@@ -124,7 +126,10 @@ fn start_watcher(settings: &FileSettings, sender: mpsc::Sender<()>) -> Option<Re
         }
     };
     for named in &settings.files {
-        let folder = folder_of(named);
+        let folder = discover::base_of(Path::new(named));
+        if settings.bounds.as_ref().is_some_and(|bounds| !bounds.admit_named(&folder)) {
+            continue;
+        }
         if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
             let folder = folder.display();
             tracing::warn!(%error, %folder, "a folder is not watched, so it is looked at from time to time");
@@ -133,23 +138,11 @@ fn start_watcher(settings: &FileSettings, sender: mpsc::Sender<()>) -> Option<Re
     Some(watcher)
 }
 
-/// The folder in which changes show: the directory itself, a file's parent, a glob's part before the first wildcard.
-fn folder_of(named: &str) -> PathBuf {
-    let path = Path::new(named);
-    if path.is_dir() {
-        return path.to_path_buf();
-    }
-    let is_plain = |part: &Path| path.exists() || !part.to_string_lossy().contains(['*', '?', '[']);
-    let parent = path.ancestors().skip(1).find(|part| is_plain(part)).unwrap_or(Path::new(""));
-    if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_path_buf() }
-}
-
 async fn snapshot(settings: &FileSettings) -> Result<Snapshot, SourceError> {
     let settings = settings.clone();
     let taken = tokio::task::spawn_blocking(move || {
-        let (paths, _) = discover::discover(&settings);
-        let state = |path: &PathBuf| std::fs::metadata(path).ok().map(|meta| (meta.len(), meta.modified().ok()));
-        paths.into_iter().filter_map(|path| state(&path).map(|state| (path, state))).collect()
+        let (found, _) = discover::discover(&settings);
+        found.into_iter().filter_map(|found| Some((found.path, found.stamp?))).collect()
     });
     taken.await.map_err(|error| SourceError::Content { what: "watched files".into(), message: error.to_string() })
 }
@@ -164,10 +157,11 @@ mod tests {
 
     #[test]
     fn changes_show_in_the_folder_before_the_first_wildcard() {
-        assert_eq!(folder_of("data/2024/*.csv"), Path::new("data/2024"));
-        assert_eq!(folder_of("data/*/x.csv"), Path::new("data"));
-        assert_eq!(folder_of("*.csv"), Path::new("."));
-        assert_eq!(folder_of("none/x.csv"), Path::new("none"));
+        let base = |named: &str| discover::base_of(Path::new(named));
+        assert_eq!(base("data/2024/*.csv"), Path::new("data/2024"));
+        assert_eq!(base("data/*/x.csv"), Path::new("data"));
+        assert_eq!(base("*.csv"), Path::new("."));
+        assert_eq!(base("none/x.csv"), Path::new("none"));
     }
 
     #[tokio::test]
@@ -181,5 +175,20 @@ mod tests {
         std::fs::write(folder.path().join("a.csv"), "a\n1\n").unwrap();
         watch.changed().await.unwrap();
         assert_eq!(watch.seen.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, "a\n1\n").unwrap();
+        let files = vec![folder.path().to_str().unwrap().to_string()];
+        let mut watch = watch(FileSettings { files, ..Default::default() }, quick()).await.unwrap();
+        let other = folder.path().join("other.tmp");
+        std::fs::write(&other, "a\n2\n").unwrap();
+        let written = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::File::options().write(true).open(&other).unwrap().set_modified(written).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        watch.changed().await.unwrap();
     }
 }

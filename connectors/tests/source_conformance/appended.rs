@@ -4,7 +4,7 @@ use connectors::{FileSettings, FileSource};
 use pipeline::source::{LaneCursor, Source};
 use proptest::prelude::*;
 
-use crate::formats::{Folder, read_all, settings};
+use crate::formats::{Folder, gzip, read_all, settings};
 use crate::suite::{Run, read, remember};
 
 /// A line that keeps the cursors of what it took.
@@ -111,6 +111,111 @@ async fn a_last_line_without_an_end_is_taken_and_noticed_when_it_grows() {
 }
 
 #[tokio::test]
+async fn a_quoted_cell_that_was_cut_off_at_its_line_end_is_read_anew_when_it_goes_on() {
+    for follow in [false, true] {
+        let folder = Folder::new();
+        let path = folder.write("a.csv", "a,b\n1,\"x\n2,3\n");
+        rest(&path);
+        let mut line = Line::new(FileSettings { follow, ..settings(&[&path]) });
+        let first = line.run().await.without_error().rows();
+        assert_eq!(first[0].payload, "1,\"x");
+        assert!(line.payloads().await.is_empty());
+        folder.append("a.csv", "y\"\n3,4\n");
+        rest(&path);
+        let second = line.run().await.without_error().rows();
+        assert_ne!(second[0].lane, first[0].lane);
+        assert_eq!(second[0].payload, r#"{"a":"1","b":"x\n2,3\ny"}"#);
+        assert_eq!(second, read_anew(&line, &second).await);
+    }
+}
+
+/// What one reading of everything gives, in the lane of `rows`.
+async fn read_anew(line: &Line, rows: &[crate::suite::Row]) -> Vec<crate::suite::Row> {
+    let settings = FileSettings { follow: false, ..line.settings.clone() };
+    let mut anew = read_all(settings).await.without_error().rows();
+    anew.iter_mut().for_each(|row| row.lane = rows[0].lane);
+    anew
+}
+
+fn rest(path: &std::path::Path) {
+    let minutes_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(minutes_ago).unwrap();
+}
+
+#[tokio::test]
+async fn an_appended_member_frame_or_utf_16_text_continues_its_lane() {
+    let rows = |from: usize| (from..from + 50).map(|row| format!("{{\"x\":{row}}}\n")).collect::<String>();
+    let csv = |from: usize| (from..from + 50).map(|row| format!("{row};é\n")).collect::<String>();
+    let utf_16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let zstd = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
+    let cases = [
+        ("a.ndjson.gz", gzip(rows(0).as_bytes()), gzip(rows(50).as_bytes())),
+        ("b.ndjson.zst", zstd(&rows(0)), zstd(&rows(50))),
+        ("c.csv.gz", gzip(("a;b\n".to_string() + &csv(0)).as_bytes()), gzip(csv(50).as_bytes())),
+        ("d.ndjson", utf_16(&("\u{feff}".to_string() + &rows(0))), utf_16(&rows(50))),
+        ("e.json.gz", gzip(rows(0).replace('\n', "\n\n").as_bytes()), gzip(rows(50).as_bytes())),
+    ];
+    for (name, front, back) in cases {
+        for content_keys in [false, true] {
+            let folder = Folder::new();
+            let path = folder.write(name, &front);
+            let mut line = Line::new(FileSettings { content_keys, ..settings(&[&path]) });
+            let first = line.run().await.without_error().rows();
+            folder.append(name, &back);
+            let second = line.run().await.without_error().rows();
+            assert_eq!((first.len(), second.len()), (50, 50), "{name}");
+            assert_eq!([first.clone(), second.clone()].concat(), read_anew(&line, &first).await, "{name}");
+            assert!(line.payloads().await.is_empty());
+            // One that is not only longer is another.
+            folder.write(name, [&back[..], &front[..], &back[..]].concat());
+            let third = line.run().await.rows();
+            assert!(third.first().is_none_or(|row| row.lane != first[0].lane), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gzip_file_that_is_still_written_gives_its_rows_once() {
+    let folder = Folder::new();
+    let text: String = (0..50_000).map(|row| format!("{{\"x\":{row}}}\n")).collect();
+    let bytes = gzip(text.as_bytes());
+    let path = folder.write("a.ndjson.gz", &bytes[..bytes.len() / 2]);
+    let mut line = Line::new(settings(&[&path]));
+    let first = line.run().await;
+    assert!(first.error.is_some() && !first.batches.is_empty());
+    folder.append("a.ndjson.gz", &bytes[bytes.len() / 2..]);
+    let second = line.run().await.without_error();
+    assert_eq!([first.payloads(), second.payloads()].concat().join("\n") + "\n", text);
+    assert_eq!(first.rows()[0].lane, second.rows()[0].lane);
+}
+
+#[tokio::test]
+async fn a_compressed_last_line_without_an_end_is_read_anew_when_the_file_grows() {
+    let folder = Folder::new();
+    let path = folder.write("a.ndjson.gz", gzip(b"{\"x\":1}\n{\"x\":2"));
+    let mut line = Line::new(settings(&[&path]));
+    assert_eq!(line.payloads().await.len(), 2);
+    folder.append("a.ndjson.gz", gzip(b"0}\n"));
+    assert_eq!(line.payloads().await, ["{\"x\":1}", "{\"x\":20}"]);
+}
+
+#[tokio::test]
+async fn a_source_tells_whether_its_files_rest() {
+    let folder = Folder::new();
+    let (first, other) = (folder.write("a.csv", "a\n1\n"), folder.write("b.csv", "a\n1\n"));
+    rest(&first);
+    let open = || FileSource::open(settings(&[&folder.path("")]), Vec::new()).unwrap();
+    assert!(!open().is_settled(), "one was written just now");
+    rest(&other);
+    let source = open();
+    assert!(source.is_settled());
+    folder.append("a.csv", "2\n");
+    rest(&first);
+    assert!(!source.is_settled(), "it changed since it was opened");
+    assert!(open().is_settled());
+}
+
+#[tokio::test]
 async fn a_followed_file_keeps_its_unfinished_line_for_later() {
     let folder = Folder::new();
     let path = folder.write("a.csv", "a,b\n1,2\n3,\"x");
@@ -128,8 +233,7 @@ async fn a_followed_file_keeps_its_unfinished_line_for_later() {
 async fn a_followed_file_that_rests_is_taken_to_its_end() {
     let folder = Folder::new();
     let path = folder.write("a.csv", "a,b\n1,2\n3,4");
-    let minutes_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
-    std::fs::File::options().write(true).open(&path).unwrap().set_modified(minutes_ago).unwrap();
+    rest(&path);
     let mut line = Line::new(FileSettings { follow: true, ..settings(&[&path]) });
     assert_eq!(line.payloads().await.len(), 2);
     assert!(line.payloads().await.is_empty());
@@ -198,8 +302,45 @@ fn grows_as_it_would_be_read_at_once(name: &str, text: &str, cuts: &[usize], con
     });
 }
 
+/// The same without waiting for whole lines: what was read of a cut off row is read anew, and the last lane has it all.
+fn grows_to_what_it_would_be_read_at_once(name: &str, text: &str, cuts: &[usize], follow: bool) {
+    let folder = Folder::new();
+    let path = folder.write(name, "");
+    let settings = FileSettings { delimiter: Some(b','), quote: Some(b'"'), ..settings(&[&path]) };
+    let mut line = Line::new(FileSettings { follow, ..settings.clone() });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let (mut rows, mut written) = (Vec::new(), 0);
+        for cut in cuts.iter().copied().chain([text.len()]) {
+            let end = written.max(cut.min(text.len()));
+            folder.append(name, &text.as_bytes()[written..end]);
+            rest(&path);
+            written = end;
+            rows.extend(line.run().await.without_error().rows());
+        }
+        let mut expected = read_all(settings).await.without_error().rows();
+        let Some(lane) = rows.last().map(|row| row.lane) else {
+            return assert!(expected.is_empty());
+        };
+        rows.retain(|row| row.lane == lane);
+        expected.iter_mut().for_each(|row| row.lane = lane);
+        assert_eq!(rows, expected);
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_csv_file_that_grows_anyhow_gives_what_it_would_give_at_once(
+        rows in "[a\",\r\n]{0,40}", follow: bool,
+        mut cuts in proptest::collection::vec(4usize..50, 0..6),
+    ) {
+        cuts.sort_unstable();
+        let text = format!("x,y,z\n{rows}");
+        cuts.iter_mut().for_each(|cut| *cut += 2);
+        grows_to_what_it_would_be_read_at_once("a.csv", &text, &cuts, follow);
+    }
 
     #[test]
     fn a_csv_file_that_grows_gives_what_it_would_give_at_once(

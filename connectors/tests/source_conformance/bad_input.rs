@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use connectors::{FileFormat, FileSettings, FileSource};
+use pipeline::source::Source;
 use proptest::prelude::*;
 use schemas::reason::Reason;
 use schemas::record::RECORD_BYTES_MAX;
@@ -53,14 +55,45 @@ async fn what_is_no_readable_file_is_told_at_once() {
 #[tokio::test]
 async fn an_unreadable_file_is_told() {
     let folder = Folder::new();
-    let path = folder.write("secret.csv", "a\n1\n");
+    let mut path = folder.write("secret.csv", "a\n1\n");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    // The superuser reads everything; then there is nothing to see.
+    let mut settings = settings(&[&path]);
     if fs::read(&path).is_ok() {
-        return;
+        // The superuser may read everything; but nobody can read the speed of a device that has none.
+        path = Path::new("/sys/class/net/lo/speed").to_path_buf();
+        settings = FileSettings { format: Some(FileFormat::Csv), ..crate::formats::settings(&[&path]) };
     }
-    let run = read_all(settings(&[&path])).await;
-    assert!(run.error.unwrap().to_string().contains("secret.csv"));
+    assert!(fs::read(&path).is_err(), "{} is not readable", path.display());
+    let error = read_all(settings).await.error.unwrap().to_string();
+    assert!(error.contains(path.file_name().unwrap().to_str().unwrap()), "{error}");
+}
+
+#[tokio::test]
+async fn one_unreadable_file_of_a_directory_or_glob_does_not_hide_the_others() {
+    let folder = Folder::new();
+    folder.write("a.csv", "a\n1\n");
+    std::os::unix::fs::symlink(folder.path("b.csv"), folder.path("b.csv")).unwrap();
+    folder.write("c.csv", "a\n2\n");
+    for named in [folder.path(""), folder.path("*.csv")] {
+        let run = read_all(settings(&[&named])).await;
+        assert_eq!(run.payloads(), ["{\"a\":\"1\"}", "{\"a\":\"2\"}"]);
+        assert!(run.error.unwrap().to_string().contains("b.csv"));
+    }
+}
+
+#[tokio::test]
+async fn pipes_sockets_and_directories_are_told_and_never_waited_for() {
+    let folder = Folder::new();
+    let pipe = folder.path("pipe.csv");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path("socket.csv")).unwrap();
+    fs::create_dir(folder.path("folder.csv")).unwrap();
+    folder.write("a.csv", "a\n1\n");
+    let run = read_all(settings(&[&folder.path("")])).await;
+    assert_eq!(run.payloads(), ["{\"a\":\"1\"}"]);
+    let error = run.error.unwrap().to_string();
+    assert_eq!(error.matches("is not a regular file").count(), 2, "{error}");
+    assert!(error.contains("pipe.csv") && error.contains("socket.csv"), "{error}");
 }
 
 #[tokio::test]
@@ -79,6 +112,40 @@ async fn a_truncated_gzip_gives_what_came_before_and_where_it_ends() {
     let again = read(&mut FileSource::open(settings(&[&path]), run.cursors).unwrap(), 1 << 20).await;
     assert!(again.batches.is_empty());
     assert!(again.error.is_some(), "the damage is still there");
+}
+
+#[tokio::test]
+async fn a_truncated_zstd_gives_what_came_before_and_where_it_ends() {
+    let folder = Folder::new();
+    let text: String = (0..200_000).map(|row| format!("{{\"x\":{row}}}\n")).collect();
+    let mut bytes = zstd::encode_all(text.as_bytes(), 1).unwrap();
+    bytes.truncate(bytes.len() * 3 / 4);
+    let run = read_all(settings(&[&folder.write("a.ndjson.zst", &bytes)])).await;
+    let rows = run.payloads();
+    assert!(rows.len() > 1000 && text.starts_with(&(rows.join("\n") + "\n")), "{}", rows.len());
+    let error = run.error.unwrap().to_string();
+    assert!(error.contains("zstd") && error.contains("a.ndjson.zst"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_off_while_it_is_read_ends_and_is_read_anew() {
+    let folder = Folder::new();
+    let text = "{\"x\":1}\n".repeat(400_000);
+    for (name, bytes) in [("a.ndjson", text.clone().into_bytes()), ("b.ndjson.gz", gzip(text.as_bytes()))] {
+        let path = folder.write(name, &bytes);
+        let mut source = FileSource::open(settings(&[&path]), Vec::new()).unwrap();
+        let (rows, cursor) = crate::suite::unpacked(&source.next(100).await.unwrap().unwrap());
+        assert!(!rows.is_empty());
+        fs::File::options().write(true).open(&path).unwrap().set_len(100).unwrap();
+        let run = read(&mut source, 1 << 20).await;
+        assert!(run.rows().len() < 400_000);
+        if name == "b.ndjson.gz" {
+            assert!(run.error.is_some());
+        }
+        folder.write(name, &bytes);
+        let again = read(&mut FileSource::open(settings(&[&path]), vec![cursor]).unwrap(), 1 << 20).await;
+        assert_eq!(rows.len() + again.without_error().rows().len(), 400_000);
+    }
 }
 
 #[tokio::test]
@@ -154,7 +221,23 @@ async fn an_array_that_is_cut_off_gives_its_elements_and_an_error() {
     let path = folder.write("a.json", "[{\"x\":1}, {\"x\":2}, {\"x\":");
     let run = read_all(settings(&[&path])).await;
     assert_eq!(run.payloads(), ["{\"x\":1}", "{\"x\":2}", "{\"x\":"]);
-    assert!(run.error.unwrap().to_string().contains("not closed"));
+    assert!(run.error.unwrap().to_string().contains("byte 19 is not closed"));
+}
+
+#[tokio::test]
+async fn a_bracket_that_is_not_closed_is_told_with_its_place_and_swallows_no_more_than_its_beginning() {
+    let folder = Folder::new();
+    let rest = ",{\"x\":3}".repeat(20_000);
+    let path = folder.write("a.json", format!("[{{\"x\":1}},{{\"x\":2{rest}]"));
+    let run = read_all(settings(&[&path])).await;
+    let rows = run.rows();
+    assert_eq!(rows.iter().map(|row| row.defect).collect::<Vec<_>>(), [None, Some(Reason::MalformedJson)]);
+    assert!(rows[1].payload.len() < 8192);
+    let kept: serde_json::Value = serde_json::from_str(&rows[1].payload).unwrap();
+    assert_eq!(kept["byte_offset"], 9);
+    assert!(kept["beginning"].as_str().unwrap().starts_with("{\"x\":2,"));
+    let error = run.error.unwrap().to_string();
+    assert!(error.contains("byte 9 is not closed") && error.contains("a.json"), "{error}");
 }
 
 #[tokio::test]
@@ -172,14 +255,17 @@ async fn nul_bytes_deep_nesting_and_empty_files_are_no_obstacle() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_version_is_refused() {
+async fn a_cursor_that_cannot_be_read_means_to_read_anew_in_a_lane_that_the_line_does_not_have() {
     let folder = Folder::new();
     let path = folder.write("a.csv", "a\n1\n");
-    let mut cursors = Vec::new();
-    read_all(settings(&[&path])).await.cursors.into_iter().for_each(|cursor| remember(&mut cursors, cursor));
-    cursors[0].cursor[0] = 99;
-    let error = FileSource::open(settings(&[&path]), cursors).err().unwrap();
-    assert!(error.to_string().contains("another version"));
+    let first = read_all(settings(&[&path])).await;
+    for damage in [vec![99], vec![2, 255, 255], vec![2], b"{}".to_vec()] {
+        let mut cursors = first.cursors.clone();
+        cursors[0].cursor = damage;
+        let again = read(&mut FileSource::open(settings(&[&path]), cursors).unwrap(), 100).await.without_error();
+        assert_eq!(again.payloads(), first.payloads());
+        assert_ne!(again.cursors[0].lane, first.cursors[0].lane);
+    }
 }
 
 fn read_bytes(name: &str, bytes: &[u8], format: FileFormat, content_keys: bool) {

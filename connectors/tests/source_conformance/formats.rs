@@ -1,5 +1,6 @@
 //! Every format of the file source is held to the contract.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ fn json(rows: usize) -> String {
     format!("[{}]", ndjson(rows).trim_end().replace('\n', " ,\n "))
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     out.write_all(bytes).unwrap();
     out.finish().unwrap()
@@ -233,4 +234,62 @@ async fn equal_rows_get_keys_by_their_occurrence() {
     assert!(keys[0].ends_with("#1") && keys[1].ends_with("#1") && keys[2].ends_with("#2"));
     assert_eq!(keys[0].split_once('#').unwrap().0, keys[2].split_once('#').unwrap().0);
     assert_eq!(keys[0].split_once('#').unwrap().0.len(), 32);
+}
+
+#[tokio::test]
+async fn equal_rows_of_two_files_stay_two_rows_and_a_file_read_again_adds_none() {
+    let folder = Folder::new();
+    let paths = [folder.write("a.csv", "a\nx\nx\n"), folder.write("b.csv", "a\nx\n")];
+    let settings = FileSettings { content_keys: true, ..settings(&[&paths[0], &paths[1]]) };
+    let keys = |run: Run| run.rows().into_iter().map(|row| row.key.unwrap()).collect::<Vec<_>>();
+    let first = keys(read_all(settings.clone()).await);
+    assert_eq!(first.iter().collect::<HashSet<_>>().len(), 3);
+    folder.write("a.csv", "a\ny\nx\nx\n");
+    let again = keys(read_all(settings).await);
+    assert_eq!(again.len(), 4);
+    assert!(first.iter().all(|key| again.contains(key)));
+}
+
+#[tokio::test]
+async fn utf_16_is_read_as_text_without_a_byte_order_mark_too() {
+    let folder = Folder::new();
+    let encoded = |text: &str, big: bool| -> Vec<u8> {
+        text.encode_utf16().flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
+    };
+    let plain = [("a.ndjson", ndjson(30)), ("a.json", json(30)), ("a.csv", csv(30))];
+    for (name, text) in plain {
+        let expected = read_all(settings(&[&folder.write(name, &text)])).await.without_error().payloads();
+        for big in [false, true] {
+            let path = folder.write(&format!("{big}-{name}"), encoded(&text, big));
+            let rows = read_all(settings(&[&path])).await.without_error().payloads();
+            // What is broken in a row is given as it stands, which is text by now.
+            assert_eq!(rows, expected, "{name} {big}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_the_text() {
+    let folder = Folder::new();
+    for (name, text) in [("a.csv", "a\n1\n"), ("a.ndjson", "{\"a\":\"1\"}\n"), ("a.json", "[{\"a\":\"1\"}]")] {
+        for packed in [false, true] {
+            let marked = [b"\xef\xbb\xbf", text.as_bytes()].concat();
+            let path = folder.write(name, if packed { gzip(&marked) } else { marked });
+            let rows = read_all(settings(&[&path])).await.without_error().payloads();
+            assert_eq!(rows, ["{\"a\":\"1\"}"], "{name} {packed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn quoted_line_ends_are_kept_wherever_the_window_ends() {
+    let folder = Folder::new();
+    // The window has a megabyte; rows of 41 bytes come to lie over its end in every way.
+    let row = |row: usize| format!("{row:09},\"one, \"\"two\"\"\r\nthree\nfour\"\r\n");
+    let text = "a,b\r\n".to_string() + &(0..80_000).map(row).collect::<String>();
+    let rows = read_all(settings(&[&folder.write("a.csv", &text)])).await.without_error().rows();
+    assert_eq!(rows.len(), 80_000);
+    for (index, row) in rows.iter().enumerate() {
+        assert_eq!(row.payload, format!(r#"{{"a":"{index:09}","b":"one, \"two\"\r\nthree\nfour"}}"#));
+    }
 }

@@ -2,6 +2,8 @@
 
 mod appended;
 mod bad_input;
+mod bombs;
+mod bounds;
 mod formats;
 mod suite;
 mod workbook;

@@ -2,6 +2,11 @@
 
 /// A workbook whose sheets have these names and these rows of cells (as sheet XML).
 pub fn workbook(sheets: &[(&str, &str)]) -> Vec<u8> {
+    workbook_with(sheets, &[])
+}
+
+/// The same with further parts.
+pub fn workbook_with(sheets: &[(&str, &str)], more: &[(&str, &str)]) -> Vec<u8> {
     let mut parts = vec![
         ("[Content_Types].xml".to_string(), CONTENT_TYPES.to_string()),
         ("_rels/.rels".to_string(), relations(&[("officeDocument", "xl/workbook.xml")])),
@@ -20,6 +25,7 @@ pub fn workbook(sheets: &[(&str, &str)]) -> Vec<u8> {
     parts.push(("xl/_rels/workbook.xml.rels".to_string(), relations(&targets)));
     let workbook = format!("<workbook xmlns=\"{MAIN}\" xmlns:r=\"{RELATIONS}\"><sheets>{names}</sheets></workbook>");
     parts.push(("xl/workbook.xml".to_string(), workbook));
+    parts.extend(more.iter().map(|(name, text)| (name.to_string(), text.to_string())));
     zip(&parts)
 }
 
@@ -41,12 +47,13 @@ fn relations(targets: &[(&str, &str)]) -> String {
     )
 }
 
-fn zip(parts: &[(String, String)]) -> Vec<u8> {
+pub fn zip(parts: &[(String, impl AsRef<[u8]>)]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, text) in parts {
+        let text = text.as_ref();
         let offset = out.len() as u32;
         let mut crc = flate2::Crc::new();
-        crc.update(text.as_bytes());
+        crc.update(text);
         // Version 2.0, stored, no time.
         let mut common = vec![20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0];
         common.extend_from_slice(&crc.sum().to_le_bytes());
@@ -57,7 +64,7 @@ fn zip(parts: &[(String, String)]) -> Vec<u8> {
         out.extend_from_slice(b"PK\x03\x04");
         out.extend_from_slice(&common);
         out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(text);
         directory.extend_from_slice(b"PK\x01\x02\x14\0");
         directory.extend_from_slice(&common);
         directory.extend_from_slice(&[0; 10]);

@@ -79,6 +79,11 @@ fn count_non_ascii(bytes: &[u8]) -> u64 {
 }
 
 impl Dialect {
+    /// The most usual one.
+    pub(in super::super) fn plain() -> Self {
+        Self { delimiter: b',', quote: b'"', line_end: b'\n', text: Text::Undecided }
+    }
+
     /// Finds out what was not given.
     pub(in super::super) fn sniff(
         sample: &[u8],

@@ -26,7 +26,7 @@ impl Header {
                 Row::End => return Ok(None),
                 Row::Whole(span) => span,
                 Row::TooLong => return Err(Fault::Content("the header row is longer than 16 MiB".into())),
-                Row::Broken(_) => {
+                Row::Broken(_) | Row::Unclosed(..) => {
                     return Err(Fault::Content("the header row cannot be taken apart: a quote is not closed".into()));
                 }
             };

@@ -7,11 +7,11 @@ mod split;
 
 use schemas::reason::Reason;
 
-use super::cursor::Offset;
+use super::cursor::Tail;
 use super::fault::Fault;
 use super::input::Input;
 use super::lines::{TooLarge, skip_line};
-use super::reading::Rows;
+use super::reading::{Place, Rows};
 use super::sink::Sink;
 
 pub(super) use dialect::Dialect;
@@ -33,6 +33,8 @@ pub(super) struct CsvRows {
     header: Option<Header>,
     row: u64,
     terminated: bool,
+    /// Where the text ended before a quote was closed, if rows were made out for that reason.
+    unclosed: Option<u64>,
     follow: bool,
     json: Vec<u8>,
 }
@@ -41,15 +43,29 @@ impl CsvRows {
     /// Rows of `input`, which begins with the header.
     pub(super) fn new(input: Input, file: String, dialect: Dialect, follow: bool) -> Self {
         let finder = RowFinder::default();
-        Self { input, file, dialect, finder, header: None, row: 0, terminated: true, follow, json: Vec::new() }
+        Self {
+            input,
+            file,
+            dialect,
+            finder,
+            header: None,
+            row: 0,
+            terminated: true,
+            unclosed: None,
+            follow,
+            json: Vec::new(),
+        }
     }
 
-    /// Goes on behind `row` rows; the header is read from `front`.
-    pub(super) fn resume(&mut self, mut front: Input, row: u64) -> Result<(), Fault> {
+    /// Goes on behind `row` rows that ended like `tail`; the header is read from `front`.
+    pub(super) fn resume(&mut self, mut front: Input, row: u64, tail: Tail) -> Result<(), Fault> {
         // What was decided about the text since then must not change how the header reads.
         let mut dialect = self.dialect;
         self.header = Header::read(&mut front, &mut dialect, false)?;
         self.row = row;
+        if let Tail::OpenQuote(end) = tail {
+            self.unclosed = Some(end);
+        }
         Ok(())
     }
 
@@ -93,7 +109,8 @@ impl Rows for CsvRows {
             }
         }
         loop {
-            let (span, taken) = match self.finder.find(&mut self.input, &self.dialect, self.follow)? {
+            let row = self.finder.find(&mut self.input, &self.dialect, self.follow)?;
+            let (span, taken) = match row {
                 Row::End => return Ok(false),
                 Row::TooLong if sink.is_full() => return Ok(true),
                 Row::TooLong => {
@@ -106,13 +123,16 @@ impl Rows for CsvRows {
                     continue;
                 }
                 Row::Whole(span) => (span, self.offer(sink, span.len)?),
-                Row::Broken(span) => {
+                Row::Broken(span) | Row::Unclosed(span, _) => {
                     let raw = self.dialect.without_line_end(&self.input.bytes()[..span.len]);
                     (span, sink.offer(self.row + 1, Some(Reason::MalformedRow), raw)?)
                 }
             };
             if !taken {
                 return Ok(true);
+            }
+            if let Row::Unclosed(_, end) = row {
+                self.unclosed = Some(end);
             }
             self.row += 1;
             self.terminated = span.terminated;
@@ -124,13 +144,13 @@ impl Rows for CsvRows {
         Ok(self.input.is_at_end()?)
     }
 
-    fn place(&mut self) -> Offset {
-        Offset {
-            offset: self.input.offset(),
-            row: self.row,
-            hash: self.input.digest(),
-            terminated: self.terminated,
-            dialect: Some(self.dialect),
-        }
+    fn place(&mut self) -> Place {
+        let tail = match self.unclosed {
+            Some(end) => Tail::OpenQuote(end),
+            None if self.terminated => Tail::Final,
+            None => Tail::NoLineEnd,
+        };
+        let (offset, hash) = (self.input.offset(), self.input.hash());
+        Place { offset, hash, row: self.row, tail, dialect: Some(self.dialect) }
     }
 }

@@ -15,6 +15,8 @@ pub(super) enum Row {
     Whole(Span),
     /// The first line of something that is no row: a quote is not closed, or text follows a closing one.
     Broken(Span),
+    /// The same, but only because the text ends, here, before a quote is closed.
+    Unclosed(Span, u64),
     /// A line of which the window holds more than a record may have.
     TooLong,
     /// Nothing more, or only an unfinished row that is left for later.
@@ -73,7 +75,7 @@ impl RowFinder {
         {
             (state, at) = (stopped_in, ahead);
         }
-        loop {
+        let row = loop {
             if matches!(step, Step::More) {
                 step = scan(input.bytes(), dialect, &mut state, &mut at);
             }
@@ -85,7 +87,7 @@ impl RowFinder {
                 Step::More => at > RECORD_BYTES_MAX,
             };
             if in_vain {
-                break;
+                break Row::Broken(line);
             }
             if !input.fill()? {
                 if follow {
@@ -94,11 +96,11 @@ impl RowFinder {
                 if state != State::Quoted {
                     return Ok(Row::Whole(Span { len: at, taken: at, terminated: false }));
                 }
-                break;
+                break Row::Unclosed(line, input.offset() + at as u64);
             }
-        }
+        };
         self.vain = Some((input.offset() + at as u64, state));
-        Ok(Row::Broken(line))
+        Ok(row)
     }
 }
 
