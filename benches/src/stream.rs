@@ -71,7 +71,7 @@ pub fn fold(state: &mut StreamState, batches: &[RecordBatch]) -> Result<Vec<Rows
     for batch in batches {
         let first = state.next.offset;
         let input = InputBatch { kind: BatchKind::Records, first, count: batch.count, logged_at: 0, body: &batch.body };
-        if let Some((body, count)) = step::fold(state, input, &mut scratch)?.rows {
+        for (body, count) in step::fold(state, input, &mut scratch)?.rows {
             rows.push((offset, count, body));
             offset += u64::from(count);
         }

@@ -189,7 +189,8 @@ pub fn settings(args: &IngestArgs, content_keys: bool) -> anyhow::Result<FileSet
     let files = args.files.iter().map(text).collect::<Result<_, _>>()?;
     let (encoding, sheet) = (args.encoding.clone(), args.sheet.clone());
     let follow = args.follow;
-    Ok(FileSettings { files, format, delimiter, quote, encoding, sheet, content_keys, follow })
+    let bounds = None;
+    Ok(FileSettings { files, format, delimiter, quote, encoding, sheet, content_keys, follow, bounds })
 }
 
 /// The type of the version that the first records show.

@@ -10,11 +10,15 @@ use serde_json::json;
 
 use super::{Delivery, DemoFile, generate};
 use crate::cli::{DemoArgs, QueryArgs};
-use crate::http::listen;
+use crate::auth::Role;
+use crate::http::{listen, now};
 use crate::output::{Output, Terminal};
 use crate::serve::{Server, Signals, config, drain};
 
 const TENANT: &str = "demo";
+/// Who signs in to the demo, and nowhere else: the folder is made anew at every start, and served on loopback.
+const EMAIL: &str = "demo@autonomos.example";
+const PASSWORD: &str = "demo of autonomos";
 /// Stands in a folder that the demo made, so that it never clears another.
 const MARKER: &str = "made-by-autonomos-demo";
 /// How often the counts are looked at, to be shown.
@@ -99,6 +103,17 @@ async fn show(
     let binary = std::env::current_exe().map_or_else(|_| "autonomos".to_owned(), |p| p.display().to_string());
     let data = server.line.folder.display();
     say(out, "\ntry", "in another terminal, while this one serves:")?;
+    let token = sign_in(server).await?;
+    say(out, "  API", &format!("http://{address}/docs; sign in as {EMAIL} with the password {PASSWORD}", address = server.address))?;
+    let bearer = format!("-H 'authorization: Bearer {token}'");
+    let base = format!("http://{}/api/v1", server.address);
+    for line in [
+        format!("curl {bearer} '{base}/dcl/views/opportunities/rows?limit=2&order_by=amount&direction=desc'"),
+        format!("curl {bearer} -H 'content-type: application/json' -d '{{\"sql\":\"select count(*) from accounts\"}}' {base}/query"),
+        format!("curl -N {bearer} '{base}/events/stream?stages=materialized,quarantined&mode=sample'"),
+    ] {
+        say(out, "  curl", &line)?;
+    }
     for command in [
         format!("query --data-dir {data} --tenant {TENANT} \"select * from opportunities limit 5\""),
         format!("views list --data-dir {data} --tenant {TENANT}"),
@@ -107,6 +122,14 @@ async fn show(
         say(out, "  try", &format!("{binary} {command}"))?;
     }
     say(out, "or", &format!("change a file under {}: what is new arrives by itself. Ctrl-C stops.", files.display()))
+}
+
+/// Makes the demo's user, for this folder only, and signs in.
+async fn sign_in(server: &Server) -> anyhow::Result<String> {
+    let tenant = server.line.tenant(&TENANT.parse()?).await?;
+    let accounts = &server.doors.accounts;
+    let (invitation, _) = accounts.invite(tenant, EMAIL, Role::Admin, "demo", now()).await?;
+    Ok(accounts.accept(&invitation, PASSWORD, "demo", now()).await?.token)
 }
 
 fn say(out: &mut dyn Output, what: &str, text: &str) -> anyhow::Result<()> {

@@ -12,8 +12,7 @@ use tokio::sync::watch;
 /// A running server over a folder of its own.
 pub struct House {
     pub address: SocketAddr,
-    pub doors: Arc<Doors>,
-    pub folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -35,18 +34,12 @@ impl House {
         let listener = listen::bind("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
         let address = TcpListener::local_addr(&listener).unwrap();
         let (stop, stopped) = watch::channel(false);
-        let doors = runtime.block_on(async {
+        runtime.block_on(async {
             let line = Arc::new(Line::open(folder.path()).await.unwrap());
             let doors = Arc::new(Doors::open(line, rates).unwrap());
-            tokio::spawn(listen::serve(doors.clone(), listener, None, stopped));
-            doors
+            tokio::spawn(listen::serve(doors, listener, None, stopped));
         });
-        Self { address, doors, folder, stop, runtime: Some(runtime) }
-    }
-
-    /// Runs something within the server's runtime.
-    pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.as_ref().unwrap().block_on(work)
+        Self { address, _folder: folder, stop, runtime: Some(runtime) }
     }
 
     /// Somebody without a credential.

@@ -2,5 +2,6 @@
 
 mod accounts;
 mod house;
+mod line;
 mod manners;
 mod tenants;

@@ -23,7 +23,7 @@ fn no_operation_of_the_document_answers_without_a_credential() {
     let house = House::open();
     let document = house.anybody().get("/openapi.json").json();
     for (method, path, guarded) in operations(&document) {
-        let path = path.replace('{', "x").replace('}', "x");
+        let path = path.replace(['{', '}'], "x");
         let answer = house.anybody().send(&method, &path, &[("content-type", "application/json")], b"{}");
         assert_eq!(answer.status == 401, guarded, "{method} {path}: {}", answer.status);
     }

@@ -51,6 +51,9 @@ use opening::SETTLED;
 use reading::{Reading, Taken};
 use stamp::{Moment, Stamp};
 
+/// What one reading gave.
+type Read = Result<Option<SourceBatch>, SourceError>;
+
 /// Reads files, each as one lane: continues behind the line's cursors, notices what was appended and what rewritten.
 ///
 /// One broken file does not stop the others: `next` first gives the records of all files, also those before the damage,
@@ -58,7 +61,7 @@ use stamp::{Moment, Stamp};
 pub struct FileSource {
     idle: Option<Box<Files>>,
     // A reading that a cancelled `next` left behind; the next call waits for it, so no batch is lost.
-    running: Option<JoinHandle<(Box<Files>, Result<Option<SourceBatch>, SourceError>)>>,
+    running: Option<JoinHandle<(Box<Files>, Read)>>,
     total_bytes: u64,
     found: Vec<Found>,
 }

@@ -51,7 +51,7 @@ enum Start {
     /// The line has everything.
     Nowhere,
     /// Behind what the line has, in its lane.
-    Behind(Behind),
+    Behind(Box<Behind>),
     /// At the first byte, in a new lane.
     Anew,
 }
@@ -86,7 +86,7 @@ impl<'a> Opening<'a> {
         };
         match (start, known) {
             (Start::Nowhere, _) => Ok(None),
-            (Start::Behind(behind), Some(known)) => self.go_on(behind, known).map(Some),
+            (Start::Behind(behind), Some(known)) => self.go_on(*behind, known).map(Some),
             _ => self.begin(known, lanes).map(Some),
         }
     }
@@ -121,7 +121,7 @@ impl<'a> Opening<'a> {
         if manner.is_by_offset() && *tail == Tail::NoLineEnd {
             return self.behind_line_end(behind, manner.line_end());
         }
-        Ok(Start::Behind(behind))
+        Ok(Start::Behind(Box::new(behind)))
     }
 
     /// Behind the line end that must follow a last row without one, if that row was whole.
@@ -135,7 +135,7 @@ impl<'a> Opening<'a> {
             _ => return Ok(Start::Anew),
         };
         hash.update(&around[1..=len]);
-        Ok(Start::Behind(Behind { offset: offset + len as u64, hash }))
+        Ok(Start::Behind(Box::new(Behind { offset: offset + len as u64, hash })))
     }
 
     fn compression(&self) -> Result<Compression, Fault> {

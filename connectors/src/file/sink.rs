@@ -65,10 +65,7 @@ impl<'a> Sink<'a> {
 
     #[inline]
     fn push(&mut self, ordinal: u64, defect: Option<Reason>, payload: &[u8]) -> Result<(), Fault> {
-        let key = match self.keys.as_mut() {
-            Some(keys) => Some(keys.key(payload)),
-            None => None,
-        };
+        let key = self.keys.as_mut().map(|keys| keys.key(payload));
         if ordinal > self.skip {
             self.writer.push(&Record { ordinal, op: Op::Upsert, key, version: Version::None, defect, payload });
         }

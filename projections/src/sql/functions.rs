@@ -223,7 +223,7 @@ const WINDOW: &[&str] = &[
 
 static SCALAR_FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
     let all = SessionStateDefaults::default_scalar_functions();
-    let mut known: Vec<_> = all.into_iter().filter_map(|f| bounded_or_plain(f)).collect();
+    let mut known: Vec<_> = all.into_iter().filter_map(bounded_or_plain).collect();
     known.push(Arc::new(ScalarUDF::new_from_impl(ConcatOperator::new())));
     known
 });

@@ -123,13 +123,13 @@ impl Tail {
         let row = row as usize;
         if chunk == self.open_chunk() {
             self.dead += usize::from(self.open_dead.insert(row));
-        } else if let Some(sealed) = self.chunks.get_mut(chunk.wrapping_sub(self.first) as usize) {
-            if Arc::make_mut(&mut sealed.dead).insert(row) {
-                self.dead += 1;
-                sealed.live = None;
-                if sealed.dead.len() == thin_at(sealed.hashes.len()) {
-                    self.thin.push(chunk);
-                }
+        } else if let Some(sealed) = self.chunks.get_mut(chunk.wrapping_sub(self.first) as usize)
+            && Arc::make_mut(&mut sealed.dead).insert(row)
+        {
+            self.dead += 1;
+            sealed.live = None;
+            if sealed.dead.len() == thin_at(sealed.hashes.len()) {
+                self.thin.push(chunk);
             }
         }
     }

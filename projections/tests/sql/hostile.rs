@@ -138,7 +138,7 @@ async fn statements_too_large_to_plan_are_refused_and_the_process_lives() {
         statements.push(chain("SELECT 1", " UNION ALL ", count));
         statements.push(format!("{}SELECT 1{}", "SELECT * FROM (".repeat(count), ")".repeat(count)));
         statements.push(format!("SELECT {}", chain("'a'", "||", count)));
-        statements.push(format!("SELECT {}1", "-".repeat(1) + &" -".repeat(count)));
+        statements.push(format!("SELECT {}1", "-".to_string() + &" -".repeat(count)));
         statements.push(format!("SELECT {}true", "NOT ".repeat(count)));
         statements.push(format!("SELECT 1{}", "::int".repeat(count)));
         statements.push(format!("SELECT [1]{}", "[1]".repeat(count)));

@@ -16,20 +16,39 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 pub const RECORDS_BYTES_MAX: usize = 32 << 20;
 /// How long a client may take to send a body.
 const SEND_WITHIN: Duration = Duration::from_secs(30);
+/// What is taken in of a body that is refused for its size.
+const DRAINED_BYTES_MAX: usize = 8 << 20;
+const DRAINED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Bounds the body around an endpoint.
 pub async fn around<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Result<Response> {
     let is_records = request.uri().path() == super::super::RECORDS_PATH;
     let max = if is_records { RECORDS_BYTES_MAX } else { BODY_BYTES_MAX };
     let declared = request.header("content-length").and_then(|text| text.parse::<u64>().ok());
+    let body = request.take_body();
     if declared.is_some_and(|bytes| bytes > max as u64) {
+        drain(body).await;
         return Err(too_large(max).into());
     }
-    let body = request.take_body();
     if !body.is_empty() {
         request.set_body(read(body, max).await?);
     }
     Ok(endpoint.call(request).await?.into_response())
+}
+
+/// Takes in what a client is sending anyway, within bounds: most read an answer only once all is sent.
+async fn drain(body: Body) {
+    let mut stream = Box::pin(body.into_bytes_stream());
+    let mut left = DRAINED_BYTES_MAX;
+    let draining = async {
+        while let Some(Ok(part)) = stream.next().await {
+            left = left.saturating_sub(part.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    _ = tokio::time::timeout(DRAINED_WITHIN, draining).await;
 }
 
 async fn read(body: Body, max: usize) -> Result<Vec<u8>, Problem> {

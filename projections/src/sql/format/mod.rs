@@ -238,7 +238,7 @@ mod tests {
             ("t", Arc::new(StringArray::from(vec!["=cmd()", "plain"]))),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        assert_eq!(written(Format::Csv, &[batch.clone()]), "n,t\r\n-1,=cmd()\r\n-2,plain\r\n");
+        assert_eq!(written(Format::Csv, std::slice::from_ref(&batch)), "n,t\r\n-1,=cmd()\r\n-2,plain\r\n");
         let mut writer = ResultWriter::new(Format::Csv, batch.schema(), vec![]).unwrap().escape_formulas(true);
         writer.write(&batch).unwrap();
         assert_eq!(String::from_utf8(writer.finish().unwrap()).unwrap(), "n,t\r\n-1,'=cmd()\r\n-2,plain\r\n");

@@ -112,9 +112,10 @@ impl Shared {
             Err(error) => {
                 let (tenant, entity) = &key;
                 let mut incomplete = self.partition(number).incomplete.lock();
-                if !incomplete.contains_key(&key) {
+                // Told once, not at every batch.
+                if let std::collections::hash_map::Entry::Vacant(place) = incomplete.entry(key.clone()) {
                     tracing::error!(%tenant, %entity, %error, "a view cannot be opened; other views go on");
-                    incomplete.insert(key, stored.first);
+                    place.insert(stored.first);
                 }
                 Ok(None)
             }

@@ -57,10 +57,10 @@ impl Shared {
             }
         };
         let open = self.views.lock().get(&(tenant, name)).cloned();
-        if let Some(slot) = open {
-            if let Err(error) = slot.view.define(&merged) {
-                tracing::error!(%tenant, entity = %slot.view.entity(), %error, "a view cannot take a definition");
-            }
+        if let Some(slot) = open
+            && let Err(error) = slot.view.define(&merged)
+        {
+            tracing::error!(%tenant, entity = %slot.view.entity(), %error, "a view cannot take a definition");
         }
         Ok(())
     }
