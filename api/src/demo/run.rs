@@ -9,8 +9,8 @@ use projections::sql::QueryLimits;
 use serde_json::json;
 
 use super::{Delivery, DemoFile, generate};
-use crate::cli::{DemoArgs, QueryArgs};
 use crate::auth::Role;
+use crate::cli::{DemoArgs, QueryArgs};
 use crate::http::{listen, now};
 use crate::output::{Output, Terminal};
 use crate::serve::{Server, Signals, config, drain};
@@ -104,12 +104,18 @@ async fn show(
     let data = server.line.folder.display();
     say(out, "\ntry", "in another terminal, while this one serves:")?;
     let token = sign_in(server).await?;
-    say(out, "  API", &format!("http://{address}/docs; sign in as {EMAIL} with the password {PASSWORD}", address = server.address))?;
+    say(
+        out,
+        "  API",
+        &format!("http://{address}/docs; sign in as {EMAIL} with the password {PASSWORD}", address = server.address),
+    )?;
     let bearer = format!("-H 'authorization: Bearer {token}'");
     let base = format!("http://{}/api/v1", server.address);
     for line in [
         format!("curl {bearer} '{base}/dcl/views/opportunities/rows?limit=2&order_by=amount&direction=desc'"),
-        format!("curl {bearer} -H 'content-type: application/json' -d '{{\"sql\":\"select count(*) from accounts\"}}' {base}/query"),
+        format!(
+            "curl {bearer} -H 'content-type: application/json' -d '{{\"sql\":\"select count(*) from accounts\"}}' {base}/query"
+        ),
         format!("curl -N {bearer} '{base}/events/stream?stages=materialized,quarantined&mode=sample'"),
     ] {
         say(out, "  curl", &line)?;
