@@ -4,7 +4,7 @@
 //! one, `opening` finds out from where to read it (by its `stamp`, by how it begins, its `prefix`, and by the `cursor`, the
 //! note that a lane leaves on the line), `manner` is how its bytes become rows, `reading` reads it as one lane. `input` and
 //! `decode` turn a file into bytes of text, the formats (`lines`, `ndjson`, `csv`, `json`, `parquet`, `excel`) turn those
-//! into rows, `sink` takes rows into a batch. [`watch`] says when it is worth reading again.
+//! into rows, `sink` takes rows into a batch, with `keys` where they have none. [`watch`] says when it is worth reading again.
 
 pub mod settings;
 
@@ -30,6 +30,7 @@ mod ndjson;
 mod parquet;
 
 mod fault;
+mod keys;
 mod sink;
 
 pub mod watch;

@@ -18,13 +18,13 @@ use super::fault::Fault;
 use super::handle::{Handle, Part};
 use super::input::Input;
 use super::json::JsonRows;
+use super::keys::{self, ContentKeys};
 use super::manner::Manner;
 use super::ndjson::NdjsonRows;
 use super::parquet::ParquetRows;
 use super::prefix::{self, Prefix};
 use super::reading::{Reading, Rows};
 use super::settings::{FileFormat, FileSettings};
-use super::sink::ContentKeys;
 use super::stamp::Moment;
 
 /// Bytes of text by which format, encoding and dialect are found out.
@@ -168,7 +168,9 @@ impl<'a> Opening<'a> {
             let whole = self.hashed_whole(behind.hash, behind.offset)?;
             return self.read_whole(*generation, known.ordinal, *manner, whole);
         }
-        if self.settings.content_keys {
+        let lane = FileCursor::lane(self.path, *generation);
+        let keys = self.settings.content_keys.then(|| keys::take(lane, *manner, known.cursor.prefix));
+        if let Some(None) = keys {
             // They need the counts of what came before, so the rows are read again and left out.
             let rows = self.rows_at(manner, 0, Xxh3::new())?;
             return Ok(self.reading(*generation, known.ordinal, *manner, rows, None));
@@ -185,6 +187,7 @@ impl<'a> Opening<'a> {
         };
         let mut reading = self.reading(*generation, known.ordinal, *manner, rows, None);
         reading.from_start = false;
+        reading.keys = keys.flatten();
         Ok(reading)
     }
 
@@ -313,6 +316,8 @@ mod tests {
         path: PathBuf,
         settings: FileSettings,
         cursors: Vec<LaneCursor>,
+        keys: Vec<String>,
+        bytes_read: u64,
     }
 
     impl Line {
@@ -320,7 +325,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = fs::canonicalize(folder.path()).unwrap().join(name);
             fs::write(&path, bytes).unwrap();
-            Self { _folder: folder, path, settings: FileSettings::default(), cursors: Vec::new() }
+            let settings = FileSettings::default();
+            Self { _folder: folder, path, settings, cursors: Vec::new(), keys: Vec::new(), bytes_read: 0 }
         }
         fn append(&self, bytes: &[u8]) {
             fs::File::options().append(true).open(&self.path).unwrap().write_all(bytes).unwrap();
@@ -345,14 +351,15 @@ mod tests {
                         let mut records = RecordBatchReader::new(&batch.records.body).unwrap();
                         while let Some(record) = records.next_record().unwrap() {
                             rows += 1;
+                            self.keys.extend(record.key.map(str::to_string));
                             self.cursors =
                                 vec![LaneCursor { lane: records.lane, ordinal: record.ordinal, cursor: Vec::new() }];
                         }
                         self.cursors[0].cursor = records.cursor.to_vec();
                     }
-                    match taken.ended {
-                        Some(ended) => break ended.unwrap(),
-                        None => continue,
+                    if let Some(ended) = taken.ended {
+                        self.bytes_read = reading.meter.bytes();
+                        break ended.unwrap();
                     }
                 }
             }
@@ -409,5 +416,20 @@ mod tests {
         assert_eq!(line.look(SOON).0, 1);
         assert_eq!(line.look(SOON).0, 0);
         assert_eq!(line.look(SETTLED).0, 1);
+    }
+
+    #[test]
+    fn a_file_with_keys_of_its_content_is_not_read_from_its_beginning_when_it_grows() {
+        let mut line = Line::new("a.csv", b"a\nx\ny\nx\n");
+        line.settings.content_keys = true;
+        line.look(SOON);
+        line.append(b"x\nz\n");
+        assert_eq!(line.look(SOON).0, 2);
+        assert_eq!(line.bytes_read, 4);
+        let mut anew = Line { path: line.path.clone(), ..Line::new("a.csv", b"") };
+        anew.settings.content_keys = true;
+        anew.look(SOON);
+        assert_eq!(line.keys, anew.keys);
+        assert_eq!(line.keys.len(), 5);
     }
 }

@@ -15,11 +15,12 @@ use super::decode::{Compression, Meter};
 use super::discover::Found;
 use super::fault::Fault;
 use super::handle::Handle;
+use super::keys::{self, ContentKeys};
 use super::manner::Manner;
 use super::opening::Opening;
 use super::prefix::{self, Prefix};
 use super::settings::FileSettings;
-use super::sink::{ContentKeys, Sink};
+use super::sink::Sink;
 use super::stamp::Moment;
 
 /// The rows of one file, in order.
@@ -148,8 +149,11 @@ impl Reading {
         match self.whole {
             Some(whole) => prefix::remember(&self.path, &self.handle, &self.meter.hash(), whole, true, now),
             None => {
-                let Place { offset, hash, .. } = self.rows.place();
+                let Place { offset, hash, dialect, .. } = self.rows.place();
                 let prefix = Prefix::of(offset, &hash);
+                if let Some(keys) = self.keys.take() {
+                    keys::keep(self.lane, Manner { dialect, ..self.manner }, prefix, keys);
+                }
                 prefix::remember(&self.path, &self.handle, &hash, prefix, self.from_start, now);
             }
         }

@@ -216,6 +216,25 @@ async fn a_source_tells_whether_its_files_rest() {
 }
 
 #[tokio::test]
+async fn a_carriage_return_of_the_row_itself_is_no_half_of_a_line_end() {
+    for (cut_off, rest, continues) in
+        [("x", "\r\n", true), ("x\r", "\n", true), ("x\r", "\r\n", false), ("\r", "\r\n", false)]
+    {
+        for name in ["a.csv", "a.ndjson"] {
+            let folder = Folder::new();
+            let path = folder.write(name, format!("a\n1\n{cut_off}"));
+            let mut line = Line::new(settings(&[&path]));
+            let first = line.run().await.without_error().rows();
+            folder.append(name, format!("{rest}2\n"));
+            let second = line.run().await.without_error().rows();
+            assert_eq!(second[0].lane == first[0].lane, continues, "{name} {cut_off:?} {rest:?}");
+            let all = if continues { [first.clone(), second].concat() } else { second };
+            assert_eq!(all, read_anew(&line, &all).await, "{name} {cut_off:?} {rest:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_followed_file_keeps_its_unfinished_line_for_later() {
     let folder = Folder::new();
     let path = folder.write("a.csv", "a,b\n1,2\n3,\"x");
