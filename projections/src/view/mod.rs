@@ -13,6 +13,7 @@ pub mod state;
 pub mod tail;
 
 pub mod deleted;
+pub mod durable;
 pub mod files;
 pub mod place;
 pub mod stats;
