@@ -283,3 +283,77 @@ impl std::io::Write for Blocks {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int32Array, Int64Array};
+
+    use super::*;
+    use crate::view::columns::deleted_schema;
+    use crate::view::place::Place;
+
+    /// Rows of the table of deleted keys, with keys of about one MiB.
+    fn batch(keys: &[String]) -> RecordBatch {
+        let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(vec![text; keys.len()])) };
+        let number: ArrayRef = Arc::new(Int64Array::from_iter_values(0..keys.len() as i64));
+        let columns: Vec<ArrayRef> = vec![
+            text("crm"),
+            text("orders"),
+            Arc::new(StringArray::from_iter_values(keys)),
+            text("i1"),
+            number.clone(),
+            number,
+            Arc::new(Int32Array::from_iter_values(vec![0; keys.len()])),
+        ];
+        RecordBatch::try_new(deleted_schema(), columns).unwrap()
+    }
+
+    fn place(folder: &std::path::Path) -> TablePlace {
+        let name = schemas::EntityName::new("orders").unwrap();
+        Place::local(folder).unwrap().table(schemas::TenantId::from_bytes([1; 16]), &name)
+    }
+
+    #[tokio::test]
+    async fn large_values_are_read_a_few_at_a_time_even_when_a_dictionary_hid_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, memory) = (place(folder.path()), Memory::default());
+        let mut writer = PartWriter::new(place.clone(), deleted_schema(), &memory);
+        let keys = vec!["k".repeat(900 << 10); 10];
+        for _ in 0..15 {
+            writer.write(&batch(&keys)).await.unwrap();
+        }
+        let files = writer.finish(Ok(())).await.unwrap();
+        assert!(files[0].bytes < 8 << 20, "a dictionary or compression made it small: {} bytes", files[0].bytes);
+        let mut rows = 0;
+        for batch in read_file(&place, &files[0]).await.unwrap() {
+            let batch = batch.unwrap();
+            assert!(batch.num_rows() <= 20, "{} rows of 900 KiB", batch.num_rows());
+            rows += batch.num_rows();
+        }
+        assert_eq!(rows, 150);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_closed_at_so_many_bytes_and_buffers_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, memory) = (place(folder.path()), Memory::default());
+        let mut writer = PartWriter::new(place.clone(), deleted_schema(), &memory);
+        let mut seed = 1u64;
+        let mut noise = || -> String {
+            let mut word = || {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (seed ^ seed >> 31).to_le_bytes()
+            };
+            (0..131_072).flat_map(|_| word()).map(|byte| char::from(b'0' + byte % 64)).collect()
+        };
+        for _ in 0..10 {
+            let keys: Vec<_> = (0..10).map(|_| noise()).collect();
+            writer.write(&batch(&keys)).await.unwrap();
+            assert!(memory.bytes() < FILE_BYTES * 3 / 2);
+        }
+        assert!(memory.bytes() > 1 << 20);
+        let files = writer.finish(Ok(())).await.unwrap();
+        assert_eq!(memory.bytes(), 0);
+        assert!(files.len() > 1, "{} files", files.len());
+    }
+}
