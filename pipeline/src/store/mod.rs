@@ -29,7 +29,7 @@ pub enum Table {
     Entities = 5,
     /// `CONNECTION/STREAM/OFFSET` → a quarantined record's note (JSON).
     Quarantine = 7,
-    /// `ENTITY` → notes of the view: its counters, the rebuild under way (JSON).
+    /// `ENTITY` → a note of the view: `since`, the event position before which it has none (JSON).
     Views = 9,
     /// `CONNECTION/STREAM/LANE` → a lane's place (JSON), where the snapshot does not have the lane.
     Lanes = 10,

@@ -7,14 +7,17 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use super::columns::deleted_schema;
 use super::error::ViewError;
 use super::files::{PartWriter, read_file, read_keys};
-use super::index::{Loc, OrderKey};
+use super::index::OrderKey;
+use super::memory::Memory;
 use super::place::TablePlace;
 use super::row::write_version;
 use super::state::Tombstone;
 use super::table::{Change, Table, TableFile};
 
-/// More files than this are merged by the next commit.
-const FILES_MAX: usize = 16;
+/// So many small files are merged by the next commit; a file of fewer rows is small.
+const SMALL_FILES_MAX: usize = 16;
+const SMALL_FILE_ROWS: usize = 32 << 10;
+const WRITE_ROWS: usize = 8192;
 
 /// The table of deleted keys of one view; it is made at the first delete.
 pub struct DeletedKeys {
@@ -22,26 +25,47 @@ pub struct DeletedKeys {
     table: Option<Table>,
 }
 
+/// Writes deleted keys into files that no version of the table names yet.
+pub async fn write(place: &TablePlace, tombstones: &[Tombstone], memory: &Memory) -> Result<Vec<TableFile>, ViewError> {
+    let mut writer = PartWriter::new(place.clone(), deleted_schema(), memory);
+    let mut written = Ok(());
+    for some in tombstones.chunks(WRITE_ROWS) {
+        if written.is_ok() {
+            written = writer.write(&batch(some)).await;
+        }
+    }
+    writer.finish(written).await
+}
+
 impl DeletedKeys {
     /// Not opened yet.
     pub fn new(place: TablePlace) -> Self {
         Self { place, table: None }
     }
-    /// Reads all keys that the table held at `version`.
-    pub async fn read(&self, version: u64, mut each: impl FnMut(u128, OrderKey)) -> Result<(), ViewError> {
+    /// Where it lies.
+    pub fn place(&self) -> &TablePlace {
+        &self.place
+    }
+    /// The files that the table held at `version`.
+    pub async fn files(&self, version: u64) -> Result<Vec<TableFile>, ViewError> {
         let missing = || ViewError::Table { table: self.place.name().to_owned(), reason: "it is not there".into() };
-        let table = Table::open(self.place.clone(), Some(version)).await?.ok_or_else(missing)?;
-        for file in table.files()? {
-            read_keys(&self.place, &file, |_, hash, order| each(hash, order)).await?;
+        Table::open(self.place.clone(), Some(version)).await?.ok_or_else(missing)?.files()
+    }
+    /// Reads all keys of the files.
+    pub async fn read(&self, files: &[TableFile], mut each: impl FnMut(u128, OrderKey)) -> Result<(), ViewError> {
+        for file in files {
+            read_keys(&self.place, file, |_, hash, order| each(hash, order)).await?;
         }
         Ok(())
     }
-    /// Commits more keys and answers the version that holds them; `replaces` all that were there. Also answers the
-    /// files that went.
+    /// Commits files of more keys. The new version holds them and what `base` held, the version that the view's own
+    /// table names: what a commit in between added belongs to a flush that never came to be. Answers the new version and
+    /// the files that went.
     pub async fn commit(
         &mut self,
-        tombstones: &[Tombstone],
-        replaces: bool,
+        base: Option<u64>,
+        mut add: Vec<TableFile>,
+        memory: &Memory,
     ) -> Result<(u64, Vec<TableFile>), ViewError> {
         let mut table = match self.table.take() {
             Some(table) => table,
@@ -50,27 +74,40 @@ impl DeletedKeys {
                 None => Table::create(self.place.clone(), &deleted_schema()).await?,
             },
         };
-        let former = table.files()?;
-        let merges = former.len() >= FILES_MAX;
-        let mut writer = PartWriter::new(self.place.clone(), deleted_schema());
-        let nowhere = std::iter::empty::<(u128, Loc)>;
-        if merges && !replaces {
-            for file in &former {
-                for batch in read_file(&self.place, file).await? {
-                    let batch = batch.map_err(|e| ViewError::io(self.place.name(), &e))?;
-                    writer.write(&batch, nowhere()).await?;
-                }
-            }
+        let head = table.files()?;
+        let named = match base {
+            Some(version) if version == table.version() => head.clone(),
+            Some(version) => self.files(version).await?,
+            None => Vec::new(),
+        };
+        let (mut merge, mut keep): (Vec<_>, Vec<_>) = named.into_iter().partition(|f| f.rows < SMALL_FILE_ROWS);
+        if merge.len() < SMALL_FILES_MAX {
+            keep.append(&mut merge);
         }
-        if !tombstones.is_empty() {
-            writer.write(&batch(tombstones), nowhere()).await?;
+        if !merge.is_empty() {
+            add.extend(self.merge(&merge, memory).await?);
         }
-        let add = writer.finish().await?.into_iter().map(|part| part.file).collect();
-        let remove = if merges || replaces { former } else { Vec::new() };
+        let is_in = |files: &[TableFile], file: &TableFile| files.iter().any(|f| f.name == file.name);
+        let remove: Vec<_> = head.iter().filter(|file| !is_in(&keep, file)).cloned().collect();
+        add.extend(keep.into_iter().filter(|file| !is_in(&head, file)));
         table.commit(Change { add, remove: remove.clone(), ..Change::default() }).await?;
         let version = table.version();
         self.table = Some(table);
         Ok((version, remove))
+    }
+    async fn merge(&self, files: &[TableFile], memory: &Memory) -> Result<Vec<TableFile>, ViewError> {
+        let mut writer = PartWriter::new(self.place.clone(), deleted_schema(), memory);
+        let copied = async {
+            for file in files {
+                for batch in read_file(&self.place, file).await? {
+                    let batch = batch.map_err(|e| ViewError::io(self.place.name(), &e))?;
+                    writer.write(&batch).await?;
+                }
+            }
+            Ok(())
+        };
+        let copied = copied.await;
+        writer.finish(copied).await
     }
 }
 

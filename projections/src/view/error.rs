@@ -122,6 +122,10 @@ impl ViewError {
         }
         Self::Table { table: table.to_owned(), reason: error.to_string() }
     }
+    /// Whether the table on disk is to blame: folding the view from zero into a new one helps.
+    pub fn is_of_the_table(&self) -> bool {
+        matches!(self, Self::Table { .. } | Self::Epoch { .. } | Self::WentBack { .. } | Self::Definition { .. })
+    }
     /// Whether the same flush may work later.
     pub fn is_retryable(&self) -> bool {
         match self {

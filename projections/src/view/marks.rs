@@ -45,8 +45,23 @@ impl Standing {
             out.insert(format!("{APP_PREFIX}inputs/{place}"), mark.offset);
             out.insert(format!("{APP_PREFIX}ordinals/{place}"), u64::from(mark.ordinal));
         }
+        let partitions = self.marks.last_key_value().map(|(last, _)| u64::from(*last) + 1);
+        out.extend(partitions.map(|partitions| (self.partitions_id(), partitions)));
         out.extend(self.deleted.map(|version| (format!("{APP_PREFIX}deleted"), version)));
         out
+    }
+    /// Under which id stands how many partitions of inputs there may be marks of.
+    pub fn partitions_id(&self) -> String {
+        format!("{APP_PREFIX}partitions/{}", self.input_epoch)
+    }
+    /// All ids that a standing of these epochs may have with marks of the first `partitions` partitions.
+    pub fn ids(&self, partitions: u64) -> impl Iterator<Item = String> + use<> {
+        let Position { epoch, partition, .. } = self.position;
+        let inputs = self.input_epoch;
+        let marks = (0..partitions).flat_map(move |partition| {
+            ["inputs", "ordinals"].map(|kind| format!("{APP_PREFIX}{kind}/{inputs}/{partition}"))
+        });
+        [format!("{APP_PREFIX}events/{epoch}/{partition}"), format!("{APP_PREFIX}deleted")].into_iter().chain(marks)
     }
     /// Reads what [`Standing::to_transactions`] wrote into a standing at the start; other epochs are refused.
     pub fn read(mut self, transactions: &BTreeMap<String, u64>) -> Result<Self, ViewError> {
@@ -93,6 +108,9 @@ mod tests {
         standing.marks.insert(4, Mark { offset: 9, ordinal: 2 });
         standing.deleted = Some(6);
         assert_eq!(start.clone().read(&standing.to_transactions()).unwrap(), standing);
+        let all = standing.to_transactions();
+        let known: Vec<_> = start.ids(all[&start.partitions_id()]).filter(|id| all.contains_key(id)).collect();
+        assert_eq!(known.len() + 1, all.len(), "all but the count itself are looked for");
         let raised = Standing::start(Position { epoch: 3, partition: 3, offset: 0 }, 5);
         assert!(matches!(raised.read(&standing.to_transactions()), Err(ViewError::Epoch { .. })));
     }

@@ -8,12 +8,17 @@ pub mod columns;
 pub mod counters;
 pub mod index;
 pub mod marks;
+pub mod memory;
 pub mod row;
 pub mod state;
 pub mod tail;
 
 pub mod deleted;
+mod disk;
+pub mod durable;
+pub mod encoding;
 pub mod files;
+pub mod moves;
 pub mod place;
 pub mod stats;
 pub mod table;
@@ -25,8 +30,6 @@ pub mod rebuild;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use object_store::ObjectStoreExt as _;
-use object_store::path::Path;
 use parking_lot::Mutex;
 use pipeline::Log;
 use schemas::ids::{ConnectionName, EntityName, StreamName};
@@ -41,13 +44,13 @@ pub use state::Applied;
 use crate::snapshot::ViewSnapshot;
 use columns::Columns;
 use deleted::DeletedKeys;
-use files::{Keys, Part, PartWriter, read_file, read_keys};
-use index::Loc;
+use disk::{Disk, FlushError, load, write_parts};
+use files::discard;
+use index::SHARDS;
 use marks::Standing;
 use place::TablePlace;
-use state::{Plan, State};
-use table::{Change, Table, TableFile};
-use tail::{keep_bits, live_rows};
+use state::{Budgeted, Plan, State, Written};
+use table::{Change, Table};
 
 /// How long a file that has gone from the table stays for the queries that read it.
 pub const GRACE: Duration = Duration::from_secs(600);
@@ -57,16 +60,11 @@ pub struct View {
     tenant: TenantId,
     name: EntityName,
     place: TablePlace,
+    deleted_place: TablePlace,
     grace: Duration,
+    memory: Budgeted,
     state: Mutex<State>,
     disk: Arc<tokio::sync::Mutex<Disk>>,
-}
-
-/// The open tables, and the files that have gone from them.
-struct Disk {
-    main: Table,
-    deleted: DeletedKeys,
-    gone: Vec<(Instant, Path)>,
 }
 
 /// What a view holds, as the budget sees it.
@@ -74,9 +72,9 @@ struct Disk {
 pub struct Load {
     /// Bytes in memory.
     pub bytes: usize,
-    /// Those of the tail.
+    /// Those that a flush gives back.
     pub tail_bytes: usize,
-    /// Rows of the tail.
+    /// Rows and deleted keys that are in no table.
     pub tail_rows: usize,
     /// Rows that count.
     pub rows: usize,
@@ -101,14 +99,6 @@ pub struct Flushed {
     pub bytes: u64,
 }
 
-/// Which part of a flush failed.
-enum FlushError {
-    /// Nothing was committed.
-    Before(ViewError),
-    /// Something may have been.
-    Commit(ViewError),
-}
-
 impl View {
     /// Opens a view's table, or makes it. `start` names partition and epochs; its offset is where a new table starts.
     pub async fn open(
@@ -118,18 +108,32 @@ impl View {
         start: Standing,
         grace: Duration,
     ) -> Result<Self, ViewError> {
+        Self::open_within(place, tenant, entity, start, grace, Budgeted::default()).await
+    }
+    /// Opens a view whose memory is counted with that of others.
+    pub async fn open_within(
+        place: &Place,
+        tenant: TenantId,
+        entity: Entity,
+        start: Standing,
+        grace: Duration,
+        memory: Budgeted,
+    ) -> Result<Self, ViewError> {
+        let name = entity.entity.clone();
+        let refused =
+            |e: schemas::entity::InvalidEntity| ViewError::Definition { entity: name.clone(), reason: e.to_string() };
+        entity.validate().map_err(refused)?;
         let (table_place, deleted_place) = (place.table(tenant, &entity.table), place.deleted(tenant, &entity.table));
         let main = match Table::open(table_place.clone(), None).await? {
             Some(table) => table,
             None => Table::create(table_place.clone(), &Columns::new(&entity)?.schema).await?,
         };
-        let standing = start.read(&main.transactions().await?)?;
-        let deleted = DeletedKeys::new(deleted_place);
-        let name = entity.entity.clone();
-        let state = load(&main, &deleted, entity, standing).await?;
-        sweep(&main, grace).await?;
+        let transactions = main.transactions(&start).await?;
+        let standing = start.read(&transactions)?;
+        let deleted = DeletedKeys::new(deleted_place.clone());
+        let state = load(&main, &deleted, entity, standing, grace, &memory).await?;
         let disk = Arc::new(tokio::sync::Mutex::new(Disk { main, deleted, gone: Vec::new() }));
-        Ok(Self { tenant, name, place: table_place, grace, state: Mutex::new(state), disk })
+        Ok(Self { tenant, name, place: table_place, deleted_place, grace, memory, state: Mutex::new(state), disk })
     }
     /// The owner.
     pub fn tenant(&self) -> TenantId {
@@ -142,6 +146,10 @@ impl View {
     /// The name that SQL knows it by.
     pub fn table(&self) -> String {
         self.state.lock().entity.table.to_string()
+    }
+    /// The table's folder.
+    pub fn folder(&self) -> &str {
+        self.place.name()
     }
     /// Applies the rows of a batch whose first event stands at `first`. After an error the view is stopped.
     pub fn apply(&self, first: u64, count: u32, body: &[u8]) -> Result<Applied, ViewError> {
@@ -196,8 +204,8 @@ impl View {
         let state = self.state.lock();
         Load {
             bytes: state.bytes(),
-            tail_bytes: state.tail.bytes(),
-            tail_rows: state.tail.rows(),
+            tail_bytes: state.tail_bytes(),
+            tail_rows: state.tail_rows(),
             rows: state.index.live(),
             dirty_since: state.dirty_since(),
             is_stopped: state.stopped().is_some(),
@@ -252,6 +260,7 @@ impl View {
         let view = self.clone();
         let work = tokio::task::spawn_blocking(move || {
             let written = runtime.block_on(view.write(&mut disk, &plan));
+            // The tables stay locked until the index knows all.
             view.conclude(plan, written)
         });
         match work.await {
@@ -263,149 +272,57 @@ impl View {
             }
         }
     }
-    fn conclude(
-        &self,
-        plan: Plan,
-        written: Result<(Vec<Part>, Flushed, Option<u64>), FlushError>,
-    ) -> Result<Flushed, ViewError> {
-        let mut state = self.state.lock();
-        match written {
-            Ok((parts, flushed, deleted)) => {
-                state.finish(plan, parts, deleted);
+    fn conclude(&self, plan: Plan, outcome: Result<Committed, FlushError>) -> Result<Flushed, ViewError> {
+        match outcome {
+            Ok(Committed { written, flushed, deleted }) => {
+                self.state.lock().finish(plan, written, deleted);
+                // Events may be applied between two shards.
+                (0..SHARDS).for_each(|shard| self.state.lock().settle(shard));
                 Ok(flushed)
             }
             Err(FlushError::Before(error)) => {
-                state.abort(plan);
+                self.state.lock().abort(plan);
                 Err(error)
             }
             Err(FlushError::Commit(error)) => {
-                state.stop(error.clone());
+                self.state.lock().stop(error.clone());
                 Err(error)
             }
         }
     }
-    async fn write(&self, disk: &mut Disk, plan: &Plan) -> Result<(Vec<Part>, Flushed, Option<u64>), FlushError> {
-        let parts = write_parts(&self.place, plan).await.map_err(FlushError::Before)?;
+    async fn write(&self, disk: &mut Disk, plan: &Plan) -> Result<Committed, FlushError> {
+        let written = write_parts(&self.place, plan, &self.memory.all).await.map_err(FlushError::Before)?;
+        let tombstones = match deleted::write(&self.deleted_place, &plan.tombstones, &self.memory.all).await {
+            Ok(tombstones) => tombstones,
+            Err(error) => {
+                discard(&self.place, &written.files).await;
+                return Err(FlushError::Before(error));
+            }
+        };
         let remove = plan.files.iter().map(|(_, f)| f.file.clone()).collect();
-        let deleted = disk
-            .commit(plan, parts.iter().map(|p| p.file.clone()).collect(), remove, false)
-            .await
-            .map_err(FlushError::Commit)?;
+        let schema = plan.is_schema_new.then(|| plan.columns.schema.clone());
+        let change = Change { schema, add: written.files.clone(), remove, ..Change::default() };
+        let base = plan.standing.deleted;
+        let committed = disk.commit(&plan.standing, change, base, tombstones, &self.memory.all).await;
+        if let Err(FlushError::Before(_)) = &committed {
+            discard(&self.place, &written.files).await;
+        }
+        let deleted = committed?;
         disk.vacuum(self.grace).await;
         let flushed = Flushed {
             version: disk.main.version(),
             position: plan.standing.position,
-            rows: parts.iter().map(|p| p.file.rows).sum(),
-            files: parts.len(),
-            bytes: parts.iter().map(|p| p.file.bytes).sum(),
+            rows: written.files.iter().map(|f| f.rows).sum(),
+            files: written.files.len(),
+            bytes: written.files.iter().map(|f| f.bytes).sum(),
         };
-        Ok((parts, flushed, deleted))
+        Ok(Committed { written, flushed, deleted })
     }
 }
 
-impl Disk {
-    /// Commits the deleted keys, then the table that names them. Answers the version of the former.
-    async fn commit(
-        &mut self,
-        plan: &Plan,
-        add: Vec<TableFile>,
-        remove: Vec<TableFile>,
-        replaces: bool,
-    ) -> Result<Option<u64>, ViewError> {
-        let mut standing = plan.standing.clone();
-        if !plan.tombstones.is_empty() || replaces && standing.deleted.is_some() {
-            let (version, _) = self.deleted.commit(&plan.tombstones, replaces).await?;
-            standing.deleted = Some(version);
-        }
-        let schema = plan.is_schema_new.then(|| plan.columns.schema.clone());
-        let gone: Vec<_> = remove.iter().map(|f| self.main.place().file(&f.name)).collect();
-        let change = Change { schema, add, remove, transactions: standing.to_transactions() };
-        self.main.commit(change).await?;
-        let now = Instant::now();
-        self.gone.extend(gone.into_iter().map(|path| (now, path)));
-        Ok(standing.deleted)
-    }
-    /// Deletes files that have been gone for longer than `grace`.
-    async fn vacuum(&mut self, grace: Duration) {
-        let (old, young) = std::mem::take(&mut self.gone).into_iter().partition(|(at, _)| at.elapsed() >= grace);
-        self.gone = young;
-        let store = self.main.place().views.clone();
-        for (at, path) in <Vec<(Instant, Path)>>::into_iter(old) {
-            match store.delete(&path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => {
-                    tracing::warn!(%path, %error, "a file that has gone from a view could not be deleted");
-                    self.gone.push((at, path));
-                }
-            }
-        }
-    }
-}
-
-/// Reads keys and order keys of all files and of the deleted keys into a new state.
-async fn load(main: &Table, deleted: &DeletedKeys, entity: Entity, standing: Standing) -> Result<State, ViewError> {
-    let version = standing.deleted;
-    let mut state = State::new(entity, main.schema()?, standing)?;
-    let files = main.files()?;
-    state.index.reserve(files.iter().map(|f| f.rows).sum());
-    for file in files {
-        let number = state.add_file(file.clone());
-        let rows = read_keys(main.place(), &file, |row, hash, order| state.index_row(number, row, hash, order)).await?;
-        if let Some(file) = state.files.get_mut(&number) {
-            file.file.rows = rows;
-        }
-    }
-    if let Some(version) = version {
-        deleted
-            .read(version, |hash, order| {
-                state.index.admit(hash, order, false, Loc::DELETED);
-            })
-            .await?;
-    }
-    Ok(state)
-}
-
-/// Deletes files that no version of the table names any more or never did, once they are older than `grace`.
-async fn sweep(main: &Table, grace: Duration) -> Result<(), ViewError> {
-    let place = main.place();
-    let fail = |e: object_store::Error| ViewError::io(place.name(), &e);
-    let known: std::collections::HashSet<_> = main.files()?.into_iter().map(|f| place.file(&f.name)).collect();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let listed = place.views.list_with_delimiter(Some(&place.prefix)).await.map_err(fail)?;
-    for object in listed.objects {
-        let age = now.as_millis().cast_signed() - i128::from(object.last_modified.timestamp_millis());
-        let is_data = object.location.as_ref().ends_with(".parquet");
-        if is_data && !known.contains(&object.location) && age >= grace.as_millis().cast_signed() {
-            place.views.delete(&object.location).await.map_err(fail)?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes the live rows of a plan's files and chunks into new files.
-async fn write_parts(place: &TablePlace, plan: &Plan) -> Result<Vec<Part>, ViewError> {
-    let mut writer = PartWriter::new(place.clone(), plan.columns.schema.clone());
-    for (number, file) in &plan.files {
-        let mut first = 0;
-        for batch in read_file(place, &file.file).await? {
-            let batch = batch.map_err(|e| ViewError::io(place.name(), &e))?;
-            let keep = keep_bits(&file.dead, first, batch.num_rows());
-            let mut keys = Keys::of(&batch, place.name())?;
-            let rows: Vec<_> =
-                keep.set_indices().map(|row| (keys.hash(row), Loc::file(*number, (first + row) as u32))).collect();
-            let mask = arrow::array::BooleanArray::new(keep, None);
-            let live =
-                arrow::compute::filter_record_batch(&batch, &mask).map_err(|e| ViewError::io(place.name(), &e))?;
-            first += batch.num_rows();
-            writer.write(&live, rows).await?;
-        }
-    }
-    for (number, chunk) in &plan.chunks {
-        let live = chunk.hashes.iter().enumerate().filter(|(row, _)| !chunk.dead.contains(*row));
-        let rows: Vec<_> = live.map(|(row, hash)| (*hash, Loc::tail(*number, row as u32))).collect();
-        if !rows.is_empty() {
-            writer.write(&live_rows(&chunk.batch, &chunk.dead), rows).await?;
-        }
-    }
-    writer.finish().await
+/// A flush that is in the tables.
+struct Committed {
+    written: Written,
+    flushed: Flushed,
+    deleted: Option<u64>,
 }

@@ -12,9 +12,11 @@ use schemas::{Position, Topic};
 use super::columns::Columns;
 use super::counters::{Fates, StreamCounts};
 use super::error::ViewError;
-use super::files::{KeyHasher, Part};
-use super::index::{Admission, KeyIndex, Loc, OrderKey, PackedVersion, Place as RowPlace};
+use super::files::KeyHasher;
+use super::index::{Admission, KeyIndex, Loc, OrderKey, PackedVersion, RowPlace, SHARDS};
 use super::marks::{Mark, Standing};
+use super::memory::{Charge, Memory};
+use super::moves::Moves;
 use super::place::TablePlace;
 use super::table::TableFile;
 use super::tail::{Chunk, Tail};
@@ -26,6 +28,10 @@ const SMALL_FILE_ROWS: usize = 32 << 10;
 const SMALL_FILES_MAX: usize = 8;
 /// What system columns and offsets take per row beside the event's own bytes.
 const SYSTEM_ROW_BYTES: usize = 120;
+/// What an open view takes beside its rows: definition, columns, the table's snapshot, builders of columns.
+const OPEN_BYTES: usize = 64 << 10;
+/// What a file takes in the table's snapshot and here.
+const FILE_ENTRY_BYTES: usize = 1 << 10;
 
 /// A file of the table and its dead rows.
 #[derive(Debug, Clone)]
@@ -49,6 +55,12 @@ pub struct Tombstone {
     pub order: OrderKey,
     /// Partition of the input.
     pub partition: u32,
+}
+
+impl Tombstone {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.key.len()
+    }
 }
 
 /// What a batch of events came to.
@@ -78,6 +90,24 @@ pub struct Plan {
     pub tombstones: Vec<Tombstone>,
 }
 
+/// What a flush wrote, and which rows those are.
+#[derive(Debug)]
+pub struct Written {
+    /// The files.
+    pub files: Vec<TableFile>,
+    /// Where their rows were.
+    pub moves: Moves,
+}
+
+/// The counts that views share: of all that they hold, and of what flushes give back.
+#[derive(Debug, Clone, Default)]
+pub struct Budgeted {
+    /// All.
+    pub all: Memory,
+    /// Tails and keys deleted since the last flush.
+    pub tails: Memory,
+}
+
 /// What a view holds in memory.
 #[derive(Debug)]
 pub struct State {
@@ -97,6 +127,10 @@ pub struct State {
     pub tombstones: Vec<Tombstone>,
     /// What became of rows.
     pub fates: Fates,
+    tombstone_bytes: usize,
+    moves: Option<Moves>,
+    held: Charge,
+    held_tail: Charge,
     next_file: u32,
     frozen: u32,
     committed_schema: SchemaRef,
@@ -108,8 +142,8 @@ pub struct State {
 }
 
 impl State {
-    /// An empty view whose table has `schema`.
-    pub fn new(entity: Entity, schema: SchemaRef, standing: Standing) -> Result<Self, ViewError> {
+    /// An empty view whose table has `schema`; what it holds is counted on `memory`.
+    pub fn new(entity: Entity, schema: SchemaRef, standing: Standing, memory: &Budgeted) -> Result<Self, ViewError> {
         let columns = Arc::new(Columns::of(schema.clone(), &entity)?);
         Ok(Self {
             tail: Tail::new(columns.clone()),
@@ -121,6 +155,10 @@ impl State {
             standing,
             tombstones: Vec::new(),
             fates: Fates::default(),
+            tombstone_bytes: 0,
+            moves: None,
+            held: memory.all.charge(),
+            held_tail: memory.tails.charge(),
             next_file: 0,
             frozen: 0,
             committed_schema: schema,
@@ -146,13 +184,30 @@ impl State {
             Admission::Late | Admission::Repeated => self.kill(loc),
         }
     }
+    /// Offers a deleted key of the companion table.
+    pub fn index_deleted(&mut self, hash: u128, order: OrderKey) {
+        if let Admission::Replaced { was, .. } = self.index.admit(hash, order, false, Loc::DELETED) {
+            self.kill(was);
+        }
+    }
     /// Why the view takes no more events.
     pub fn stopped(&self) -> Option<&ViewError> {
         self.stopped.as_ref()
     }
-    /// The view takes no more events.
+    /// The view takes no more events, and nobody reads it: it holds nothing any more.
     pub fn stop(&mut self, error: ViewError) {
         self.stopped.get_or_insert(error);
+        self.index = KeyIndex::default();
+        self.tail = Tail::new(self.columns.clone());
+        self.tombstones = Vec::new();
+        self.tombstone_bytes = 0;
+        self.snapshot = None;
+        self.recount();
+    }
+    /// Counts anew what is held.
+    pub fn recount(&mut self) {
+        self.held.set(self.bytes());
+        self.held_tail.set(self.tail_bytes());
     }
     fn check_running(&self) -> Result<(), ViewError> {
         match &self.stopped {
@@ -183,6 +238,7 @@ impl State {
             let (expected, found) = (self.standing.input_epoch, shared.input_epoch);
             return Err(ViewError::Epoch { topic: Topic::Inputs, expected, found });
         }
+        self.tail.begin(&shared);
         self.hasher.set_stream(shared.connection.as_str(), shared.stream.as_str());
         let stream = self.fates.stream(&shared.connection, &shared.stream);
         let row_bytes = body.len() / (count.max(1) as usize) + SYSTEM_ROW_BYTES;
@@ -223,6 +279,7 @@ impl State {
         for (hash, from, to) in self.tail.compact(self.frozen) {
             self.index.relocate(hash, from, to);
         }
+        self.recount();
     }
     #[inline]
     fn row(
@@ -263,20 +320,24 @@ impl State {
             return Ok(());
         }
         counts.applied += 1;
-        self.tail.append(shared, row, hash, &version, bytes)
+        self.tail.append(row, hash, &version, bytes)
     }
     fn bury(&mut self, shared: &EventBatch, key: &str, hash: u128) {
-        let Some(entry) = self.index.get(hash) else { return };
-        self.tombstones.push(Tombstone {
+        let Some(order) = self.index.order(hash) else { return };
+        let tombstone = Tombstone {
             connection: shared.connection.clone(),
             stream: shared.stream.clone(),
             key: key.to_owned(),
-            order: entry.order.clone(),
+            order,
             partition: shared.input_partition,
-        });
+        };
+        self.tombstone_bytes += tombstone.bytes();
+        self.tombstones.push(tombstone);
     }
     fn kill(&mut self, loc: Loc) {
-        match loc.place() {
+        // The index may not know yet where the last flush put the row.
+        let moved = self.moves.as_ref().and_then(|moves| moves.to(loc));
+        match moved.unwrap_or(loc).place() {
             RowPlace::File { file, row } => {
                 if let Some(file) = self.files.get_mut(&file) {
                     Arc::make_mut(&mut file.dead).insert(row as usize);
@@ -327,8 +388,16 @@ impl State {
     }
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {
-        let dead: usize = self.files.values().map(|f| f.dead.words().len() * 8).sum();
-        self.tail.bytes() + self.index.bytes() + dead + self.tombstones.len() * 160
+        let dead: usize = self.files.values().map(|f| f.dead.words().len() * 8 + FILE_ENTRY_BYTES).sum();
+        self.tail_bytes() + self.index.bytes() + dead + OPEN_BYTES
+    }
+    /// Those of them that a flush gives back: rows and deleted keys that are in no table.
+    pub fn tail_bytes(&self) -> usize {
+        self.tail.bytes() + self.tombstone_bytes
+    }
+    /// Rows and deleted keys that are in no table.
+    pub fn tail_rows(&self) -> usize {
+        self.tail.rows() + self.tombstones.len()
     }
 
     /// The view as it is, for queries.
@@ -352,6 +421,7 @@ impl State {
             position: self.standing.position,
         });
         self.snapshot = Some(snapshot.clone());
+        self.recount();
         Ok(snapshot)
     }
 
@@ -374,44 +444,43 @@ impl State {
             files,
             chunks,
             upto,
-            tombstones: std::mem::take(&mut self.tombstones),
+            tombstones: self.take_tombstones(),
         }))
     }
-    /// A plan that names how far the view has come and all keys deleted, for a commit of the files as they are.
-    pub fn plan_all(&mut self) -> Plan {
-        Plan {
-            standing: self.standing.clone(),
-            columns: self.columns.clone(),
-            is_schema_new: true,
-            files: Vec::new(),
-            chunks: Vec::new(),
-            upto: 0,
-            tombstones: self.tombstones.clone(),
-        }
+    /// The keys deleted since the last flush; forgotten here.
+    pub fn take_tombstones(&mut self) -> Vec<Tombstone> {
+        self.tombstone_bytes = 0;
+        std::mem::take(&mut self.tombstones)
     }
     /// The flush wrote nothing that counts.
     pub fn abort(&mut self, mut plan: Plan) {
         self.frozen = 0;
         plan.tombstones.append(&mut self.tombstones);
         self.tombstones = plan.tombstones;
+        self.tombstone_bytes = self.tombstones.iter().map(Tombstone::bytes).sum();
+        self.recount();
     }
-    /// The flush is committed: its files take the place of what it wrote.
-    pub fn finish(&mut self, plan: Plan, parts: Vec<Part>, deleted: Option<u64>) {
+    /// The flush is committed: its files take the place of what it wrote. Then [`State::settle`] tells the index, shard
+    /// by shard; until it has told all, no other flush may start.
+    pub fn finish(&mut self, plan: Plan, written: Written, deleted: Option<u64>) {
+        let Written { files, mut moves } = written;
+        let mut first = 0;
+        for file in files {
+            let rows = file.rows as u64;
+            moves.land(self.add_file(file), first);
+            first += rows;
+        }
+        let mut lost: Vec<Loc> = Vec::new();
         for (number, _) in &plan.files {
-            self.files.remove(number);
-        }
-        for part in parts {
-            let number = self.add_file(part.file);
-            let mut dead = RowSet::default();
-            for (row, (hash, from)) in part.rows.into_iter().enumerate() {
-                if !self.index.relocate(hash, from, Loc::file(number, row as u32)) {
-                    dead.insert(row);
-                }
-            }
-            if let Some(file) = self.files.get_mut(&number) {
-                file.dead = Arc::new(dead);
+            if let Some(former) = self.files.remove(number) {
+                lost.extend(moves.lost_in_file(*number, &former.dead));
             }
         }
+        for (number, dead) in self.tail.dead_below(plan.upto) {
+            lost.extend(moves.lost_in_chunk(number, dead));
+        }
+        lost.into_iter().for_each(|loc| self.kill(loc));
+        self.moves = Some(moves);
         self.tail.forget(plan.upto);
         self.frozen = 0;
         self.committed = plan.standing.position.offset;
@@ -423,14 +492,25 @@ impl State {
             && self.files.values().all(|f| f.dead.is_empty());
         self.dirty_since = if is_clean { None } else { Some(Instant::now()) };
         self.snapshot = None;
+        self.recount();
+    }
+    /// Tells a shard of the index where the last flush put its rows.
+    pub fn settle(&mut self, shard: usize) {
+        if let Some(moves) = &self.moves {
+            self.index.relocate_shard(shard, |loc| moves.to(loc));
+        }
+        if shard + 1 == SHARDS {
+            self.moves = None;
+        }
     }
     /// Takes the place of `former` after a rebuild: what outlives the rows is kept.
     pub fn succeed(&mut self, former: &mut Self) {
         std::mem::swap(&mut self.fates, &mut former.fates);
         self.committed = self.standing.position.offset;
         self.dirty_since = None;
-        self.tombstones.clear();
+        self.take_tombstones();
         self.snapshot = None;
+        self.recount();
     }
     /// Where the view stands.
     pub fn position(&self) -> Position {

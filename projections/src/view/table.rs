@@ -11,11 +11,13 @@ use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use std::sync::Arc;
 
+use super::GRACE;
 use super::error::ViewError;
+use super::marks::Standing;
 use super::place::TablePlace;
 
 /// A checkpoint of the table's log is written every so many commits.
-const CHECKPOINT_COMMITS: &str = "50";
+const CHECKPOINT_COMMITS: u64 = 50;
 
 /// A data file of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +79,12 @@ impl Table {
             .with_log_store(built.log_store())
             .with_table_name(name)
             .with_columns(kernel_fields(&place, schema)?)
-            .with_configuration([("delta.checkpointInterval", Some(CHECKPOINT_COMMITS))])
-            .with_commit_properties(CommitProperties::default().with_max_retries(0))
+            .with_configuration([
+                ("delta.checkpointInterval", Some(CHECKPOINT_COMMITS.to_string())),
+                // What other readers of the table may count on: files that have gone stay for as long as this.
+                ("delta.deletedFileRetentionDuration", Some(format!("interval {} seconds", GRACE.as_secs()))),
+            ])
+            .with_commit_properties(properties(0))
             .await
             .map_err(|e| ViewError::delta(place.name(), e))?;
         Ok(Self { place, delta })
@@ -112,17 +118,35 @@ impl Table {
         };
         Ok(views.iter().map(file).collect())
     }
-    /// The transactions that the newest commit of ours named. Others may have committed since; theirs name none.
-    pub async fn transactions(&self) -> Result<BTreeMap<String, u64>, ViewError> {
+    /// The transactions that the newest commit of ours named. Others may have committed since; theirs name none. Where
+    /// they did so until our commit was cleaned away, a checkpoint still knows those that a view at `start` would name.
+    pub async fn transactions(&self, start: &Standing) -> Result<BTreeMap<String, u64>, ViewError> {
         let log = self.delta.log_store();
         for version in (0..=self.version()).rev() {
-            let Some(commit) = log.read_commit_entry(version).await.map_err(|e| self.fail(e))? else { break };
+            let Some(commit) = log.read_commit_entry(version).await.map_err(|e| self.fail(e))? else {
+                return self.checkpointed(start).await;
+            };
             let found = transactions_of(&commit);
             if !found.is_empty() {
                 return Ok(found);
             }
         }
         Ok(BTreeMap::new())
+    }
+    async fn checkpointed(&self, start: &Standing) -> Result<BTreeMap<String, u64>, ViewError> {
+        let mut found = BTreeMap::new();
+        let partitions = self.transaction(&start.partitions_id()).await?.unwrap_or(0);
+        for id in start.ids(partitions) {
+            if let Some(number) = self.transaction(&id).await? {
+                found.insert(id, number);
+            }
+        }
+        Ok(found)
+    }
+    async fn transaction(&self, id: &str) -> Result<Option<u64>, ViewError> {
+        let state = self.delta.snapshot().map_err(|e| self.fail(e))?;
+        let number = state.transaction_version(&self.delta.log_store(), id).await.map_err(|e| self.fail(e))?;
+        Ok(number.and_then(|number| u64::try_from(number).ok()))
     }
     /// Commits at exactly the next version, or fails with [`ViewError::Conflict`] and changes nothing.
     pub async fn commit(&mut self, change: Change) -> Result<(), ViewError> {
@@ -142,8 +166,7 @@ impl Table {
             |(id, version)| Action::Txn(Transaction::new_with_last_update(id, number(version), Some(now)));
         actions.extend(change.transactions.into_iter().map(transaction));
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        let properties = CommitProperties::default().with_max_retries(0);
-        let committed = CommitBuilder::from(properties)
+        let committed = CommitBuilder::from(properties(self.version() + 1))
             .with_actions(actions)
             .build(Some(&state as &dyn TableReference), self.delta.log_store(), operation)
             .await
@@ -151,6 +174,12 @@ impl Table {
         self.delta.state = Some(committed.snapshot());
         Ok(())
     }
+}
+
+/// How the commit of a version is made: once, and old commits are looked for only where a checkpoint is written.
+fn properties(version: u64) -> CommitProperties {
+    let cleans = (version + 1).is_multiple_of(CHECKPOINT_COMMITS);
+    CommitProperties::default().with_max_retries(0).with_cleanup_expired_logs(Some(cleans))
 }
 
 fn kernel_fields(place: &TablePlace, schema: &SchemaRef) -> Result<Vec<StructField>, ViewError> {

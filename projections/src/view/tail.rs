@@ -31,6 +31,8 @@ pub struct Chunk {
     pub dead: Arc<RowSet>,
     live: Option<RecordBatch>,
     bytes: usize,
+    /// Bytes of `live`, if it is a copy.
+    copied_bytes: usize,
 }
 
 /// The rows since the table's position.
@@ -44,6 +46,7 @@ pub struct Tail {
     open_dead: RowSet,
     open_bytes: usize,
     sealed_bytes: usize,
+    copied_bytes: usize,
     rows: usize,
     dead: usize,
     thin: Vec<u32>,
@@ -80,6 +83,7 @@ impl Tail {
             open_dead: RowSet::default(),
             open_bytes: 0,
             sealed_bytes: 0,
+            copied_bytes: 0,
             rows: 0,
             dead: 0,
             thin: Vec::new(),
@@ -91,6 +95,10 @@ impl Tail {
         self.layout = layout.clone();
         self.open = RowBuilder::new(layout);
     }
+    /// The rows that follow are of this batch.
+    pub fn begin(&mut self, shared: &EventBatch) {
+        self.open.begin(shared);
+    }
     fn open_chunk(&self) -> u32 {
         self.first + self.chunks.len() as u32
     }
@@ -99,17 +107,16 @@ impl Tail {
     pub fn next(&self) -> Loc {
         Loc::tail(self.open_chunk(), self.open_hashes.len() as u32)
     }
-    /// Appends a row; `bytes` is about what it takes.
+    /// Appends a row of the batch that was begun; `bytes` is about what it takes.
     #[inline]
     pub fn append(
         &mut self,
-        shared: &EventBatch,
         row: &mut EventRow<'_>,
         hash: u128,
         version: &PackedVersion,
         bytes: usize,
     ) -> Result<(), ViewError> {
-        self.open.append(shared, row, version)?;
+        self.open.append(row, version)?;
         self.open_hashes.push(hash);
         self.open_bytes += bytes;
         self.rows += 1;
@@ -128,6 +135,7 @@ impl Tail {
         {
             self.dead += 1;
             sealed.live = None;
+            self.copied_bytes -= std::mem::take(&mut sealed.copied_bytes);
             if sealed.dead.len() == thin_at(sealed.hashes.len()) {
                 self.thin.push(chunk);
             }
@@ -139,14 +147,13 @@ impl Tail {
             return;
         }
         let batch = self.open.finish();
-        self.open = RowBuilder::new(self.layout.clone());
         let bytes = batch.get_array_memory_size() + self.open_hashes.len() * 16;
         let dead = std::mem::take(&mut self.open_dead);
         if dead.len() >= thin_at(self.open_hashes.len()) {
             self.thin.push(self.open_chunk());
         }
         let hashes = Arc::new(std::mem::take(&mut self.open_hashes));
-        self.chunks.push_back(Chunk { batch, hashes, dead: Arc::new(dead), live: None, bytes });
+        self.chunks.push_back(Chunk { batch, hashes, dead: Arc::new(dead), live: None, bytes, copied_bytes: 0 });
         self.sealed_bytes += bytes;
         self.open_bytes = 0;
     }
@@ -155,6 +162,8 @@ impl Tail {
         let mut moved = Vec::new();
         for number in std::mem::take(&mut self.thin) {
             if number < from {
+                // It is being flushed; if that comes to nothing, its turn is still to come.
+                self.thin.push(number);
                 continue;
             }
             let Some(chunk) = self.chunks.get_mut(number.wrapping_sub(self.first) as usize) else { continue };
@@ -168,6 +177,7 @@ impl Tail {
             chunk.batch = live_rows(&chunk.batch, &chunk.dead);
             chunk.dead = Arc::default();
             chunk.live = None;
+            self.copied_bytes -= std::mem::take(&mut chunk.copied_bytes);
             self.sealed_bytes -= chunk.bytes;
             chunk.bytes = chunk.batch.get_array_memory_size() + kept.len() * 16;
             self.sealed_bytes += chunk.bytes;
@@ -181,12 +191,19 @@ impl Tail {
             self.seal();
         }
         let schema = self.layout.schema.clone();
+        let copied_bytes = &mut self.copied_bytes;
         let mut batches: Vec<_> = self
             .chunks
             .iter_mut()
             .filter(|chunk| chunk.dead.len() < chunk.hashes.len())
             .map(|chunk| {
-                let live = chunk.live.get_or_insert_with(|| live_rows(&chunk.batch, &chunk.dead));
+                if chunk.live.is_none() && !chunk.dead.is_empty() {
+                    let live = live_rows(&chunk.batch, &chunk.dead);
+                    chunk.copied_bytes = live.get_array_memory_size();
+                    *copied_bytes += chunk.copied_bytes;
+                    chunk.live = Some(live);
+                }
+                let live = chunk.live.get_or_insert_with(|| chunk.batch.clone());
                 if live.schema_ref() != &schema {
                     *live = super::columns::conform(live, &schema).expect("only columns were added, all nullable");
                 }
@@ -204,6 +221,10 @@ impl Tail {
         let chunks = (self.first..).zip(self.chunks.iter().cloned()).collect();
         (chunks, self.open_chunk())
     }
+    /// The dead rows of each chunk below `upto`.
+    pub fn dead_below(&self, upto: u32) -> impl Iterator<Item = (u32, &RowSet)> {
+        (self.first..upto).zip(&self.chunks).map(|(number, chunk)| (number, &*chunk.dead))
+    }
     /// Forgets the chunks below `upto`.
     pub fn forget(&mut self, upto: u32) {
         while self.first < upto {
@@ -212,6 +233,10 @@ impl Tail {
             self.rows -= chunk.hashes.len();
             self.dead -= chunk.dead.len();
             self.sealed_bytes -= chunk.bytes;
+            self.copied_bytes -= chunk.copied_bytes;
+        }
+        if self.rows == 0 {
+            self.open.expect_nothing();
         }
         let first = self.first;
         self.thin.retain(|number| *number >= first);
@@ -226,9 +251,7 @@ impl Tail {
     }
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {
-        let filtered = self.chunks.iter().filter(|c| !c.dead.is_empty()).filter_map(|c| c.live.as_ref());
-        let copies: usize = filtered.map(RecordBatch::get_array_memory_size).sum();
-        self.sealed_bytes + copies + self.open_bytes * 2 + self.open_hashes.len() * 16
+        self.sealed_bytes + self.copied_bytes + self.open_bytes * 2 + self.open_hashes.len() * 16
     }
 }
 

@@ -1,5 +1,8 @@
 //! What views promise, tested through tables on a real disk.
 
+mod deleted;
+mod faulty;
+mod memory;
 mod projector;
 mod support;
 mod table;

@@ -1,60 +1,64 @@
-//! All views of a log: folding, checkpoints, restarts, rebuilds, budgets.
+//! All views of a log: folding, checkpoints, restarts, rebuilds.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pipeline::{Log, MemoryStore, Store};
-use projections::view::{Budget, Projector, ProjectorHandle, ViewError};
+use projections::view::{Budget, Place, Projector, ProjectorHandle, ViewError};
 use schemas::{TenantId, Topic};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::faulty::{Fault, FaultyLog, faulty_place};
 use crate::support::*;
 
-struct Running {
-    handle: ProjectorHandle,
+pub struct Running {
+    pub handle: ProjectorHandle,
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<(), ViewError>>,
 }
 
 impl Running {
-    fn start(log: &Arc<dyn Log>, store: &Arc<dyn Store>, folder: &Path, budget: Budget) -> Self {
-        let projector = Projector::new(log.clone(), store.clone(), folder, budget).unwrap();
+    pub fn start(log: &Arc<dyn Log>, store: &Arc<dyn Store>, folder: &Path, budget: Budget) -> Self {
+        Self::start_at(log, store, Place::local(folder).unwrap(), budget)
+    }
+    pub fn start_at(log: &Arc<dyn Log>, store: &Arc<dyn Store>, place: Place, budget: Budget) -> Self {
+        let projector = Projector::at(log.clone(), store.clone(), place, budget);
         let handle = projector.handle();
         let (stop, stopped) = watch::channel(false);
         Self { handle, stop, task: tokio::spawn(projector.run(stopped)) }
     }
-    async fn caught_up(&self, log: &Arc<dyn Log>) {
+    pub async fn caught_up(&self, log: &Arc<dyn Log>) {
         for partition in 0..log.partitions(Topic::Events) {
             let end = log.end(Topic::Events, partition).await.unwrap();
             self.handle.wait_position(partition, end).await.unwrap();
         }
     }
-    async fn rows(&self, tenant: TenantId) -> std::collections::BTreeMap<String, String> {
+    pub async fn rows(&self, tenant: TenantId) -> std::collections::BTreeMap<String, String> {
         let snapshot = self.handle.snapshot(tenant, &order_name(), None).await.unwrap().unwrap();
         rows(&snapshot, &[]).await
     }
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.send(true).unwrap();
         self.task.await.unwrap().unwrap();
     }
     /// As a kill does: nothing is flushed.
-    async fn kill(self) {
+    pub async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 }
 
-fn store() -> Arc<dyn Store> {
+pub fn store() -> Arc<dyn Store> {
     Arc::new(MemoryStore::new())
 }
 
-fn tenant(number: u8) -> TenantId {
+pub fn tenant(number: u8) -> TenantId {
     TenantId::from_bytes([number; 16])
 }
 
-fn events(from: u64, to: u64) -> Vec<Event> {
+pub fn events(from: u64, to: u64) -> Vec<Event> {
     (from..to).map(|n| event(&format!("k{}", n % 700), (n % 5) as i64, n, (n % 13 != 0).then_some(n as i64))).collect()
 }
 
@@ -171,7 +175,7 @@ async fn after_a_conflict_the_view_is_opened_again_and_lacks_nothing() {
     running.caught_up(&log).await;
     let before = running.rows(TENANT).await;
     // Another process that thinks it owns the view commits a prefix.
-    let place = projections::view::Place::local(folder.path()).unwrap();
+    let place = Place::local(folder.path()).unwrap();
     let other = open(&place).await;
     other.apply(501, 100, &body(&events(500, 600), None)).unwrap();
     other.flush(log.clone()).await.unwrap();
@@ -188,18 +192,88 @@ async fn after_a_conflict_the_view_is_opened_again_and_lacks_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn views_beyond_the_budget_are_flushed_and_closed_and_open_again_when_asked_for() {
-    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
-    let budget = Budget { bytes: 400 << 10, flush_age: Duration::ZERO, ..Budget::default() };
-    let running = Running::start(&log, &store, folder.path(), budget);
-    for number in 1..13 {
-        define(&log, tenant(number), &orders()).await;
-        append(&log, tenant(number), &events(0, 700)).await;
-    }
+async fn a_rebuild_commits_nothing_that_the_log_could_lose() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), store());
+    let faulty = Arc::new(FaultyLog { inner: log(1), fails: AtomicBool::new(false) });
+    let log: Arc<dyn Log> = faulty.clone();
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 1000)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
     running.caught_up(&log).await;
-    for number in 1..13 {
-        assert_eq!(running.rows(tenant(number)).await.len(), running.rows(tenant(1)).await.len());
+    running.handle.flush_all().await.unwrap();
+    let table = folder.path().join(TENANT.to_string()).join("orders");
+    let count = |folder: &Path| std::fs::read_dir(folder).unwrap().count();
+    let files = || count(&table) + count(&table.join("_delta_log"));
+    let before = files();
+    faulty.fails.store(true, Ordering::Release);
+    assert!(matches!(running.handle.rebuild(TENANT, &order_name()).await, Err(ViewError::Log(_))));
+    assert_eq!(files(), before, "neither a commit nor a file is left");
+    faulty.fails.store(false, Ordering::Release);
+    running.handle.rebuild(TENANT, &order_name()).await.unwrap();
+    assert_ne!(files(), before);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_deletes_no_table_that_is_not_to_blame() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 1000)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    let before = running.rows(TENANT).await;
+    running.stop().await;
+    let commits =
+        || std::fs::read_dir(folder.path().join(TENANT.to_string()).join("orders/_delta_log")).unwrap().count();
+    let commits_before = commits();
+    let (place, fault) = faulty_place(folder.path());
+    fault.send_replace(Fault::Full(".parquet"));
+    let running = Running::start_at(&log, &store, place, Budget::default());
+    assert!(matches!(running.handle.rebuild(TENANT, &order_name()).await, Err(ViewError::DiskFull)));
+    assert_eq!(commits(), commits_before);
+    fault.send_replace(Fault::None);
+    assert_eq!(running.rows(TENANT).await, before);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_opens_a_view_does_not_stop_the_others() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    for number in 1..3 {
+        define(&log, tenant(number), &orders()).await;
+        append(&log, tenant(number), &events(0, 1000)).await;
     }
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    let before = running.rows(tenant(1)).await;
+    running.stop().await;
+    let (place, fault) = faulty_place(folder.path());
+    fault.send_replace(Fault::Wait("01010101"));
+    let running = Running::start_at(&log, &store, place, Budget::default());
+    let handle = running.handle.clone();
+    let query = tokio::spawn(async move { handle.snapshot(tenant(1), &order_name(), None).await });
+    append(&log, tenant(2), &events(1000, 1100)).await;
+    running.caught_up(&log).await;
+    assert!(!query.is_finished());
+    fault.send_replace(Fault::None);
+    let snapshot = query.await.unwrap().unwrap().unwrap();
+    assert_eq!(rows(&snapshot, &[]).await, before);
+    assert_eq!(snapshot.position.offset, log.end(Topic::Events, 0).await.unwrap());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_entity_does_not_get_the_table_of_the_first() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    let purchase = r#"{"entity":"purchase","table":"orders","fields":[{"name":"id","type":"text"}]}"#;
+    let purchase: schemas::Entity = serde_json::from_str(purchase).unwrap();
+    define(&log, TENANT, &purchase).await;
+    append(&log, TENANT, &events(0, 100)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    assert!(running.handle.snapshot(TENANT, &purchase.entity, None).await.unwrap().is_none());
+    assert!(!running.rows(TENANT).await.is_empty());
     running.stop().await;
 }
 

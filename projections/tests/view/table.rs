@@ -305,3 +305,27 @@ async fn a_tail_whose_rows_are_replaced_over_and_over_does_not_grow() {
     assert!(view.tail_rows() < 20_000, "{} rows of 100 keys", view.tail_rows());
     assert_eq!(rows(&view.snapshot().unwrap(), &[]).await.len(), 100);
 }
+
+#[tokio::test]
+async fn a_view_finds_its_marks_when_the_commit_that_named_them_was_cleaned_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::local(folder.path()).unwrap();
+    let view = open(&place).await;
+    // The checkpoint comes with version 49.
+    for n in 0..49 {
+        let amount = (n != 7).then_some(1);
+        apply(&view, &[event(&format!("k{n}"), 1, n, amount)]);
+        view.flush(log(1)).await.unwrap();
+    }
+    let commits = folder.path().join(TENANT.to_string()).join("orders/_delta_log");
+    for commit in std::fs::read_dir(commits).unwrap() {
+        let path = commit.unwrap().path();
+        if path.extension().is_some_and(|e| e == "json") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let opened = open(&place).await;
+    assert_eq!(opened.position(), view.position());
+    assert_eq!(apply(&opened, &[event("k48", 2, 48, 1)]).counts.repeated, 1, "the mark is there");
+    assert_eq!(apply(&opened, &[event("k7", 0, 49, 1)]).counts.late, 1, "the deleted keys are there");
+}

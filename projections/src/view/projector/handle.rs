@@ -10,6 +10,7 @@ use schemas::ids::EntityName;
 use schemas::{BatchKind, Entity, Position, TenantId, Topic};
 
 use super::fold::key_of;
+use super::register::Note;
 use super::{Partition, Shared, Slot, ViewKey};
 use crate::snapshot::ViewSnapshot;
 use crate::view::error::ViewError;
@@ -55,11 +56,11 @@ pub struct Holdings {
     pub open: usize,
     /// Views that take no more events, or could not be opened when events came for them.
     pub stopped: usize,
-    /// Rows that are in no file yet.
+    /// Rows and deleted keys that are in no file yet.
     pub tail_rows: usize,
     /// Their bytes.
     pub tail_bytes: usize,
-    /// Bytes in memory, tails and indexes.
+    /// Bytes in memory: tails, indexes, and what flushes and rebuilds hold.
     pub memory_bytes: usize,
 }
 
@@ -94,18 +95,14 @@ impl ProjectorHandle {
     async fn slot(&self, tenant: TenantId, entity: &EntityName) -> Result<Option<Arc<Slot>>, ViewError> {
         let shared = &self.shared;
         let key: ViewKey = (tenant, entity.clone());
-        let open = shared.views.lock().get(&key).cloned();
-        if let Some(slot) = open {
-            slot.used.store(shared.turn(), Ordering::Relaxed);
-            return Ok(Some(slot));
+        let is_open = shared.views.lock().contains_key(&key);
+        if !is_open {
+            shared.check_running()?;
+            if shared.entity(tenant, entity).await?.is_none() {
+                return Ok(None);
+            }
         }
-        shared.check_running()?;
-        if shared.entity(tenant, entity).await?.is_none() {
-            return Ok(None);
-        }
-        let number = shared.partition_of(tenant, entity);
-        let gate = shared.partition(number).gate.lock().await;
-        shared.open(number, &key, *gate).await.map(Some)
+        shared.open_apart(shared.partition_of(tenant, entity), &key).await.map(Some)
     }
     /// The view as it is; `None` if the tenant has no such entity. With `at`, once it stands there or beyond.
     pub async fn snapshot(
@@ -135,13 +132,13 @@ impl ProjectorHandle {
         let open = self.shared.open_views(None);
         let closed = |key: &ViewKey| !open.iter().any(|slot| slot.key() == *key);
         let incomplete = |p: &Partition| p.incomplete.lock().keys().filter(|key| closed(key)).count();
-        let mut held = Holdings { open: open.len(), ..Holdings::default() };
+        let memory_bytes = self.shared.memory.all.bytes();
+        let mut held = Holdings { open: open.len(), memory_bytes, ..Holdings::default() };
         held.stopped = self.shared.partitions.iter().map(incomplete).sum();
         for load in open.iter().map(|slot| slot.view.load()) {
             held.stopped += usize::from(load.is_stopped);
             held.tail_rows += load.tail_rows;
             held.tail_bytes += load.tail_bytes;
-            held.memory_bytes += load.bytes;
         }
         held
     }
@@ -192,15 +189,8 @@ impl ProjectorHandle {
         let slot = match self.slot(tenant, entity).await {
             Ok(None) => return Ok(None),
             Ok(Some(slot)) => slot,
-            Err(ViewError::Log(error)) => return Err(error.into()),
-            Err(ViewError::Store(error)) => return Err(error.into()),
-            Err(_) => {
-                self.wipe(tenant, entity).await?;
-                match self.slot(tenant, entity).await? {
-                    Some(slot) => slot,
-                    None => return Ok(None),
-                }
-            }
+            Err(error) if error.is_of_the_table() => self.open_anew(tenant, entity).await?,
+            Err(error) => return Err(error),
         };
         slot.is_pinned.store(true, Ordering::Release);
         let handle = self.clone();
@@ -221,12 +211,17 @@ impl ProjectorHandle {
             self.refold(&mut rebuild, slot, target).await?;
             let gate = partition.gate.lock().await;
             self.refold(&mut rebuild, slot, *gate).await?;
+            let is_listed = shared.views.lock().get(&slot.key()).is_some_and(|open| Arc::ptr_eq(open, slot));
+            if !is_listed {
+                // It stopped and was opened again; that one has the table now.
+                return Err(ViewError::Conflict { table: slot.view.table() });
+            }
             slot.view.advance(*gate);
             Ok(gate)
         };
         match outcome.await {
             // The gate is held until the new files are in place.
-            Ok(_gate) => rebuild.commit().await,
+            Ok(_gate) => rebuild.commit(&*shared.log).await,
             Err(error) => {
                 rebuild.abandon().await;
                 Err(error)
@@ -240,21 +235,29 @@ impl ProjectorHandle {
             let batches = self.shared.log.read(Topic::Events, slot.partition, from, REBUILD_BYTES).await?;
             let Some(last) = batches.last() else { break };
             let end = last.end().min(to);
-            for stored in batches.iter().filter(|s| s.first < to && s.header().kind == BatchKind::Rows) {
-                if key_of(stored).as_ref() == Some(&key) {
-                    let body = stored.body(Topic::Events, slot.partition)?;
-                    rebuild.apply(stored.first, stored.header().count, &body).await?;
+            for stored in batches.into_iter().filter(|s| s.first < to && s.header().kind == BatchKind::Rows) {
+                if key_of(&stored).as_ref() == Some(&key) {
+                    rebuild.apply(stored).await?;
                 }
             }
             rebuild.advance(end);
         }
         Ok(())
     }
-    /// Deletes a view's tables and has them folded from zero at the next opening.
-    async fn wipe(&self, tenant: TenantId, name: &EntityName) -> Result<(), ViewError> {
-        let shared = &self.shared;
-        let Some(entity) = shared.entity(tenant, name).await? else { return Ok(()) };
-        let note = bytes::Bytes::from_static(b"{\"since\":0}");
+    /// Deletes the tables of a view that cannot be opened, and opens it anew: it is folded from zero.
+    async fn open_anew(&self, tenant: TenantId, name: &EntityName) -> Result<Arc<Slot>, ViewError> {
+        let (shared, key) = (&self.shared, (tenant, name.clone()));
+        let number = shared.partition_of(tenant, name);
+        let gate = shared.partition(number).gate.lock().await;
+        match shared.open(number, &key, *gate).await {
+            // Somebody else made it work meanwhile.
+            Ok(slot) => return Ok(slot),
+            Err(error) if error.is_of_the_table() => {}
+            Err(error) => return Err(error),
+        }
+        let entity = shared.entity(tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
+        shared.outdate(number, &key);
+        let note = Note { since: 0 }.to_bytes();
         shared.store.put(tenant, Table::Views, name.as_str(), note, Expect::Any).await?;
         for place in [shared.place.table(tenant, &entity.table), shared.place.deleted(tenant, &entity.table)] {
             let fail = |e: object_store::Error| ViewError::io(place.name(), &e);
@@ -264,6 +267,6 @@ impl ProjectorHandle {
                 place.views.delete(&object.location).await.map_err(fail)?;
             }
         }
-        Ok(())
+        shared.open(number, &key, *gate).await
     }
 }

@@ -11,8 +11,8 @@ pub mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -25,18 +25,26 @@ pub use handle::{Holdings, ProjectorHandle, TableInfo};
 
 use super::error::ViewError;
 use super::place::Place;
+use super::state::Budgeted;
 use super::{GRACE, View};
 
 /// What the views may use. Flushes follow from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes of tails and key indexes over all views. Above it the largest tails are flushed and idle views closed;
-    /// half as much again, and folding waits for that.
+    /// Bytes of tails, key indexes and buffers of flushes over all views. Above it the largest tails are flushed and
+    /// views closed that were not used for longest. Tails get what the rest leaves of it, but a quarter at least: a key
+    /// index that is larger than the budget stays in memory and is not thrashed. When tails have half the budget more
+    /// than they get, folding waits for flushes.
     pub bytes: usize,
+    /// Open views. Above it those that were not used for longest are flushed and closed; half as many again, and folding
+    /// waits for that.
+    pub views: usize,
     /// The oldest that a row in no file gets.
     pub flush_age: Duration,
-    /// Rows of a tail at which it is flushed, and …
+    /// Rows of a tail at which it is flushed, …
     pub tail_rows: usize,
+    /// or bytes of a tail, and …
+    pub tail_bytes: usize,
     /// … the share of the table, one in so many, if that is more. A flush rewrites every file that an update touches,
     /// so a tail in proportion to its table keeps the cost per row constant.
     pub tail_share: usize,
@@ -50,14 +58,19 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             bytes: 160 << 20,
+            views: 1000,
             flush_age: Duration::from_secs(60),
             tail_rows: 128 << 10,
+            tail_bytes: 32 << 20,
             tail_share: 10,
             flushes: 1,
             grace: GRACE,
         }
     }
 }
+
+/// A view stays open for at least so many times as long as opening it took.
+const OPEN_AT_LEAST: u32 = 10;
 
 /// (tenant, entity).
 type ViewKey = (TenantId, EntityName);
@@ -68,6 +81,9 @@ struct Slot {
     partition: u32,
     /// The turn of its last use; the least goes first when views are closed.
     used: AtomicU64,
+    opened: Instant,
+    /// How long opening it took.
+    opening: Duration,
     is_flushing: AtomicBool,
     is_pinned: AtomicBool,
 }
@@ -83,6 +99,9 @@ struct Partition {
     checkpointed: Mutex<Option<Instant>>,
     /// Views that were dropped with rows that no table has, and the position up to which their table is complete.
     incomplete: Mutex<HashMap<ViewKey, u64>>,
+    /// Views that are being read from their tables without the gate, and whether somebody else has opened or deleted
+    /// them since.
+    loading: Mutex<Vec<(ViewKey, Weak<AtomicBool>)>>,
 }
 
 struct Shared {
@@ -90,6 +109,7 @@ struct Shared {
     store: Arc<dyn Store>,
     place: Place,
     budget: Budget,
+    memory: Budgeted,
     partitions: Vec<Partition>,
     views: Mutex<HashMap<ViewKey, Arc<Slot>>>,
     turns: AtomicU64,
@@ -117,6 +137,7 @@ impl Projector {
             checkpoint: AtomicU64::new(0),
             checkpointed: Mutex::default(),
             incomplete: Mutex::default(),
+            loading: Mutex::default(),
         };
         let shared = Shared {
             partitions: (0..log.partitions(Topic::Events)).map(partition).collect(),
@@ -125,6 +146,7 @@ impl Projector {
             store,
             place,
             budget,
+            memory: Budgeted::default(),
             views: Mutex::default(),
             turns: AtomicU64::new(0),
             flushed: Notify::new(),
@@ -182,6 +204,10 @@ impl Shared {
 }
 
 impl Slot {
+    /// Whether it was opened so lately that closing it would have views opened more than used.
+    fn is_young(&self) -> bool {
+        self.opened.elapsed() < self.opening * OPEN_AT_LEAST
+    }
     fn key(&self) -> ViewKey {
         (self.view.tenant(), self.view.entity().clone())
     }

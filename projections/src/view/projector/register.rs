@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
+use pipeline::definitions::{self, DefinitionError};
 use pipeline::{Expect, StoreError, Table};
 use schemas::{BatchKind, Entity, EntityName, Position, TenantId, Topic};
 
@@ -12,15 +14,20 @@ use super::{Shared, Slot, ViewKey};
 use crate::view::View;
 use crate::view::error::ViewError;
 use crate::view::marks::Standing;
+use crate::view::rebuild::{SPILL_BYTES, SPILL_ROWS};
 
 const CATCH_UP_BYTES: usize = 4 << 20;
-/// A view that catches up is flushed whenever its tail has so many rows.
-const CATCH_UP_ROWS: usize = 256 << 10;
 
 /// What the store keeps of a view: its table holds nothing from before.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Note {
-    since: u64,
+pub(super) struct Note {
+    pub(super) since: u64,
+}
+
+impl Note {
+    pub(super) fn to_bytes(&self) -> Bytes {
+        serde_json::to_vec(self).expect("a note has no map keys that are not text").into()
+    }
 }
 
 impl Shared {
@@ -29,13 +36,29 @@ impl Shared {
         let Some(row) = self.store.get(tenant, Table::Entities, name.as_str()).await? else { return Ok(None) };
         read_entity(name, &row.value).map(Some)
     }
+    /// Whether a table is the entity's own; another one may have been defined with it behind the front door's back.
+    async fn owns_table(&self, tenant: TenantId, entity: &Entity) -> Result<bool, ViewError> {
+        match definitions::claim_table(&*self.store, tenant, entity).await {
+            Ok(()) => Ok(true),
+            Err(DefinitionError::Store(error)) => Err(error.into()),
+            Err(error) => {
+                tracing::error!(%tenant, entity = %entity.entity, %error, "a definition is ignored");
+                Ok(false)
+            }
+        }
+    }
     /// Merges a definition into the one in force, in the store and in the open view.
     pub(super) async fn define(&self, tenant: TenantId, entity: Entity) -> Result<(), ViewError> {
         let name = entity.entity.clone();
         let merged = loop {
             let row = self.store.get(tenant, Table::Entities, name.as_str()).await?;
             let merged = match &row {
-                None => entity.clone(),
+                None => {
+                    if !self.owns_table(tenant, &entity).await? {
+                        return Ok(());
+                    }
+                    entity.clone()
+                }
                 Some(row) => match read_entity(&name, &row.value)?.evolve(&entity) {
                     Ok(merged) => merged,
                     Err(error) => {
@@ -64,29 +87,86 @@ impl Shared {
         }
         Ok(())
     }
+    /// The view, if it is open.
+    fn find(&self, key: &ViewKey) -> Option<Arc<Slot>> {
+        let slot = self.views.lock().get(key).cloned()?;
+        slot.used.store(self.turn(), Ordering::Relaxed);
+        Some(slot)
+    }
     /// The view, opened if need be. The caller holds the partition's gate; `at` is the next event to apply.
     pub(super) async fn open(self: &Arc<Self>, number: u32, key: &ViewKey, at: u64) -> Result<Arc<Slot>, ViewError> {
-        let open = self.views.lock().get(key).cloned();
-        if let Some(slot) = open {
-            slot.used.store(self.turn(), Ordering::Relaxed);
+        if let Some(slot) = self.find(key) {
             return Ok(slot);
         }
+        let started = Instant::now();
+        let view = self.load(number, key, at).await?;
+        self.list(number, key, view, started)
+    }
+    /// The view, opened if need be. Its tables are read without the gate, so that other views of the partition go on.
+    pub(super) async fn open_apart(self: &Arc<Self>, number: u32, key: &ViewKey) -> Result<Arc<Slot>, ViewError> {
+        if let Some(slot) = self.find(key) {
+            return Ok(slot);
+        }
+        let (started, partition) = (Instant::now(), self.partition(number));
+        let is_stale = Arc::new(AtomicBool::new(false));
+        partition.loading.lock().push((key.clone(), Arc::downgrade(&is_stale)));
+        let at = *partition.position.borrow();
+        let view = self.load(number, key, at).await;
+        let gate = partition.gate.lock().await;
+        if let Some(slot) = self.find(key) {
+            return Ok(slot);
+        }
+        if is_stale.load(Ordering::Acquire) {
+            // Somebody opened it, wrote to its tables and closed it.
+            return self.open(number, key, *gate).await;
+        }
+        let view = view?;
+        self.catch_up(number, key, &view, *gate).await?;
+        self.list(number, key, view, started)
+    }
+    /// Whoever reads the view's tables without the gate has to read them again.
+    pub(super) fn outdate(&self, number: u32, key: &ViewKey) {
+        self.partition(number).loading.lock().retain(|(loading, is_stale)| {
+            let Some(is_stale) = is_stale.upgrade() else { return false };
+            if loading == key {
+                is_stale.store(true, Ordering::Release);
+            }
+            true
+        });
+    }
+    /// Reads a view's tables and brings it to `at`.
+    async fn load(&self, number: u32, key: &ViewKey, at: u64) -> Result<Arc<View>, ViewError> {
         let (tenant, name) = key;
         let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
         let since = self.note(*tenant, name, at).await?;
         let epoch = self.log.epoch(Topic::Events);
         let start = Position { epoch, partition: number, offset: since };
         let start = Standing::start(start, self.log.epoch(Topic::Inputs));
-        let view = Arc::new(View::open(&self.place, *tenant, entity, start, self.budget.grace).await?);
+        let (grace, memory) = (self.budget.grace, self.memory.clone());
+        let view = Arc::new(View::open_within(&self.place, *tenant, entity, start, grace, memory).await?);
         self.catch_up(number, key, &view, at).await?;
+        Ok(view)
+    }
+    /// Lists a view as open. The caller holds the partition's gate.
+    fn list(&self, number: u32, key: &ViewKey, view: Arc<View>, started: Instant) -> Result<Arc<Slot>, ViewError> {
         let slot = Arc::new(Slot {
             view,
             partition: number,
             used: AtomicU64::new(self.turn()),
+            opened: Instant::now(),
+            opening: started.elapsed(),
             is_flushing: AtomicBool::new(false),
             is_pinned: AtomicBool::new(false),
         });
-        self.views.lock().insert(key.clone(), slot.clone());
+        let mut views = self.views.lock();
+        let shares = |other: &&Arc<Slot>| other.view.folder() == slot.view.folder();
+        if let Some(other) = views.values().find(shares) {
+            let reason = format!("entity {} fills the table that it names", other.view.entity());
+            return Err(ViewError::Definition { entity: key.1.clone(), reason });
+        }
+        views.insert(key.clone(), slot.clone());
+        drop(views);
+        self.outdate(number, key);
         self.partition(number).incomplete.lock().remove(key);
         Ok(slot)
     }
@@ -96,9 +176,12 @@ impl Shared {
             // An unreadable note costs time, not rows.
             return Ok(serde_json::from_slice::<Note>(&row.value).map_or(0, |note| note.since));
         }
-        let note = format!("{{\"since\":{at}}}");
-        self.store.put(tenant, Table::Views, name.as_str(), Bytes::from(note), Expect::Absent).await?;
-        Ok(at)
+        let note = Note { since: at }.to_bytes();
+        match self.store.put(tenant, Table::Views, name.as_str(), note, Expect::Absent).await {
+            // Two open it at once: what the other noted is as good.
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(at),
+            Err(error) => Err(error.into()),
+        }
     }
     /// Brings a view that was just opened to `at`: by reading the log where its table may lack events.
     async fn catch_up(&self, number: u32, key: &ViewKey, view: &Arc<View>, at: u64) -> Result<(), ViewError> {
@@ -129,7 +212,8 @@ impl Shared {
                 }
             });
             work.await.unwrap_or(Err(ViewError::ShutDown))?;
-            if view.tail_rows() > CATCH_UP_ROWS {
+            let load = view.load();
+            if load.tail_rows >= SPILL_ROWS || load.tail_bytes >= SPILL_BYTES {
                 view.flush(self.log.clone()).await?;
             }
         }

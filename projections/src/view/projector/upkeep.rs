@@ -21,57 +21,86 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 impl Shared {
     /// Starts the flushes that age and budget ask for, closes views that are too many, and moves the checkpoint.
     pub(super) async fn upkeep(self: &Arc<Self>, partition: u32) -> Result<(), ViewError> {
-        let mine: Vec<_> = self.open_views(Some(partition)).into_iter().map(|s| (s.view.load(), s)).collect();
-        for (load, slot) in &mine {
-            if self.is_due(load) {
-                self.start_flush(slot);
+        for slot in self.open_views(Some(partition)) {
+            if self.is_due(&slot.view.load()) {
+                self.start_flush(&slot);
             }
         }
-        let all = self.held_bytes();
-        if all > self.budget.bytes {
-            self.relieve(partition, mine, all - self.budget.bytes).await;
-        }
-        while self.held_bytes() > self.budget.bytes / 2 * 3 {
+        self.relieve(partition).await;
+        while self.is_over() {
             let flushed = self.flushed.notified();
             if !self.open_views(None).iter().any(|s| s.is_flushing.load(Ordering::Acquire)) {
                 break;
             }
             flushed.await;
+            self.relieve(partition).await;
         }
         let is_time = self.partition(partition).checkpointed.lock().is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY);
         if is_time { self.checkpoint(partition).await } else { Ok(()) }
     }
     fn is_due(&self, load: &Load) -> bool {
-        let rows_max = self.budget.tail_rows.max(load.rows / self.budget.tail_share.max(1));
-        !load.is_stopped
-            && load
-                .dirty_since
-                .is_some_and(|since| load.tail_rows >= rows_max || since.elapsed() >= self.budget.flush_age)
+        let Some(since) = load.dirty_since.filter(|_| !load.is_stopped) else { return false };
+        let share = load.rows / self.budget.tail_share.max(1);
+        let is_long = load.tail_rows >= self.budget.tail_rows;
+        let is_large = is_long || load.tail_bytes >= self.budget.tail_bytes;
+        is_large && load.tail_rows >= share || since.elapsed() >= self.budget.flush_age
     }
-    fn held_bytes(&self) -> usize {
-        self.open_views(None).iter().map(|s| s.view.memory_bytes()).sum()
+    /// What tails may take: what the rest leaves of the budget, but a quarter of it at least, for flushing small tails
+    /// over and over makes an index no smaller.
+    fn tails_max(&self) -> usize {
+        let rest = self.memory.all.bytes().saturating_sub(self.memory.tails.bytes());
+        self.budget.bytes.saturating_sub(rest).max(self.budget.bytes / 4)
     }
-    /// Flushes the largest tails of the partition, then closes what was not used for longest.
-    async fn relieve(self: &Arc<Self>, partition: u32, mut views: Vec<(Load, Arc<Slot>)>, mut excess: usize) {
+    /// Whether folding has to wait for flushes.
+    fn is_over(&self) -> bool {
+        let tails_max = self.tails_max() + self.budget.bytes / 2;
+        self.memory.tails.bytes() > tails_max || self.views.lock().len() > self.budget.views / 2 * 3
+    }
+    /// Flushes the largest tails, then closes what was not used for longest.
+    async fn relieve(self: &Arc<Self>, partition: u32) {
+        let excess = self.memory.tails.bytes().saturating_sub(self.tails_max());
+        if excess > 0 {
+            self.flush_largest(excess);
+        }
+        let held = self.memory.all.bytes().saturating_sub(excess);
+        let many = self.views.lock().len().saturating_sub(self.budget.views);
+        if held > self.budget.bytes || many > 0 {
+            self.close_unused(partition, held.saturating_sub(self.budget.bytes), many).await;
+        }
+    }
+    fn flush_largest(self: &Arc<Self>, mut excess: usize) {
+        let mut views: Vec<_> = self.open_views(None).into_iter().map(|s| (s.view.load(), s)).collect();
         views.sort_by_key(|(load, _)| std::cmp::Reverse(load.tail_bytes));
-        for (load, slot) in &views {
+        for (load, slot) in views {
             if excess == 0 || load.tail_bytes == 0 {
                 break;
             }
             excess = excess.saturating_sub(load.tail_bytes);
-            self.start_flush(slot);
+            self.start_flush(&slot);
         }
-        if excess == 0 {
-            return;
-        }
+    }
+    /// Closes views of the partition until there is room for `excess` bytes and `many` views; what cannot be closed
+    /// because its table lacks something is flushed, and closed another time. The view that was used last stays, however
+    /// large: it would be opened again at once.
+    async fn close_unused(self: &Arc<Self>, partition: u32, mut excess: usize, mut many: usize) {
         let _gate = self.partition(partition).gate.lock().await;
-        views.sort_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed));
-        for (load, slot) in &views {
-            if excess == 0 {
+        let used = |slot: &Slot| slot.used.load(Ordering::Relaxed);
+        let all = self.open_views(None);
+        let last = all.iter().map(|slot| used(slot)).max();
+        let mut views: Vec<_> = all.into_iter().filter(|slot| slot.partition == partition).collect();
+        views.sort_by_key(|slot| used(slot));
+        for slot in views.iter().filter(|slot| Some(used(slot)) != last && !slot.is_young()) {
+            if excess == 0 && many == 0 {
                 break;
             }
-            if self.close(slot) {
+            let load = slot.view.load();
+            let is_dirty = load.dirty_since.is_some() && !load.is_stopped;
+            if is_dirty {
+                self.start_flush(slot);
+            }
+            if is_dirty || self.close(slot) {
                 excess = excess.saturating_sub(load.bytes);
+                many = many.saturating_sub(1);
             }
         }
     }

@@ -1,0 +1,171 @@
+//! A view's tables on disk: reading them into memory, writing files, the two commits, and what is deleted afterwards.
+
+use std::time::{Duration, Instant};
+
+use arrow::array::BooleanArray;
+use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
+use schemas::Entity;
+
+use super::deleted::DeletedKeys;
+use super::error::ViewError;
+use super::files::{PartWriter, discard, read_file, read_keys};
+use super::marks::Standing;
+use super::memory::Memory;
+use super::moves::Moves;
+use super::place::TablePlace;
+use super::state::{Budgeted, Plan, State, Written};
+use super::table::{Change, Table, TableFile};
+use super::tail::{keep_bits, live_rows};
+
+/// The open tables, and the files that have gone from them.
+pub(super) struct Disk {
+    pub(super) main: Table,
+    pub(super) deleted: DeletedKeys,
+    pub(super) gone: Vec<(Instant, Path)>,
+}
+
+/// Which part of a flush failed.
+pub(super) enum FlushError {
+    /// Nothing was committed.
+    Before(ViewError),
+    /// Something may have been.
+    Commit(ViewError),
+}
+
+impl Disk {
+    /// Commits files of deleted keys on top of the version `base` of their table, then the change of the view's table,
+    /// which names the former. Answers the version that it names.
+    pub(super) async fn commit(
+        &mut self,
+        standing: &Standing,
+        mut change: Change,
+        base: Option<u64>,
+        tombstones: Vec<TableFile>,
+        memory: &Memory,
+    ) -> Result<Option<u64>, FlushError> {
+        let mut standing = standing.clone();
+        let place = self.main.place();
+        let mut gone: Vec<_> = change.remove.iter().map(|f| place.file(&f.name)).collect();
+        if !tombstones.is_empty() || base != standing.deleted {
+            // Without the table's own commit whatever happened here counts for nothing, unless another writer did it.
+            let committed = self.deleted.commit(base, tombstones, memory).await;
+            let (version, removed) = committed.map_err(|error| match error {
+                ViewError::Conflict { .. } => FlushError::Commit(error),
+                _ => FlushError::Before(error),
+            })?;
+            gone.extend(removed.iter().map(|f| self.deleted.place().file(&f.name)));
+            standing.deleted = Some(version);
+        }
+        change.transactions = standing.to_transactions();
+        self.main.commit(change).await.map_err(FlushError::Commit)?;
+        let now = Instant::now();
+        self.gone.extend(gone.into_iter().map(|path| (now, path)));
+        Ok(standing.deleted)
+    }
+    /// Deletes files that have been gone for longer than `grace`.
+    pub(super) async fn vacuum(&mut self, grace: Duration) {
+        let (old, young) = std::mem::take(&mut self.gone).into_iter().partition(|(at, _)| at.elapsed() >= grace);
+        self.gone = young;
+        let store = self.main.place().views.clone();
+        for (at, path) in <Vec<(Instant, Path)>>::into_iter(old) {
+            match store.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(%path, %error, "a file that has gone from a view could not be deleted");
+                    self.gone.push((at, path));
+                }
+            }
+        }
+    }
+}
+
+/// Reads keys and order keys of all files and of the deleted keys into a new state, and sweeps both tables.
+pub(super) async fn load(
+    main: &Table,
+    deleted: &DeletedKeys,
+    entity: Entity,
+    standing: Standing,
+    grace: Duration,
+    memory: &Budgeted,
+) -> Result<State, ViewError> {
+    let version = standing.deleted;
+    let mut state = State::new(entity, main.schema()?, standing, memory)?;
+    let files = main.files()?;
+    state.index.reserve(files.iter().map(|f| f.rows).sum());
+    sweep(main.place(), &files, grace).await;
+    for file in files {
+        let number = state.add_file(file.clone());
+        let rows = read_keys(main.place(), &file, |row, hash, order| state.index_row(number, row, hash, order)).await?;
+        if let Some(file) = state.files.get_mut(&number) {
+            file.file.rows = rows;
+        }
+        state.recount();
+    }
+    let files = match version {
+        Some(version) => deleted.files(version).await?,
+        None => Vec::new(),
+    };
+    sweep(deleted.place(), &files, grace).await;
+    deleted.read(&files, |hash, order| state.index_deleted(hash, order)).await?;
+    state.recount();
+    Ok(state)
+}
+
+/// Deletes files that the table does not name, or never did, once they are older than `grace`. What cannot be deleted
+/// now is tried again at the next opening.
+async fn sweep(place: &TablePlace, files: &[TableFile], grace: Duration) {
+    let known: std::collections::HashSet<_> = files.iter().map(|f| place.file(&f.name)).collect();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let swept = async {
+        for object in place.views.list_with_delimiter(Some(&place.prefix)).await?.objects {
+            let age = now.as_millis().cast_signed() - i128::from(object.last_modified.timestamp_millis());
+            let is_ours = [".parquet", ".part"].iter().any(|end| object.location.as_ref().ends_with(end));
+            if is_ours && !known.contains(&object.location) && age >= grace.as_millis().cast_signed() {
+                place.views.delete(&object.location).await?;
+            }
+        }
+        Ok::<_, object_store::Error>(())
+    };
+    if let Err(error) = swept.await {
+        tracing::warn!(table = place.name(), %error, "files that no view needs could not be deleted");
+    }
+}
+
+/// Writes the live rows of a plan's files and chunks into new files. After an error nothing is left of them.
+pub(super) async fn write_parts(place: &TablePlace, plan: &Plan, memory: &Memory) -> Result<Written, ViewError> {
+    let mut writer = PartWriter::new(place.clone(), plan.columns.schema.clone(), memory);
+    let mut moves = Moves::default();
+    let written = async {
+        for (number, file) in &plan.files {
+            moves.file(*number, &file.dead, file.file.rows);
+            let mut first = 0;
+            for batch in read_file(place, &file.file).await? {
+                let batch = batch.map_err(|e| ViewError::io(place.name(), &e))?;
+                let mask = BooleanArray::new(keep_bits(&file.dead, first, batch.num_rows()), None);
+                first += batch.num_rows();
+                let live =
+                    arrow::compute::filter_record_batch(&batch, &mask).map_err(|e| ViewError::io(place.name(), &e))?;
+                if live.num_rows() > 0 {
+                    writer.write(&live).await?;
+                }
+            }
+        }
+        for (number, chunk) in &plan.chunks {
+            moves.chunk(*number, &chunk.dead, chunk.hashes.len());
+            if chunk.dead.len() < chunk.hashes.len() {
+                writer.write(&live_rows(&chunk.batch, &chunk.dead)).await?;
+            }
+        }
+        Ok(())
+    };
+    let written = written.await;
+    let files = writer.finish(written).await?;
+    let rows: usize = files.iter().map(|f| f.rows).sum();
+    if rows as u64 != moves.rows() {
+        discard(place, &files).await;
+        let reason = format!("{rows} rows were written of {}", moves.rows());
+        return Err(ViewError::Table { table: place.name().to_owned(), reason });
+    }
+    Ok(Written { files, moves })
+}

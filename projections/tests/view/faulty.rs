@@ -1,0 +1,152 @@
+//! A store and a log that fail, or wait, when they are told to.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use pipeline::{Durability, Log, LogError, Stored};
+use projections::view::Place;
+use projections::view::durable::DurableLocal;
+use schemas::Topic;
+use schemas::batch::Batch;
+use tokio::sync::watch;
+
+/// What a store does wrong: to objects whose path holds a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Nothing can be put.
+    Put(&'static str),
+    /// Reading says that the disk is full.
+    Full(&'static str),
+    /// Reading waits.
+    Wait(&'static str),
+}
+
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: DurableLocal,
+    fault: watch::Receiver<Fault>,
+}
+
+/// Views in `folder`; what is sent makes them fail.
+pub fn faulty_place(folder: &std::path::Path) -> (Place, watch::Sender<Fault>) {
+    let (sender, fault) = watch::channel(Fault::None);
+    let url = url::Url::from_directory_path(folder.canonicalize().unwrap()).unwrap();
+    let root = Arc::new(FaultyStore { inner: DurableLocal::default(), fault });
+    (Place::remote(root, url), sender)
+}
+
+impl FaultyStore {
+    fn fault(&self, path: &Path) -> Fault {
+        let fault = *self.fault.borrow();
+        match fault {
+            Fault::Put(part) | Fault::Full(part) | Fault::Wait(part) if path.as_ref().contains(part) => fault,
+            _ => Fault::None,
+        }
+    }
+    fn failure(kind: std::io::ErrorKind) -> Error {
+        Error::Generic { store: "faulty", source: Box::new(std::io::Error::from(kind)) }
+    }
+    async fn before_read(&self, path: &Path) -> Result<()> {
+        match self.fault(path) {
+            Fault::Full(_) => Err(Self::failure(std::io::ErrorKind::StorageFull)),
+            Fault::Wait(_) => {
+                let _ = self.fault.clone().wait_for(|fault| !matches!(fault, Fault::Wait(_))).await;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FaultyStore")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        match self.fault(location) {
+            Fault::Put(_) => Err(Self::failure(std::io::ErrorKind::Other)),
+            _ => self.inner.put_opts(location, payload, opts).await,
+        }
+    }
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.before_read(location).await?;
+        self.inner.get_opts(location, options).await
+    }
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.before_read(location).await?;
+        self.inner.get_ranges(location, ranges).await
+    }
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// A log that cannot make anything durable once it is told so.
+pub struct FaultyLog {
+    pub inner: Arc<dyn Log>,
+    pub fails: AtomicBool,
+}
+
+#[async_trait]
+impl Log for FaultyLog {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.inner.partitions(topic)
+    }
+    fn epoch(&self, topic: Topic) -> u32 {
+        self.inner.epoch(topic)
+    }
+    async fn append(
+        &self,
+        topic: Topic,
+        partition: u32,
+        batches: Vec<Batch>,
+        durability: Durability,
+    ) -> std::result::Result<Vec<u64>, LogError> {
+        self.inner.append(topic, partition, batches, durability).await
+    }
+    async fn read(
+        &self,
+        topic: Topic,
+        partition: u32,
+        from: u64,
+        max_bytes: usize,
+    ) -> std::result::Result<Vec<Stored>, LogError> {
+        self.inner.read(topic, partition, from, max_bytes).await
+    }
+    async fn end(&self, topic: Topic, partition: u32) -> std::result::Result<u64, LogError> {
+        self.inner.end(topic, partition).await
+    }
+    async fn wait_beyond(&self, topic: Topic, partition: u32, offset: u64) -> std::result::Result<(), LogError> {
+        self.inner.wait_beyond(topic, partition, offset).await
+    }
+    async fn sync(&self) -> std::result::Result<(), LogError> {
+        if self.fails.load(Ordering::Acquire) { Err(LogError::DiskFull) } else { self.inner.sync().await }
+    }
+}
