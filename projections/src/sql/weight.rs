@@ -112,7 +112,7 @@ mod tests {
             lists.append(true);
         }
         let lists = lists.finish();
-        assert!(lists.get_array_memory_size() < 20_000);
+        assert!(lists.get_array_memory_size() < 90_000);
         assert_eq!(content_bytes(&lists), 100_000);
         assert_eq!(content_bytes(&lists.slice(10, 5)), 10_000);
         assert_eq!((elements(&lists), elements(&lists.slice(10, 5))), (100, 10));
