@@ -1,40 +1,91 @@
-//! Functions that may make much out of little, under a bound on what one call may make.
+//! Functions that make texts and lists, under a bound on what one call may make.
 //!
 //! The memory pool counts what operators hold, not what expressions make: `replace('aaa…', 'a', '…')` in a batch of rows,
-//! or a chain of queries that each join a text to itself, would take memory past every limit.
+//! or a chain of queries that each join a text to itself, would take memory past every limit. All such calls of a
+//! statement share one bound, since a batch of its rows passes through all of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::kernels::concat_elements::concat_elements_utf8;
 use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::common::{ScalarValue, exec_err};
+use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use super::QueryError;
+use super::weight::{compact, content_bytes, elements, longest};
 
-/// Bytes that one call may make for one batch of rows.
+/// Bytes that all calls of a statement may make of one batch of rows.
 const BATCH_BYTES_MAX: usize = 128 << 20;
 /// Bytes that a constant may come to: it is copied into every row of a batch.
 const CONSTANT_BYTES_MAX: usize = 16 << 10;
 /// What one byte of a time format may print at most.
-const FORMAT_BYTES: usize = 16;
+const FORMAT_BYTES: usize = 20;
+/// What a number or a time prints at most.
+const NUMBER_BYTES: usize = 80;
+/// What one value takes in a list beside its content.
+const VALUE_BYTES: usize = 16;
+/// What one byte may become in capitals or small letters.
+const CASE_BYTES: usize = 3;
 
 /// How large a result may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Growth {
-    /// The sum of its arguments.
+    /// Its arguments together.
     Joining,
-    /// One argument at every place of another.
+    /// Its arguments with the first between all others.
+    Separating,
+    /// A list of its arguments, or of their elements.
+    Listing,
+    /// A list of the parts of its first argument, down to single characters.
+    Splitting,
+    /// A list of what each group of the pattern, its second argument, matches in the first.
+    Matching,
+    /// One argument, at every place of which another may be put.
     Spreading {
         /// The argument with the places.
         into: usize,
         /// The argument that is put there.
         what: usize,
     },
+    /// The elements of its first argument, a separator after each, and a text where one is null.
+    Printing,
+    /// A time in the format that its second argument gives.
+    Formatting,
+    /// A text in capitals or small letters.
+    Recasing,
+}
+
+impl Growth {
+    fn bytes(self, args: &[ColumnarValue], rows: usize) -> usize {
+        let joined = args.iter().map(|a| bytes(a, rows)).fold(0, usize::saturating_add);
+        let first = args.first().map_or(0, |a| bytes(a, rows));
+        let longest = |i: usize| args.get(i).map_or(0, longest_of);
+        let more = match self {
+            Self::Joining => 0,
+            Self::Separating => longest(0).saturating_mul(rows).saturating_mul(args.len().saturating_sub(2)),
+            Self::Listing => args.iter().map(|a| elements_of(a, rows)).sum::<usize>().saturating_mul(VALUE_BYTES),
+            Self::Splitting => first.saturating_mul(VALUE_BYTES),
+            Self::Matching => (first + rows * VALUE_BYTES).saturating_mul(args.get(1).map_or(1, groups)),
+            Self::Spreading { into, what } => {
+                let places = args.get(into).map_or(0, |a| bytes(a, rows)) + rows;
+                places.saturating_mul(longest(what))
+            }
+            Self::Printing => {
+                let each = longest(1).saturating_add(longest(2)).saturating_add(NUMBER_BYTES);
+                args.first().map_or(0, |a| elements_of(a, rows)).saturating_mul(each)
+            }
+            Self::Formatting => longest(1).saturating_mul(FORMAT_BYTES).saturating_mul(rows),
+            Self::Recasing => joined.saturating_mul(CASE_BYTES - 1),
+        };
+        joined.saturating_add(more)
+    }
 }
 
 /// A function of the engine that refuses to make too much.
@@ -47,20 +98,6 @@ pub(super) struct Bounded {
 impl Bounded {
     pub(super) fn new(inner: Arc<ScalarUDF>, growth: Growth) -> Self {
         Self { inner, growth }
-    }
-
-    fn bytes(&self, args: &ScalarFunctionArgs) -> usize {
-        let rows = args.number_rows;
-        let joined = joined(&args.args, rows);
-        let Growth::Spreading { into, what } = self.growth else { return joined };
-        let (Some(into), Some(what)) = (args.args.get(into), args.args.get(what)) else { return joined };
-        let (places, one) = match self.inner.name() {
-            "to_char" => (rows, longest(what).saturating_mul(FORMAT_BYTES)),
-            // A separator for each element; elements have at least the four bytes of an offset.
-            "array_to_string" => (bytes(into, rows) / 4 + rows, longest(what)),
-            _ => (bytes(into, rows) + rows, longest(what)),
-        };
-        joined.saturating_add(places.saturating_mul(one))
     }
 }
 
@@ -93,8 +130,13 @@ impl ScalarUDFImpl for Bounded {
         self.inner.schema_name(args)
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        check(self.name(), self.bytes(&args), &args.args)?;
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        check(self.name(), self.growth, &args)?;
+        for arg in &mut args.args {
+            if let ColumnarValue::Array(array) = arg {
+                *array = compact(array)?;
+            }
+        }
         self.inner.invoke_with_args(args)
     }
 }
@@ -141,10 +183,10 @@ impl ScalarUDFImpl for ConcatOperator {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        check("||", joined(&args.args, args.number_rows), &args.args)?;
-        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        check("||", Growth::Joining, &args)?;
+        let constant = constant(&args.args);
         let rows = if constant { 1 } else { args.number_rows };
-        let sides = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<ArrayRef>>>()?;
+        let sides = args.args.iter().map(|a| Ok(compact(&a.to_array(rows)?)?)).collect::<Result<Vec<ArrayRef>>>()?;
         let [left, right] = sides.as_slice() else { return exec_err!("|| joins two texts") };
         let (Some(left), Some(right)) = (left.as_string_opt::<i32>(), right.as_string_opt::<i32>()) else {
             return exec_err!("|| joins two texts");
@@ -157,46 +199,93 @@ impl ScalarUDFImpl for ConcatOperator {
     }
 }
 
-fn check(name: &str, bytes: usize, args: &[ColumnarValue]) -> Result<()> {
-    let constant = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-    let max = if constant { CONSTANT_BYTES_MAX } else { BATCH_BYTES_MAX };
-    if bytes > max {
+/// How many calls share a statement's bound. Handed to the calls through the options of the session.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Calls(Arc<AtomicUsize>);
+
+impl Calls {
+    /// Sets the number, once the plan is known.
+    pub(super) fn set(&self, calls: usize) {
+        self.0.store(calls, Ordering::Relaxed);
+    }
+
+    fn bytes_max(options: &ConfigOptions) -> usize {
+        let calls = options.extensions.get::<Self>().map_or(1, |calls| calls.0.load(Ordering::Relaxed));
+        BATCH_BYTES_MAX / calls.max(1)
+    }
+}
+
+impl ConfigExtension for Calls {
+    const PREFIX: &'static str = "bounded";
+}
+
+impl ExtensionOptions for Calls {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, _: &str, _: &str) -> Result<()> {
+        exec_err!("no such option")
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        vec![]
+    }
+}
+
+fn check(name: &str, growth: Growth, args: &ScalarFunctionArgs) -> Result<()> {
+    let (max, rows) = match constant(&args.args) {
+        true => (CONSTANT_BYTES_MAX, 1),
+        false => (Calls::bytes_max(&args.config_options), args.number_rows),
+    };
+    if growth.bytes(&args.args, rows) > max {
         let text = format!("{name} would make more than {max} bytes at once: give it shorter texts or lists");
         return Err(QueryError::Limit(text).into());
     }
     Ok(())
 }
 
-fn joined(args: &[ColumnarValue], rows: usize) -> usize {
-    args.iter().map(|a| bytes(a, rows)).fold(0, usize::saturating_add)
+fn constant(args: &[ColumnarValue]) -> bool {
+    args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)))
 }
 
 /// Bytes of an argument, a constant counted for every row.
 fn bytes(arg: &ColumnarValue, rows: usize) -> usize {
     match arg {
-        ColumnarValue::Array(array) => array_bytes(array),
-        ColumnarValue::Scalar(value) => scalar_bytes(value).saturating_mul(rows.max(1)),
+        ColumnarValue::Array(array) => content_bytes(array),
+        ColumnarValue::Scalar(value) => scalar_bytes(value).saturating_mul(rows),
     }
 }
 
-/// Bytes of the longest value of an argument, or a bound on it.
-fn longest(arg: &ColumnarValue) -> usize {
-    let ColumnarValue::Array(array) = arg else {
-        return bytes(arg, 1);
-    };
-    match array.data_type() {
-        DataType::Utf8 => array.as_string::<i32>().iter().flatten().map(str::len).max().unwrap_or(0),
-        DataType::LargeUtf8 => array.as_string::<i64>().iter().flatten().map(str::len).max().unwrap_or(0),
-        DataType::Utf8View => array.as_string_view().lengths().max().unwrap_or(0) as usize,
-        _ => array_bytes(array),
+fn longest_of(arg: &ColumnarValue) -> usize {
+    match arg {
+        ColumnarValue::Array(array) => longest(array),
+        ColumnarValue::Scalar(value) => scalar_bytes(value),
     }
 }
 
-fn array_bytes(array: &ArrayRef) -> usize {
-    match array.data_type() {
-        DataType::Utf8View => array.as_string_view().lengths().map(|l| l as usize).sum(),
-        // Nested views count their whole buffers: more than there is, never less.
-        _ => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()),
+fn elements_of(arg: &ColumnarValue, rows: usize) -> usize {
+    match arg {
+        ColumnarValue::Array(array) => elements(array),
+        ColumnarValue::Scalar(ScalarValue::List(list)) => elements(list.as_ref()).saturating_mul(rows),
+        ColumnarValue::Scalar(ScalarValue::LargeList(list)) => elements(list.as_ref()).saturating_mul(rows),
+        ColumnarValue::Scalar(_) => rows,
+    }
+}
+
+/// Groups of a regular expression, the whole of it one of them.
+fn groups(pattern: &ColumnarValue) -> usize {
+    match pattern {
+        ColumnarValue::Scalar(value) => value.try_as_str().flatten().map_or(1, |p| 1 + p.matches('(').count()),
+        ColumnarValue::Array(patterns) => 1 + longest(patterns),
     }
 }
 
@@ -205,8 +294,8 @@ fn scalar_bytes(value: &ScalarValue) -> usize {
         ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text) => {
             text.as_ref().map_or(0, String::len)
         }
-        ScalarValue::List(list) => array_bytes(&(Arc::clone(list) as ArrayRef)),
-        ScalarValue::LargeList(list) => array_bytes(&(Arc::clone(list) as ArrayRef)),
+        ScalarValue::List(list) => content_bytes(list.as_ref()),
+        ScalarValue::LargeList(list) => content_bytes(list.as_ref()),
         other if other.data_type().is_primitive() => 16,
         other => other.size(),
     }

@@ -1,6 +1,5 @@
 //! Stops a running plan from inside: every place where rows may multiply asks whether the query is still wanted.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::unnest::UnnestExec;
-use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
 
 use super::QueryError;
+use super::tap::{Tap, Through};
+use super::windows::is_window;
 
 /// Bytes of one value made by an aggregate, where a join may copy it into every row.
 const CELL_BYTES_MAX: usize = 64 << 10;
@@ -67,7 +66,7 @@ pub(super) fn watch(plan: Arc<dyn ExecutionPlan>, deadline: &Arc<Deadline>) -> R
         if !(cells || node.children().is_empty() || multiplies(&node) || is_window(&node)) {
             return Ok(Transformed::no(node));
         }
-        Ok(Transformed::yes(Arc::new(Watched { input: node, deadline: Arc::clone(deadline), cells }) as _))
+        Ok(Transformed::yes(Tap::over(node, Arc::new(Watch { deadline: Arc::clone(deadline), cells }))))
     })?;
     Ok(watched.data)
 }
@@ -80,59 +79,22 @@ fn multiplies(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.downcast_ref::<UnnestExec>().is_some()
 }
 
-fn is_window(node: &Arc<dyn ExecutionPlan>) -> bool {
-    node.downcast_ref::<BoundedWindowAggExec>().is_some() || node.downcast_ref::<WindowAggExec>().is_some()
-}
-
-/// A node that passes its input on while the query is wanted.
-#[derive(Debug, Clone)]
-struct Watched {
-    input: Arc<dyn ExecutionPlan>,
+/// Ends a stream when the query is no longer wanted.
+#[derive(Debug)]
+struct Watch {
     deadline: Arc<Deadline>,
+    /// Whether a long value is refused.
     cells: bool,
 }
 
-impl DisplayAs for Watched {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("Watched")
-    }
-}
-
-impl ExecutionPlan for Watched {
-    fn name(&self) -> &str {
+impl Through for Watch {
+    fn name(&self) -> &'static str {
         "Watched"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.pop() {
-            Some(input) if children.is_empty() => Ok(Arc::new(Self { input, ..Self::clone(&self) })),
-            _ => Err(DataFusionError::Internal("a watched node has one input".into())),
-        }
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, context)?;
+    fn stream(&self, input: SendableRecordBatchStream, _: &TaskContext) -> SendableRecordBatchStream {
         let deadline = Arc::clone(&self.deadline);
-        Ok(make_cooperative(Box::pin(WatchedStream { input, deadline, cells: self.cells })))
+        make_cooperative(Box::pin(WatchedStream { input, deadline, cells: self.cells }))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::context::SQLOptions;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -18,9 +18,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 
+use super::bounded::Calls;
 use super::deadline::{Deadline, watch};
 use super::footer::FooterCache;
+use super::portions::{divide, growing_calls};
 use super::session::Sessions;
+use super::weight::batch_bytes;
+use super::windows::count_windows;
 use super::{QueryError, guard};
 use crate::ViewSnapshot;
 
@@ -35,16 +39,21 @@ const FOOTER_BYTES_MAX: usize = 64 << 20;
 /// How long a query waits for a place at most.
 const PLACE_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// What a query may take.
+/// What queries may take.
+///
+/// An engine takes at most `common_memory_bytes` for what operators hold, and for each running query what is on its way
+/// through it: a batch in each operator on each of two threads, up to 64 MB where expressions make long texts.
 #[derive(Debug, Clone)]
 pub struct QueryLimits {
     /// From the call to the last batch taken.
     pub timeout: Duration,
-    /// Memory that the operators of one query may hold.
+    /// Memory that the operators of one query may hold: groups, sorted rows, the smaller side of a join.
     pub memory_bytes: usize,
-    /// Rows of a result, if bounded.
+    /// Memory that the operators of all queries may hold together. A query that meets this bound is told to try again.
+    pub common_memory_bytes: usize,
+    /// Rows of a result. Not bounded by default: a result is streamed, and its bytes are bounded.
     pub rows_max: Option<usize>,
-    /// Bytes of a result.
+    /// Bytes of a result: of its values, not of buffers that they share.
     pub result_bytes_max: usize,
     /// Queries that run at once.
     pub concurrent: usize,
@@ -55,6 +64,7 @@ impl Default for QueryLimits {
         Self {
             timeout: Duration::from_secs(30),
             memory_bytes: 256 << 20,
+            common_memory_bytes: 512 << 20,
             rows_max: None,
             result_bytes_max: 256 << 20,
             concurrent: 8,
@@ -227,8 +237,18 @@ impl Run {
         self.deadline.check()?;
         let physical = state.create_physical_plan(&logical).await.map_err(QueryError::planning)?;
         guard::check_joins(&physical)?;
-        let watched = watch(physical, &self.deadline).map_err(QueryError::planning)?;
-        Ok((session.context, watched))
+        let limited = self.limited(physical, &session.calls).map_err(QueryError::planning)?;
+        Ok((session.context, limited))
+    }
+
+    /// The plan with what keeps it within its limits.
+    fn limited(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        calls: &Calls,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        calls.set(growing_calls(&plan)?);
+        watch(count_windows(divide(plan)?)?, &self.deadline)
     }
 
     fn check_result(&self, rows: usize, bytes: usize) -> Result<(), QueryError> {
@@ -243,11 +263,6 @@ impl Run {
             false => Ok(()),
         }
     }
-}
-
-/// Bytes of the rows themselves: a batch may share its buffers with others.
-fn batch_bytes(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
 fn broken_off() -> QueryError {

@@ -8,13 +8,13 @@ use std::sync::{Arc, LazyLock};
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::execution::SessionStateDefaults;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, GetFieldAccess, ScalarUDF, WindowUDF};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::bounded::{Bounded, ConcatOperator, Growth};
 
-/// Functions whose result is about as large as their arguments.
+/// Functions that make numbers, times and truth values, or give one of their arguments.
 const SCALAR: &[&str] = &[
     // conditions
     "coalesce",
@@ -65,31 +65,18 @@ const SCALAR: &[&str] = &[
     // text
     "ascii",
     "bit_length",
-    "btrim",
     "character_length",
     "chr",
     "contains",
     "ends_with",
     "find_in_set",
-    "initcap",
-    "left",
-    "lower",
-    "ltrim",
     "octet_length",
     "regexp_count",
     "regexp_instr",
     "regexp_like",
-    "regexp_match",
-    "reverse",
-    "right",
-    "rtrim",
-    "split_part",
     "starts_with",
     "strpos",
-    "substr",
-    "substr_index",
     "to_hex",
-    "upper",
     // time
     "current_date",
     "current_time",
@@ -108,23 +95,11 @@ const SCALAR: &[&str] = &[
     "to_timestamp_seconds",
     "to_unixtime",
     // lists and structs
-    "array_any_value",
-    "array_distinct",
-    "array_element",
     "array_has",
     "array_has_all",
     "array_has_any",
     "array_length",
-    "array_max",
-    "array_min",
-    "array_pop_back",
-    "array_pop_front",
     "array_position",
-    "array_remove",
-    "array_remove_all",
-    "array_reverse",
-    "array_slice",
-    "array_sort",
     "cardinality",
     "empty",
     "get_field",
@@ -132,20 +107,47 @@ const SCALAR: &[&str] = &[
     "arrow_typeof",
 ];
 
-/// Functions that put their arguments together.
-const JOINING: &[&str] = &[
-    "array_append",
-    "array_concat",
-    "array_prepend",
-    "concat",
-    "concat_ws",
-    "make_array",
-    "overlay",
-    "string_to_array",
+/// Functions that make texts or lists, and how large these may be.
+const GROWING: &[(&str, Growth)] = &[
+    ("array_any_value", Growth::Joining),
+    ("array_append", Growth::Listing),
+    ("array_concat", Growth::Listing),
+    ("array_distinct", Growth::Listing),
+    ("array_element", Growth::Joining),
+    ("array_max", Growth::Joining),
+    ("array_min", Growth::Joining),
+    ("array_pop_back", Growth::Listing),
+    ("array_pop_front", Growth::Listing),
+    ("array_prepend", Growth::Listing),
+    ("array_remove", Growth::Listing),
+    ("array_remove_all", Growth::Listing),
+    ("array_reverse", Growth::Listing),
+    ("array_slice", Growth::Listing),
+    ("array_sort", Growth::Listing),
+    ("array_to_string", Growth::Printing),
+    ("btrim", Growth::Joining),
+    ("concat", Growth::Joining),
+    ("concat_ws", Growth::Separating),
+    ("initcap", Growth::Recasing),
+    ("left", Growth::Joining),
+    ("lower", Growth::Recasing),
+    ("ltrim", Growth::Joining),
+    ("make_array", Growth::Listing),
+    ("overlay", Growth::Joining),
+    ("regexp_match", Growth::Matching),
+    ("regexp_replace", Growth::Spreading { into: 0, what: 2 }),
+    ("replace", Growth::Spreading { into: 0, what: 2 }),
+    ("reverse", Growth::Joining),
+    ("right", Growth::Joining),
+    ("rtrim", Growth::Joining),
+    ("split_part", Growth::Joining),
+    ("string_to_array", Growth::Splitting),
+    ("substr", Growth::Joining),
+    ("substr_index", Growth::Joining),
+    ("to_char", Growth::Formatting),
+    ("translate", Growth::Spreading { into: 0, what: 2 }),
+    ("upper", Growth::Recasing),
 ];
-
-/// Functions that put one argument in many places of another.
-const SPREADING: &[&str] = &["array_to_string", "regexp_replace", "replace", "to_char", "translate"];
 
 const AGGREGATE: &[&str] = &[
     "any_value",
@@ -255,7 +257,7 @@ pub(super) fn planners() -> Vec<Arc<dyn ExprPlanner>> {
 /// Whether a plan may call a scalar function; one that grows only in its bounded form.
 pub(super) fn allows_scalar(function: &ScalarUDF) -> bool {
     match growth(function.name()) {
-        Some(_) => function.inner().is::<Bounded>(),
+        Some(_) => grows(function),
         None => SCALAR.contains(&function.name()) || function.inner().is::<ConcatOperator>(),
     }
 }
@@ -275,14 +277,13 @@ pub(super) fn allows_window(function: &WindowUDF) -> bool {
     WINDOW.contains(&function.name())
 }
 
+/// Whether a function makes texts or lists.
+pub(super) fn grows(function: &ScalarUDF) -> bool {
+    function.inner().is::<Bounded>() || function.inner().is::<ConcatOperator>()
+}
+
 fn growth(name: &str) -> Option<Growth> {
-    match name {
-        "to_char" => Some(Growth::Spreading { into: 0, what: 1 }),
-        "array_to_string" => Some(Growth::Spreading { into: 0, what: 1 }),
-        name if SPREADING.contains(&name) => Some(Growth::Spreading { into: 0, what: 2 }),
-        name if JOINING.contains(&name) => Some(Growth::Joining),
-        _ => None,
-    }
+    GROWING.iter().find(|(known, _)| *known == name).map(|(_, growth)| *growth)
 }
 
 fn bounded_or_plain(function: Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
@@ -292,13 +293,12 @@ fn bounded_or_plain(function: Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
     }
 }
 
-/// Plans `||` and `[...]` as bounded functions.
+/// Plans what has a syntax of its own as bounded functions: `||`, `[…]`, `a[1]`, `a[1:2]`, SUBSTRING and OVERLAY.
 #[derive(Debug)]
 struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        use datafusion::logical_expr::ExprSchemable;
         if expr.op != BinaryOperator::StringConcat {
             return Ok(PlannerResult::Original(expr));
         }
@@ -309,17 +309,44 @@ impl ExprPlanner for Operators {
             (left, right) if left > right => "array_append",
             _ => "array_prepend",
         };
-        Ok(match call(name, vec![expr.left.clone(), expr.right.clone()]) {
-            Some(planned) => PlannerResult::Planned(planned),
-            None => PlannerResult::Original(expr),
-        })
+        Ok(planned(expr, |expr| call(name, vec![expr.left.clone(), expr.right.clone()])))
+    }
+
+    fn plan_field_access(
+        &self,
+        access: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        if dimensions(&access.expr.get_type(schema)?) == 0 {
+            return Ok(PlannerResult::Original(access));
+        }
+        let RawFieldAccessExpr { field_access, expr } = access.clone();
+        Ok(planned(access, |_| match field_access {
+            GetFieldAccess::ListIndex { key } => call("array_element", vec![expr, *key]),
+            GetFieldAccess::ListRange { start, stop, stride } => {
+                call("array_slice", vec![expr, *start, *stop, *stride])
+            }
+            GetFieldAccess::NamedStructField { .. } => None,
+        }))
+    }
+
+    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(planned(args, |args| call("substr", args.clone())))
+    }
+
+    fn plan_overlay(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(planned(args, |args| call("overlay", args.clone())))
     }
 
     fn plan_array_literal(&self, exprs: Vec<Expr>, _: &DFSchema) -> Result<PlannerResult<Vec<Expr>>> {
-        Ok(match call("make_array", exprs.clone()) {
-            Some(planned) => PlannerResult::Planned(planned),
-            None => PlannerResult::Original(exprs),
-        })
+        Ok(planned(exprs, |exprs| call("make_array", exprs.clone())))
+    }
+}
+
+fn planned<T>(original: T, plan: impl FnOnce(&T) -> Option<Expr>) -> PlannerResult<T> {
+    match plan(&original) {
+        Some(planned) => PlannerResult::Planned(planned),
+        None => PlannerResult::Original(original),
     }
 }
 
@@ -342,7 +369,7 @@ mod tests {
     #[test]
     fn every_listed_name_is_a_function_of_the_engine() {
         let known = SessionStateDefaults::default_scalar_functions();
-        for name in SCALAR.iter().chain(JOINING).chain(SPREADING) {
+        for name in SCALAR.iter().chain(GROWING.iter().map(|(name, _)| name)) {
             assert!(known.iter().any(|f| f.name() == *name), "{name}");
         }
         for name in AGGREGATE.iter().chain(OVER_WINDOW) {

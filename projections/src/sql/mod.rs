@@ -1,16 +1,23 @@
 //! SQL over pinned views: a tenant's text in, record batches out, and nothing else within reach.
 //!
 //! Read in this order: [`engine`] runs a query from text to stream, [`guard`] refuses what must not run, `functions` and
-//! `bounded` say which functions there are, `session` builds the catalogue of one query, `table` scans a view
-//! and `live` leaves its dead rows out, and [`mod@format`] writes results.
+//! `bounded` say which functions there are, `session` builds the catalogue of one query, `table` scans a view and `live`
+//! picks the rows that count. `memory`, `portions`, `windows` and `deadline` keep a running query within its limits, and
+//! [`mod@format`] writes results.
 
 mod bounded;
 mod deadline;
 mod footer;
 mod functions;
+mod information;
 mod live;
+mod memory;
+mod portions;
 mod session;
 mod table;
+mod tap;
+mod weight;
+mod windows;
 
 pub mod engine;
 pub mod error;

@@ -3,15 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemTable, MemoryCatalogProvider, MemoryCatalogProviderList,
-    MemorySchemaProvider, SchemaProvider,
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+    SchemaProvider,
 };
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
@@ -19,14 +18,17 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use object_store::ObjectStore;
 use url::Url;
 
+use super::bounded::Calls;
 use super::engine::QueryLimits;
 use super::footer::FooterCache;
 use super::functions;
+use super::information::Information;
+use super::memory::QueryPool;
 use super::table::ViewTable;
-use crate::ViewSnapshot;
+use crate::{FileSnapshot, ViewSnapshot};
 
-const CATALOG: &str = "views";
-const SCHEMA: &str = "public";
+pub(super) const CATALOG: &str = "views";
+pub(super) const SCHEMA: &str = "public";
 const INFORMATION: &str = "information_schema";
 /// Threads that work on a query.
 const PARTITIONS: usize = 2;
@@ -36,12 +38,16 @@ pub(super) struct Sessions {
     template: SessionState,
     footers: Arc<FooterCache>,
     memory_bytes: usize,
+    common_memory: Arc<dyn MemoryPool>,
 }
 
-/// A query's session and the names of its tables.
+/// A query's session.
 pub(super) struct QuerySession {
     pub(super) context: SessionContext,
+    /// The names of its tables.
     pub(super) tables: HashSet<String>,
+    /// To be set to the number of calls that share what the statement may make of a batch.
+    pub(super) calls: Calls,
 }
 
 impl Sessions {
@@ -63,7 +69,8 @@ impl Sessions {
             .with_window_functions(functions::window_functions())
             .with_expr_planners(functions::planners())
             .build();
-        Self { template, footers, memory_bytes: limits.memory_bytes }
+        let common_memory = Arc::new(GreedyMemoryPool::new(limits.common_memory_bytes));
+        Self { template, footers, memory_bytes: limits.memory_bytes, common_memory }
     }
 
     /// A session with just the given views.
@@ -71,6 +78,7 @@ impl Sessions {
         let public = MemorySchemaProvider::new();
         let mut stores = HashMap::new();
         for (i, view) in views.iter().enumerate() {
+            in_one_folder(view)?;
             let url = ObjectStoreUrl::parse(format!("views://{i}/"))?;
             stores.insert(i.to_string(), Arc::clone(&view.store));
             let table = ViewTable::new(Arc::clone(view), Arc::clone(&self.footers), url);
@@ -78,33 +86,43 @@ impl Sessions {
                 return exec_err!("a view was given twice");
             }
         }
-        let information = MemorySchemaProvider::new();
-        for (name, batch) in [("tables", tables(views)?), ("columns", columns(views)?)] {
-            let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
-            information.register_table(name.into(), Arc::new(table))?;
-        }
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema(SCHEMA, Arc::new(public))?;
-        catalog.register_schema(INFORMATION, Arc::new(information))?;
+        catalog.register_schema(INFORMATION, Arc::new(Information::of(views)))?;
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
+        let calls = Calls::default();
+        let mut config = self.template.config().clone();
+        config.options_mut().extensions.insert(calls.clone());
         let state = SessionStateBuilder::new_from_existing(self.template.clone())
+            .with_config(config)
             .with_catalog_list(Arc::new(catalogs))
             .with_runtime_env(self.runtime(stores)?)
             .build();
         let own = views.iter().map(|v| v.table.clone());
-        let tables = own.chain(["tables".into(), "columns".into()]).collect();
-        Ok(QuerySession { context: SessionContext::new_with_state(state), tables })
+        let tables = own.chain(Information::TABLES.map(String::from)).collect();
+        Ok(QuerySession { context: SessionContext::new_with_state(state), tables, calls })
     }
 
     fn runtime(&self, stores: HashMap<String, Arc<dyn ObjectStore>>) -> Result<Arc<RuntimeEnv>> {
         // A query that does not fit in memory fails: disks are for views.
         let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.memory_bytes)))
+            .with_memory_pool(Arc::new(QueryPool::new(self.memory_bytes, Arc::clone(&self.common_memory))))
             .with_disk_manager_builder(disk)
             .with_object_store_registry(Arc::new(GivenStores(stores)))
             .build_arc()
+    }
+}
+
+/// Refuses a view of which a file lies elsewhere than the others: it would be another view's, or another tenant's.
+fn in_one_folder(view: &ViewSnapshot) -> Result<()> {
+    let folder = |file: &FileSnapshot| file.path.as_ref().rsplit_once('/').map(|(folder, _)| folder.to_owned());
+    let mut folders = view.files.iter().map(folder);
+    let first = folders.next();
+    match folders.all(|folder| Some(folder) == first) {
+        true => Ok(()),
+        false => exec_err!("a file of a view lies in another folder"),
     }
 }
 
@@ -123,34 +141,4 @@ impl ObjectStoreRegistry for GivenStores {
             _ => exec_err!("no such store"),
         }
     }
-}
-
-fn tables(views: &[Arc<ViewSnapshot>]) -> Result<RecordBatch> {
-    let names: ArrayRef = Arc::new(StringArray::from_iter_values(views.iter().map(|v| &v.table)));
-    let same = |text: &str| Arc::new(StringArray::from_iter_values(views.iter().map(|_| text))) as ArrayRef;
-    Ok(RecordBatch::try_from_iter([
-        ("table_catalog", same(CATALOG)),
-        ("table_schema", same(SCHEMA)),
-        ("table_name", names),
-        ("table_type", same("VIEW")),
-    ])?)
-}
-
-fn columns(views: &[Arc<ViewSnapshot>]) -> Result<RecordBatch> {
-    let all: Vec<_> = views
-        .iter()
-        .flat_map(|v| v.schema.fields().iter().enumerate().map(move |(i, field)| (&v.table, i as u64 + 1, field)))
-        .collect();
-    let text = |values: Vec<String>| Arc::new(StringArray::from(values)) as ArrayRef;
-    let same = |value: &str| Arc::new(StringArray::from_iter_values(all.iter().map(|_| value))) as ArrayRef;
-    let nullable = |null: bool| if null { "YES" } else { "NO" };
-    Ok(RecordBatch::try_from_iter([
-        ("table_catalog", same(CATALOG)),
-        ("table_schema", same(SCHEMA)),
-        ("table_name", text(all.iter().map(|(table, _, _)| table.to_string()).collect())),
-        ("column_name", text(all.iter().map(|(_, _, f)| f.name().clone()).collect())),
-        ("ordinal_position", Arc::new(UInt64Array::from_iter_values(all.iter().map(|(_, i, _)| *i))) as ArrayRef),
-        ("data_type", text(all.iter().map(|(_, _, f)| f.data_type().to_string()).collect())),
-        ("is_nullable", text(all.iter().map(|(_, _, f)| nullable(f.is_nullable()).into()).collect())),
-    ])?)
 }

@@ -77,6 +77,10 @@ async fn queries_of_every_kind_are_answered() {
             "big,499 small,501",
         ),
         ("SELECT count(*) FROM orders GROUP BY ROLLUP (country) ORDER BY 1 DESC LIMIT 1", "1000"),
+        (
+            "SELECT [1, 2, 3][2:3], substring('abcd' FROM 2 FOR 2), overlay('abcd' PLACING 'x' FROM 2 FOR 2), array_agg(person)[1] FROM people WHERE person = 4",
+            "\"[2, 3]\",bc,axd,4",
+        ),
         ("SELECT [1, 2][1], array_length([1, 2] || [3]), array_to_string([1, 2], '-')", "1,3,1-2"),
         (
             "SELECT replace('a.b', '.', '-'), regexp_replace('abc', '[ab]', 'x', 'g'), to_char(DATE '2026-01-02', '%d.%m.')",

@@ -5,21 +5,23 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt as _};
+use object_store::ObjectStore;
 use projections::ViewSnapshot;
 
 use crate::data::*;
 
 const CANARY: &str = "canary";
 
-/// A view whose file has the same path in every tenant's store, with the tenant's mark in every row.
-async fn marked(table: &str, mark: &str, count: usize) -> Arc<ViewSnapshot> {
-    let values = (0..count).map(|i| format!("{mark}-{i}"));
+/// A view in its tenant's folder of the store that all tenants share, with the tenant's mark in every row.
+async fn marked(store: &Arc<dyn ObjectStore>, tenant: &str, table: &str, mark: &str) -> Arc<ViewSnapshot> {
+    let values = (0..30).map(|i| format!("{mark}-{i}"));
     let batch = RecordBatch::try_from_iter([("v", Arc::new(StringArray::from_iter_values(values)) as _)]).unwrap();
-    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let files = vec![file(&store, "part-0.parquet", &batch, 10, [1]).await];
-    assert!(store.head(&files[0].path).await.is_ok());
-    view(table, batch.schema(), store, files, vec![batch.slice(1, 1)])
+    let files = vec![file(store, &format!("{tenant}/{table}/part-0.parquet"), &batch, 10, [1]).await];
+    view(table, batch.schema(), Arc::clone(store), files, vec![batch.slice(1, 1)])
+}
+
+fn shared() -> Arc<dyn ObjectStore> {
+    Arc::new(InMemory::new())
 }
 
 /// Small numbers that look random and are always the same.
@@ -52,6 +54,9 @@ fn statement(numbers: &mut Numbers, depth: usize) -> String {
         "'part-0.parquet'",
         "\"part-0.parquet\"",
         "'views://1/part-0.parquet'",
+        "'b/theirs/part-0.parquet'",
+        "'views://0/b/both/part-0.parquet'",
+        "\"../b/both/part-0.parquet\"",
         "\"Mine\"",
         "\"ｔheirs\"",
     ]);
@@ -90,10 +95,11 @@ fn holds_canary(batch: &RecordBatch) -> bool {
 #[tokio::test]
 async fn ten_thousand_statements_never_read_a_table_that_was_not_given() {
     let engine = engine(|_| {});
-    let theirs = [marked("theirs", CANARY, 40).await, marked("both", CANARY, 40).await];
-    let mine = [marked("mine", "own", 20).await, marked("both", "own", 30).await];
-    // The other tenant's footers are in the cache under the same paths.
-    assert_eq!(csv(&engine, &theirs, "SELECT count(DISTINCT v) FROM both").await, "40");
+    let store = shared();
+    let theirs = [marked(&store, "b", "theirs", CANARY).await, marked(&store, "b", "both", CANARY).await];
+    let mine = [marked(&store, "a", "mine", "own").await, marked(&store, "a", "both", "own").await];
+    // The other tenant's footers are in the cache, under the same store.
+    assert_eq!(csv(&engine, &theirs, "SELECT count(DISTINCT v) FROM both").await, "30");
     let mut numbers = Numbers(0x5eed);
     let mut answered = 0;
     for i in 0..10_000 {
@@ -116,14 +122,40 @@ async fn ten_thousand_statements_never_read_a_table_that_was_not_given() {
 #[tokio::test]
 async fn a_query_that_shadows_a_table_reads_only_given_ones() {
     let engine = engine(|_| {});
-    let mine = [marked("mine", "own", 20).await];
+    let mine = [marked(&shared(), "a", "mine", "own").await];
     for (sql, rows) in [
-        ("WITH theirs AS (SELECT * FROM mine) SELECT count(*) FROM theirs", "20"),
+        ("WITH theirs AS (SELECT * FROM mine) SELECT count(*) FROM theirs", "30"),
         ("WITH mine AS (SELECT * FROM mine WHERE v = 'own-1') SELECT * FROM mine", "own-1"),
-        ("SELECT count(*) FROM mine AS theirs", "20"),
+        ("SELECT count(*) FROM mine AS theirs", "30"),
         ("SELECT count(*) FROM theirs", "sql_invalid"),
         ("SELECT count(*) FROM mine UNION SELECT count(*) FROM theirs", "sql_invalid"),
     ] {
         assert_eq!(csv(&engine, &mine, sql).await, rows, "{sql}");
     }
+}
+
+#[tokio::test]
+async fn the_same_path_in_the_stores_of_two_tenants_is_two_files() {
+    let engine = engine(|_| {});
+    for (mark, count) in [("one", 20), ("two", 30)] {
+        let store = shared();
+        let values = StringArray::from_iter_values((0..count).map(|i| format!("{mark}-{i}")));
+        let batch = RecordBatch::try_from_iter([("v", Arc::new(values) as _)]).unwrap();
+        let files = vec![file(&store, "both/part-0.parquet", &batch, 10, [1]).await];
+        let views = [view("both", batch.schema(), store, files, vec![])];
+        let sql = format!("SELECT count(*) FROM both WHERE v LIKE '{mark}-%'");
+        assert_eq!(csv(&engine, &views, &sql).await, (count - 1).to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_view_with_a_file_from_another_folder_is_not_read() {
+    let engine = engine(|_| {});
+    let store = shared();
+    let theirs = marked(&store, "b", "both", CANARY).await;
+    let mut mine = ViewSnapshot::clone(&*marked(&store, "a", "both", "own").await);
+    mine.files.extend(theirs.files.iter().cloned());
+    let error = run(&engine, &[Arc::new(mine)], "SELECT v FROM both").await.unwrap_err();
+    assert_eq!(error.code(), "query_failed");
+    assert!(!error.to_string().contains(CANARY) && !error.to_string().contains("folder"), "{error}");
 }

@@ -3,6 +3,7 @@
 //! The limits are fixed: they follow from what the planner and its stack bear, not from taste.
 
 mod joins;
+mod patterns;
 mod plan;
 mod syntax;
 mod text;
@@ -38,5 +39,9 @@ pub const RELATIONS_MAX: u64 = 200;
 pub const GROUPING_SETS_MAX: usize = 64;
 /// Expression nodes after every column is replaced by what computes it, as the optimizer may do.
 pub const EXPRESSION_NODES_MAX: u64 = 100_000;
+/// Bytes of a compiled regular expression.
+pub const REGEX_BYTES_MAX: usize = 256 * 1024;
+/// Wildcards of a pattern of LIKE.
+pub const LIKE_WILDCARDS_MAX: usize = 100;
 /// Pairs of rows that joins without an equality compare.
 pub const JOIN_PAIRS_MAX: f64 = 50e6;

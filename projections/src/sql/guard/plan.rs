@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator, WindowFunctionDefinition};
+use datafusion::logical_expr::{Expr, LogicalPlan, WindowFunctionDefinition};
 
 use super::super::{QueryError, functions};
 use super::*;
@@ -135,8 +135,6 @@ impl Check<'_> {
             Expr::Alias(_)
             | Expr::Column(_)
             | Expr::Literal(..)
-            | Expr::Like(_)
-            | Expr::SimilarTo(_)
             | Expr::Not(_)
             | Expr::IsNotNull(_)
             | Expr::IsNull(_)
@@ -155,9 +153,10 @@ impl Check<'_> {
             | Expr::GroupingSet(_)
             | Expr::OuterReferenceColumn(..)
             | Expr::Unnest(_) => Ok(()),
-            Expr::BinaryExpr(e) if e.op == Operator::StringConcat => Err(not_allowed("this form of ||")),
-            Expr::BinaryExpr(_) => Ok(()),
-            Expr::ScalarFunction(f) if functions::allows_scalar(&f.func) => Ok(()),
+            Expr::Like(e) => patterns::check_like(&e.pattern),
+            Expr::SimilarTo(e) => patterns::check_regex(&e.pattern, None),
+            Expr::BinaryExpr(e) => patterns::check_operator(e),
+            Expr::ScalarFunction(f) if functions::allows_scalar(&f.func) => patterns::check_function(f),
             Expr::ScalarFunction(f) => Err(not_allowed(f.func.name())),
             Expr::AggregateFunction(f) if functions::allows_aggregate(&f.func) => Ok(()),
             Expr::AggregateFunction(f) => Err(not_allowed(f.func.name())),
@@ -184,7 +183,7 @@ fn size_of(column: &Column, schema: &DFSchema, below: &[u64]) -> u64 {
     known.unwrap_or_else(|| below.iter().copied().max().unwrap_or(1))
 }
 
-fn not_allowed(what: &str) -> QueryError {
+pub(super) fn not_allowed(what: &str) -> QueryError {
     QueryError::Forbidden(format!("{what} is not allowed in a query"))
 }
 
