@@ -32,7 +32,7 @@ const NUMBER_BYTES: usize = 80;
 /// What one value takes in a list beside its content.
 const VALUE_BYTES: usize = 16;
 /// What one byte may become in capitals or small letters.
-const CASE_BYTES: usize = 3;
+pub(super) const CASE_BYTES: usize = 3;
 
 /// How large a result may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,9 +204,10 @@ impl ScalarUDFImpl for ConcatOperator {
 pub(super) struct Calls(Arc<AtomicUsize>);
 
 impl Calls {
-    /// Sets the number, once the plan is known.
-    pub(super) fn set(&self, calls: usize) {
+    /// Sets their number, once the plan is known, and answers the bytes that each may make of a batch.
+    pub(super) fn share(&self, calls: usize) -> usize {
         self.0.store(calls, Ordering::Relaxed);
+        BATCH_BYTES_MAX / calls.max(1)
     }
 
     fn bytes_max(options: &ConfigOptions) -> usize {

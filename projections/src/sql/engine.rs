@@ -247,8 +247,8 @@ impl Run {
         plan: Arc<dyn ExecutionPlan>,
         calls: &Calls,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        calls.set(growing_calls(&plan)?);
-        watch(count_windows(divide(plan)?)?, &self.deadline)
+        let call_bytes_max = calls.share(growing_calls(&plan)?);
+        watch(count_windows(divide(plan, call_bytes_max)?)?, &self.deadline)
     }
 
     fn check_result(&self, rows: usize, bytes: usize) -> Result<(), QueryError> {

@@ -12,10 +12,12 @@ mod functions;
 mod information;
 mod live;
 mod memory;
+mod pick;
 mod portions;
 mod session;
 mod table;
 mod tap;
+mod total;
 mod weight;
 mod windows;
 

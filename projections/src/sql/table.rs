@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -23,6 +22,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
 use parquet::arrow::RowNumber;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use super::footer::{FooterCache, Reader};
 use super::live::LiveRows;
@@ -33,6 +33,8 @@ const FILE_COLUMN: &str = "\u{1}file";
 const ROW_COLUMN: &str = "\u{1}row";
 /// Files below this size are not cut in two for a second thread.
 const SPLIT_BYTES_MIN: usize = 256 << 10;
+/// Bytes that a batch of rows read from a file may have.
+const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// A view's snapshot in the catalogue of one query.
 #[derive(Debug)]
@@ -45,6 +47,13 @@ pub(super) struct ViewTable {
     url: ObjectStoreUrl,
 }
 
+/// What one query wants of a table.
+struct Wanted<'a> {
+    state: &'a dyn Session,
+    columns: Vec<usize>,
+    limit: Option<usize>,
+}
+
 impl ViewTable {
     pub(super) fn new(snapshot: Arc<ViewSnapshot>, footers: Arc<FooterCache>, url: ObjectStoreUrl) -> Self {
         let schema = query_schema(&snapshot.schema);
@@ -52,31 +61,24 @@ impl ViewTable {
     }
 
     /// Files without dead rows, read plainly.
-    fn whole_files(
-        &self,
-        state: &dyn Session,
-        files: &[&FileSnapshot],
-        projection: Option<&Vec<usize>>,
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn whole_files(&self, wanted: &Wanted<'_>, files: &[&FileSnapshot]) -> Result<Arc<dyn ExecutionPlan>> {
+        let rows = files.iter().map(|f| f.rows).sum();
         let mut statistics = Statistics::new_unknown(&self.schema);
-        statistics.num_rows = Precision::Exact(files.iter().map(|f| f.rows).sum());
+        statistics.num_rows = Precision::Exact(rows);
+        let parts = files.iter().map(|f| part(f)).collect();
         let scan = self
-            .scan_of(state, TableSchema::builder(self.schema()).build(), files.iter().map(|f| part(f)).collect())
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
+            .scan_of(wanted.state, TableSchema::builder(self.schema()).build(), parts)
+            .with_projection_indices(Some(wanted.columns.clone()))?
+            .with_batch_size(self.rows_at_once(wanted, files).await?)
+            .with_limit(wanted.limit)
             .with_statistics(statistics)
             .build();
-        Ok(DataSourceExec::from_data_source(scan))
+        let columns = Arc::new(self.schema.project(&wanted.columns)?);
+        Ok(Arc::new(LiveRows::all(DataSourceExec::from_data_source(scan), columns, rows)))
     }
 
     /// Files with dead rows, read with file and row numbers so that the dead ones can be left out.
-    fn torn_files(
-        &self,
-        state: &dyn Session,
-        files: &[&FileSnapshot],
-        projection: Option<&Vec<usize>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn torn_files(&self, wanted: &Wanted<'_>, files: &[&FileSnapshot]) -> Result<Arc<dyn ExecutionPlan>> {
         let width = self.schema.fields().len();
         let file_column = Field::new(FILE_COLUMN, DataType::UInt32, false);
         let row_column = Field::new(ROW_COLUMN, DataType::Int64, false).with_extension_type(RowNumber);
@@ -89,14 +91,18 @@ impl ViewTable {
             part.partition_values = vec![ScalarValue::UInt32(Some(i))];
             part
         });
-        let mut columns = projection.cloned().unwrap_or_else(|| (0..width).collect());
-        columns.extend([width, width + 1]);
-        let scan = self.scan_of(state, schema.clone(), parts.collect()).with_projection_indices(Some(columns))?;
         // Dead rows are still in there.
         let mut statistics = Statistics::new_unknown(schema.table_schema());
         statistics.num_rows = Precision::Inexact(files.iter().map(|f| f.rows).sum());
-        let scan = scan.with_statistics(statistics).build();
-        Ok(Arc::new(LiveRows::new(DataSourceExec::from_data_source(scan), files)?))
+        let numbered = wanted.columns.iter().copied().chain([width, width + 1]).collect();
+        let scan = self
+            .scan_of(wanted.state, schema, parts.collect())
+            .with_projection_indices(Some(numbered))?
+            .with_batch_size(self.rows_at_once(wanted, files).await?)
+            .with_statistics(statistics)
+            .build();
+        let columns = Arc::new(self.schema.project(&wanted.columns)?);
+        Ok(Arc::new(LiveRows::of_files(DataSourceExec::from_data_source(scan), columns, files)))
     }
 
     fn scan_of(&self, state: &dyn Session, schema: TableSchema, parts: Vec<PartitionedFile>) -> FileScanConfigBuilder {
@@ -109,16 +115,31 @@ impl ViewTable {
             .with_file_groups(split(parts, state.config().target_partitions()))
     }
 
-    fn tail(&self, projection: Option<&Vec<usize>>, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
-        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        let schema = Arc::new(self.schema.project(&columns)?);
-        let mut groups = vec![vec![]; partitions.max(1)];
+    /// Rows in a batch, fewer than usual where rows are long; none for as many as usual.
+    async fn rows_at_once(&self, wanted: &Wanted<'_>, files: &[&FileSnapshot]) -> Result<Option<usize>> {
+        let names: Vec<&str> = wanted.columns.iter().map(|i| self.schema.field(*i).name().as_str()).collect();
+        let mut row_bytes = 1;
+        for file in files {
+            let meta = part(file).object_meta;
+            let footer = self.footers.load(&self.snapshot.store, &meta, PageIndexPolicy::Skip).await?;
+            row_bytes = row_bytes.max(row_bytes_of(&footer, &names));
+        }
+        let rows = (BATCH_BYTES_MAX / row_bytes).max(1);
+        Ok((rows < wanted.state.config().batch_size()).then_some(rows))
+    }
+
+    fn tail(&self, wanted: &Wanted<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+        let partitions = wanted.state.config().target_partitions().max(1);
+        let schema = Arc::new(self.snapshot.schema.project(&wanted.columns)?);
+        let mut groups = vec![vec![]; partitions];
         for (i, batch) in self.snapshot.tail.iter().enumerate() {
-            groups[i % partitions.max(1)].push(conform(batch, &columns, &schema)?);
+            groups[i % partitions].push(conform(batch, &wanted.columns, &schema)?);
         }
         groups.retain(|group| !group.is_empty());
-        let scan = MemorySourceConfig::try_new(&groups, schema, None)?;
-        Ok(DataSourceExec::from_data_source(scan.with_show_sizes(false)))
+        let scan = MemorySourceConfig::try_new(&groups, schema, None)?.with_show_sizes(false);
+        // Texts become views above it: batch by batch, on all threads, and only where they are looked at.
+        let columns = Arc::new(self.schema.project(&wanted.columns)?);
+        Ok(Arc::new(LiveRows::all(DataSourceExec::from_data_source(scan), columns, self.tail_rows())))
     }
 
     fn tail_rows(&self) -> usize {
@@ -137,7 +158,7 @@ impl TableProvider for ViewTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // Statistics leave out row groups and pages; the filter itself stays above the scan.
+        // The scan takes those that cannot fail once the plan is put together.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -155,30 +176,37 @@ impl TableProvider for ViewTable {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let wanted = Wanted { state, columns, limit };
         let mut inputs = vec![];
         let live = self.snapshot.files.iter().filter(|f| f.dead.len() < f.rows);
         let (whole, torn): (Vec<_>, Vec<_>) = live.partition(|f| f.dead.is_empty());
         if !whole.is_empty() {
-            inputs.push(self.whole_files(state, &whole, projection, limit)?);
+            inputs.push(self.whole_files(&wanted, &whole).await?);
         }
         if !torn.is_empty() {
-            inputs.push(self.torn_files(state, &torn, projection)?);
+            inputs.push(self.torn_files(&wanted, &torn).await?);
         }
         if self.tail_rows() > 0 {
-            inputs.push(self.tail(projection, state.config().target_partitions())?);
+            inputs.push(self.tail(&wanted)?);
         }
         match inputs.len() {
-            0 => {
-                let schema = match projection {
-                    Some(columns) => Arc::new(self.schema.project(columns)?),
-                    None => self.schema(),
-                };
-                Ok(Arc::new(EmptyExec::new(schema)))
-            }
+            0 => Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&wanted.columns)?)))),
             1 => Ok(inputs.remove(0)),
             _ => UnionExec::try_new(inputs),
         }
     }
+}
+
+/// Bytes of a row in the given columns, on average in the row group where that is most.
+fn row_bytes_of(footer: &ParquetMetaData, names: &[&str]) -> usize {
+    let groups = footer.row_groups().iter().map(|group| {
+        let named = |path: &[String]| path.first().is_some_and(|name| names.contains(&name.as_str()));
+        let columns = group.columns().iter().filter(|c| named(c.column_path().parts()));
+        let bytes: i64 = columns.map(|c| c.uncompressed_size()).sum();
+        usize::try_from(bytes / group.num_rows().max(1)).unwrap_or(0)
+    });
+    groups.max().unwrap_or(0)
 }
 
 /// Files in as many groups as there are threads, large files cut at row groups.
@@ -206,16 +234,12 @@ fn query_schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
-/// The wanted columns of a batch of the tail, as queries see them: last columns that the batch lacks are null.
+/// The wanted columns of a batch of the tail: last columns that the batch lacks are null.
 fn conform(batch: &RecordBatch, columns: &[usize], schema: &SchemaRef) -> Result<RecordBatch> {
-    let mut arrays = Vec::with_capacity(columns.len());
-    for (column, field) in columns.iter().zip(schema.fields()) {
-        arrays.push(match batch.columns().get(*column) {
-            Some(array) if array.data_type() == field.data_type() => Arc::clone(array),
-            Some(array) => cast(array, field.data_type())?,
-            None => new_null_array(field.data_type(), batch.num_rows()),
-        });
-    }
+    let arrays = columns.iter().zip(schema.fields()).map(|(column, field)| match batch.columns().get(*column) {
+        Some(array) => Arc::clone(array),
+        None => new_null_array(field.data_type(), batch.num_rows()),
+    });
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays.collect(), &options)?)
 }

@@ -190,15 +190,15 @@ async fn texts_and_lists_that_would_be_too_large_are_refused_before_they_are_mad
     let (engine, views) = small().await;
     let long = "x".repeat(4_000);
     let many = |item: &str, count: usize| vec![item; count].join(",");
+    let many_formats = |f: String| (0..9).map(|i| format!("to_char(at, '{f}{i}')")).collect::<Vec<_>>().join(",");
     for sql in [
         format!("SELECT max(length(concat_ws('{long}', {}))) FROM orders", many("country", 1_900)),
         format!("SELECT array_to_string([{}], '-', '{long}') FROM orders", many("nullif(id, id)", 400)),
         format!("SELECT array_to_string([{}], '{long}') FROM orders", many("country", 400)),
         format!("SELECT replace(country || '{long}', 'x', '{long}') FROM orders"),
         format!("SELECT regexp_replace(country || '{long}', 'x', '{long}', 'g') FROM orders"),
-        format!("SELECT to_char(at, '{}') FROM orders", "%c".repeat(2_000)),
+        format!("SELECT {} FROM orders", many_formats("%c".repeat(1_990))),
         format!("SELECT regexp_match(country || '{long}', '{}.*{}') FROM orders", "(".repeat(100), ")".repeat(100)),
-        format!("SELECT max(array_length(string_to_array(country || '{long}', NULL))) FROM orders a, (SELECT id FROM orders LIMIT 20) b"),
     ] {
         let head: String = sql.chars().take(60).collect();
         match run(&engine, &views, &sql).await {
@@ -214,14 +214,18 @@ async fn many_long_columns_are_computed_in_portions() {
     let long = "x".repeat(4_000);
     let columns = |count: usize, column: fn(usize) -> String| (0..count).map(column).collect::<Vec<_>>().join(",");
     let constants = columns(1_900, |i| format!("a AS c{i}"));
-    let sql = format!("SELECT count(*), max(c7) = '{long}' FROM (SELECT {constants}, id FROM (SELECT '{long}' AS a, id FROM orders) AS s) AS t");
+    let sql = format!(
+        "SELECT count(*), max(c7) = '{long}' FROM (SELECT {constants}, id FROM (SELECT '{long}' AS a, id FROM orders) AS s) AS t"
+    );
     assert_eq!(csv(&engine, &views, &sql).await, "1000,true");
     let cases = columns(150, |i| format!("length(max(CASE WHEN id >= {i} THEN a ELSE 'b' END))"));
     let sql = format!("SELECT {cases} FROM (SELECT '{long}' AS a, id FROM orders) AS s");
     run(&engine, &views, &sql).await.unwrap();
     assert_eq!(csv(&engine, &views, &sql).await, vec!["4000"; 150].join(","));
     let upper = columns(400, |i| format!("upper(left(a, {}))", 4_000 - i));
-    let sql = format!("SELECT count(*) FROM (SELECT DISTINCT {upper} FROM (SELECT country || '{long}' AS a FROM orders) AS s) AS t");
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT DISTINCT {upper} FROM (SELECT country || '{long}' AS a FROM orders) AS s) AS t"
+    );
     assert_eq!(csv(&engine, &views, &sql).await, "6");
 }
 
@@ -232,8 +236,14 @@ async fn patterns_are_constants_and_small() {
         ("SELECT count(*) FROM orders WHERE country ~ '^[a-d].$'", "545"),
         ("SELECT count(*) FROM orders WHERE regexp_like(country, '^D', 'i') OR country SIMILAR TO 'f.*'", "364"),
         ("SELECT count(*) FROM orders WHERE country LIKE 'd_' OR country ILIKE 'F%' OR country NOT LIKE NULL", "364"),
-        ("SELECT regexp_replace('abc', '[ab]', 'x', 'g'), regexp_match('ab', '(a)(b)')[2], regexp_count('aXa', 'a')", "xxc,b,2"),
-        ("SELECT count(*) FROM orders WHERE regexp_like(country || '@x.org', '^[\\w.+-]+@[\\w-]+\\.[a-z]{2,10}$')", "909"),
+        (
+            "SELECT regexp_replace('abc', '[ab]', 'x', 'g'), regexp_match('ab', '(a)(b)')[2], regexp_count('aXa', 'a')",
+            "xxc,b,2",
+        ),
+        (
+            "SELECT count(*) FROM orders WHERE regexp_like(country || '@x.org', '^[\\w.+-]+@[\\w-]+\\.[a-z]{2,10}$')",
+            "909",
+        ),
     ] {
         assert_eq!(csv(&engine, &views, sql).await, rows, "{sql}");
     }
@@ -254,7 +264,11 @@ async fn patterns_are_constants_and_small() {
     ];
     assert_codes(&engine, &views, &columns, &["sql_invalid"]).await;
     let wildcards = format!("SELECT count(*) FROM orders WHERE country LIKE '{}'", "_%".repeat(100));
-    let large = ["SELECT country ~ '\\w{500}' FROM orders", "SELECT regexp_like(country, '(a{100}){100}') FROM orders", &wildcards];
+    let large = [
+        "SELECT country ~ '\\w{500}' FROM orders",
+        "SELECT regexp_like(country, '(a{100}){100}') FROM orders",
+        &wildcards,
+    ];
     assert_codes(&engine, &views, &large, &["query_limit"]).await;
 }
 
@@ -287,7 +301,10 @@ async fn no_statement_takes_gigabytes() {
         format!("SELECT id FROM {texts} ORDER BY a, id"),
         format!("SELECT id FROM {texts} ORDER BY {}", many(150, &|i| format!("left(a, {})", 3_000 - i))),
         format!("SELECT length(array_to_string(array_agg(a), ',')) FROM {texts}"),
-        format!("SELECT max(length(concat({}))) FROM (SELECT a FROM {texts} ORDER BY id LIMIT 1) AS q", many(1_900, &|_| "a".into())),
+        format!(
+            "SELECT max(length(concat({}))) FROM (SELECT a FROM {texts} ORDER BY id LIMIT 1) AS q",
+            many(1_900, &|_| "a".into())
+        ),
         "SELECT count(*) FROM orders WHERE regexp_like(country, '\\w{500}' || id)".into(),
     ] {
         let head: String = sql.chars().take(60).collect();

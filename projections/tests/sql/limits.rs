@@ -106,12 +106,21 @@ async fn bytes_of_a_result_are_those_of_its_texts() {
     // The reader makes views of one text in the file's dictionary.
     let files = vec![file(&store, "a.parquet", &batch, 3_000, []).await];
     let schema = batch.schema();
-    let views = [view("texts", Arc::clone(&schema), store, files, vec![]), view("tail", schema, Arc::new(InMemory::new()), vec![], vec![batch])];
+    let views = [
+        view("texts", Arc::clone(&schema), store, files, vec![]),
+        view("tail", schema, Arc::new(InMemory::new()), vec![], vec![batch]),
+    ];
     let engine = engine(|limits| limits.result_bytes_max = 1 << 20);
     for table in ["texts", "tail"] {
         assert_eq!(csv(&engine, &views, &format!("SELECT extras FROM {table}")).await, "query_limit");
-        assert_eq!(csv(&engine, &views, &format!("SELECT [extras, extras] FROM {table} LIMIT 1000")).await, "query_limit");
-        assert_eq!(csv(&engine, &views, &format!("SELECT count(*) FROM (SELECT extras FROM {table} LIMIT 900) AS s")).await, "900");
+        assert_eq!(
+            csv(&engine, &views, &format!("SELECT [extras, extras] FROM {table} LIMIT 1000")).await,
+            "query_limit"
+        );
+        assert_eq!(
+            csv(&engine, &views, &format!("SELECT count(*) FROM (SELECT extras FROM {table} LIMIT 900) AS s")).await,
+            "900"
+        );
         assert_eq!(csv(&engine, &views, &format!("SELECT extras FROM {table} LIMIT 900")).await.len(), 900 * 1_001 - 1);
     }
 }
@@ -144,9 +153,18 @@ async fn windows_over_all_rows_stay_within_their_time() {
     let views = [same(100_000)];
     let started = Instant::now();
     for (sql, answer) in [
-        ("SELECT max(s) FROM (SELECT sum(id) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS s FROM same) AS w", "4999950000"),
-        ("SELECT max(s) FROM (SELECT min(id) OVER (ORDER BY id ROWS BETWEEN 30000 PRECEDING AND 30000 FOLLOWING) AS s FROM same) AS w", "69999"),
-        ("SELECT count(*), count(s) FROM (SELECT corr(id, key) OVER (ORDER BY id ROWS BETWEEN 1000 PRECEDING AND CURRENT ROW) AS s FROM same) AS w", "100000,0"),
+        (
+            "SELECT max(s) FROM (SELECT sum(id) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS s FROM same) AS w",
+            "4999950000",
+        ),
+        (
+            "SELECT max(s) FROM (SELECT min(id) OVER (ORDER BY id ROWS BETWEEN 30000 PRECEDING AND 30000 FOLLOWING) AS s FROM same) AS w",
+            "69999",
+        ),
+        (
+            "SELECT count(*), count(s) FROM (SELECT corr(id, key) OVER (ORDER BY id ROWS BETWEEN 1000 PRECEDING AND CURRENT ROW) AS s FROM same) AS w",
+            "100000,0",
+        ),
     ] {
         assert_eq!(csv(&engine, &views, sql).await, answer, "{sql}");
     }
