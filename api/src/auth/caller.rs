@@ -14,9 +14,9 @@ use super::AuthError;
 pub enum Role {
     /// Reads views, log, quarantine and events.
     Viewer,
-    /// Pushes records, makes and runs connections.
+    /// Pushes records, syncs, pauses and resumes connections.
     Editor,
-    /// Invites and removes users, makes API keys, reads the audit journal.
+    /// Makes and deletes connections, invites and removes users, makes API keys, reads the audit journal.
     Admin,
 }
 

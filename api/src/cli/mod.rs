@@ -14,8 +14,11 @@ pub mod views;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use connectors::file::Bounds;
+use schemas::TenantId;
 use serde::{Deserialize, Serialize};
 
+use crate::connections::roots::DeclaredRoot;
 use crate::line::Line;
 use crate::output::Output;
 
@@ -81,6 +84,12 @@ pub struct ServeArgs {
     /// Listen beyond loopback without TLS: only behind a proxy that encrypts.
     #[arg(long)]
     pub allow_plain_http: bool,
+    /// A folder in which files of a tenant's API connections may lie; to be repeated. In the variable `;` divides them.
+    #[arg(long, value_name = "TENANT=FOLDER", env = "AUTONOMOS_FILES_ROOTS", value_delimiter = ';')]
+    pub files_root: Vec<DeclaredRoot>,
+    /// A file with the token that /metrics takes from elsewhere than loopback.
+    #[arg(long, value_name = "FILE", env = "AUTONOMOS_METRICS_TOKEN_FILE")]
+    pub metrics_token_file: Option<PathBuf>,
     /// A query with more rows than this is refused; by default its bytes and its time alone are limited.
     #[arg(long)]
     pub max_rows: Option<usize>,
@@ -181,9 +190,22 @@ pub struct IngestArgs {
     #[arg(skip)]
     #[serde(default)]
     pub follow: bool,
+    /// Set when somebody who is not the operator named the files.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub behalf: Option<Behalf>,
     /// Files, globs or folders.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
+}
+
+/// For whom files are read that somebody other than the operator named. It never travels: who opens sets it each time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behalf {
+    /// The tenant. It is there; its name alone would make it again when it is gone.
+    pub tenant: TenantId,
+    /// Where the files must lie.
+    pub bounds: Bounds,
 }
 
 fn twenty() -> u8 {

@@ -48,7 +48,10 @@ pub struct Draft {
 pub async fn plan(args: &IngestArgs, line: &Line) -> anyhow::Result<Plan> {
     let mut draft = Draft::new(args, line.definitions()).await?;
     draft.look(line.definitions()).await?;
-    let tenant = line.ensure_tenant(&draft.tenant).await?;
+    let tenant = match &args.behalf {
+        Some(behalf) => behalf.tenant,
+        None => line.ensure_tenant(&draft.tenant).await?,
+    };
     Ok(draft.plan(tenant))
 }
 
@@ -81,7 +84,10 @@ impl Draft {
             args.version.is_some() && mapping.version.is_some() && mapping.version_type.is_none();
         let settings = settings(args, mapping.key.is_empty())?;
         settings.check()?;
-        let tenant_id = definitions.find_tenant(&tenant).await?;
+        let tenant_id = match &args.behalf {
+            Some(behalf) => Some(behalf.tenant),
+            None => definitions.find_tenant(&tenant).await?,
+        };
         let mut entity = file.entities.iter().find(|e| e.entity == mapping.entity).cloned();
         if entity.is_none() {
             entity = definitions.folder_entity(&mapping.entity)?;
@@ -99,6 +105,11 @@ impl Draft {
             settings,
             is_version_type_open,
         })
+    }
+
+    /// What to read, and how.
+    pub fn settings(&self) -> &FileSettings {
+        &self.settings
     }
 
     /// Finds the files, and reads from the first what only they tell.
@@ -189,7 +200,7 @@ pub fn settings(args: &IngestArgs, content_keys: bool) -> anyhow::Result<FileSet
     let files = args.files.iter().map(text).collect::<Result<_, _>>()?;
     let (encoding, sheet) = (args.encoding.clone(), args.sheet.clone());
     let follow = args.follow;
-    let bounds = None;
+    let bounds = args.behalf.as_ref().map(|behalf| behalf.bounds.clone());
     Ok(FileSettings { files, format, delimiter, quote, encoding, sheet, content_keys, follow, bounds })
 }
 

@@ -56,8 +56,7 @@ pub async fn run(folder: &Path, args: &DemoArgs, json: bool) -> anyhow::Result<(
     let mut out = Terminal::new(json);
     let out: &mut dyn Output = &mut out;
     show_files(folder, &files, &first, out)?;
-    let server =
-        Server::start(&data, listener, None, config::read(&config, true)?.streams, QueryLimits::default()).await?;
+    let server = Server::start(&data, listener, config::read(&config, true)?, QueryLimits::default()).await?;
     tokio::select! {
         shown = show(&server, &files, &first, args, out) => shown?,
         () = signals.next() => return drain(server, &mut signals).await,

@@ -21,8 +21,10 @@ use tokio::sync::Semaphore;
 
 use crate::auth::master_key::MasterKey;
 use crate::auth::rows::Rows;
-use crate::auth::secret::Seal;
+use crate::auth::secret::{self, Seal};
 use crate::auth::{Accounts, Gate};
+use crate::connections::Connections;
+use crate::connections::roots::{DeclaredRoot, Roots};
 use crate::line::Line;
 use crate::live::Tickets;
 use manners::idempotency::Answer;
@@ -52,14 +54,32 @@ pub struct Doors {
     pub tickets: Tickets,
     /// Places for open streams.
     pub streams: Arc<Semaphore>,
+    /// Connections.
+    pub connections: Connections,
+    /// The SHA-256 of the operator's token for `/metrics`, in hex.
+    pub metrics_token: Option<String>,
+}
+
+/// What the operator decides.
+#[derive(Debug, Clone, Default)]
+pub struct Operator {
+    /// Rationing.
+    pub rates: Rates,
+    /// The folders in which files of connections may lie.
+    pub files_roots: Vec<DeclaredRoot>,
+    /// The token that `/metrics` takes from elsewhere than loopback.
+    pub metrics_token: Option<String>,
 }
 
 /// Event streams that may be open at once.
 const STREAMS_MAX: usize = 4_000;
 
 impl Doors {
-    /// Opens the doors of a line. To be called within a Tokio runtime.
-    pub fn open(line: Arc<Line>, rates: Rates) -> anyhow::Result<Self> {
+    /// Opens the doors of a line, and has watched connections followed.
+    pub async fn open(line: Arc<Line>, operator: &Operator) -> anyhow::Result<Self> {
+        let roots = Roots::resolve(&line, &operator.files_roots).await?;
+        let connections = Connections::new(line.clone(), roots);
+        connections.start().await?;
         let master = MasterKey::open(&line.folder)?;
         let accounts = Arc::new(Accounts::new(line.store.clone(), &master.derive("session tokens"))?);
         Ok(Self {
@@ -67,10 +87,12 @@ impl Doors {
             accounts,
             seal: Seal::new(&master.derive("cursors")),
             journal: Journal::start(line.store.clone()),
-            budgets: Budgets::new(rates),
+            budgets: Budgets::new(operator.rates),
             answers: Rows::new(line.store.clone(), Table::Answers),
             tickets: Tickets::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            connections,
+            metrics_token: operator.metrics_token.as_deref().map(secret::hash),
             line,
         })
     }

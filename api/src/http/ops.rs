@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::Doors;
 use super::problem::Problem;
-use crate::auth::AuthError;
+use crate::auth::{AuthError, secret};
 use crate::line::Line;
 
 /// The oldest that a record may be that is in no view yet, for the server to be ready.
@@ -59,7 +59,7 @@ fn readiness(failure: Option<String>, behind: Duration, stopped: usize) -> (Stat
     }
 }
 
-/// Prometheus text format, on loopback only. No tenant is named: a label per tenant would know no bound.
+/// Prometheus text format, on loopback or with the operator's token. No tenant is named: a label per tenant would know no bound.
 #[handler]
 pub async fn metrics(
     request: &Request,
@@ -67,7 +67,7 @@ pub async fn metrics(
     totals: Data<&Arc<TotalsCache>>,
 ) -> Result<String, Problem> {
     let is_local = request.remote_addr().as_socket_addr().is_some_and(|peer| peer.ip().is_loopback());
-    if !is_local {
+    if !is_local && !is_operator(request, doors.metrics_token.as_deref()) {
         return Err(AuthError::Unauthenticated.into());
     }
     let mut text = Text(String::new());
@@ -77,6 +77,17 @@ pub async fn metrics(
         Problem::unavailable("the metrics cannot be told now: the server's log says why")
     })?;
     Ok(text.0)
+}
+
+/// Whether a request bears the operator's token, of which the hash is known.
+fn is_operator(request: &Request, hash: Option<&str>) -> bool {
+    let given = request.header("authorization").and_then(|value| value.split_once(' '));
+    match (hash, given) {
+        (Some(hash), Some((scheme, token))) if scheme.eq_ignore_ascii_case("bearer") => {
+            secret::equal(hash, &secret::hash(token.trim()))
+        }
+        _ => false,
+    }
 }
 
 /// Metrics as they are written.
@@ -139,6 +150,20 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_token_that_the_operator_named_opens_the_metrics() {
+        let hash = secret::hash("a-long-enough-token");
+        let asked = |header: Option<&str>, hash: Option<&str>| {
+            let request = header.into_iter().fold(Request::builder(), |r, value| r.header("authorization", value));
+            is_operator(&request.finish(), hash)
+        };
+        assert!(asked(Some("Bearer a-long-enough-token"), Some(&hash)));
+        for wrong in ["Bearer a-long-enough-tokem", "Bearer ", "Basic a-long-enough-token", "a-long-enough-token"] {
+            assert!(!asked(Some(wrong), Some(&hash)), "{wrong}");
+        }
+        assert!(!asked(None, Some(&hash)) && !asked(Some("Bearer a-long-enough-token"), None));
+    }
 
     #[test]
     fn a_server_that_is_far_behind_or_has_lost_a_role_is_not_ready() {

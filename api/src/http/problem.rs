@@ -12,6 +12,8 @@ use projections::QueryError;
 
 use super::manners::trace;
 use crate::auth::AuthError;
+use crate::connections::ConnectionError;
+use crate::connections::schema::Fault;
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -33,6 +35,18 @@ pub struct ProblemBody {
     pub detail: String,
     /// The id under which the server's log knows this request.
     pub trace_id: String,
+    /// What is wrong at which place of the request, where there are places to name.
+    #[oai(skip_serializing_if_is_none)]
+    pub errors: Option<Vec<PlaceError>>,
+}
+
+/// What is wrong at one place of a request.
+#[derive(Debug, Clone, Object)]
+pub struct PlaceError {
+    /// The place: a JSON pointer into the body.
+    pub pointer: String,
+    /// What is wrong there, and what to do.
+    pub detail: String,
 }
 
 /// A request that is not answered.
@@ -42,10 +56,11 @@ pub struct Problem {
     code: &'static str,
     detail: String,
     retry_after_s: Option<u64>,
+    errors: Option<Vec<PlaceError>>,
 }
 
 /// Every status that a problem can have, for the OpenAPI document.
-const STATUSES: [(u16, &str); 14] = [
+const STATUSES: [(u16, &str); 16] = [
     (400, "The request is not right"),
     (401, "No valid credential"),
     (403, "The role is too low"),
@@ -55,9 +70,11 @@ const STATUSES: [(u16, &str); 14] = [
     (408, "It took too long"),
     (409, "It is in conflict with what is there"),
     (410, "It is gone"),
+    (412, "It was changed meanwhile"),
     (413, "Too large"),
     (415, "Not in that media type"),
     (422, "It was understood, but cannot be done"),
+    (428, "If-Match is missing"),
     (429, "Too many requests"),
     (503, "Not now"),
 ];
@@ -65,7 +82,7 @@ const STATUSES: [(u16, &str); 14] = [
 impl Problem {
     /// A problem of a kind; `detail` says what is wrong and what to do.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after_s: None }
+        Self { status, code, detail: detail.into(), retry_after_s: None, errors: None }
     }
     /// 400 `invalid_request`.
     pub fn invalid(detail: impl Into<String>) -> Self {
@@ -97,6 +114,11 @@ impl Problem {
         self.retry_after_s = Some(seconds);
         self
     }
+    /// Names the places that are wrong.
+    pub fn at(mut self, errors: Vec<PlaceError>) -> Self {
+        self.errors = Some(errors);
+        self
+    }
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.code
@@ -110,6 +132,7 @@ impl Problem {
             code: self.code.to_owned(),
             detail: self.detail.clone(),
             trace_id: trace::id(),
+            errors: self.errors.clone(),
         }
     }
 }
@@ -206,6 +229,27 @@ impl From<AuthError> for Problem {
             AuthError::Busy => Self::unavailable(detail),
             AuthError::Store(error) => error.into(),
             AuthError::Definition(_) | AuthError::Internal(_) => Self::internal(detail),
+        }
+    }
+}
+
+impl From<ConnectionError> for Problem {
+    fn from(error: ConnectionError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ConnectionError::Settings(faults) => {
+                let place = |fault: Fault| PlaceError { pointer: fault.pointer, detail: fault.detail };
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "settings_invalid", detail)
+                    .at(faults.into_iter().map(place).collect())
+            }
+            ConnectionError::NoRoot(_) => Self::new(StatusCode::FORBIDDEN, "no_files_root", detail),
+            ConnectionError::Unknown => Self::not_found("connection"),
+            ConnectionError::Taken(_) | ConnectionError::TooMany(_) => Self::conflict(detail),
+            ConnectionError::Paused => Self::new(StatusCode::CONFLICT, "paused", detail),
+            ConnectionError::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", detail),
+            ConnectionError::Stopping => Self::unavailable(detail),
+            ConnectionError::Rows(error) => error.into(),
+            ConnectionError::Failed(_) => Self::internal(detail),
         }
     }
 }

@@ -27,7 +27,7 @@ pub use open::OpenError;
 pub use views::{Keys, StreamRows, Superseded, ViewStatus};
 
 use crate::roles::Roles;
-use turns::Turns;
+pub(crate) use turns::Turns;
 
 /// Every role of the line over one data folder, in one process.
 pub struct Line {

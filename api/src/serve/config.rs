@@ -1,4 +1,4 @@
-//! `autonomos.yaml`: what a server watches, and its certificate.
+//! `autonomos.yaml`: what a server watches, its certificate, and what else its operator decides.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +6,8 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use crate::cli::{IngestArgs, Mode};
+use crate::connections::roots::DeclaredRoot;
+use crate::http::Operator;
 use crate::http::listen::Tls;
 
 /// The file.
@@ -15,6 +17,9 @@ struct Config {
     #[serde(default)]
     watch: Vec<WatchedStream>,
     tls: Option<Tls>,
+    #[serde(default)]
+    files_roots: Vec<DeclaredRoot>,
+    metrics_token_file: Option<PathBuf>,
 }
 
 /// What a server is told by the file.
@@ -24,6 +29,21 @@ pub struct Settings {
     pub streams: Vec<IngestArgs>,
     /// The certificate to serve HTTPS with.
     pub tls: Option<Tls>,
+    /// What the doors are told.
+    pub operator: Operator,
+}
+
+/// A shorter token for `/metrics` could be guessed.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// The token for `/metrics` that a file holds.
+pub fn metrics_token(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let token = text.trim();
+    if token.len() < TOKEN_BYTES_MIN || token.bytes().any(|b| !b.is_ascii_graphic()) {
+        bail!("the token in {} needs {TOKEN_BYTES_MIN} printable characters or more, without spaces", path.display());
+    }
+    Ok(token.to_owned())
 }
 
 /// A stream whose files are watched; the fields are the options of `ingest`.
@@ -83,7 +103,13 @@ pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
             stream.into_arguments(base).context(name)
         })
         .collect();
-    Ok(Settings { streams: streams?, tls })
+    let place = |root: DeclaredRoot| DeclaredRoot { folder: base.join(root.folder), ..root };
+    let operator = Operator {
+        files_roots: config.files_roots.into_iter().map(place).collect(),
+        metrics_token: config.metrics_token_file.map(|file| metrics_token(&base.join(file))).transpose()?,
+        ..Operator::default()
+    };
+    Ok(Settings { streams: streams?, tls, operator })
 }
 
 impl WatchedStream {
@@ -124,6 +150,7 @@ impl WatchedStream {
             no_wait: false,
             dry_run: false,
             follow: true,
+            behalf: None,
             files: self.files.into_iter().map(|file| base.join(file)).collect(),
         })
     }

@@ -13,9 +13,8 @@ use projections::sql::QueryLimits;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::cli::{IngestArgs, ServeArgs};
-use crate::http::manners::rate::Rates;
-use crate::http::{Doors, listen, listen::Tls};
+use crate::cli::ServeArgs;
+use crate::http::{Doors, listen};
 use crate::line::Line;
 use crate::{folder, socket};
 use config::Settings;
@@ -28,10 +27,14 @@ pub async fn run(folder: &Path, args: &ServeArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     folder::check(folder, true)?;
     let config = args.config.clone().unwrap_or_else(|| folder.join("autonomos.yaml"));
-    let Settings { streams, tls } = config::read(&config, args.config.is_some())?;
+    let mut settings = config::read(&config, args.config.is_some())?;
+    settings.operator.files_roots.extend(args.files_root.iter().cloned());
+    if let Some(file) = &args.metrics_token_file {
+        settings.operator.metrics_token = Some(config::metrics_token(file)?);
+    }
     let limits = QueryLimits { rows_max: args.max_rows, ..QueryLimits::default() };
     let server = tokio::select! {
-        started = start(folder, args, streams, tls, limits) => started?,
+        started = start(folder, args, settings, limits) => started?,
         () = signals.next() => return Ok(()),
     };
     tracing::info!(address = %server.address, folder = %folder.display(), "serving");
@@ -40,15 +43,9 @@ pub async fn run(folder: &Path, args: &ServeArgs) -> anyhow::Result<()> {
     drain(server, &mut signals).await
 }
 
-async fn start(
-    folder: &Path,
-    args: &ServeArgs,
-    streams: Vec<IngestArgs>,
-    tls: Option<Tls>,
-    limits: QueryLimits,
-) -> anyhow::Result<Server> {
-    let listener = listen::bind(args.listen, tls.as_ref(), args.allow_plain_http)?;
-    Server::start(folder, listener, tls, streams, limits).await
+async fn start(folder: &Path, args: &ServeArgs, settings: Settings, limits: QueryLimits) -> anyhow::Result<Server> {
+    let listener = listen::bind(args.listen, settings.tls.as_ref(), args.allow_plain_http)?;
+    Server::start(folder, listener, settings, limits).await
 }
 
 /// Stops a server, and gives up at a second signal or when it takes too long.
@@ -80,13 +77,13 @@ impl Server {
     pub async fn start(
         folder: &Path,
         listener: TcpListener,
-        tls: Option<Tls>,
-        streams: Vec<IngestArgs>,
+        settings: Settings,
         limits: QueryLimits,
     ) -> anyhow::Result<Self> {
+        let Settings { streams, tls, operator } = settings;
         let address = listener.local_addr()?;
         let line = Arc::new(Line::open_with(folder, limits).await?);
-        let doors = Arc::new(Doors::open(line.clone(), Rates::default())?);
+        let doors = Arc::new(Doors::open(line.clone(), &operator).await?);
         let mut watched = Vec::new();
         for stream in streams {
             let name = format!("the stream {}/{} of {}", stream.connection, stream.stream, stream.tenant);
@@ -110,6 +107,7 @@ impl Server {
         for task in self.tasks {
             task.await.context("a task of the server ended early")?;
         }
+        self.doors.connections.stop().await;
         std::fs::remove_file(socket::path(&self.line.folder)).ok();
         self.line.close().await
     }
@@ -152,7 +150,7 @@ mod tests {
         let mut signals = Signals::new().unwrap();
         let listener = listen::bind("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
         let data = folder.path().join("data");
-        let mut server = Server::start(&data, listener, None, Vec::new(), QueryLimits::default()).await.unwrap();
+        let mut server = Server::start(&data, listener, Settings::default(), QueryLimits::default()).await.unwrap();
         server.tasks.push(tokio::spawn(std::future::pending()));
         let own = std::process::id().to_string();
         assert!(std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap().success());

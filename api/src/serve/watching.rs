@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors::file::watch::{Pace, Watch, watch as watch_files};
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::cli::IngestArgs;
@@ -22,14 +23,23 @@ const RESCAN: Duration = Duration::from_secs(600);
 pub struct Watched {
     args: IngestArgs,
     changes: Watch,
+    told: Option<Told>,
 }
+
+/// Who is told how each run ended.
+pub type Told = Box<dyn Fn(Result<Fates, String>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl Watched {
     /// Starts to watch. Fails when names, mapping or settings are wrong; files need not be there yet.
     pub async fn start(args: IngestArgs, line: &Line) -> anyhow::Result<Self> {
         Draft::new(&args, line.definitions()).await?;
         let changes = watch_files(settings(&args, false)?, Pace::default()).await?;
-        Ok(Self { args, changes })
+        Ok(Self { args, changes, told: None })
+    }
+
+    /// Has somebody told how each run ended.
+    pub fn telling(self, told: Told) -> Self {
+        Self { told: Some(told), ..self }
     }
 
     /// Ingests the files again at every change, until `stop` says true. A run that is under way then is left where it
@@ -58,7 +68,11 @@ impl Watched {
     /// Reads what is new; answers after what time to look again at the latest.
     async fn ingest(&self, line: &Line) -> Duration {
         let (tenant, stream) = (&self.args.tenant, format!("{}/{}", self.args.connection, self.args.stream));
-        match ingest::run(&self.args, line, &mut Silent).await {
+        let ended = ingest::run(&self.args, line, &mut Silent).await;
+        if let Some(told) = &self.told {
+            told(ended.as_ref().map_err(|error| format!("{error:#}")).copied()).await;
+        }
+        match ended {
             Ok(Fates { taken, visible, superseded, quarantined, duplicate, .. }) if taken > 0 => {
                 tracing::info!(tenant, stream, taken, visible, superseded, quarantined, duplicate, "ingested");
                 RESCAN

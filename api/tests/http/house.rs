@@ -3,8 +3,9 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use api::auth::Role;
 use api::http::manners::rate::{Rate, Rates};
-use api::http::{Doors, listen};
+use api::http::{Doors, Operator, listen};
 use api::line::Line;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -12,7 +13,9 @@ use tokio::sync::watch;
 /// A running server over a folder of its own.
 pub struct House {
     pub address: SocketAddr,
-    _folder: tempfile::TempDir,
+    folder: Option<tempfile::TempDir>,
+    operator: Operator,
+    doors: Option<Arc<Doors>>,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -29,17 +32,57 @@ impl House {
     }
 
     pub fn with_rates(rates: Rates) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::with(Operator { rates, ..Operator::default() })
+    }
+
+    pub fn with(operator: Operator) -> Self {
+        Self::over(tempfile::tempdir().unwrap(), operator)
+    }
+
+    fn over(folder: tempfile::TempDir, operator: Operator) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = listen::bind("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
         let address = TcpListener::local_addr(&listener).unwrap();
         let (stop, stopped) = watch::channel(false);
-        runtime.block_on(async {
+        let doors = runtime.block_on(async {
             let line = Arc::new(Line::open(folder.path()).await.unwrap());
-            let doors = Arc::new(Doors::open(line, rates).unwrap());
-            tokio::spawn(listen::serve(doors, listener, None, stopped));
+            let doors = Arc::new(Doors::open(line, &operator).await.unwrap());
+            tokio::spawn(listen::serve(doors.clone(), listener, None, stopped));
+            doors
         });
-        Self { address, _folder: folder, stop, runtime: Some(runtime) }
+        Self { address, folder: Some(folder), operator, doors: Some(doors), stop, runtime: Some(runtime) }
+    }
+
+    /// The same folder, served anew.
+    pub fn restarted(mut self) -> Self {
+        let (runtime, doors) = (self.runtime.take().unwrap(), self.doors.take().unwrap());
+        self.stop.send_replace(true);
+        runtime.block_on(async {
+            doors.connections.stop().await;
+            doors.line.close().await.unwrap();
+        });
+        drop(doors);
+        // What still answers lets go of the folder first.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+        Self::over(self.folder.take().unwrap(), self.operator.clone())
+    }
+
+    /// An admin of a tenant that the operator made.
+    pub fn invited(&self, tenant: &str) -> Person {
+        let doors = self.doors.as_ref().unwrap();
+        let (token, _) = self.runtime.as_ref().unwrap().block_on(async {
+            let id = doors.line.ensure_tenant(&tenant.parse().unwrap()).await.unwrap();
+            let email = format!("admin@{tenant}.example");
+            doors.accounts.invite(id, &email, Role::Admin, "operator", api::http::now()).await.unwrap()
+        });
+        let accepted = self.anybody().post("/api/v1/auth/accept", &json!({"token": token, "password": PASSWORD}));
+        assert_eq!(accepted.status, 200, "{}", accepted.text);
+        self.bearer(accepted.json()["access_token"].as_str().unwrap())
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.as_ref().unwrap().path()
     }
 
     /// Somebody without a credential.
@@ -130,6 +173,10 @@ impl Person {
     }
     pub fn delete(&self, path: &str) -> Answer {
         self.send("DELETE", path, &[], b"")
+    }
+    pub fn put(&self, path: &str, tag: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json"), ("if-match", tag)];
+        self.send("PUT", path, &headers, body.to_string().as_bytes())
     }
     pub fn post(&self, path: &str, body: &Value) -> Answer {
         self.send("POST", path, &[("content-type", "application/json")], body.to_string().as_bytes())

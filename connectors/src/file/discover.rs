@@ -33,6 +33,15 @@ pub(super) fn discover(settings: &FileSettings) -> (Vec<Found>, Vec<SourceError>
     (search.found, search.errors)
 }
 
+/// The first named file that lies outside the bounds, by its number.
+pub(super) fn outside(settings: &FileSettings) -> Option<(usize, SourceError)> {
+    let search = Search { settings, seen: HashSet::new(), found: Vec::new(), errors: Vec::new() };
+    let refused = |(number, named): (usize, &String)| {
+        search.refuse_outside(Path::new(named), named).err().map(|error| (number, error))
+    };
+    settings.files.iter().enumerate().find_map(refused)
+}
+
 struct Search<'a> {
     settings: &'a FileSettings,
     seen: HashSet<PathBuf>,

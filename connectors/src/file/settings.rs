@@ -7,6 +7,7 @@ use pipeline::source::SourceError;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
+use super::discover;
 
 /// Which files to read, and how. What is not given is found out from the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +84,11 @@ impl FileSettings {
             return Err(SourceError::Config("delimiter and quote must differ".into()));
         }
         Ok(())
+    }
+
+    /// The first named file that lies outside the bounds, by its number. What is found later is held to them too.
+    pub fn outside(&self) -> Option<(usize, SourceError)> {
+        discover::outside(&self.clone().resolved())
     }
 
     /// With the true paths of its bounds.

@@ -51,6 +51,8 @@ pub enum Table {
     Connections = 18,
     /// `HASH` of caller, route and idempotency key → the answer that was given (JSON).
     Answers = 19,
+    /// `CONNECTION/STREAM` → how the runs of a connection's stream ended (JSON).
+    Syncs = 20,
 }
 
 /// A stored row.

@@ -24,7 +24,9 @@ pub async fn around<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<R
     let bytes = response.take_body().into_bytes().await?;
     if bytes.len() <= TAGGED_BYTES_MAX {
         let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        let tag = tag(content_type, &bytes);
+        // What has versions has a tag of its own, which a write can name.
+        let own = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let tag = own.unwrap_or_else(|| tag(content_type, &bytes));
         if known.is_some_and(|known| matches(&known, &tag)) {
             let mut unchanged = Response::builder().status(StatusCode::NOT_MODIFIED).finish();
             *unchanged.headers_mut() = response.headers().clone();
@@ -55,6 +57,7 @@ fn tag(content_type: &[u8], bytes: &[u8]) -> String {
     format!("\"{}\"", &crate::auth::secret::hex(context.finish().as_ref())[..32])
 }
 
-fn matches(known: &str, tag: &str) -> bool {
+/// Whether a header `If-None-Match` or `If-Match` names the tag.
+pub fn matches(known: &str, tag: &str) -> bool {
     known.split(',').map(|t| t.trim().trim_start_matches("W/")).any(|t| t == tag || t == "*")
 }

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod api_keys;
 pub mod audit;
+pub mod connections;
 pub mod events;
 pub mod log;
 pub mod ops;
@@ -30,6 +31,8 @@ pub enum Tag {
     Account,
     /// A tenant's people and API keys.
     Tenant,
+    /// Connections that the server reads.
+    Connections,
     /// Records that are pushed.
     Records,
     /// Views, their rows, SQL.
@@ -60,7 +63,7 @@ async fn known(request: &poem::Request, _: Bearer) -> poem::Result<Caller> {
 pub fn service() -> OpenApiService<impl OpenApi, ()> {
     let apis = (
         (account::Routes, users::Routes, api_keys::Routes),
-        (records::Routes, views::Routes, query::Routes, quarantine::Routes),
+        (connections::Routes, records::Routes, views::Routes, query::Routes, quarantine::Routes),
         (events::Routes, log::Routes, audit::Routes, ops::Routes),
     );
     OpenApiService::new(apis, "AutonomOS", env!("CARGO_PKG_VERSION"))
