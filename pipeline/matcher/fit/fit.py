@@ -11,13 +11,15 @@ usage: fit.py DATA MATCHER [--folds] [--ablation] [--write]
 import argparse
 import contextlib
 import importlib.util
-import io
 import json
 import math
+import multiprocessing
+import os
 import subprocess
 import tempfile
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -28,11 +30,15 @@ FOLDS = {"crm": 9, "drift": 8}
 INNER = 5
 # What a pair of the other task weighs in the fit of a task.
 OTHER = 0.3
-# Rivals' signals that come from groups of pair signals, for the ablation.
-RIVALS = ["log_odds", "lead_in_row", "lead_in_column", "rank_in_row", "rank_in_column", "assigned", "best_of_both", "rows",
-          "columns", "column_is_taken", "same_path", "words_f", "words_sure", "meaning", "against", "side_source",
-          "compatible_type", "same_native_type", "formats", "nulls"]
 RIVAL_WAYS = [1, 1, 1, -1, -1, 1, 1, 0, 0, -1, 1, 1, 1, 1, -1, -1, 1, 1, 1, 1]
+# Answers of a neighbourhood that a point of a calibration curve stands for, and how many standard errors it stays below.
+NEIGHBOURS = 60
+CAUTION = 1.0
+# What is doubtful is said in these steps, rounded down: with some hundred answers more would be pretence.
+LADDER = [0.01, 0.03, 0.07, 0.14, 0.21, 0.34, 0.47, 0.61, 0.74, 0.81, 0.87]
+# What is never called as good as certain ends here.
+DOUBTFUL_MAX = 0.88
+AGREED_MAX = 0.985
 
 
 class Data:
@@ -61,32 +67,30 @@ class Data:
         y = np.array([self.is_right(i, t) for i, t in zip(ids, targets)], dtype=int)
         # A pair that may be accepted but need not be teaches less.
         w = np.array([0.5 if y[n] and None in self.gold[i]["acc"] else 1.0 for n, i in enumerate(ids)])
-        systems = np.array([self.gold[i]["system"] for i in ids])
-        return dict(ids=ids, targets=targets, x=x, y=y, w=w, systems=systems)
+        systems = np.array([family(self.gold[i]["system"]) for i in ids])
+        agreed = np.array([len(l) > 3 and l[3] for l in lines])
+        return dict(ids=np.array(ids), x=x, y=y, w=w, systems=systems, agreed=agreed)
 
     def is_right(self, question, target):
         gold = self.gold[question]
         return int(target == gold["gold"] or target in gold["acc"])
 
     def folds(self, kind, count):
-        """Systems in groups of like size; a vendor's versions are one system."""
+        """Families of systems in groups of like size."""
         sizes = {}
         for q in self.questions[kind]:
-            sizes[q["system"]] = sizes.get(q["system"], 0) + 1
-        families = {}
-        for system, size in sizes.items():
-            families.setdefault(family(system), []).append((system, size))
-        groups = [([], 0) for _ in range(count)]
-        for _, members in sorted(families.items(), key=lambda f: (-sum(s for _, s in f[1]), f[0])):
+            sizes[family(q["system"])] = sizes.get(family(q["system"]), 0) + 1
+        groups = [(set(), 0) for _ in range(count)]
+        for name, size in sorted(sizes.items(), key=lambda f: (-f[1], f[0])):
             at = min(range(count), key=lambda i: (groups[i][1], i))
-            groups[at] = (groups[at][0] + [s for s, _ in members], groups[at][1] + sum(s for _, s in members))
-        return [set(g) for g, _ in groups if g]
+            groups[at] = (groups[at][0] | {name}, groups[at][1] + size)
+        return [g for g, _ in groups if g]
 
 
 def family(system):
-    # spree and solidus share a history, as do the two Django CRMs; `contact name split` and the like stand alone.
+    """A maker's systems are one, whichever file they stand in; spree and solidus share a history."""
     word = system.lower().split()[0]
-    return {"solidus": "spree", "django-crm": "django-crm"}.get(word, word)
+    return {"solidus": "spree"}.get(word, word)
 
 
 def boost(x, y, w, ways, trees, leaves, rate, least, l2):
@@ -135,11 +139,8 @@ def value(scorer, x):
 class Fit:
     def __init__(self, data, without=()):
         self.data = data
-        keep = [group not in without for _, group, _ in data.names]
-        self.pair_mask = np.array(keep, dtype=np.float32)
-        off = {name for (name, group, _) in data.names if group in without}
-        self.rival_mask = np.array([r not in off for r in RIVALS], dtype=np.float32)
-        self.pair_ways = [way for _, _, way in data.names]
+        self.ignored = [at for at, (_, group, _) in enumerate(data.names) if group in without]
+        self.ways = [way for _, _, way in data.names]
 
     def pair(self, kind, held):
         x, y, w = [], [], []
@@ -147,107 +148,115 @@ class Fit:
             p = self.data.pairs[other]
             use = ~np.isin(p["systems"], list(held))
             x.append(p["x"][use]); y.append(p["y"][use]); w.append(p["w"][use] * (1.0 if other == kind else OTHER))
-        x, y, w = np.concatenate(x) * self.pair_mask, np.concatenate(y), np.concatenate(w)
-        scorer = boost(x, y, w, self.pair_ways, 120, 8, 0.06, 20, 5.0)
+        x, y, w = np.concatenate(x), np.concatenate(y), np.concatenate(w)
+        # As the crate has it: what is ignored is the same for all.
+        x[:, self.ignored] = [1.0 if self.ways[at] > 0 else 0.0 for at in self.ignored]
+        scorer = boost(x, y, w, self.ways, 120, 8, 0.06, 20, 5.0)
         scorer["line"] = line(x, y, w, 0.1)
         return scorer
 
-    def rival_rows(self, kind, pair):
-        """Signals among rivals, under a pair scorer: computed by the crate."""
-        plain = dict(pair=pair, rivals=dict(line=dict(intercept=0.0, weights=[1.0])), calibration=[[-9.0, 0.0], [9.0, 1.0]])
+    @contextlib.contextmanager
+    def file(self, **model):
+        model = dict(rivals=dict(line=dict(intercept=0.0, weights=[1.0])), agreed=FLAT, doubtful=FLAT, ignored=self.ignored) | model
         with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
-            json.dump(dict(onboard=plain, drift=plain), f)
+            json.dump({task: model for task in TASKS.values()}, f)
             f.flush()
-            return self.data.rows("rivals", kind, self.data.path(kind), f.name)
+            yield f.name
 
     def rivals(self, rows, use):
-        x, y, w = rows["x"][use] * self.rival_mask, rows["y"][use], rows["w"][use]
+        x, y, w = rows["x"][use], rows["y"][use], rows["w"][use]
         scorer = boost(x, y, w, RIVAL_WAYS, 60, 4, 0.06, 25, 10.0)
         scorer["line"] = line(x, y, w, 0.03)
         return scorer
 
     def model(self, kind, held):
         """Pair scorer, rival scorer and calibration, none of which has seen the systems that are held back."""
-        systems = sorted({q["system"] for q in self.data.questions[kind]} - held)
-        inner = [g - held for g in self.data.folds(kind, max(INNER, FOLDS[kind]))]
-        inner = [g for g in inner if g]
-        # Each system's pairs as they look to a scorer that has not seen it.
+        inner = [g - held for g in self.data.folds(kind, INNER if held else FOLDS[kind]) if g - held]
+        # Each system's pairs as they look to a scorer that has not seen it; the crate computes what they look like.
         parts = []
         for group in inner:
-            rows = self.rival_rows(kind, self.pair(kind, held | group))
+            with self.file(pair=self.pair(kind, held | group)) as file:
+                rows = self.data.rows("rivals", kind, self.data.path(kind), file)
             use = np.isin(rows["systems"], list(group))
-            parts.append({k: (v[use] if isinstance(v, np.ndarray) else [v[i] for i in np.flatnonzero(use)]) for k, v in rows.items()})
-        seen = {k: (np.concatenate([p[k] for p in parts]) if isinstance(parts[0][k], np.ndarray) else sum((p[k] for p in parts), [])) for k in parts[0]}
+            parts.append({k: v[use] for k, v in rows.items()})
+        seen = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
         scores = np.zeros(len(seen["y"]))
         for group in inner:
             at = np.isin(seen["systems"], list(group))
-            scores[at] = value(self.rivals(seen, ~at), seen["x"][at] * self.rival_mask)
-        calibration = calibrate(*tops(seen, scores))
-        out = dict(pair=self.pair(kind, held), rivals=self.rivals(seen, np.ones(len(seen["y"]), bool)), calibration=calibration)
-        # The crate computes all signals; those that are left out must not count.
-        return self.mask(out)
+            scores[at] = value(self.rivals(seen, ~at), seen["x"][at])
+        best = tops(seen["ids"], scores)
+        curves = {}
+        for name, use, most in (("agreed", seen["agreed"][best], AGREED_MAX), ("doubtful", ~seen["agreed"][best], DOUBTFUL_MAX)):
+            curves[name] = calibrate(scores[best][use], seen["y"][best][use], most)
+        return dict(pair=self.pair(kind, held), rivals=self.rivals(seen, np.ones(len(seen["y"]), bool)), **curves)
 
-    def mask(self, model):
-        for scorer, mask in ((model["pair"], self.pair_mask), (model["rivals"], self.rival_mask)):
-            scorer["line"]["weights"] = [w * float(m) for w, m in zip(scorer["line"]["weights"], mask)]
-            for tree in scorer["trees"]:
-                for node in tree:
-                    assert node[0] < 0 or mask[node[0]], "a tree asks for a signal that is constant"
-        return model
-
-    def predict(self, kind, model, held):
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
-            json.dump(dict(onboard=model, drift=model), f)
-            f.flush()
-            found = json.loads(self.data.run(kind, self.data.path(kind), f.name))
-            ops = json.loads(self.data.run("drift-ops", self.data.path("drift"), f.name)) if kind == "drift" else {}
-        return {k: v for k, v in found.items() if self.data.gold[k]["system"] in held}, ops
+    def predict(self, kind, model):
+        with self.file(**model) as file:
+            found = json.loads(self.data.run(kind, self.data.path(kind), file))
+            operations = json.loads(self.data.run("drift-ops", self.data.path("drift"), file)) if kind == "drift" else {}
+        return found, operations
 
 
-def tops(rows, scores):
-    """The best pair of each question: its score, and whether it is right."""
+FLAT = [[-9.0, 0.0], [9.0, 1.0]]
+
+
+def tops(ids, scores):
+    """Where the best pair of each question stands."""
     best = {}
-    for at, question in enumerate(rows["ids"]):
+    for at, question in enumerate(ids):
         if question not in best or scores[at] > scores[best[question]]:
             best[question] = at
-    at = np.array(list(best.values()))
-    return scores[at], rows["y"][at]
+    return np.array(list(best.values()))
 
 
-# Doubt that is kept: as if so many wrong answers had been seen in each neighbourhood of the calibration.
-DOUBT = 0.5
-
-
-def calibrate(score, right):
-    """A rising line through neighbourhoods of scores; each point is pulled down a little."""
+def calibrate(score, right, most):
+    """A rising staircase with enough answers on each step, each a little lower than what was seen; not quite level, so
+    that the order of answers stays."""
     order = np.argsort(score, kind="stable")
     score, right = score[order], right[order].astype(float)
-    model = LogisticRegression(C=10.0).fit(score[:, None], right)
-    slope, intercept = float(model.coef_[0][0]), float(model.intercept_[0])
-    grid = np.linspace(-6.0, 8.0, 57)
-    points = []
-    for x in grid:
-        # A share of what is near, beside what a logistic curve says of it.
-        near = np.exp(-0.5 * ((score - x) / 0.6) ** 2)
-        curve = 1 / (1 + math.exp(-(slope * x + intercept)))
-        prior = 8.0
-        points.append((near @ right + prior * curve) / (near.sum() + prior + DOUBT))
-    points = np.maximum.accumulate(points)
-    return [[round(float(x), 3), round(float(min(y, 0.995)), 5)] for x, y in zip(grid, points)]
+    steps = []
+    for x, y in zip(score, right):
+        steps.append([1, y, x, x])
+        while len(steps) > 1 and (steps[-2][1] / steps[-2][0] >= steps[-1][1] / steps[-1][0]):
+            n, k, low, high = steps.pop()
+            steps[-1] = [steps[-1][0] + n, steps[-1][1] + k, steps[-1][2], high]
+    while len(steps) > 1 and min(s[0] for s in steps) < NEIGHBOURS:
+        at = min(range(len(steps)), key=lambda i: steps[i][0])
+        near = at - 1 if at == len(steps) - 1 or (at > 0 and steps[at - 1][0] <= steps[at + 1][0]) else at
+        a, b = steps[near], steps.pop(near + 1)
+        steps[near] = [a[0] + b[0], a[1] + b[1], a[2], b[3]]
+    points, last = [], 0.0
+    for n, k, low, high in steps:
+        share = (k + 0.5) / (n + 1)
+        level = share - CAUTION * math.sqrt(share * (1 - share) / n)
+        if most == DOUBTFUL_MAX:
+            level = max(rung for rung in LADDER if rung <= max(level, LADDER[0]))
+        level = max(last, min(level, most - 0.004))
+        points += [[round(float(low), 4), round(level, 5)], [round(float(high), 4), round(level + 0.004, 5)]]
+        last = level + 0.004
+    return points
 
 
-def cross_validate(data, without=(), quiet=False):
-    fit = Fit(data, without)
-    predictions, operations = {}, {}
-    for kind in FILES:
-        predictions[kind] = {}
-        for held in data.folds(kind, FOLDS[kind]):
-            model = fit.model(kind, held)
-            found, ops = fit.predict(kind, model, held)
-            predictions[kind].update(found)
-            if ops:
-                systems = {c["case_id"]: c["system"] for c in json.load(open(data.path("drift")))["cases"]}
-                operations.update({k: v for k, v in ops.items() if systems[k] in held or not any(systems[k] in g for g in data.folds(kind, FOLDS[kind]))})
+DATA = None
+
+
+def fold(kind, held, without):
+    fit = Fit(DATA, without)
+    found, operations = fit.predict(kind, fit.model(kind, held))
+    return {k: v for k, v in found.items() if family(DATA.gold[k]["system"]) in held}, operations
+
+
+def cross_validate(without=(), kinds=tuple(FILES)):
+    predictions, operations = {k: {} for k in FILES}, {}
+    jobs = [(kind, held, without) for kind in kinds for held in DATA.folds(kind, FOLDS[kind])]
+    with multiprocessing.Pool(2) as pool:
+        results = pool.starmap(fold, jobs, chunksize=1)
+    systems = {c["case_id"]: family(c["system"]) for c in json.load(open(DATA.path("drift")))["cases"]}
+    asked = {family(q["system"]) for q in DATA.questions["drift"]}
+    for (kind, held, _), (found, told) in zip(jobs, results):
+        predictions[kind].update(found)
+        # A system that no question is about is in no fold, and in no fit.
+        operations.update({k: v for k, v in told.items() if systems[k] in held or systems[k] not in asked})
     return predictions, operations
 
 
@@ -264,8 +273,7 @@ def report(data, predictions, operations=None):
                 b = table[min(14, int(top["confidence"] * 15))]
                 b[0] += 1; b[1] += top["confidence"]; b[2] += top["field"] in {q["gold"], *q["acc"]} - {None}
         over = max((b[1] - b[2]) / b[0] for b in table if b[0])
-        print("  bins (n, said, right): " + "  ".join(f"{b[0]}:{b[1]/b[0]:.2f}/{b[2]/b[0]:.2f}" for b in table if b[0]) + f"  most over-confident {over:+.3f}")
-        by = data.score.evaluate
+        print("  bins (n, said, right): " + "  ".join(f"{b[0]}:{b[1]/b[0]:.2f}/{b[2]/b[0]:.2f}" for b in table if b[0]) + f"  most over-confident {over:+.3f}", flush=True)
         for q in data.questions[kind]:
             top = (predictions[kind].get(q["id"]) or [{}])[0]
             if top.get("confidence", 0) >= 0.9 and not data.is_right(q["id"], top["field"]):
@@ -282,9 +290,10 @@ def main():
         ap.add_argument("--" + name, action="store_true")
     ap.add_argument("--keep", help="a folder for the cross-validated predictions")
     args = ap.parse_args()
-    data = Data(args.data, args.matcher)
+    global DATA
+    data = DATA = Data(args.data, args.matcher)
     if args.folds:
-        predictions, operations = cross_validate(data)
+        predictions, operations = cross_validate()
         report(data, predictions, operations)
         if args.keep:
             for kind in FILES:
@@ -294,7 +303,7 @@ def main():
         groups = ("names", "words", "embeddings", "types", "values")
         sets = [("values",), ("embeddings",), ("types",), ("words",), ("names",), ("values", "embeddings"), ("types", "values", "embeddings")]
         for without in [()] + sets:
-            predictions, _ = cross_validate(data, without)
+            predictions, _ = cross_validate(without)
             print("\n==", "with", ", ".join(g for g in groups if g not in without))
             report(data, predictions)
     if args.write:

@@ -42,7 +42,7 @@ impl Lexicon {
             "same" => words.for_each(|w| self.same.entry(w).or_default().push(number)),
             "near" => words.for_each(|w| self.near.entry(w).or_default().push(number)),
             "side" => self.side.extend(words.map(|w| (w, ()))),
-            "weak" => self.weak.extend(words.map(|w| (w, ()))),
+            "weak" | "main" => self.weak.extend(words.map(|w| (w, ()))),
             "against" => {
                 for (side, half) in (0u8..).zip(rest.split('|')) {
                     for word in half.split(' ').filter(|w| !w.is_empty()) {
@@ -86,7 +86,7 @@ impl Lexicon {
         self.side.contains_key(word)
     }
 
-    /// Says little by itself.
+    /// Says little by itself, or says what goes without saying.
     pub fn is_weak(&self, word: &str) -> bool {
         self.weak.contains_key(word)
     }

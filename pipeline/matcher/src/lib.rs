@@ -10,6 +10,7 @@ mod field;
 mod profile;
 mod side;
 
+mod agreement;
 mod assign;
 mod rivals;
 mod signals;

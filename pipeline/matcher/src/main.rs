@@ -78,7 +78,7 @@ fn rivals(cases: &[Case], matcher: &Matcher<'_>, task: Task, out: &mut impl Writ
         for (id, source) in &case.questions {
             for candidate in &all[*source] {
                 let target = &case.problem.targets[candidate.target].name;
-                writeln!(out, "{}", serde_json::json!([id, target, &candidate.rivals[..]]))?;
+                writeln!(out, "{}", serde_json::json!([id, target, &candidate.rivals[..], candidate.agreed]))?;
             }
         }
     }

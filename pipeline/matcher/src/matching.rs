@@ -1,5 +1,6 @@
 //! Matching: two sides in, for each source field its likeliest targets out.
 
+use crate::agreement::agrees;
 use crate::field::Field;
 use crate::model::{Model, Models, Task};
 use crate::rivals::{RIVAL_SIGNALS, Table};
@@ -41,6 +42,10 @@ pub struct Candidate {
     pub target: usize,
     /// The probability.
     pub confidence: f32,
+    /// The log-odds behind the probability.
+    pub log_odds: f32,
+    /// Several independent signals say the same; without that nothing is called as good as certain.
+    pub agreed: bool,
     /// The signals behind it, in the order of [`SIGNALS`].
     pub signals: Signals,
     /// What it looks like among its rivals, in the order of [`RIVAL_SIGNALS`].
@@ -71,10 +76,11 @@ impl<'a> Matcher<'a> {
     pub fn find(&self, problem: &Problem, task: Task, approved: &[Approved]) -> Vec<Vec<Candidate>> {
         let model = self.models.of(task);
         let sides = Sides::new(problem);
-        let table = sides.table(model);
+        let view = View { sides: &sides, model, task };
+        let table = view.table();
         let order = by_name(&problem.targets);
         let mut all: Vec<Vec<Candidate>> =
-            (0..problem.sources.len()).map(|row| sides.candidates(row, model, &table, &order)).collect();
+            (0..problem.sources.len()).map(|row| view.candidates(row, &table, &order)).collect();
         for (source, candidates) in problem.sources.iter().zip(&mut all) {
             approve(source, problem, approved, candidates);
             candidates.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
@@ -128,24 +134,46 @@ impl Sides {
     fn signals(&self, row: usize, column: usize) -> Signals {
         signals(&self.sources.entries[row], &self.targets.entries[column], &self.likeness)
     }
+}
 
-    fn table(&self, model: &Model) -> Table {
-        let (rows, columns) = (self.sources.entries.len(), self.targets.entries.len());
+/// Two sides as a model sees them.
+struct View<'a> {
+    sides: &'a Sides,
+    model: &'a Model,
+    task: Task,
+}
+
+impl View<'_> {
+    fn signals(&self, row: usize, column: usize) -> Signals {
+        let mut signals = self.sides.signals(row, column);
+        for ignored in &self.model.ignored {
+            if let (Some(signal), Some((_, _, way))) = (signals.get_mut(*ignored), SIGNALS.get(*ignored)) {
+                *signal = if *way > 0 { 1.0 } else { 0.0 };
+            }
+        }
+        signals
+    }
+
+    fn table(&self) -> Table {
+        let (rows, columns) = (self.sides.sources.entries.len(), self.sides.targets.entries.len());
         let mut cells = Vec::with_capacity(rows * columns);
         for row in 0..rows {
-            cells.extend((0..columns).map(|column| model.pair.log_odds(&self.signals(row, column))));
+            cells.extend((0..columns).map(|column| self.model.pair.log_odds(&self.signals(row, column))));
         }
         Table::new(rows, columns, cells)
     }
 
-    fn candidates(&self, row: usize, model: &Model, table: &Table, order: &[usize]) -> Vec<Candidate> {
+    /// The likeliest targets of a source; the surer first, and what agrees before what only scores.
+    fn candidates(&self, row: usize, table: &Table, order: &[usize]) -> Vec<Candidate> {
         let mut scored: Vec<(f32, Candidate)> = Vec::new();
         for target in table.likeliest(row, CANDIDATES_MAX, order) {
             let signals = self.signals(row, target);
             let rivals = table.signals(row, target, &signals);
-            let log_odds = model.rivals.log_odds(&rivals);
-            let confidence = model.confidence(log_odds);
-            scored.push((log_odds, Candidate { target, confidence, signals, rivals }));
+            let log_odds = self.model.rivals.log_odds(&rivals);
+            let agreed = agrees(self.task, &signals, &rivals);
+            let curve = if agreed { &self.model.agreed } else { &self.model.doubtful };
+            let confidence = curve.confidence(log_odds);
+            scored.push((log_odds, Candidate { target, confidence, log_odds, agreed, signals, rivals }));
         }
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(order[a.1.target].cmp(&order[b.1.target])));
         scored.into_iter().map(|(_, candidate)| candidate).collect()

@@ -27,9 +27,19 @@ pub struct Model {
     pub pair: Scorer,
     /// The same once its rivals are known.
     pub rivals: Scorer,
-    /// Log-odds to probability: points of a rising line, fitted on predictions for systems that the scorers had not seen.
-    pub calibration: Vec<(f32, f32)>,
+    /// Log-odds to probability, for pairs whose signals agree.
+    pub agreed: Curve,
+    /// The same for all others.
+    pub doubtful: Curve,
+    /// Signals that count for nothing; empty but in ablations.
+    #[serde(default)]
+    pub ignored: Vec<usize>,
 }
+
+/// Log-odds to probability: points of a rising line, fitted on predictions for systems that the scorers had not seen.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Curve(Vec<(f32, f32)>);
 
 /// Boosted trees, a line, or the mean of both.
 #[derive(Debug, Default, Deserialize)]
@@ -118,10 +128,10 @@ impl Tree {
     }
 }
 
-impl Model {
+impl Curve {
     /// The probability behind log-odds.
     pub fn confidence(&self, log_odds: f32) -> f32 {
-        let points = &self.calibration;
+        let points = &self.0;
         let Some(after) = points.iter().position(|(x, _)| *x >= log_odds) else {
             return points.last().map_or(0.5, |(_, y)| *y);
         };
@@ -136,23 +146,25 @@ mod tests {
     use super::*;
 
     const TEXT: &str = r#"{"pair":{"base":1.0,"trees":[[[0,0.5,1,2],[-1,-2.0,0,0],[-1,3.0,0,0]]],
-        "line":{"intercept":0.0,"weights":[2.0]}},"rivals":{},"calibration":[[-1.0,0.1],[1.0,0.9]]}"#;
+        "line":{"intercept":0.0,"weights":[2.0]}},"rivals":{},"agreed":[],"doubtful":[[-1.0,0.1],[1.0,0.9]]}"#;
 
     #[test]
     fn trees_and_line_are_averaged_and_calibrated() {
         let model: Model = serde_json::from_str(TEXT).expect("a model");
         assert_eq!(model.pair.log_odds(&[1.0]), (4.0 + 2.0) / 2.0);
         assert_eq!(model.pair.log_odds(&[0.0]), (-1.0 + 0.0) / 2.0);
-        assert_eq!((model.confidence(-5.0), model.confidence(5.0)), (0.1, 0.9));
-        assert!((model.confidence(0.0) - 0.5).abs() < 1e-6);
+        assert_eq!((model.doubtful.confidence(-5.0), model.doubtful.confidence(5.0)), (0.1, 0.9));
+        assert!((model.doubtful.confidence(0.0) - 0.5).abs() < 1e-6);
     }
 
     #[test]
     fn the_shipped_model_is_one() {
         let models = Models::shipped();
         for task in [Task::Onboard, Task::Drift] {
-            let points = &models.of(task).calibration;
-            assert!(points.windows(2).all(|w| w[0].0 <= w[1].0 && w[0].1 <= w[1].1) && points.len() > 1);
+            for Curve(points) in [&models.of(task).agreed, &models.of(task).doubtful] {
+                assert!(points.windows(2).all(|w| w[0].0 <= w[1].0 && w[0].1 <= w[1].1) && points.len() > 1);
+            }
+            assert!(models.of(task).doubtful.confidence(f32::INFINITY) < 0.9, "one signal alone is never enough");
         }
     }
 

@@ -156,11 +156,6 @@ impl Profile {
         self.numbers.sort_by(f64::total_cmp);
     }
 
-    /// Share of values of this format.
-    pub fn share(&self, format: Format) -> f32 {
-        self.formats[format as usize]
-    }
-
     /// One value in a list of few: enumerations repeat themselves.
     pub fn distinct(&self) -> f32 {
         self.distinct

@@ -32,6 +32,18 @@ pub const RIVAL_SIGNALS: [&str; 20] = [
     "nulls",
 ];
 
+/// Where the signals stand that agreement looks at again.
+pub mod rival {
+    /// Log-odds of the pair, seen alone.
+    pub const LOG_ODDS: usize = 0;
+    /// How far the next best target of the source is behind.
+    pub const LEAD_IN_ROW: usize = 1;
+    /// How far the next best source of the target is behind.
+    pub const LEAD_IN_COLUMN: usize = 2;
+    /// The best assignment takes the pair.
+    pub const ASSIGNED: usize = 5;
+}
+
 /// Log-odds of all pairs, and which of them the best assignment takes.
 #[derive(Debug)]
 pub struct Table {
@@ -118,11 +130,6 @@ impl Table {
         ]
     }
 
-    /// What the best assignment gives each row.
-    pub fn assigned(&self, row: usize) -> Option<usize> {
-        self.assigned.get(row).copied().flatten()
-    }
-
     fn cell(&self, row: usize, column: usize) -> f32 {
         self.cells[row * self.columns + column]
     }
@@ -144,7 +151,7 @@ mod tests {
     fn a_pair_knows_its_lead_its_rank_and_whether_it_is_assigned() {
         let table = Table::new(2, 2, vec![3.0, 2.0, 2.5, -5.0]);
         let pair = [0.0; crate::signals::SIGNALS.len()];
-        assert_eq!((table.assigned(0), table.assigned(1)), (Some(1), Some(0)));
+        assert_eq!(table.assigned, [Some(1), Some(0)]);
         let first = table.signals(0, 0, &pair);
         assert_eq!(&first[..7], &[3.0, 1.0, 0.5, 0.0, 0.0, 0.0, 1.0]);
         assert_eq!(table.likeliest(1, 1, &[0, 1]), [0]);

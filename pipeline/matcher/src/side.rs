@@ -109,7 +109,7 @@ fn entry(
     for (at, segment) in path.iter().enumerate() {
         let is_leaf = at + 1 == path.len() || (is_bare && at + 2 == path.len());
         for word in segment {
-            let is_own = own.iter().any(|o| o == word || words::is_form_of(o, word) || lexicon.are_same(o, word));
+            let is_own = own.iter().any(|o| o == word || words::is_form_of(o, word));
             let (is_weak, is_side) = (lexicon.is_weak(word), lexicon.is_side(word));
             let mut weight = rarity(word);
             weight *=

@@ -5,11 +5,15 @@ use crate::embedding::dot;
 use crate::side::{Entry, Likeness, Weighed};
 use crate::text;
 
+/// From this likeness on two words are taken for the same, and from this one on for forms of one word.
+const SURE: f32 = 0.9;
+const EQUAL: f32 = 0.95;
+
 /// A group of signals that is left out together when their worth is measured.
 pub type Group = &'static str;
 
 /// Every signal with its group and with which way it speaks: 1 for a match, -1 against it, 0 either way.
-pub const SIGNALS: [(&str, Group, i8); 37] = [
+pub const SIGNALS: [(&str, Group, i8); 38] = [
     ("same_path", "names", 1),
     ("same_leaf", "names", 1),
     ("words_f", "words", 1),
@@ -47,6 +51,7 @@ pub const SIGNALS: [(&str, Group, i8); 37] = [
     ("nulls", "values", 1),
     ("path_depth", "names", 0),
     ("source_distinct", "values", 0),
+    ("words_equal", "words", 1),
 ];
 
 /// The signals of one pair, in the order of [`SIGNALS`].
@@ -66,6 +71,10 @@ pub mod at {
     pub const AGAINST: usize = 14;
     /// The source is marked as an alternative.
     pub const SIDE_SOURCE: usize = 15;
+    /// The target is marked as an alternative.
+    pub const SIDE_TARGET: usize = 16;
+    /// What the source's name says besides.
+    pub const LEFT_SOURCE: usize = 17;
     /// Likeness of types.
     pub const COMPATIBLE_TYPE: usize = 22;
     /// Same type in the words of their system.
@@ -74,6 +83,8 @@ pub mod at {
     pub const FORMATS: usize = 24;
     /// Likeness of the shares of nulls.
     pub const NULLS: usize = 34;
+    /// Weighed share of words that both names have, whatever their form.
+    pub const WORDS_EQUAL: usize = 37;
 }
 
 /// Compares one source field with one target field.
@@ -124,6 +135,7 @@ pub fn signals(source: &Entry, target: &Entry, likeness: &Likeness) -> Signals {
         p.null_likeness(q),
         source.depth as f32 - target.depth as f32,
         p.distinct(),
+        words.equal,
     ]
 }
 
@@ -148,6 +160,7 @@ struct Words {
     source: f32,
     target: f32,
     sure: f32,
+    equal: f32,
     head: f32,
     modifiers: f32,
     against: f32,
@@ -164,14 +177,12 @@ impl Words {
     }
 
     fn compare(source: &Entry, target: &Entry, likeness: &Likeness) -> Self {
-        /// From this likeness on two words are taken for the same.
-        const SURE: f32 = 0.9;
         let (a, b) = (&source.words, &target.words);
         let like = |x: Weighed, y: Weighed| likeness.of(x, y);
         let best_of_source = |x: Weighed| b.iter().map(|y| like(x, *y)).fold(0.0, f32::max);
         let best_of_target = |y: Weighed| a.iter().map(|x| like(*x, y)).fold(0.0, f32::max);
-        let one = Coverage::of(a, best_of_source, SURE);
-        let other = Coverage::of(b, best_of_target, SURE);
+        let one = Coverage::of(a, best_of_source);
+        let other = Coverage::of(b, best_of_target);
         // Words that both names have cannot stand against each other.
         let mut against = 0.0;
         for x in a.iter().filter(|x| best_of_source(**x) < 0.95) {
@@ -184,6 +195,7 @@ impl Words {
             source: one.share,
             target: other.share,
             sure: one.sure.min(other.sure),
+            equal: one.equal.min(other.equal),
             head: head(a).zip(head(b)).map_or(0.0, |(x, y)| like(x, y)),
             modifiers: one.modifiers.min(other.modifiers),
             against,
@@ -199,19 +211,21 @@ impl Words {
 struct Coverage {
     share: f32,
     sure: f32,
+    equal: f32,
     modifiers: f32,
     side: f32,
     left: f32,
 }
 
 impl Coverage {
-    fn of(words: &[Weighed], best: impl Fn(Weighed) -> f32, sure: f32) -> Self {
+    fn of(words: &[Weighed], best: impl Fn(Weighed) -> f32) -> Self {
         let (mut out, mut all, mut before, mut before_like) = (Self::default(), 0.0, 0.0, 0.0);
         for (at, word) in words.iter().enumerate() {
             let like = best(*word);
             all += word.weight;
             out.share += word.weight * like;
-            out.sure += if like >= sure { word.weight } else { 0.0 };
+            out.sure += if like >= SURE { word.weight } else { 0.0 };
+            out.equal += if like >= EQUAL { word.weight } else { 0.0 };
             if at + 1 < words.len() {
                 before += word.weight;
                 before_like += word.weight * like;
@@ -224,7 +238,35 @@ impl Coverage {
         let all = if all > 0.0 { all } else { 1.0 };
         out.share /= all;
         out.sure /= all;
+        out.equal /= all;
         out.modifiers = if before > 0.0 { before_like / before } else { 0.5 };
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_named_places_are_those_of_the_signals() {
+        let places = [
+            (at::SAME_PATH, "same_path"),
+            (at::WORDS_F, "words_f"),
+            (at::WORDS_SURE, "words_sure"),
+            (at::MEANING, "meaning"),
+            (at::AGAINST, "against"),
+            (at::SIDE_SOURCE, "side_source"),
+            (at::SIDE_TARGET, "side_target"),
+            (at::LEFT_SOURCE, "left_source"),
+            (at::COMPATIBLE_TYPE, "compatible_type"),
+            (at::SAME_NATIVE_TYPE, "same_native_type"),
+            (at::FORMATS, "formats"),
+            (at::NULLS, "nulls"),
+            (at::WORDS_EQUAL, "words_equal"),
+        ];
+        for (place, name) in places {
+            assert_eq!(SIGNALS[place].0, name);
+        }
     }
 }

@@ -69,7 +69,7 @@ impl<W: Write> Entries<W> {
     }
 }
 
-/// Four decimals, downwards: nothing becomes surer by being printed.
+/// Six decimals, downwards: nothing becomes surer by being printed.
 fn rounded(confidence: f32) -> f64 {
-    (f64::from(confidence) * 10_000.0).floor() / 10_000.0
+    (f64::from(confidence) * 1e6).floor() / 1e6
 }
