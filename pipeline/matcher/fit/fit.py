@@ -35,10 +35,10 @@ RIVAL_WAYS = [1, 1, 1, -1, -1, 1, 1, 0, 0, -1, 1, 1, 1, 1, -1, -1, 1, 1, 1, 1]
 NEIGHBOURS = 60
 CAUTION = 1.0
 # What is doubtful is said in these steps, rounded down: with some hundred answers more would be pretence.
-LADDER = [0.01, 0.03, 0.07, 0.14, 0.21, 0.34, 0.47, 0.61, 0.74, 0.81, 0.87]
+LADDER = [0.035, 0.2, 0.5, 0.81, 0.87]
 # What is never called as good as certain ends here.
 DOUBTFUL_MAX = 0.88
-AGREED_MAX = 0.985
+AGREED_MAX = 0.99
 
 
 class Data:
@@ -232,6 +232,9 @@ def calibrate(score, right, most):
         if most == DOUBTFUL_MAX:
             level = max(rung for rung in LADDER if rung <= max(level, LADDER[0]))
         level = max(last, min(level, most - 0.004))
+        if points:
+            # Between two steps the lower one holds.
+            points.append([round(float(low), 4), points[-1][1]])
         points += [[round(float(low), 4), round(level, 5)], [round(float(high), 4), round(level + 0.004, 5)]]
         last = level + 0.004
     return points

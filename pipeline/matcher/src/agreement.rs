@@ -41,7 +41,8 @@ mod tests {
     fn one_dissenting_signal_is_enough_to_doubt() {
         let (pair, rivals) = perfect();
         assert!(agrees(Task::Drift, &pair, &rivals));
-        for (signal, value) in [(at::AGAINST, 1.0), (at::SIDE_SOURCE, 1.0), (at::WORDS_EQUAL, 0.2), (at::FORMATS, 0.1)] {
+        for (signal, value) in [(at::AGAINST, 1.0), (at::SIDE_SOURCE, 1.0), (at::WORDS_EQUAL, 0.2), (at::FORMATS, 0.1)]
+        {
             let mut doubtful = pair;
             doubtful[signal] = value;
             assert!(!agrees(Task::Drift, &doubtful, &rivals), "{}", crate::signals::SIGNALS[signal].0);

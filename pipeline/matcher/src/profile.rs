@@ -278,10 +278,9 @@ fn kinship(one: usize, other: usize) -> f32 {
 
 /// What a text looks like, and the number or day in it.
 fn format(text: &str) -> (Format, Option<f64>) {
-    if let Ok(number) = text.parse::<f64>() {
-        if text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'+' | b'e' | b'E')) {
-            return numeric(text, number);
-        }
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'+' | b'e' | b'E'));
+    if let Some(number) = text.parse::<f64>().ok().filter(|_| is_plain) {
+        return numeric(text, number);
     }
     if let Some((day, is_moment)) = day(text) {
         return (if is_moment { Format::DateTime } else { Format::Date }, Some(day));

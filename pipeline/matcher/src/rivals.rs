@@ -89,11 +89,8 @@ impl Table {
             all.truncate(count);
         }
         all.sort_unstable_by(by);
-        if let Some(column) = self.assigned.get(row).copied().flatten() {
-            if !all.contains(&column) {
-                all.push(column);
-            }
-        }
+        let assigned = self.assigned.get(row).copied().flatten();
+        all.extend(assigned.filter(|column| !all.contains(column)));
         all
     }
 

@@ -1,12 +1,15 @@
 //! Operations: what happened to a stream, told from its fields before and after.
 
+mod divided;
+mod swapped;
+
 use crate::field::{Field, Kind};
 use crate::matching::{Candidate, Matcher, Problem};
 use crate::model::Task;
 use crate::words;
 
-/// From this confidence on a removed and an added field are told as one that moved.
-const MOVED_FROM: f32 = 0.5;
+/// From these log-odds on a removed and an added field are told as one that moved: it is likelier than not.
+const MOVED_FROM: f32 = 0.0;
 
 /// What can happen to fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +87,7 @@ pub fn operations(matcher: &Matcher<'_>, entity: &str, before: &[Field], after: 
     let mut out = Vec::new();
     let mut is_left = vec![true; problem.sources.len()];
     let mut is_free = vec![true; problem.targets.len()];
-    divided(&problem, &found, &mut is_left, &mut is_free, &mut out);
+    divided::find(&problem, &mut is_left, &mut is_free, &mut out);
     moved(&problem, &found, &mut is_left, &mut is_free, &mut out);
     let sure = |candidates: &[Candidate]| candidates.first().map_or(1.0, |c| 1.0 - c.confidence);
     for (row, field) in problem.sources.iter().enumerate().filter(|(row, _)| is_left[*row]) {
@@ -94,7 +97,8 @@ pub fn operations(matcher: &Matcher<'_>, entity: &str, before: &[Field], after: 
         let rival = found.iter().flatten().filter(|c| c.target == column).map(|c| c.confidence).fold(0.0, f32::max);
         out.push(one(OperationKind::Add, None, Some(field), 1.0 - rival));
     }
-    for field in before {
+    let swapped = swapped::find(before, after);
+    for field in before.iter().filter(|f| !swapped.iter().any(|o| o.from.contains(&f.name))) {
         let same = after.iter().find(|f| f.name == field.name);
         out.extend(
             same.filter(|f| is_retyped(field, f)).map(|f| one(OperationKind::TypeChange, Some(field), Some(f), 0.99)),
@@ -122,7 +126,7 @@ fn moved(
 ) {
     let mut pairs: Vec<(f32, usize, usize)> = Vec::new();
     for (row, candidates) in found.iter().enumerate() {
-        pairs.extend(candidates.iter().filter(|c| c.confidence >= MOVED_FROM).map(|c| (c.confidence, row, c.target)));
+        pairs.extend(candidates.iter().filter(|c| c.log_odds >= MOVED_FROM).map(|c| (c.confidence, row, c.target)));
     }
     let names = |(_, row, column): &(f32, usize, usize)| (&problem.sources[*row].name, &problem.targets[*column].name);
     pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| names(a).cmp(&names(b))));
@@ -151,70 +155,4 @@ fn direction(from: &str, to: &str) -> OperationKind {
     } else {
         OperationKind::Rename
     }
-}
-
-/// Fields that went into one, and one that went into several. The parts are told by their words: they belong to one
-/// thing whose whole is known by another name.
-fn divided(
-    problem: &Problem,
-    _found: &[Vec<Candidate>],
-    is_left: &mut [bool],
-    is_free: &mut [bool],
-    out: &mut Vec<Operation>,
-) {
-    for (row, whole) in problem.sources.iter().enumerate() {
-        let parts = parts(&whole.name, &problem.targets, is_free);
-        if parts.len() > 1 && !is_kept(whole, &problem.targets) {
-            is_left[row] = false;
-            parts.iter().for_each(|p| is_free[*p] = false);
-            let to = parts.iter().map(|p| problem.targets[*p].name.clone()).collect();
-            out.push(Operation { kind: OperationKind::Split, from: vec![whole.name.clone()], to, confidence: 0.8 });
-        }
-    }
-    for (column, whole) in problem.targets.iter().enumerate().filter(|(c, _)| is_free[*c]).collect::<Vec<_>>() {
-        let parts = parts(&whole.name, &problem.sources, is_left);
-        if parts.len() > 1 && !is_kept(whole, &problem.sources) {
-            is_free[column] = false;
-            parts.iter().for_each(|p| is_left[*p] = false);
-            let from = parts.iter().map(|p| problem.sources[*p].name.clone()).collect();
-            out.push(Operation { kind: OperationKind::Merge, from, to: vec![whole.name.clone()], confidence: 0.8 });
-        }
-    }
-}
-
-/// The whole and its parts, in the words of field names.
-const PARTS: [(&[&str], &[&[&str]]); 4] = [
-    (&["name"], &[&["first"], &["last"], &["middle"]]),
-    (
-        &["address"],
-        &[&["street", "line"], &["city", "town"], &["state", "province", "region"], &["postal"], &["country"]],
-    ),
-    (&["location"], &[&["latitude"], &["longitude"]]),
-    (&["date", "time"], &[&["year"], &["month"], &["day"], &["hour"]]),
-];
-
-/// The same whole stands on the other side, with parts or without.
-fn is_kept(whole: &Field, others: &[Field]) -> bool {
-    others.iter().any(|o| words::segments(&o.name).concat() == words::segments(&whole.name).concat())
-}
-
-fn parts(whole: &str, fields: &[Field], is_open: &[bool]) -> Vec<usize> {
-    let own = words::segments(whole).concat();
-    for (names, kinds) in PARTS {
-        if !own.iter().any(|w| names.contains(&w.as_str()))
-            || kinds.iter().flat_map(|k| k.iter()).any(|p| own.iter().any(|w| w == p))
-        {
-            continue;
-        }
-        let is_part = |field: &Field| {
-            let words = words::segments(&field.name).concat();
-            kinds.iter().any(|kind| words.iter().any(|w| kind.contains(&w.as_str())))
-        };
-        let open =
-            fields.iter().enumerate().filter(|(i, f)| is_open[*i] && is_part(f)).map(|(i, _)| i).collect::<Vec<_>>();
-        if open.len() > 1 {
-            return open;
-        }
-    }
-    Vec::new()
 }
