@@ -58,6 +58,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Top::Serve(args) => api::serve::run(&cli.data_dir, &args).await,
         Top::Demo(args) => api::demo::run(&cli.data_dir, &args, cli.json).await,
+        Top::Match(args) => api::cli::match_::run(&args),
         Top::Folder(command) => on_folder(&cli.data_dir, complete(command)?, &mut Terminal::new(cli.json)).await,
     }
 }

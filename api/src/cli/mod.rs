@@ -4,6 +4,7 @@ pub mod doctor;
 pub mod dry_run;
 pub mod ingest;
 pub mod log;
+pub mod match_;
 pub mod plan;
 pub mod quarantine;
 pub mod query;
@@ -44,6 +45,8 @@ pub enum Top {
     Serve(ServeArgs),
     /// Make a demo folder and serve it: real files through the real line.
     Demo(DemoArgs),
+    /// Match the fields in a file of cases, and print the answers: no folder, no network.
+    Match(match_::MatchArgs),
     /// A command that works on a folder, or on the server that holds it.
     #[command(flatten)]
     Folder(Command),

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod lexicon;
+mod text;
+
+mod embedding;
+mod words;
+
+mod field;
+mod profile;
+mod side;
+
+mod agreement;
+mod assign;
+mod rivals;
+mod signals;
+
+mod matching;
+mod model;
+mod operations;
+
+pub mod cases;
+
+pub use field::{Field, Kind};
+pub use matching::{Approved, CANDIDATES_MAX, Candidate, Matcher, Problem, signal_names};
+pub use model::{Models, Task, UnreadableModel};
+pub use operations::{Operation, OperationKind, operations};
+pub use rivals::RIVAL_SIGNALS;
+pub use signals::{SIGNALS, Signals};

@@ -1,0 +1,186 @@
+//! Matching: two sides in, for each source field its likeliest targets out.
+
+use crate::agreement::agrees;
+use crate::field::Field;
+use crate::model::{Model, Models, Task};
+use crate::rivals::{RIVAL_SIGNALS, Table};
+use crate::side::{Likeness, Side};
+use crate::signals::{SIGNALS, Signals, signals};
+use crate::words;
+
+/// Targets that are looked at again once the rivals are known, and that an answer names at most.
+pub const CANDIDATES_MAX: usize = 6;
+/// The confidence of what the tenant has approved for this very name.
+const APPROVED: f32 = 0.98;
+
+/// What is to be matched.
+#[derive(Debug, Clone, Default)]
+pub struct Problem {
+    /// What the source calls the entity: `companies`.
+    pub source_entity: String,
+    /// What the target calls it: `account`.
+    pub target_entity: String,
+    /// Fields without a counterpart.
+    pub sources: Vec<Field>,
+    /// Fields that one of them may be. What was there at the same time as a source field is no target of it.
+    pub targets: Vec<Field>,
+}
+
+/// A mapping that the tenant has approved before, for a stream like this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approved {
+    /// The source field's name.
+    pub source: String,
+    /// The target field's name.
+    pub target: String,
+}
+
+/// A target with the probability that it is the right one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// Its place among the problem's targets.
+    pub target: usize,
+    /// The probability.
+    pub confidence: f32,
+    /// The log-odds behind the probability.
+    pub log_odds: f32,
+    /// Several independent signals say the same; without that nothing is called as good as certain.
+    pub agreed: bool,
+    /// The signals behind it, in the order of [`SIGNALS`].
+    pub signals: Signals,
+    /// What it looks like among its rivals, in the order of [`RIVAL_SIGNALS`].
+    pub rivals: [f32; RIVAL_SIGNALS.len()],
+}
+
+/// Matches fields by fitted models; the same for a new source and for drift.
+#[derive(Debug, Clone, Copy)]
+pub struct Matcher<'a> {
+    models: &'a Models,
+}
+
+impl Default for Matcher<'static> {
+    fn default() -> Self {
+        Self { models: Models::shipped() }
+    }
+}
+
+impl<'a> Matcher<'a> {
+    /// With other constants than the shipped ones.
+    pub fn with_models(models: &'a Models) -> Self {
+        Self { models }
+    }
+
+    /// For each source field its likeliest targets, best first; empty only where there is no target at all.
+    ///
+    /// The order of the fields makes no difference. `approved` are the tenant's nearest approved mappings.
+    pub fn find(&self, problem: &Problem, task: Task, approved: &[Approved]) -> Vec<Vec<Candidate>> {
+        let model = self.models.of(task);
+        let sides = Sides::new(problem);
+        let view = View { sides: &sides, model, task };
+        let table = view.table();
+        let order = by_name(&problem.targets);
+        let mut all: Vec<Vec<Candidate>> =
+            (0..problem.sources.len()).map(|row| view.candidates(row, &table, &order)).collect();
+        for (source, candidates) in problem.sources.iter().zip(&mut all) {
+            approve(source, problem, approved, candidates);
+            candidates.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        }
+        all
+    }
+
+    /// The signals of every pair, row by row; what the fit learns from.
+    pub fn signals(problem: &Problem) -> Vec<Vec<Signals>> {
+        let sides = Sides::new(problem);
+        let row = |i| (0..problem.targets.len()).map(|j| sides.signals(i, j)).collect();
+        (0..problem.sources.len()).map(row).collect()
+    }
+}
+
+/// Each field's place when the fields are ordered by name, so that ties do not depend on the order of the input.
+fn by_name(fields: &[Field]) -> Vec<usize> {
+    let mut sorted: Vec<usize> = (0..fields.len()).collect();
+    sorted.sort_by(|a, b| fields[*a].name.cmp(&fields[*b].name));
+    let mut places = vec![0; fields.len()];
+    sorted.into_iter().enumerate().for_each(|(place, field)| places[field] = place);
+    places
+}
+
+fn approve(source: &Field, problem: &Problem, approved: &[Approved], candidates: &mut [Candidate]) {
+    let known = approved.iter().filter(|a| a.source == source.name);
+    for mapping in known {
+        let is_target = |c: &&mut Candidate| problem.targets.get(c.target).is_some_and(|t| t.name == mapping.target);
+        if let Some(candidate) = candidates.iter_mut().find(is_target) {
+            candidate.confidence = candidate.confidence.max(APPROVED);
+        }
+    }
+}
+
+struct Sides {
+    sources: Side,
+    targets: Side,
+    likeness: Likeness,
+}
+
+impl Sides {
+    fn new(problem: &Problem) -> Self {
+        let mut own: Vec<String> = words::words(&problem.source_entity);
+        own.extend(words::words(&problem.target_entity));
+        own.retain(|word| word.len() > 2);
+        let (sources, targets) = (Side::new(&problem.sources, &own), Side::new(&problem.targets, &own));
+        let likeness = Likeness::new(&sources, &targets);
+        Self { sources, targets, likeness }
+    }
+
+    fn signals(&self, row: usize, column: usize) -> Signals {
+        signals(&self.sources.entries[row], &self.targets.entries[column], &self.likeness)
+    }
+}
+
+/// Two sides as a model sees them.
+struct View<'a> {
+    sides: &'a Sides,
+    model: &'a Model,
+    task: Task,
+}
+
+impl View<'_> {
+    fn signals(&self, row: usize, column: usize) -> Signals {
+        let mut signals = self.sides.signals(row, column);
+        for ignored in &self.model.ignored {
+            if let (Some(signal), Some((_, _, way))) = (signals.get_mut(*ignored), SIGNALS.get(*ignored)) {
+                *signal = if *way > 0 { 1.0 } else { 0.0 };
+            }
+        }
+        signals
+    }
+
+    fn table(&self) -> Table {
+        let (rows, columns) = (self.sides.sources.entries.len(), self.sides.targets.entries.len());
+        let mut cells = Vec::with_capacity(rows * columns);
+        for row in 0..rows {
+            cells.extend((0..columns).map(|column| self.model.pair.log_odds(&self.signals(row, column))));
+        }
+        Table::new(rows, columns, cells)
+    }
+
+    /// The likeliest targets of a source; the surer first, and what agrees before what only scores.
+    fn candidates(&self, row: usize, table: &Table, order: &[usize]) -> Vec<Candidate> {
+        let mut scored: Vec<(f32, Candidate)> = Vec::new();
+        for target in table.likeliest(row, CANDIDATES_MAX, order) {
+            let signals = self.signals(row, target);
+            let rivals = table.signals(row, target, &signals);
+            let log_odds = self.model.rivals.log_odds(&rivals);
+            let agreed = agrees(self.task, &signals, &rivals);
+            let curve = if agreed { &self.model.agreed } else { &self.model.doubtful };
+            let confidence = curve.confidence(log_odds);
+            scored.push((log_odds, Candidate { target, confidence, log_odds, agreed, signals, rivals }));
+        }
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(order[a.1.target].cmp(&order[b.1.target])));
+        scored.into_iter().map(|(_, candidate)| candidate).collect()
+    }
+}
+
+/// The names of a pair's signals, in the order in which [`Candidate`] holds them.
+pub fn signal_names() -> impl Iterator<Item = &'static str> {
+    SIGNALS.iter().map(|(name, _, _)| *name)
+}
