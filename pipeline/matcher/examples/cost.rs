@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let matcher = Matcher::default();
     // The tables of words are read once in a process.
     let begun = Instant::now();
-    matcher.find(&sides(1), Task::Drift, &[]);
+    matcher.find(&sides(1), Task::Drift, &[])?;
     println!("first answer of a process        {:>10.1} ms", milliseconds(begun.elapsed()));
     if let [kind, file] = args.as_slice() {
         let (kind, task) = if kind == "crm" { (Kind::Crm, Task::Onboard) } else { (Kind::Drift, Task::Drift) };

@@ -22,7 +22,7 @@ mod operations;
 pub mod cases;
 
 pub use field::{Field, Kind};
-pub use matching::{Approved, CANDIDATES_MAX, Candidate, Matcher, Problem, signal_names};
+pub use matching::{Approved, CANDIDATES_MAX, Candidate, Matcher, PAIRS_MAX, Problem, TooLarge, signal_names};
 pub use model::{Models, Task, UnreadableModel};
 pub use operations::{Operation, OperationKind, operations};
 pub use rivals::RIVAL_SIGNALS;

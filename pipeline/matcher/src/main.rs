@@ -74,7 +74,7 @@ fn signals(cases: &[Case], out: &mut impl Write) -> Result<(), Failure> {
 
 fn rivals(cases: &[Case], matcher: &Matcher<'_>, task: Task, out: &mut impl Write) -> Result<(), Failure> {
     for case in cases {
-        let all = matcher.find(&case.problem, task, &[]);
+        let all = matcher.find(&case.problem, task, &[])?;
         for (id, source) in &case.questions {
             for candidate in &all[*source] {
                 let target = &case.problem.targets[candidate.target].name;

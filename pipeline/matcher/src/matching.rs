@@ -10,6 +10,8 @@ use crate::words;
 
 /// Targets that are looked at again once the rivals are known, and that an answer names at most.
 pub const CANDIDATES_MAX: usize = 6;
+/// Pairs that are compared in one go: some seconds and some hundred megabytes.
+pub const PAIRS_MAX: usize = 4_000_000;
 /// The confidence of what the tenant has approved for this very name.
 const APPROVED: f32 = 0.98;
 
@@ -33,6 +35,16 @@ pub struct Approved {
     pub source: String,
     /// The target field's name.
     pub target: String,
+}
+
+/// A problem of more pairs than are compared in one go.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{sources} fields against {targets} are more than {PAIRS_MAX} pairs: match fewer at a time")]
+pub struct TooLarge {
+    /// Source fields.
+    pub sources: usize,
+    /// Target fields.
+    pub targets: usize,
 }
 
 /// A target with the probability that it is the right one.
@@ -73,7 +85,11 @@ impl<'a> Matcher<'a> {
     /// For each source field its likeliest targets, best first; empty only where there is no target at all.
     ///
     /// The order of the fields makes no difference. `approved` are the tenant's nearest approved mappings.
-    pub fn find(&self, problem: &Problem, task: Task, approved: &[Approved]) -> Vec<Vec<Candidate>> {
+    pub fn find(&self, problem: &Problem, task: Task, approved: &[Approved]) -> Result<Vec<Vec<Candidate>>, TooLarge> {
+        let (sources, targets) = (problem.sources.len(), problem.targets.len());
+        if sources.saturating_mul(targets) > PAIRS_MAX {
+            return Err(TooLarge { sources, targets });
+        }
         let model = self.models.of(task);
         let sides = Sides::new(problem);
         let view = View { sides: &sides, model, task };
@@ -85,7 +101,7 @@ impl<'a> Matcher<'a> {
             approve(source, problem, approved, candidates);
             candidates.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         }
-        all
+        Ok(all)
     }
 
     /// The signals of every pair, row by row; what the fit learns from.

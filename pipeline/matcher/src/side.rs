@@ -17,6 +17,11 @@ const COMMON: f32 = 0.3;
 /// Below this cosine two words have nothing to do with each other.
 const COSINE_MIN: f32 = 0.25;
 
+/// Different words of a side that are compared. No real schema has more; those of a hostile one mean nothing.
+const WORDS_MAX: usize = 5_000;
+/// The number of a word beyond that.
+const UNKNOWN: usize = usize::MAX;
+
 /// A word of a field's name.
 #[derive(Debug, Clone, Copy)]
 pub struct Weighed {
@@ -78,13 +83,12 @@ impl Side {
             seen.iter().for_each(|word| *uses.entry(word).or_default() += 1);
         }
         let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut all = Vec::new();
-        for word in paths.iter().flatten().flatten() {
-            numbers.entry(word).or_insert_with(|| {
-                all.push(word.clone());
-                all.len() - 1
-            });
-        }
+        // In the order of the words, so that it makes no difference which field comes first.
+        let mut all: Vec<String> = paths.iter().flatten().flatten().cloned().collect();
+        all.sort_unstable();
+        all.dedup();
+        all.truncate(WORDS_MAX);
+        numbers.extend(all.iter().enumerate().map(|(number, word)| (word.as_str(), number)));
         let rarity = |word: &str| {
             let count = fields.len() as f32;
             let used = uses.get(words::stem(word)).copied().unwrap_or(1) as f32;
@@ -92,6 +96,7 @@ impl Side {
         };
         let entries =
             fields.iter().zip(&paths).map(|(field, path)| entry(field, path, own, &numbers, &rarity)).collect();
+        drop(numbers);
         Self { entries, words: all }
     }
 }
@@ -114,7 +119,7 @@ fn entry(
             let mut weight = rarity(word);
             weight *=
                 if is_weak { WEAK } else { 1.0 } * if is_own { OWN } else { 1.0 } * if is_leaf { 1.0 } else { PATH };
-            let word = numbers.get(word.as_str()).copied().unwrap_or_default();
+            let word = numbers.get(word.as_str()).copied().unwrap_or(UNKNOWN);
             weighed.push(Weighed { word, weight, is_own, is_weak, is_side });
         }
     }
@@ -185,6 +190,9 @@ impl Likeness {
     }
 
     fn cell(&self, one: Weighed, other: Weighed) -> (f32, bool) {
+        if one.word == UNKNOWN || other.word == UNKNOWN {
+            return (0.0, false);
+        }
         self.cells.get(one.word * self.width + other.word).copied().unwrap_or((0.0, false))
     }
 }

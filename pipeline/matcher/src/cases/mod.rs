@@ -48,14 +48,14 @@ pub fn answer(kind: Kind, matcher: &Matcher<'_>, input: impl Read, output: impl 
     let mut out = write::Entries::begin(output)?;
     if kind == Kind::DriftOperations {
         for change in drift::read(input)? {
-            let found = operations(matcher, &change.entity, &change.before, &change.after);
+            let found = operations(matcher, &change.entity, &change.before, &change.after)?;
             out.operations(&change.id, &found)?;
         }
         return out.end();
     }
     let task = if kind == Kind::Crm { Task::Onboard } else { Task::Drift };
     for case in read(kind, input)? {
-        let found = matcher.find(&case.problem, task, &[]);
+        let found = matcher.find(&case.problem, task, &[])?;
         for (id, source) in &case.questions {
             let candidates = found.get(*source).map(Vec::as_slice).unwrap_or_default();
             out.candidates(id, candidates, &case.problem.targets)?;

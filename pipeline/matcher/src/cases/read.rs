@@ -16,6 +16,9 @@ pub enum CasesError {
     /// It cannot be read, or the answers cannot be written.
     #[error("input or output failed: {0}")]
     Io(#[from] std::io::Error),
+    /// A case is too large.
+    #[error(transparent)]
+    TooLarge(#[from] crate::matching::TooLarge),
     /// Something is missing or of another type.
     #[error("{place}: {wanted} is wanted, {found}")]
     Form {

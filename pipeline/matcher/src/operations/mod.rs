@@ -4,7 +4,7 @@ mod divided;
 mod swapped;
 
 use crate::field::{Field, Kind};
-use crate::matching::{Candidate, Matcher, Problem};
+use crate::matching::{Candidate, Matcher, Problem, TooLarge};
 use crate::model::Task;
 use crate::words;
 
@@ -81,9 +81,14 @@ impl Problem {
 }
 
 /// What happened between two states of a stream.
-pub fn operations(matcher: &Matcher<'_>, entity: &str, before: &[Field], after: &[Field]) -> Vec<Operation> {
+pub fn operations(
+    matcher: &Matcher<'_>,
+    entity: &str,
+    before: &[Field],
+    after: &[Field],
+) -> Result<Vec<Operation>, TooLarge> {
     let problem = Problem::of_change(entity, before, after);
-    let found = matcher.find(&problem, Task::Drift, &[]);
+    let found = matcher.find(&problem, Task::Drift, &[])?;
     let mut out = Vec::new();
     let mut is_left = vec![true; problem.sources.len()];
     let mut is_free = vec![true; problem.targets.len()];
@@ -104,7 +109,8 @@ pub fn operations(matcher: &Matcher<'_>, entity: &str, before: &[Field], after: 
             same.filter(|f| is_retyped(field, f)).map(|f| one(OperationKind::TypeChange, Some(field), Some(f), 0.99)),
         );
     }
-    out
+    out.extend(swapped);
+    Ok(out)
 }
 
 fn one(kind: OperationKind, from: Option<&Field>, to: Option<&Field>, confidence: f32) -> Operation {
