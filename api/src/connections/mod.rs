@@ -1,6 +1,6 @@
 //! Connections made through the API: what they are told, what follows them, and how they fare.
 //!
-//! [`connector`] are the types of connectors with the [`schema`]s of their settings ([`file`] is the one there is),
+//! [`connector`] are the types of connectors with the [`schema`]s of their settings ([`mod@file`] is the one there is),
 //! [`roots`] the folders that the operator declared, [`row`] what is stored, [`running`] what runs, [`health`] whether a
 //! source can be read. A run is the same `ingest` that the command line does.
 
