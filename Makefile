@@ -2,6 +2,7 @@
 # make test       everything: format, lints, docs, units, suites, properties, end to end, a slice of each campaign
 # make bench      one table: the line beside its peers on the same files (BENCH="--only line" for a part of it)
 # make campaign   every campaign with its full count; needs root, for disks that fill and lose their power
+# make fit        the matcher's constants, cross-validated and fitted anew (DATA=folder of the gold sets and their scorer)
 # make lint       clippy and rustfmt;  make docs   the documentation, without warnings
 
 SHELL := /bin/bash
@@ -23,10 +24,11 @@ BIN := $(CARGO_TARGET_DIR)/debug
 SEED ?= 1
 DEMO := $(CACHE)/demo
 BENCH ?=
+DATA ?=
 
 say = printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help run test bench campaign lint docs system system-test venv programs plant unit end-to-end slice full-count positive-control
+.PHONY: help run test bench fit campaign lint docs system system-test venv programs plant unit end-to-end slice full-count positive-control
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | sed -n '/^make/p'
@@ -147,6 +149,14 @@ plant: system
 	@trap 'cargo build --locked -p api --bin autonomos' EXIT
 	cargo build --locked -p api --bin autonomos --features plant
 	mv $(BIN)/autonomos $(BIN)/autonomos-plant
+
+# The matcher itself prints the signals that it is fitted by, so that each is defined once.
+fit: system-test
+	@test -n "$(DATA)" || { echo "say DATA=FOLDER, with crm_mapping.json, drift_real.json and score.py" >&2; exit 1; }
+	cargo build --locked -p matcher --bin matcher
+	[ -x $(CACHE)/fit/bin/python ] || python3 -m venv $(CACHE)/fit
+	$(CACHE)/fit/bin/python -m pip install --quiet --disable-pip-version-check -r pipeline/matcher/fit/requirements.txt
+	$(CACHE)/fit/bin/python pipeline/matcher/fit/fit.py "$(DATA)" $(BIN)/matcher --folds --write
 
 bench: programs venv
 	@$(PYTHON) benches/bench.py --seed $(SEED) $(BENCH)

@@ -1,13 +1,13 @@
 //! `match`: gold sets and anybody's own cases, answered by the very matcher that the line uses. It needs no data folder.
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, ErrorKind};
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use matcher::Matcher;
-use matcher::cases::{self, Kind};
+use matcher::cases::{self, CasesError, Kind};
 
 /// Options of `match`.
 #[derive(Debug, Clone, Args)]
@@ -39,5 +39,9 @@ pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
     };
     let input = File::open(&args.cases).with_context(|| format!("reading {}", args.cases.display()))?;
     let output = BufWriter::new(std::io::stdout().lock());
-    cases::answer(kind, &Matcher::default(), input, output).with_context(|| args.cases.display().to_string())
+    match cases::answer(kind, &Matcher::default(), input, output) {
+        // Who reads the answers has seen enough.
+        Err(CasesError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        answered => answered.with_context(|| args.cases.display().to_string()),
+    }
 }

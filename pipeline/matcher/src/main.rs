@@ -15,7 +15,8 @@ fn main() -> ExitCode {
     match run(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            let causes = std::iter::successors(Some(&*error as &dyn std::error::Error), |e| e.source());
+            eprintln!("{}", causes.map(ToString::to_string).collect::<Vec<_>>().join(": "));
             ExitCode::FAILURE
         }
     }

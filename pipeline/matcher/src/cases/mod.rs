@@ -45,16 +45,20 @@ pub fn read(kind: Kind, input: impl Read) -> Result<Vec<Case>, CasesError> {
 
 /// Reads cases, answers them one after the other, and writes the answers as JSON in the order of the file.
 pub fn answer(kind: Kind, matcher: &Matcher<'_>, input: impl Read, output: impl Write) -> Result<(), CasesError> {
-    let mut out = write::Entries::begin(output)?;
+    // Everything is read before anything is written: a file with a mistake gets no answer, not half of one.
     if kind == Kind::DriftOperations {
-        for change in drift::read(input)? {
+        let changes = drift::read(input)?;
+        let mut out = write::Entries::begin(output)?;
+        for change in changes {
             let found = operations(matcher, &change.entity, &change.before, &change.after)?;
             out.operations(&change.id, &found)?;
         }
         return out.end();
     }
     let task = if kind == Kind::Crm { Task::Onboard } else { Task::Drift };
-    for case in read(kind, input)? {
+    let cases = read(kind, input)?;
+    let mut out = write::Entries::begin(output)?;
+    for case in cases {
         let found = matcher.find(&case.problem, task, &[])?;
         for (id, source) in &case.questions {
             let candidates = found.get(*source).map(Vec::as_slice).unwrap_or_default();

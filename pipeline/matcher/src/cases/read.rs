@@ -11,10 +11,10 @@ use crate::field::{Field, Kind};
 #[derive(Debug, thiserror::Error)]
 pub enum CasesError {
     /// It is no JSON.
-    #[error("the file is no JSON: {0}")]
+    #[error("the file is no JSON")]
     NoJson(#[source] serde_json::Error),
     /// It cannot be read, or the answers cannot be written.
-    #[error("input or output failed: {0}")]
+    #[error("input or output failed")]
     Io(#[from] std::io::Error),
     /// A case is too large.
     #[error(transparent)]

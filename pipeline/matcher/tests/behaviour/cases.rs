@@ -71,7 +71,8 @@ fn the_gold_answers_are_not_looked_at() {
 #[test]
 fn a_mistake_in_the_file_is_named_with_its_place() {
     let message = |kind, file: &str| ask(kind, file).expect_err("a mistake").to_string();
-    assert!(message(Kind::Crm, "{\"cases\": [").contains("line 1"));
+    let broken = ask(Kind::Crm, "{\"cases\": [").expect_err("a mistake");
+    assert!(std::error::Error::source(&broken).expect("a cause").to_string().contains("line 1"));
     assert_eq!(message(Kind::Drift, "{}"), "cases: a list is wanted, and nothing is there");
     assert_eq!(message(Kind::Drift, "[]"), "cases: a list is wanted, and nothing is there");
     let mut file = drift();
@@ -89,4 +90,13 @@ fn a_mistake_in_the_file_is_named_with_its_place() {
     file = crm();
     file["cases"][0]["canonical_entity"] = json!("ship");
     assert_eq!(message(Kind::Crm, &file.to_string()), "cases[0]: the file's `canonical` has no entity \"ship\"");
+}
+
+#[test]
+fn a_file_with_a_mistake_at_its_end_gets_no_answer_at_all() {
+    let mut file = drift();
+    file["cases"].as_array_mut().expect("a list").push(json!({"case_id": "D-2"}));
+    let mut out = Vec::new();
+    let read = answer(Kind::Drift, &Matcher::default(), file.to_string().as_bytes(), &mut out);
+    assert!(read.is_err() && out.is_empty());
 }
