@@ -1,4 +1,4 @@
-//! `match`: gold sets and anybody's own cases, answered by the very matcher that the line uses. It needs no data folder.
+//! `match`: gold sets and anybody's own cases, answered by the matcher. It needs no data folder.
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind};

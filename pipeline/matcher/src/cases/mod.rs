@@ -1,4 +1,4 @@
-//! Gold sets and anybody's own cases: files in, predictions out, through the very matcher that the line uses.
+//! Gold sets and anybody's own cases: files in, predictions out, through the matcher.
 
 mod crm;
 mod drift;
