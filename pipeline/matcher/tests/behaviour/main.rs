@@ -3,6 +3,7 @@
 mod cases;
 mod matching;
 mod operations;
+mod other_systems;
 
 use matcher::{Field, Kind};
 use serde_json::Value;
