@@ -2,8 +2,8 @@
 //!
 //! [`roles`] wires the line together, [`mod@line`] is what can be done with it, [`cli`] are the commands, [`socket`] carries
 //! them to the process that holds the folder, [`http`] is the API for everybody else, [`auth`] who may ask it,
-//! [`connections`] what reads files for it, [`live`] the line as it moves, [`serve`] keeps that process running, [`demo`] is the demo's real files. [`folder`] says what may be
-//! taken for a data folder.
+//! [`connections`] what reads files for it, [`live`] the line as it moves, [`serve`] keeps that process running, [`demo`]
+//! is the demo's real files. [`folder`] says what may be taken for a data folder.
 
 pub mod auth;
 pub mod cli;

@@ -22,13 +22,13 @@ impl<K> Default for Turns<K> {
 
 impl<K: Clone + Eq + Hash> Turns<K> {
     /// Waits until no other run of it is under way, in the order of asking. The turn ends when it is dropped.
-    pub(crate) async fn take(&self, stream: &K) -> OwnedMutexGuard<()> {
+    pub(crate) async fn take(&self, key: &K) -> OwnedMutexGuard<()> {
         let turn = {
             let mut running = self.running.lock();
             running.retain(|_, turn| turn.strong_count() > 0);
-            running.get(stream).and_then(Weak::upgrade).unwrap_or_else(|| {
+            running.get(key).and_then(Weak::upgrade).unwrap_or_else(|| {
                 let turn = Arc::default();
-                running.insert(stream.clone(), Arc::downgrade(&turn));
+                running.insert(key.clone(), Arc::downgrade(&turn));
                 turn
             })
         };

@@ -7,6 +7,7 @@ mod embedding;
 mod words;
 
 mod field;
+mod format;
 mod profile;
 mod side;
 
