@@ -1,6 +1,7 @@
 //! Ingest: opens streams and puts their records on the log. An append that is answered is on disk.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemas::input::{Command, DefinitionKind};
 use schemas::mapping::InvalidMapping;
@@ -64,6 +65,12 @@ pub enum IngestError {
         /// What is wrong.
         message: String,
     },
+    /// Others keep asking for other mappings of the stream.
+    #[error("others put other mappings on stream {stream} all the time; agree on one, then try again")]
+    Contended {
+        /// The stream.
+        stream: StreamId,
+    },
     /// A stream feeds one entity for ever.
     #[error("stream {stream} feeds {opened}; for {asked} open another stream over the same source")]
     OtherEntity {
@@ -75,6 +82,9 @@ pub enum IngestError {
         asked: EntityName,
     },
 }
+
+/// How often an opener tries that always loses to another; some ten seconds in all.
+const OPEN_ATTEMPTS: u32 = 24;
 
 /// The front door.
 #[derive(Clone)]
@@ -138,11 +148,13 @@ impl Ingest {
         if mapping.text().len() > DEFINITION_BYTES_MAX {
             return Err(IngestError::MappingTooLong);
         }
-        loop {
+        for attempt in 0..OPEN_ATTEMPTS {
             if let Some(open) = self.try_open(stream, mapping, &entity, by, force).await? {
                 return Ok(open);
             }
+            tokio::time::sleep(pause(attempt)).await;
         }
+        Err(IngestError::Contended { stream: stream.clone() })
     }
 
     /// Nothing when somebody else opened the stream meanwhile: whose mapping came last must also be announced last.
@@ -285,6 +297,12 @@ impl Ingest {
         let firsts = self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
         Ok(firsts.first().copied().unwrap_or_default() + u64::from(count))
     }
+}
+
+/// How long an opener that lost to another steps aside: at random, and longer each time. Two that came back at once would
+/// undo each other's work for ever, and fill the log with it.
+fn pause(attempt: u32) -> Duration {
+    Duration::from_micros(fastrand::u64(0..1000 << attempt.min(10)))
 }
 
 fn read_row(stream: &StreamId, row: &Row) -> Result<StreamRow, IngestError> {

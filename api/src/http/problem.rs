@@ -286,7 +286,9 @@ impl From<IngestError> for Problem {
         match error {
             IngestError::Log(error) => error.into(),
             IngestError::Store(error) => error.into(),
-            error @ (IngestError::OtherEntity { .. } | IngestError::Change { .. }) => Self::conflict(error.to_string()),
+            error @ (IngestError::OtherEntity { .. } | IngestError::Change { .. } | IngestError::Contended { .. }) => {
+                Self::conflict(error.to_string())
+            }
             error @ IngestError::MappingTooLong => Self::too_large(error.to_string()),
             error @ IngestError::Unreadable { .. } => Self::internal(error),
             error @ (IngestError::Definition(_) | IngestError::Mapping(_)) => {
