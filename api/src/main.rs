@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use api::cli::{Cli, Command, Top, dry_run};
-use api::line::{Definitions, Line};
+use api::line::{Definitions, Line, Stalled};
 use api::output::{Output, Terminal, is_reader_gone};
 use clap::Parser;
 use pipeline::MemoryStore;
@@ -107,8 +107,14 @@ async fn on_folder(folder: &Path, command: Command, out: &mut dyn Output) -> any
 
 async fn carry_out(command: Command, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     // What looks for the reason why a line does not move must not wait for it.
-    if !matches!(command, Command::Doctor) {
-        line.catch_up().await?;
+    if !matches!(command, Command::Doctor)
+        && let Err(error) = line.catch_up().await
+    {
+        // What is there can be read; what writes would meet the full disk itself.
+        match error.downcast_ref::<Stalled>() {
+            Some(stalled) if command.only_reads() => tracing::warn!("{stalled}"),
+            _ => return Err(error),
+        }
     }
     api::cli::run(command, line, out).await
 }

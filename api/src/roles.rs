@@ -1,9 +1,12 @@
 //! The only place where things are wired together: which log, which store, which roles run in this process.
 
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use futures::FutureExt;
 use parking_lot::Mutex;
 use pipeline::engine::{Embedded, Partitions};
 use pipeline::ingest::Ingest;
@@ -23,26 +26,49 @@ pub(crate) struct Roles {
     pub(crate) processed: Vec<Processed>,
     pub(crate) kept: Vec<watch::Receiver<u64>>,
     pub(crate) projector: ProjectorHandle,
-    pub(crate) failure: watch::Sender<Option<String>>,
+    /// Why a role has stopped.
+    pub(crate) failures: watch::Sender<BTreeMap<Role, String>>,
+    /// Why a role does not get on, one for each of them.
+    pub(crate) stalls: Vec<watch::Receiver<Option<String>>>,
     shutdown: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<anyhow::Result<()>>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What runs in a partition of its own, or in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    Processor(u32),
+    QuarantineKeeper(u32),
+    Projector,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Processor(partition) => write!(f, "processor of partition {partition}"),
+            Self::QuarantineKeeper(partition) => write!(f, "quarantine keeper of partition {partition}"),
+            Self::Projector => write!(f, "projector"),
+        }
+    }
 }
 
 impl Line {
-    /// Opens a folder, made when it is not there, and starts every role on it.
+    /// Opens a folder, made when it is not there, and starts every role on it: for one command, which fails when the disk
+    /// is full.
     pub async fn open(folder: &Path) -> anyhow::Result<Self> {
-        Self::open_with(folder, QueryLimits::default()).await
+        Self::open_with(folder, QueryLimits::default(), false).await
     }
 
-    /// Opens a folder whose queries may take so much.
-    pub async fn open_with(folder: &Path, limits: QueryLimits) -> anyhow::Result<Self> {
+    /// Opens a folder whose queries may take so much. With `is_patient`, as a server's is, what the roles have to do is
+    /// waited for until a full disk has room again.
+    pub async fn open_with(folder: &Path, limits: QueryLimits, is_patient: bool) -> anyhow::Result<Self> {
         let engine = Embedded::open(folder, Partitions::default())?;
         let (log, store): (Arc<dyn Log>, Arc<dyn Store>) = (engine.log(), engine.store());
         let roles = Roles::start(&log, &store, folder).await?;
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());
         let (folder, turns) = (folder.to_owned(), Default::default());
-        Ok(Self { folder, log, store, ingest, queries, roles, turns })
+        Ok(Self { folder, log, store, ingest, queries, roles, turns, is_patient })
     }
 
     /// Lets every role do what is there to do, flushes every view and stops. Fails if a role had failed before, or what
@@ -64,48 +90,53 @@ impl Line {
 impl Roles {
     async fn start(log: &Arc<dyn Log>, store: &Arc<dyn Store>, folder: &Path) -> anyhow::Result<Self> {
         let (shutdown, stop) = watch::channel(false);
-        let (failure, _) = watch::channel(None);
+        let failures = watch::Sender::default();
         let mut tasks = JoinSet::new();
-        let (mut processed, mut kept) = (Vec::new(), Vec::new());
+        let (mut processed, mut kept, mut stalls) = (Vec::new(), Vec::new(), Vec::new());
         for partition in 0..log.partitions(Topic::Inputs) {
             let (processor, done) = Processor::start(log.clone(), store.clone(), partition).await?;
             processed.push(done);
-            tasks.spawn(watched(failure.clone(), "processor", processor.run(stop.clone())));
+            stalls.push(processor.stall());
+            tasks.spawn(watched(failures.clone(), Role::Processor(partition), processor.run(stop.clone())));
             let (keeper, done) = QuarantineKeeper::start(log.clone(), store.clone(), partition).await?;
             kept.push(done);
-            tasks.spawn(watched(failure.clone(), "quarantine keeper", keeper.run(stop.clone())));
+            stalls.push(keeper.stall());
+            tasks.spawn(watched(failures.clone(), Role::QuarantineKeeper(partition), keeper.run(stop.clone())));
         }
         let views = folder.join("views");
         std::fs::create_dir_all(&views).with_context(|| format!("making {}", views.display()))?;
         let role = Projector::new(log.clone(), store.clone(), &views, Budget::default())
             .with_context(|| format!("opening {}", views.display()))?;
         let projector = role.handle();
-        tasks.spawn(watched(failure.clone(), "projector", role.run(stop)));
-        Ok(Self { processed, kept, projector, failure, shutdown, tasks: Mutex::new(tasks) })
+        stalls.extend(projector.stalls());
+        tasks.spawn(watched(failures.clone(), Role::Projector, role.run(stop)));
+        Ok(Self { processed, kept, projector, failures, stalls, shutdown, tasks: Mutex::new(tasks) })
     }
 
     /// Stops every role and waits for each; the projector flushes its views. What a role fails with now it has told.
     async fn stop(&self) -> anyhow::Result<()> {
         self.shutdown.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        let mut stopped = Ok(());
         while let Some(ended) = tasks.join_next().await {
-            _ = ended.context("a role ended early")?;
+            stopped = stopped.and(ended.context("a role ended early"));
         }
-        Ok(())
+        stopped
     }
 }
 
-/// Runs a role; its error is noted once, where everybody who waits for it can see it.
+/// Runs a role; its error, or that it panicked, is noted once, where everybody who waits for it can see it.
 async fn watched<E: Into<anyhow::Error>>(
-    failure: watch::Sender<Option<String>>,
-    role: &'static str,
+    failures: watch::Sender<BTreeMap<Role, String>>,
+    role: Role,
     work: impl Future<Output = Result<(), E>>,
-) -> anyhow::Result<()> {
-    work.await.map_err(|error| {
-        let error: anyhow::Error = error.into();
-        let error = error.context(format!("the {role} has stopped"));
-        tracing::error!(error = format!("{error:#}"), "a role has stopped");
-        failure.send_replace(Some(format!("{error:#}")));
-        error
-    })
+) {
+    let error: anyhow::Error = match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.into(),
+        Err(_) => anyhow!("it panicked; what it did is in the log output"),
+    };
+    let error = error.context(format!("the {role} has stopped"));
+    tracing::error!(error = format!("{error:#}"), "a role has stopped");
+    failures.send_modify(|failures| _ = failures.insert(role, format!("{error:#}")));
 }

@@ -187,12 +187,8 @@ impl Output for Frames {
     }
     fn progress(&mut self, progress: &Progress) {
         let Ok(content) = serde_json::to_vec(progress) else { return };
-        // Progress that nobody reads in time is left out, but what says that records are durable is sent when asked for.
-        if self.json {
-            _ = tokio::task::block_in_place(|| self.frames.blocking_send((PROGRESS, content)));
-        } else {
-            _ = self.frames.try_send((PROGRESS, content));
-        }
+        // Progress that nobody reads in time is left out: what comes later says more, and nobody waits for a reader.
+        _ = self.frames.try_send((PROGRESS, content));
     }
     fn json(&self) -> bool {
         self.json

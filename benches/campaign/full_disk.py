@@ -1,5 +1,6 @@
 """Fills the disk under a server that ingests, frees it again, and compares: nothing acknowledged is lost, nobody
-restarts anything.
+restarts anything. By turns the same under a command that has no server: it ends with a clear error, and so does what
+reads after it, or it answers.
 
     full_disk.py --count 3        needs root, for a small file system in memory
 """
@@ -90,6 +91,37 @@ def cycle(campaign, folder, file, con, leave):
         oracle.compare_by_sql(con, line.query(data, TENANT, oracle.SELECT))
 
 
+def cycle_alone(campaign, folder, file, con, leave):
+    """No server: the command itself meets the full disk, and ends."""
+    data = folder / "data"
+    ballast = fill(folder, leave)
+    run = line.Ingest(data, TENANT, [file])
+    status = run.wait_at_most(ENDING)
+    if status is None:
+        run.kill()
+        campaign.anomaly(f"without a server the ingest still waits {ENDING} s after the disk was full")
+    elif status == 0:
+        campaign.anomaly(f"the disk never filled: {leave >> 20} MB were room enough")
+    elif "full" in run.said():
+        campaign.fired("disk full, the command alone ended")
+    else:
+        campaign.anomaly(f"the error does not say that the disk is full: {run.said()}")
+    if run.acknowledged:
+        # It reads what is there, or says that it cannot; it does not wait.
+        try:
+            line.query(data, TENANT, "select count(*) from opportunities", timeout=ENDING)
+            campaign.fired("disk full, a query alone answered")
+        except line.Failed as error:
+            campaign.fired("disk full, a query alone failed")
+            if "full" not in str(error):
+                campaign.anomaly(f"the error does not say that the disk is full: {error}")
+    ballast.unlink()
+    present, _ = line.taken(data, TENANT)
+    campaign.hold(run.acknowledged, present)
+    line.ingest(data, TENANT, [file])
+    oracle.compare_by_sql(con, line.query(data, TENANT, oracle.SELECT))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=3)
@@ -108,7 +140,8 @@ def main():
             oracle.expected(con, [file])
             with mounted(scratch / f"small-{number}") as small:
                 try:
-                    cycle(campaign, small, file, con, rng.randint(*LEFT_FREE[number % 2]) << 20)
+                    cycle_of = cycle_alone if number % 3 == 2 else cycle
+                    cycle_of(campaign, small, file, con, rng.randint(*LEFT_FREE[number % 2]) << 20)
                 except (line.Failed, oracle.Mismatch) as error:
                     campaign.anomaly(str(error)[-800:])
             campaign.cycle(every=1, total=arguments.count)

@@ -87,9 +87,9 @@ def reconcile(counts):
         raise Failed(f"the counts do not reconcile: {counts}")
 
 
-def query(data_dir, tenant, sql, form="csv"):
+def query(data_dir, tenant, sql, form="csv", timeout=600):
     """Asks the tenant's views."""
-    return run(["query", "--data-dir", str(data_dir), "--tenant", tenant, "--format", form, sql])
+    return run(["query", "--data-dir", str(data_dir), "--tenant", tenant, "--format", form, sql], timeout)
 
 
 def views(data_dir, tenant, action, *more):

@@ -8,6 +8,7 @@ use schemas::mapping::InvalidMapping;
 use schemas::record::RecordBatch;
 use schemas::{Batch, BatchHeader, BatchKind, Entity, EntityName, Input, Mapping, StreamId, Topic};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use crate::definitions::{self, DefinitionError};
 use crate::log::{Durability, Log, LogError};
@@ -83,6 +84,8 @@ pub enum IngestError {
     },
 }
 
+/// Streams that can be opened at a time.
+const OPENING: usize = 16;
 /// How often an opener tries that always loses to another; some ten seconds in all.
 const OPEN_ATTEMPTS: u32 = 24;
 
@@ -91,6 +94,8 @@ const OPEN_ATTEMPTS: u32 = 24;
 pub struct Ingest {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
+    /// Openers of one process take turns, by the hash of their stream; those of several step aside.
+    opening: Arc<[Mutex<()>; OPENING]>,
 }
 
 /// A stream that records can be appended to.
@@ -105,7 +110,7 @@ pub struct OpenStream {
 impl Ingest {
     /// A door to this log and store.
     pub fn new(log: Arc<dyn Log>, store: Arc<dyn Store>) -> Self {
-        Self { log, store }
+        Self { log, store, opening: Arc::new(std::array::from_fn(|_| Mutex::default())) }
     }
 
     /// Opens a stream with a mapping, or puts another mapping in force. `entity` brings new definitions; without it the
@@ -148,6 +153,7 @@ impl Ingest {
         if mapping.text().len() > DEFINITION_BYTES_MAX {
             return Err(IngestError::MappingTooLong);
         }
+        let _turn = self.opening[(stream.hash() % OPENING as u64) as usize].lock().await;
         for attempt in 0..OPEN_ATTEMPTS {
             if let Some(open) = self.try_open(stream, mapping, &entity, by, force).await? {
                 return Ok(open);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::log::{Log, LogError, Stored};
-use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, decode_decisions, stream_of};
+use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, decode_decisions, stream_of};
 use crate::store::{Expect, Row, Store, StoreError, Table};
 
 const READ_BYTES: usize = 1 << 20;
@@ -53,6 +53,7 @@ pub struct QuarantineKeeper {
     partition: u32,
     checkpoint: Checkpoint,
     kept: watch::Sender<u64>,
+    stall: Stall,
 }
 
 impl QuarantineKeeper {
@@ -64,7 +65,12 @@ impl QuarantineKeeper {
     ) -> Result<(Self, watch::Receiver<u64>), ProcessError> {
         let checkpoint = Checkpoint::read(&*log, &*store, Topic::Decisions, partition, READER).await?;
         let (kept, watcher) = watch::channel(checkpoint.offset());
-        Ok((Self { log, store, partition, checkpoint, kept }, watcher))
+        Ok((Self { log, store, partition, checkpoint, kept, stall: Stall::new(None) }, watcher))
+    }
+
+    /// Why it does not get on, as long as it does not.
+    pub fn stall(&self) -> watch::Receiver<Option<String>> {
+        self.stall.subscribe()
     }
 
     /// Keeps notes until `shutdown` says true.
@@ -73,7 +79,10 @@ impl QuarantineKeeper {
             match self.drain().await {
                 Ok(()) => {}
                 // What was not noted is kept again: a note replaces itself.
-                Err(error) if error.is_retryable() => tokio::time::sleep(RETRY_AFTER).await,
+                Err(error) if error.is_retryable() => {
+                    self.stall.send_replace(Some(error.to_string()));
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
                 Err(error) => return Err(error),
             }
             tokio::select! {
@@ -94,6 +103,7 @@ impl QuarantineKeeper {
             }
             self.checkpoint.write(&*self.store, end).await?;
             self.kept.send_replace(end);
+            self.stall.send_if_modified(|stall| stall.take().is_some());
         }
     }
 

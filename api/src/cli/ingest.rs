@@ -21,7 +21,7 @@ use crate::output::{Output, Progress};
 /// Bytes of records that go to the log at once.
 pub(super) const BATCH_BYTES: usize = 512 << 10;
 
-/// What became of the records of one run. `in` = visible + superseded + quarantined + duplicate + pending.
+/// What became of the records of one run. `in` + `others` = visible + superseded + quarantined + duplicate + pending.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Fates {
     /// Records acknowledged: durable in `inputs`.
@@ -39,6 +39,8 @@ pub struct Fates {
     pub pending: u64,
     /// Deletes among the visible and the superseded.
     pub deletes: u64,
+    /// Records that others, such as pushes, brought into the stream meanwhile: they are counted with the fates, not in `in`.
+    pub others: u64,
 }
 
 /// Reads files into the line; answers once every record has its fate, or, if nobody waits for that, is durable.
@@ -46,7 +48,7 @@ pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow
     let started = Instant::now();
     let plan = plan(args, line).await?;
     out.progress(&Progress { stage: "its turn".into(), ..Progress::default() });
-    let _turn = line.turn(&plan.stream).await;
+    let turn = line.turn(&plan.stream).await;
     let open = line.ingest.open(&plan.stream, &plan.mapping, plan.entity.as_ref(), "ingest").await?;
     // A run before this one that was left may have had an append under way: it stands before what is counted from here.
     line.log.sync().await?;
@@ -77,6 +79,8 @@ pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow
             settle(line, &plan, &open, counting, counted, acknowledged, out).await?
         }
     };
+    // Who reads the answer slowly holds nobody up.
+    drop(turn);
     report(&plan, fates, started, out)?;
     failed.map_or(Ok(fates), Err)
 }
@@ -103,7 +107,7 @@ async fn settle(
     let rows = after.accepted + after.deleted - counted.accepted - counted.deleted;
     let visible = rows.saturating_sub(superseded);
     out.progress(&Progress { acknowledged, stage: "flushing".into(), ..Progress::default() });
-    line.flush(plan.stream.tenant, Some(&plan.mapping.entity)).await?;
+    line.flush_folded(plan.stream.tenant, &plan.mapping.entity).await?;
     Ok(Fates {
         taken: acknowledged,
         visible,
@@ -112,6 +116,7 @@ async fn settle(
         duplicate: after.duplicate - counted.duplicate,
         pending: 0,
         deletes: after.deleted - counted.deleted,
+        others: (after.taken - counted.taken).saturating_sub(acknowledged),
     })
 }
 
@@ -124,10 +129,15 @@ fn report(plan: &Plan, fates: Fates, started: Instant, out: &mut dyn Output) -> 
         value["seconds"] = serde_json::json!(seconds);
         return Ok(out.value(&value)?);
     }
-    let Fates { taken, visible, superseded, quarantined, duplicate, pending, deletes } = fates;
+    let Fates { taken, visible, superseded, quarantined, duplicate, pending, deletes, others } = fates;
     let stream = &plan.stream;
     if pending > 0 {
         return Ok(out.line(&format!("{stream}: {taken} in, durable, their fates pending; {rate:.0} a second"))?);
+    }
+    if others > 0 {
+        out.line(&format!(
+            "others brought {others} records meanwhile, which are counted with the fates of this run's"
+        ))?;
     }
     out.line(&format!(
         "{stream}: {taken} in = {visible} visible + {superseded} superseded + {quarantined} quarantined + {duplicate} \

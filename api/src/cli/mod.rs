@@ -75,6 +75,17 @@ pub enum Command {
     Doctor,
 }
 
+impl Command {
+    /// Whether it changes nothing, neither on the log nor of the views.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::Query(_) | Self::Log(_) | Self::Quarantine(_) | Self::Doctor => true,
+            Self::Views(command) => matches!(command, ViewsCommand::List { .. }),
+            Self::Ingest(_) | Self::Tenant(_) => false,
+        }
+    }
+}
+
 /// Options of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {

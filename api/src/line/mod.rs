@@ -25,6 +25,7 @@ pub use definitions::Definitions;
 pub use items::{EntityFields, Item};
 pub use open::OpenError;
 pub use views::{Keys, StreamRows, Superseded, ViewStatus};
+pub use waiting::Stalled;
 
 use crate::roles::Roles;
 pub(crate) use turns::Turns;
@@ -43,6 +44,8 @@ pub struct Line {
     pub queries: QueryEngine,
     pub(crate) roles: Roles,
     pub(crate) turns: Turns,
+    /// Whether a full disk is waited for, as a server does.
+    pub(crate) is_patient: bool,
 }
 
 impl Line {

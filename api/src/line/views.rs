@@ -14,6 +14,7 @@ use projections::view::{Holdings, TableInfo, View, ViewError};
 use schemas::{EntityName, StreamId, TenantId};
 
 use super::Line;
+use crate::roles::Role;
 
 /// The longest that reading a stream's keys may take.
 const SCAN_MAX: Duration = Duration::from_secs(3600);
@@ -50,19 +51,24 @@ impl Line {
     /// Makes a tenant's tables as fresh as the log.
     pub async fn flush(&self, tenant: TenantId, entity: Option<&EntityName>) -> anyhow::Result<()> {
         self.catch_up().await?;
-        self.or_failure(self.roles.projector.flush(tenant, entity)).await
+        self.or_failure(Role::Projector, self.roles.projector.flush(tenant, entity)).await
+    }
+
+    /// Makes a tenant's table as fresh as what is folded already.
+    pub async fn flush_folded(&self, tenant: TenantId, entity: &EntityName) -> anyhow::Result<()> {
+        self.or_failure(Role::Projector, self.roles.projector.flush(tenant, Some(entity))).await
     }
 
     /// Makes all tables as fresh as the log.
     pub async fn flush_all(&self) -> anyhow::Result<()> {
         self.catch_up().await?;
-        self.or_failure(self.roles.projector.flush_all()).await
+        self.or_failure(Role::Projector, self.roles.projector.flush_all()).await
     }
 
     /// Makes a view again from the log.
     pub async fn rebuild(&self, tenant: TenantId, entity: &EntityName) -> anyhow::Result<()> {
         self.wait_view(tenant, entity).await?;
-        self.or_failure(self.roles.projector.rebuild(tenant, entity)).await.map(|_| ())
+        self.or_failure(Role::Projector, self.roles.projector.rebuild(tenant, entity)).await.map(|_| ())
     }
 
     /// A tenant's views, by their tables' names; each says itself whether it can be opened.

@@ -6,29 +6,66 @@ use anyhow::bail;
 use schemas::{EntityName, Position, TenantId, Topic};
 
 use super::Line;
+use crate::roles::Role;
+
+/// A command does not wait for a disk that is full.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "not everything on the log is in its views yet: {0}; what was acknowledged is kept, free space and run the command again"
+)]
+pub struct Stalled(String);
 
 impl Line {
     /// Why a role has stopped, if one has.
     pub fn failure(&self) -> Option<String> {
-        self.roles.failure.borrow().clone()
+        let first = self.roles.failures.borrow().values().next().cloned();
+        let folding = || self.roles.projector.failure().map(|error| format!("the projector has stopped: {error}"));
+        first.or_else(folding)
     }
 
+    /// Waits for the work of a role, until that role has stopped; a command's line also until one does not get on.
     pub(super) async fn or_failure<T, E: Into<anyhow::Error>>(
         &self,
+        role: Role,
         work: impl Future<Output = Result<T, E>>,
     ) -> anyhow::Result<T> {
-        let mut failed = self.roles.failure.subscribe();
+        let mut failed = self.roles.failures.subscribe();
         tokio::select! {
-            done = work => done.map_err(Into::into),
-            Ok(why) = failed.wait_for(Option::is_some) => bail!(why.clone().unwrap_or_default()),
+            biased;
+            done = work => match done {
+                Ok(done) => Ok(done),
+                Err(error) => match self.roles.failures.borrow().get(&role) {
+                    Some(why) => bail!(why.clone()),
+                    None => Err(error.into()),
+                },
+            },
+            Ok(why) = failed.wait_for(|failures| failures.contains_key(&role)) => {
+                bail!(why.get(&role).cloned().unwrap_or_default())
+            }
+            why = self.stalled(), if !self.is_patient => Err(Stalled(why).into()),
         }
+    }
+
+    /// Ends when a role does not get on, and says why.
+    async fn stalled(&self) -> String {
+        let stalls = self.roles.stalls.iter().cloned().map(|mut stall| {
+            Box::pin(async move {
+                let why = stall.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+                match why {
+                    Some(why) => why,
+                    // A role that has stopped is no role that waits.
+                    None => std::future::pending().await,
+                }
+            })
+        });
+        futures::future::select_all(stalls).await.0
     }
 
     /// Waits until everything that stands in a partition of `inputs` now is processed.
     pub async fn wait_processed(&self, partition: u32) -> anyhow::Result<()> {
         let end = self.log.end(Topic::Inputs, partition).await?;
         let mut processed = self.roles.processed[partition as usize].clone();
-        self.or_failure(processed.wait(end)).await
+        self.or_failure(Role::Processor(partition), processed.wait(end)).await
     }
 
     /// Waits until everything before a position of `inputs` is processed and folded into its views; false when there is
@@ -42,7 +79,7 @@ impl Line {
             return Ok(false);
         }
         let mut processed = self.roles.processed[partition as usize].clone();
-        self.or_failure(processed.wait(offset)).await?;
+        self.or_failure(Role::Processor(partition), processed.wait(offset)).await?;
         for partition in 0..self.log.partitions(Topic::Events) {
             self.wait_events(partition).await?;
         }
@@ -63,7 +100,8 @@ impl Line {
         for (partition, kept) in self.roles.kept.iter().enumerate() {
             let end = self.log.end(Topic::Decisions, partition as u32).await?;
             let mut kept = kept.clone();
-            self.or_failure(async move { kept.wait_for(|next| *next >= end).await.map(|_| ()) }).await?;
+            let is_kept = async move { kept.wait_for(|next| *next >= end).await.map(|_| ()) };
+            self.or_failure(Role::QuarantineKeeper(partition as u32), is_kept).await?;
         }
         Ok(())
     }
@@ -79,12 +117,12 @@ impl Line {
 
     /// Waits until the views of a partition of `events` hold everything before an offset.
     pub async fn wait_folded(&self, partition: u32, offset: u64) -> anyhow::Result<()> {
-        self.or_failure(self.roles.projector.wait_position(partition, offset)).await
+        self.or_failure(Role::Projector, self.roles.projector.wait_position(partition, offset)).await
     }
 
     async fn wait_events(&self, partition: u32) -> anyhow::Result<()> {
         let end = self.log.end(Topic::Events, partition).await?;
-        self.or_failure(self.roles.projector.wait_position(partition, end)).await
+        self.or_failure(Role::Projector, self.roles.projector.wait_position(partition, end)).await
     }
 
     pub(super) async fn wait_view(&self, tenant: TenantId, entity: &EntityName) -> anyhow::Result<()> {

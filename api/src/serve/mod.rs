@@ -82,7 +82,7 @@ impl Server {
     ) -> anyhow::Result<Self> {
         let Settings { streams, tls, operator } = settings;
         let address = listener.local_addr()?;
-        let line = Arc::new(Line::open_with(folder, limits).await?);
+        let line = Arc::new(Line::open_with(folder, limits, true).await?);
         let doors = Arc::new(Doors::open(line.clone(), &operator).await?);
         let mut watched = Vec::new();
         for stream in streams {

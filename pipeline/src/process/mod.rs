@@ -141,7 +141,11 @@ pub struct Processor {
     progress: ProgressTeller,
     scratch: Scratch,
     processed: watch::Sender<u64>,
+    stall: Stall,
 }
+
+/// Why a reader of the log does not get on, while it tries again and again: a full disk.
+pub type Stall = watch::Sender<Option<String>>;
 
 /// What a processor has done so far.
 #[derive(Debug, Clone)]
@@ -176,8 +180,14 @@ impl Processor {
         let (processed, watcher) = watch::channel(next);
         let states = States::new(log.clone(), store.clone(), partition);
         let scratch = Scratch::default();
-        let processor = Self { log, store, partition, next, checkpoint, states, progress, scratch, processed };
+        let stall = Stall::new(None);
+        let processor = Self { log, store, partition, next, checkpoint, states, progress, scratch, processed, stall };
         Ok((processor, Processed(watcher)))
+    }
+
+    /// Why it does not get on, as long as it does not.
+    pub fn stall(&self) -> watch::Receiver<Option<String>> {
+        self.stall.subscribe()
     }
 
     /// Processes until `shutdown` says true.
@@ -216,6 +226,7 @@ impl Processor {
     /// know the run by its positions.
     async fn start_over(&mut self, error: &ProcessError) -> Result<(), ProcessError> {
         tracing::warn!(partition = self.partition, %error, "the processor waits and starts again from its checkpoint");
+        self.stall.send_replace(Some(error.to_string()));
         self.states.clear();
         self.checkpoint = Checkpoint::read(&*self.log, &*self.store, Topic::Inputs, self.partition, READER).await?;
         self.progress = ProgressTeller::start(&*self.log, &*self.store, self.partition).await?;
@@ -313,6 +324,7 @@ impl Processor {
         self.checkpoint.write(&*self.store, next).await?;
         self.next = next;
         self.processed.send_replace(next);
+        self.stall.send_if_modified(|stall| stall.take().is_some());
         self.progress.tell_if_due(&*self.log, &*self.store, next).await
     }
 }

@@ -19,12 +19,14 @@ pub(super) struct ProgressTeller {
     /// Up to where it was told.
     told: Checkpoint,
     at: Option<Instant>,
+    /// How often.
+    pub(super) interval: Duration,
 }
 
 impl ProgressTeller {
     pub(super) async fn start(log: &dyn Log, store: &dyn Store, partition: u32) -> Result<Self, ProcessError> {
         let told = Checkpoint::read(log, store, Topic::Inputs, partition, "progress").await?;
-        Ok(Self { partition, told, at: None })
+        Ok(Self { partition, told, at: None, interval: INTERVAL })
     }
 
     /// Tells that everything below `next` is processed, unless it was told lately.
@@ -34,7 +36,7 @@ impl ProgressTeller {
         store: &dyn Store,
         next: u64,
     ) -> Result<(), ProcessError> {
-        if self.at.is_some_and(|at| at.elapsed() < INTERVAL) { Ok(()) } else { self.tell(log, store, next).await }
+        if self.at.is_some_and(|at| at.elapsed() < self.interval) { Ok(()) } else { self.tell(log, store, next).await }
     }
 
     /// Tells it now.
@@ -56,7 +58,7 @@ impl ProgressTeller {
 
     /// Ends when what is not told yet is due; never when there is nothing to tell.
     pub(super) fn due(&self, next: u64) -> impl Future<Output = ()> + use<> {
-        let at = (next > self.told.offset()).then(|| self.at.map_or_else(Instant::now, |at| at + INTERVAL));
+        let at = (next > self.told.offset()).then(|| self.at.map_or_else(Instant::now, |at| at + self.interval));
         async move {
             match at {
                 Some(at) => tokio::time::sleep_until(at).await,

@@ -18,12 +18,6 @@ const READ_BYTES: usize = 1 << 20;
 /// How often an idle partition looks at the age of its tails.
 const IDLE: Duration = Duration::from_millis(250);
 
-/// A full disk stops nothing for good: what could not be written is tried again.
-async fn wait_for_room(partition: u32, error: &ViewError) {
-    tracing::warn!(partition, %error, "the projector waits and tries again");
-    tokio::time::sleep(RETRY_AFTER).await;
-}
-
 impl Shared {
     /// Folds a partition from its checkpoint until `shutdown` turns true.
     pub(super) async fn run_partition(
@@ -47,16 +41,25 @@ impl Shared {
                 match self.fold(partition, batches).await {
                     Ok(folded) => offset = folded,
                     // Applying is idempotent: the same batches are folded again once there is room.
-                    Err(error) if error.is_retryable() => wait_for_room(partition, &error).await,
+                    Err(error) if error.is_retryable() => self.wait_for_room(partition, &error).await,
                     Err(error) => return Err(error),
                 }
             }
             match self.upkeep(partition).await {
-                Err(error) if error.is_retryable() => wait_for_room(partition, &error).await,
-                outcome => outcome?,
+                Err(error) if error.is_retryable() => self.wait_for_room(partition, &error).await,
+                outcome => {
+                    outcome?;
+                    self.partition(partition).stall.send_if_modified(|stall| stall.take().is_some());
+                }
             }
         }
         Ok(())
+    }
+    /// A full disk stops nothing for good: what could not be written is tried again.
+    async fn wait_for_room(&self, partition: u32, error: &ViewError) {
+        tracing::warn!(partition, %error, "the projector waits and tries again");
+        self.partition(partition).stall.send_replace(Some(error.to_string()));
+        tokio::time::sleep(RETRY_AFTER).await;
     }
     async fn start(&self, number: u32) -> Result<u64, ViewError> {
         let partition = self.partition(number);

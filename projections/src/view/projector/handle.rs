@@ -8,6 +8,7 @@ use object_store::ObjectStoreExt as _;
 use pipeline::{Expect, Table};
 use schemas::ids::EntityName;
 use schemas::{BatchKind, Entity, Position, TenantId, Topic};
+use tokio::sync::watch;
 
 use super::fold::key_of;
 use super::register::Note;
@@ -97,7 +98,7 @@ impl ProjectorHandle {
         let key: ViewKey = (tenant, entity.clone());
         let is_open = shared.views.lock().contains_key(&key);
         if !is_open {
-            shared.check_running()?;
+            shared.check_running(shared.partition_of(tenant, entity))?;
             if shared.entity(tenant, entity).await?.is_none() {
                 return Ok(None);
             }
@@ -155,6 +156,14 @@ impl ProjectorHandle {
     pub fn position(&self, partition: u32) -> u64 {
         *self.shared.partition(partition).position.borrow()
     }
+    /// Why a partition is folded no more; the first of them.
+    pub fn failure(&self) -> Option<ViewError> {
+        self.shared.partitions.iter().find_map(|partition| partition.failed.lock().clone())
+    }
+    /// Why each partition does not get on, as long as it does not.
+    pub fn stalls(&self) -> Vec<watch::Receiver<Option<String>>> {
+        self.shared.partitions.iter().map(|partition| partition.stall.subscribe()).collect()
+    }
     /// Returns once every event of the partition below `offset` is applied.
     pub async fn wait_position(&self, partition: u32, offset: u64) -> Result<(), ViewError> {
         self.wait(partition, |shared| *shared.partition(partition).position.borrow() >= offset).await
@@ -177,7 +186,7 @@ impl ProjectorHandle {
             if reached(&self.shared) {
                 return Ok(());
             }
-            self.shared.check_running()?;
+            self.shared.check_running(partition)?;
             position.changed().await.map_err(|_| ViewError::ShutDown)?;
         }
     }

@@ -10,12 +10,15 @@ pub mod register;
 pub mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use parking_lot::Mutex;
+use pipeline::process::Stall;
 use pipeline::{Log, Store};
 use schemas::ids::EntityName;
 use schemas::{Position, TenantId, Topic};
@@ -102,6 +105,10 @@ struct Partition {
     /// Views that are being read from their tables without the gate, and whether somebody else has opened or deleted
     /// them since.
     loading: Mutex<Vec<(ViewKey, Weak<AtomicBool>)>>,
+    /// Why it is folded no more.
+    failed: Mutex<Option<ViewError>>,
+    /// Why it does not get on, as long as it does not.
+    stall: Stall,
 }
 
 struct Shared {
@@ -115,7 +122,6 @@ struct Shared {
     turns: AtomicU64,
     permits: Arc<Semaphore>,
     flushed: Notify,
-    failed: Mutex<Option<ViewError>>,
 }
 
 /// Folds `events` into views. One process runs it for a partition at a time.
@@ -138,6 +144,8 @@ impl Projector {
             checkpointed: Mutex::default(),
             incomplete: Mutex::default(),
             loading: Mutex::default(),
+            failed: Mutex::default(),
+            stall: Stall::new(None),
         };
         let shared = Shared {
             partitions: (0..log.partitions(Topic::Events)).map(partition).collect(),
@@ -150,7 +158,6 @@ impl Projector {
             views: Mutex::default(),
             turns: AtomicU64::new(0),
             flushed: Notify::new(),
-            failed: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -158,28 +165,30 @@ impl Projector {
     pub fn handle(&self) -> ProjectorHandle {
         ProjectorHandle::new(self.shared.clone())
     }
-    /// Folds all partitions until `shutdown` turns true, then flushes everything. Fails when log or store fail; a view
-    /// that fails stops alone.
+    /// Folds all partitions until `shutdown` turns true, then flushes everything. A view that fails stops alone; a
+    /// partition whose log or store fails stops alone too, and is what this fails with in the end.
     pub async fn run(self, shutdown: watch::Receiver<bool>) -> Result<(), ViewError> {
         let mut tasks = tokio::task::JoinSet::new();
         for partition in 0..self.shared.partitions.len() as u32 {
             let (shared, shutdown) = (self.shared.clone(), shutdown.clone());
-            tasks.spawn(async move { shared.run_partition(partition, shutdown).await });
+            tasks.spawn(async move {
+                let folding = AssertUnwindSafe(shared.run_partition(partition, shutdown));
+                let ended = folding.catch_unwind().await.unwrap_or(Err(ViewError::ShutDown));
+                if let Err(error) = &ended {
+                    tracing::error!(partition, %error, "the projector stops in a partition; others go on");
+                    shared.fail(partition, error);
+                }
+                ended
+            });
         }
         let mut outcome = Ok(());
         while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended.unwrap_or(Err(ViewError::ShutDown)) {
-                self.shared.failed.lock().get_or_insert(error.clone());
-                outcome = Err(error);
-                tasks.abort_all();
-            }
+            outcome = outcome.and(ended.unwrap_or(Err(ViewError::ShutDown)));
         }
-        if outcome.is_ok() {
-            self.shared.flush_where(|_| true).await?;
-        }
-        self.shared.failed.lock().get_or_insert(ViewError::ShutDown);
-        self.shared.partitions.iter().for_each(|p| p.position.send_modify(|_| {}));
-        outcome
+        let flushed = self.shared.flush_where(|_| true).await;
+        (0..self.shared.partitions.len() as u32)
+            .for_each(|partition| self.shared.fail(partition, &ViewError::ShutDown));
+        outcome.and(flushed)
     }
 }
 
@@ -198,8 +207,14 @@ impl Shared {
         let views = self.views.lock();
         views.values().filter(|slot| partition.is_none_or(|p| slot.partition == p)).cloned().collect()
     }
-    fn check_running(&self) -> Result<(), ViewError> {
-        self.failed.lock().clone().map_or(Ok(()), Err)
+    fn check_running(&self, partition: u32) -> Result<(), ViewError> {
+        self.partition(partition).failed.lock().clone().map_or(Ok(()), Err)
+    }
+    /// Notes why a partition is folded no more, unless that is known, and tells those who wait.
+    fn fail(&self, partition: u32, error: &ViewError) {
+        let partition = self.partition(partition);
+        partition.failed.lock().get_or_insert(error.clone());
+        partition.position.send_modify(|_| {});
     }
 }
 
