@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use pipeline::engine::{Embedded, Partitions};
 use pipeline::ingest::Ingest;
+use pipeline::payload::{Keyring, SealedLog, SealedStore};
 use pipeline::process::{Processed, Processor};
 use pipeline::quarantine::QuarantineKeeper;
 use pipeline::{Log, Store};
@@ -16,6 +17,7 @@ use schemas::Topic;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::auth::master_key::MasterKey;
 use crate::line::Line;
 
 /// The roles that run in this process, and how far they are.
@@ -37,12 +39,14 @@ impl Line {
     /// Opens a folder whose queries may take so much.
     pub async fn open_with(folder: &Path, limits: QueryLimits) -> anyhow::Result<Self> {
         let engine = Embedded::open(folder, Partitions::default())?;
-        let (log, store): (Arc<dyn Log>, Arc<dyn Store>) = (engine.log(), engine.store());
+        let keys = Arc::new(keys(folder, engine.store()).await?);
+        let log: Arc<dyn Log> = Arc::new(SealedLog::new(engine.log(), keys.clone()));
+        let store: Arc<dyn Store> = Arc::new(SealedStore::new(engine.store(), keys.clone()));
         let roles = Roles::start(&log, &store, folder).await?;
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());
         let (folder, turns) = (folder.to_owned(), Default::default());
-        Ok(Self { folder, log, store, ingest, queries, roles, turns })
+        Ok(Self { folder, log, store, keys, ingest, queries, roles, turns })
     }
 
     /// Lets every role do what is there to do, flushes every view and stops. Fails if a role had failed before, or what
@@ -59,6 +63,15 @@ impl Line {
             None => Ok(()),
         }
     }
+}
+
+/// The payload keys of a folder. A folder that has some and no master key is refused: a new one would open none.
+async fn keys(folder: &Path, store: Arc<dyn Store>) -> anyhow::Result<Keyring> {
+    if !MasterKey::is_there(folder) && Keyring::has_keys(&*store).await? {
+        bail!("{} has no master.key, and its payloads are sealed with it: restore it from a backup", folder.display());
+    }
+    let master = MasterKey::open(folder)?;
+    Ok(Keyring::open(store, &master.derive("payload keys")).await?)
 }
 
 impl Roles {

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pipeline::ingest::Ingest;
+use pipeline::payload::Keyring;
 use pipeline::{Log, Store};
 use projections::sql::QueryEngine;
 use schemas::StreamId;
@@ -37,6 +38,8 @@ pub struct Line {
     pub log: Arc<dyn Log>,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The keys that seal what tenants have in both.
+    pub keys: Arc<Keyring>,
     /// The front door.
     pub ingest: Ingest,
     /// SQL.
