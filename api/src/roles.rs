@@ -46,7 +46,10 @@ impl Line {
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());
         let (folder, turns) = (folder.to_owned(), Default::default());
-        Ok(Self { folder, log, store, keys, ingest, queries, roles, turns })
+        let halted = Default::default();
+        let line = Self { folder, log, store, keys, ingest, queries, roles, turns, halted };
+        line.finish_deletions().await?;
+        Ok(line)
     }
 
     /// Lets every role do what is there to do, flushes every view and stops. Fails if a role had failed before, or what

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::auth::rows::{Rows, Versioned};
 use crate::cli::plan::{Draft, settings};
 use crate::cli::{Behalf, IngestArgs};
-use crate::line::{Line, Turns};
+use crate::line::{Halt, Line, Turns};
 pub use error::ConnectionError;
 use file::FileConnection;
 use health::Health;
@@ -41,7 +41,7 @@ pub struct Connections {
     rows: Rows<Connection>,
     ledger: Ledger,
     roots: Roots,
-    runs: Runs,
+    runs: Arc<Runs>,
     /// One change of a connection at a time.
     turns: Turns<Id>,
 }
@@ -61,7 +61,9 @@ impl Connections {
     /// The connections in the line's store; nothing runs before [`Connections::start`].
     pub fn new(line: Arc<Line>, roots: Roots) -> Self {
         let ledger = Ledger::new(line.store.clone());
-        let runs = Runs::new(line.clone(), ledger.clone());
+        let runs = Arc::new(Runs::new(line.clone(), ledger.clone()));
+        let halt: Arc<dyn Halt> = runs.clone();
+        line.tell_of_deletions(&halt);
         let rows = Rows::new(line.store.clone(), Table::Connections);
         Self { line, rows, ledger, roots, runs, turns: Turns::default() }
     }

@@ -1,10 +1,12 @@
 //! The line over one data folder, as commands and doors use it.
 //!
 //! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
-//! plans are made from, `open` opens streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run
+//! plans are made from, `deletion` and `export` are of a tenant as a whole, `open` opens streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run
 //! of a stream go on at a time, `views` is what can be asked, `items` shows the log item by item.
 
 mod definitions;
+mod deletion;
+mod export;
 mod items;
 mod open;
 mod streams;
@@ -23,6 +25,8 @@ use schemas::StreamId;
 use tokio::sync::OwnedMutexGuard;
 
 pub use definitions::Definitions;
+pub use deletion::Halt;
+pub(crate) use deletion::Halted;
 pub use items::{EntityFields, Item};
 pub use open::OpenError;
 pub use views::{Keys, StreamRows, Superseded, ViewStatus};
@@ -46,6 +50,7 @@ pub struct Line {
     pub queries: QueryEngine,
     pub(crate) roles: Roles,
     pub(crate) turns: Turns,
+    pub(crate) halted: Halted,
 }
 
 impl Line {

@@ -16,7 +16,7 @@ use schemas::{EntityName, StreamId, TenantId};
 use super::Line;
 
 /// The longest that reading a stream's keys may take.
-const SCAN_MAX: Duration = Duration::from_secs(3600);
+pub(super) const SCAN_MAX: Duration = Duration::from_secs(3600);
 
 impl Line {
     /// Starts to count which rows of a stream, from an input on, are beaten by others.

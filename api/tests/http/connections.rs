@@ -31,7 +31,7 @@ fn wanted(name: &str, file: &str, watch: bool) -> Value {
 
 /// Asks until the answer is as it should be.
 #[track_caller]
-fn until(person: &Person, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+pub fn until(person: &Person, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let answer = person.get(path);

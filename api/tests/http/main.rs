@@ -2,6 +2,7 @@
 
 mod accounts;
 mod connections;
+mod deletion;
 mod house;
 mod line;
 mod manners;
