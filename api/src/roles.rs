@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
@@ -18,7 +19,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::auth::master_key::MasterKey;
-use crate::line::Line;
+use crate::line::{Bounds, Fair, Line};
+
+/// Queries: how many of a tenant may wait, and how long. There are as many places as the engine has.
+const ASKS: Bounds = Bounds { places: 1, waiting: 64, wait: Duration::from_secs(5) };
+/// Pushes that are taken in at once: enough to share an fsync, few enough to be fair; in bytes what may wait.
+const PUSHES: Bounds = Bounds { places: 16, waiting: 64 << 20, wait: Duration::from_secs(10) };
 
 /// The roles that run in this process, and how far they are.
 pub(crate) struct Roles {
@@ -46,8 +52,22 @@ impl Line {
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());
         let (folder, turns) = (folder.to_owned(), Default::default());
-        let halted = Default::default();
-        let line = Self { folder, log, store, keys, ingest, queries, roles, turns, halted };
+        let asks = Fair::new(Bounds { places: queries.limits().concurrent, ..ASKS });
+        let line = Self {
+            folder,
+            log,
+            store,
+            keys,
+            ingest,
+            queries,
+            roles,
+            turns,
+            halted: Default::default(),
+            quotas: Default::default(),
+            asks,
+            pushes: Fair::new(PUSHES),
+            running: Default::default(),
+        };
         line.finish_deletions().await?;
         Ok(line)
     }
@@ -58,6 +78,7 @@ impl Line {
         if let Err(error) = self.catch_up().await {
             tracing::warn!(error = format!("{error:#}"), "not everything was processed before the end");
         }
+        self.note_all_usage().await?;
         let failure = self.failure();
         self.roles.stop().await?;
         self.log.sync().await?;

@@ -32,9 +32,6 @@ use row::{Connection, Ledger, Sync};
 use running::{Id, Runs};
 use schema::Fault;
 
-/// Connections of one tenant at most.
-const CONNECTIONS_MAX: usize = 100;
-
 /// The connections of all tenants.
 pub struct Connections {
     line: Arc<Line>,
@@ -115,8 +112,9 @@ impl Connections {
     ) -> Result<Versioned<Connection>, ConnectionError> {
         let _turn = self.turns.take(id).await;
         self.check(id, connector, &settings).await?;
-        if self.rows.page(id.0, "", None, CONNECTIONS_MAX).await?.len() >= CONNECTIONS_MAX {
-            return Err(ConnectionError::TooMany(CONNECTIONS_MAX));
+        let allowed = self.line.account(id.0).await.map_err(ConnectionError::Failed)?.quota.connections;
+        if self.rows.page(id.0, "", None, allowed.saturating_add(1)).await?.len() >= allowed {
+            return Err(ConnectionError::TooMany(allowed));
         }
         let (now, by, connector) = (now(), by.to_owned(), connector.to_owned());
         let value = Connection { connector, settings, paused: false, by, created_at: now, changed_at: now };

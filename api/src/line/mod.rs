@@ -2,13 +2,17 @@
 //!
 //! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
 //! plans are made from, `deletion` and `export` are of a tenant as a whole, `open` opens streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run
-//! of a stream go on at a time, `views` is what can be asked, `items` shows the log item by item.
+//! of a stream go on at a time, `fair` gives turns to tenants, `quotas` says what each may take, `queries` are those
+//! that run, `views` is what can be asked, `items` shows the log item by item.
 
 mod definitions;
 mod deletion;
 mod export;
+mod fair;
 mod items;
 mod open;
+mod queries;
+mod quotas;
 mod streams;
 mod turns;
 mod views;
@@ -21,14 +25,20 @@ use pipeline::ingest::Ingest;
 use pipeline::payload::Keyring;
 use pipeline::{Log, Store};
 use projections::sql::QueryEngine;
-use schemas::StreamId;
+use schemas::{StreamId, TenantId};
 use tokio::sync::OwnedMutexGuard;
 
 pub use definitions::Definitions;
 pub use deletion::Halt;
 pub(crate) use deletion::Halted;
+pub(crate) use fair::{Bounds, Fair};
+pub use fair::{Busy, Place};
 pub use items::{EntityFields, Item};
 pub use open::OpenError;
+pub(crate) use queries::Running;
+pub use queries::{Asking, NoTurn, RunningQuery, Turn};
+pub(crate) use quotas::Quotas;
+pub use quotas::{Account, OpenStream, OverQuota, QuotaChange, QuotaSettings};
 pub use views::{Keys, StreamRows, Superseded, ViewStatus};
 
 use crate::roles::Roles;
@@ -51,6 +61,12 @@ pub struct Line {
     pub(crate) roles: Roles,
     pub(crate) turns: Turns,
     pub(crate) halted: Halted,
+    pub(crate) quotas: Quotas,
+    /// Places for queries.
+    pub(crate) asks: Arc<Fair<TenantId>>,
+    /// Places for pushes.
+    pub(crate) pushes: Arc<Fair<TenantId>>,
+    pub(crate) running: Arc<Running>,
 }
 
 impl Line {

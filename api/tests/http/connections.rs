@@ -14,7 +14,7 @@ const CONNECTIONS: &str = "/api/v1/aam/connections";
 /// A house in which `acme` may read a folder.
 fn house(folder: &Path) -> House {
     let root = DeclaredRoot { tenant: "acme".into(), folder: folder.to_owned() };
-    House::with(Operator { rates: wide(), files_roots: vec![root], metrics_token: None })
+    House::with(Operator { rates: wide(), files_roots: vec![root], ..Operator::default() })
 }
 
 fn deal(number: u32) -> String {

@@ -6,4 +6,5 @@ mod deletion;
 mod house;
 mod line;
 mod manners;
+mod quotas;
 mod tenants;

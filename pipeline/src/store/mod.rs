@@ -59,11 +59,13 @@ pub enum Table {
     PayloadKeys = 21,
     /// System. `TENANT` → its name (JSON): a deletion that is under way.
     Deletions = 22,
+    /// One row with an empty key → bytes of records that the tenant has brought in (JSON).
+    Usage = 23,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Tenants,
         Self::Checkpoints,
         Self::Streams,
@@ -84,6 +86,7 @@ impl Table {
         Self::Syncs,
         Self::PayloadKeys,
         Self::Deletions,
+        Self::Usage,
     ];
 }
 
