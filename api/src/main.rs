@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use api::cli::{Cli, Command, Top, dry_run};
+use api::cli::{Cli, Command, TenantCommand, Top, dry_run};
 use api::line::{Definitions, Line, Stalled};
-use api::output::{Output, Terminal, is_reader_gone};
+use api::output::{NewFile, Output, Terminal, is_reader_gone};
 use clap::Parser;
 use pipeline::MemoryStore;
 use pipeline::engine::{OpenError, format_version};
@@ -59,7 +59,27 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Top::Serve(args) => api::serve::run(&cli.data_dir, &args).await,
         Top::Demo(args) => api::demo::run(&cli.data_dir, &args, cli.json).await,
         Top::Match(args) => api::cli::match_::run(&args),
-        Top::Folder(command) => on_folder(&cli.data_dir, complete(command)?, &mut Terminal::new(cli.json)).await,
+        Top::Folder(command) => {
+            let command = complete(command)?;
+            match file_of(&command)? {
+                Some(mut file) => {
+                    on_folder(&cli.data_dir, command, &mut file).await?;
+                    Ok(file.keep()?)
+                }
+                None => on_folder(&cli.data_dir, command, &mut Terminal::new(cli.json)).await,
+            }
+        }
+    }
+}
+
+/// The file that a command's answer goes to, instead of the terminal.
+fn file_of(command: &Command) -> anyhow::Result<Option<NewFile>> {
+    match command {
+        Command::Tenant(TenantCommand::Export(args)) if args.out != Path::new("-") => {
+            let file = NewFile::create(&args.out);
+            Ok(Some(file.with_context(|| format!("making {}", args.out.display()))?))
+        }
+        _ => Ok(None),
     }
 }
 

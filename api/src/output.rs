@@ -1,6 +1,9 @@
-//! Where a command's answer goes: the terminal, or a socket to the process that asked.
+//! Where a command's answer goes: the terminal, a file, or a socket to the process that asked.
 
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -173,6 +176,44 @@ impl Output for Terminal {
     }
     fn json(&self) -> bool {
         self.json
+    }
+}
+
+/// A new file that only its owner can read. It has its name once it is whole.
+pub struct NewFile {
+    path: PathBuf,
+    part: PathBuf,
+    file: File,
+}
+
+impl NewFile {
+    /// Fails when there is a file of that name.
+    pub fn create(path: &Path) -> std::io::Result<Self> {
+        if path.exists() {
+            return Err(std::io::Error::new(ErrorKind::AlreadyExists, "it is there already: name a new file"));
+        }
+        let name = path.file_name().ok_or_else(|| std::io::Error::other("it names no file"))?;
+        let part = path.with_file_name(format!("{}.part", name.to_string_lossy()));
+        // What an export that was cut off has left.
+        std::fs::remove_file(&part).ok();
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+        Ok(Self { path: path.to_owned(), part, file })
+    }
+
+    /// Gives the file its name: everything is in it.
+    pub fn keep(self) -> std::io::Result<()> {
+        self.file.sync_all()?;
+        std::fs::rename(&self.part, &self.path)
+    }
+}
+
+impl Output for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes)
+    }
+    fn progress(&mut self, _: &Progress) {}
+    fn json(&self) -> bool {
+        true
     }
 }
 

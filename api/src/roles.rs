@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use pipeline::engine::{Embedded, Partitions};
 use pipeline::ingest::Ingest;
+use pipeline::payload::{Keyring, SealedLog, SealedStore};
 use pipeline::process::{Processed, Processor};
 use pipeline::quarantine::QuarantineKeeper;
 use pipeline::{Log, Store};
@@ -19,7 +21,13 @@ use schemas::Topic;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::line::Line;
+use crate::auth::master_key::MasterKey;
+use crate::line::{Bounds, Fair, Line};
+
+/// Queries: how many of a tenant may wait, and how long. There are as many places as the engine has.
+const ASKS: Bounds = Bounds { places: 1, waiting: 64, wait: Duration::from_secs(5) };
+/// Pushes that are taken in at once: enough to share an fsync, few enough to be fair; in bytes what may wait.
+const PUSHES: Bounds = Bounds { places: 16, waiting: 64 << 20, wait: Duration::from_secs(10) };
 
 /// The roles that run in this process, and how far they are.
 pub(crate) struct Roles {
@@ -63,12 +71,32 @@ impl Line {
     /// waited for until a full disk has room again.
     pub async fn open_with(folder: &Path, limits: QueryLimits, is_patient: bool) -> anyhow::Result<Self> {
         let engine = Embedded::open(folder, Partitions::default())?;
-        let (log, store): (Arc<dyn Log>, Arc<dyn Store>) = (engine.log(), engine.store());
+        let keys = Arc::new(keys(folder, engine.store()).await?);
+        let log: Arc<dyn Log> = Arc::new(SealedLog::new(engine.log(), keys.clone()));
+        let store: Arc<dyn Store> = Arc::new(SealedStore::new(engine.store(), keys.clone()));
         let roles = Roles::start(&log, &store, folder).await?;
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());
         let (folder, turns) = (folder.to_owned(), Default::default());
-        Ok(Self { folder, log, store, ingest, queries, roles, turns, is_patient })
+        let asks = Fair::new(Bounds { places: queries.limits().concurrent, ..ASKS });
+        let line = Self {
+            folder,
+            log,
+            store,
+            keys,
+            ingest,
+            queries,
+            roles,
+            turns,
+            halted: Default::default(),
+            quotas: Default::default(),
+            asks,
+            pushes: Fair::new(PUSHES),
+            running: Default::default(),
+            is_patient,
+        };
+        line.finish_deletions().await?;
+        Ok(line)
     }
 
     /// Lets every role do what is there to do, flushes every view and stops. Fails if a role had failed before, or what
@@ -77,6 +105,7 @@ impl Line {
         if let Err(error) = self.catch_up().await {
             tracing::warn!(error = format!("{error:#}"), "not everything was processed before the end");
         }
+        self.note_all_usage().await?;
         let failure = self.failure();
         self.roles.stop().await?;
         self.log.sync().await?;
@@ -85,6 +114,15 @@ impl Line {
             None => Ok(()),
         }
     }
+}
+
+/// The payload keys of a folder. A folder that has some and no master key is refused: a new one would open none.
+async fn keys(folder: &Path, store: Arc<dyn Store>) -> anyhow::Result<Keyring> {
+    if !MasterKey::is_there(folder) && Keyring::has_keys(&*store).await? {
+        bail!("{} has no master.key, and its payloads are sealed with it: restore it from a backup", folder.display());
+    }
+    let master = MasterKey::open(folder)?;
+    Ok(Keyring::open(store, &master.derive("payload keys")).await?)
 }
 
 impl Roles {

@@ -78,7 +78,7 @@ impl Passing {
         for packed in packed {
             firsts.push(end);
             waiting.bytes += packed.packed_bytes();
-            let stored = Stored { first: end, packed };
+            let stored = Stored::new(end, packed);
             end = stored.end();
             waiting.batches.push_back(stored);
         }

@@ -1,11 +1,13 @@
 //! The line: ports (`Log`, `Store`, `Source`), ingest, the pure step, the processor and quarantine.
 //!
-//! Read in this order: [`log`] and [`store`] are what everything stands on, [`source`] is where records come from,
+//! Read in this order: [`log`] and [`store`] are what everything stands on, [`payload`]
+//! seals what they hold, [`source`] is where records come from,
 //! [`ingest`] puts them on the log, [`step`] says what they mean, [`process`] runs the step over a partition,
 //! [`quarantine`] keeps what was set aside.
 
 pub mod engine;
 pub mod log;
+pub mod payload;
 pub mod store;
 
 pub mod definitions;

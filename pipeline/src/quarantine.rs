@@ -111,7 +111,7 @@ impl QuarantineKeeper {
         let header = stored.header();
         let subject = || ProcessError::Subject { offset: stored.first, subject: header.subject.clone() };
         let stream = stream_of(header).ok_or_else(subject)?;
-        let body = stored.body(Topic::Decisions, self.partition)?;
+        let Some(body) = stored.body(Topic::Decisions, self.partition)? else { return Ok(()) };
         let decisions = decode_decisions(&body)
             .map_err(|e| ProcessError::State { stream: stream.to_string(), message: e.to_string() })?;
         let notes = decisions.into_iter().filter_map(|decision| self.note(&stream, header.logged_at, decision));
@@ -181,7 +181,7 @@ pub async fn find(store: &dyn Store, tenant: TenantId, position: Position) -> Re
 pub async fn payload(log: &dyn Log, note: &Note) -> Result<Option<Bytes>, LogError> {
     let Position { partition, offset, .. } = note.position;
     for stored in log.read(Topic::Inputs, partition, offset, 1).await? {
-        let body = stored.body(Topic::Inputs, partition)?;
+        let Some(body) = stored.body(Topic::Inputs, partition)? else { continue };
         let Ok(mut reader) = RecordBatchReader::new(&body) else { continue };
         for at in stored.first..stored.end() {
             match reader.next_record() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemas::event::{EventBatchReader, EventHash};
-use schemas::record::RecordBatchWriter;
+use schemas::record::{RecordBatch, RecordBatchWriter};
 use schemas::{Batch, BatchKind, Entity, Lane, Mapping, Op, Record, StreamId, TenantId, Topic, Version};
 
 use crate::engine::Partitions;
@@ -111,6 +111,17 @@ impl Log for Fused<MemoryLog> {
     }
 }
 
+/// A batch of records that follow `after` in their lane.
+pub(crate) fn record_batch(lane: u128, after: u64, payloads: &[&str]) -> RecordBatch {
+    let mut writer = RecordBatchWriter::new(Lane(lane), after, 0);
+    for (ordinal, payload) in (after + 1..).zip(payloads) {
+        let payload = payload.as_bytes();
+        writer.push(&Record { ordinal, op: Op::Upsert, key: None, version: Version::None, defect: None, payload });
+    }
+    let cursor = format!("behind {}", after + payloads.len() as u64);
+    writer.finish(cursor.as_bytes())
+}
+
 /// A line in memory with one partition a topic.
 pub(crate) struct Line {
     pub(crate) log: Arc<MemoryLog>,
@@ -133,13 +144,7 @@ impl Line {
     }
 
     pub(crate) async fn append(&self, open: &OpenStream, lane: u128, after: u64, payloads: &[&str]) {
-        let mut writer = RecordBatchWriter::new(Lane(lane), after, 0);
-        for (ordinal, payload) in (after + 1..).zip(payloads) {
-            let payload = payload.as_bytes();
-            writer.push(&Record { ordinal, op: Op::Upsert, key: None, version: Version::None, defect: None, payload });
-        }
-        let cursor = format!("behind {}", after + payloads.len() as u64);
-        self.ingest().append(open, writer.finish(cursor.as_bytes())).await.unwrap();
+        self.ingest().append(open, record_batch(lane, after, payloads)).await.unwrap();
     }
 
     /// A processor of the partition, everything that is there processed.
@@ -162,7 +167,7 @@ impl Line {
     pub(crate) async fn row_hash(&self) -> EventHash {
         let (mut hash, mut mark) = (EventHash::default(), (0, 0));
         for stored in self.all(Topic::Events, BatchKind::Rows).await {
-            let body = stored.body(Topic::Events, 0).unwrap();
+            let body = stored.body(Topic::Events, 0).unwrap().unwrap();
             let mut reader = EventBatchReader::new(&body).unwrap();
             let mut shared = reader.shared.clone();
             // Two lines took the same at different times.
@@ -182,7 +187,7 @@ impl Line {
     pub(crate) async fn facts(&self) -> Vec<(u64, &'static str)> {
         let mut facts = Vec::new();
         for stored in self.all(Topic::Decisions, BatchKind::Decisions).await {
-            let decisions = decode_decisions(&stored.body(Topic::Decisions, 0).unwrap()).unwrap();
+            let decisions = decode_decisions(&stored.body(Topic::Decisions, 0).unwrap().unwrap()).unwrap();
             facts.extend(decisions.into_iter().map(|d| (d.input_offset, d.fact.type_name())));
         }
         facts

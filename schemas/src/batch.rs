@@ -79,7 +79,7 @@ pub enum BatchError {
     #[error("the batch body cannot be unpacked")]
     Unpack,
     /// Sealed with a key that is not here.
-    #[error("the batch is sealed with key {0}, which is not available")]
+    #[error("the batch is sealed with key {0} of its tenant, which is not here")]
     Sealed(u32),
     /// The bytes do not follow the format.
     #[error(transparent)]
@@ -104,17 +104,11 @@ impl Batch {
         wire::put_u64(&mut out, u64::from(header.count));
         wire::put_i64(&mut out, header.logged_at);
         wire::put_u64(&mut out, u64::from(header.key_id));
-        wire::put_u64(&mut out, self.body.len() as u64);
-        if self.body.len() < COMPRESS_FROM_BYTES {
-            out.push(CODEC_NONE);
-            out.extend_from_slice(&self.body);
+        if header.key_id == 0 {
+            pack(&self.body, &mut out);
         } else {
-            out.push(CODEC_LZ4);
-            let start = out.len();
-            out.resize(start + lz4_flex::block::get_maximum_output_size(self.body.len()), 0);
-            let written = lz4_flex::block::compress_into(&self.body, &mut out[start..])
-                .expect("the room is the largest output size");
-            out.truncate(start + written);
+            // A sealed body was packed before, and does not get smaller.
+            put_plain(&self.body, &mut out);
         }
         let checksum = checksum(FORMAT_VERSION, &out[9..]);
         out[1..9].copy_from_slice(&checksum.to_be_bytes());
@@ -126,6 +120,66 @@ impl Batch {
         let packed = PackedBatch::decode(bytes)?;
         let body = packed.body()?;
         Ok(Self { header: packed.header, body })
+    }
+}
+
+/// Appends a body as it lies behind its header: length, codec, compressed bytes.
+pub fn pack(body: &[u8], out: &mut Vec<u8>) {
+    if body.len() < COMPRESS_FROM_BYTES {
+        return put_plain(body, out);
+    }
+    wire::put_u64(out, body.len() as u64);
+    out.push(CODEC_LZ4);
+    let start = out.len();
+    out.resize(start + lz4_flex::block::get_maximum_output_size(body.len()), 0);
+    let written = lz4_flex::block::compress_into(body, &mut out[start..]).expect("the room is the largest output size");
+    out.truncate(start + written);
+}
+
+fn put_plain(body: &[u8], out: &mut Vec<u8>) {
+    wire::put_u64(out, body.len() as u64);
+    out.push(CODEC_NONE);
+    out.extend_from_slice(body);
+}
+
+/// Reads what [`pack`] wrote.
+pub fn unpack(packed: &Bytes) -> Result<Bytes, BatchError> {
+    Packed::read(&mut Reader::new(packed), packed)?.body()
+}
+
+/// A body as it lies behind its header.
+#[derive(Debug, Clone)]
+struct Packed {
+    codec: u8,
+    body_len: usize,
+    bytes: Bytes,
+}
+
+impl Packed {
+    /// Reads up to the end of `bytes`, within which `reader` stands.
+    fn read(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Self, BatchError> {
+        let body_len = usize::try_from(reader.u64()?).unwrap_or(usize::MAX);
+        if body_len > BODY_BYTES_MAX {
+            return Err(WireError::Invalid("a body length").into());
+        }
+        let codec = reader.u8()?;
+        let bytes = bytes.slice(bytes.len() - reader.rest().len()..);
+        Ok(Self { codec, body_len, bytes })
+    }
+
+    fn body(&self) -> Result<Bytes, BatchError> {
+        let body = match self.codec {
+            CODEC_NONE => self.bytes.clone(),
+            CODEC_LZ4 => {
+                let mut body = vec![0; self.body_len];
+                let written =
+                    lz4_flex::block::decompress_into(&self.bytes, &mut body).map_err(|_| BatchError::Unpack)?;
+                body.truncate(written);
+                body.into()
+            }
+            _ => return Err(WireError::Invalid("a codec").into()),
+        };
+        if body.len() == self.body_len { Ok(body) } else { Err(BatchError::Unpack) }
     }
 }
 
@@ -143,9 +197,7 @@ fn checksum(version: u8, rest: &[u8]) -> u64 {
 pub struct PackedBatch {
     /// What stands in clear.
     pub header: BatchHeader,
-    codec: u8,
-    body_len: usize,
-    packed: Bytes,
+    packed: Packed,
 }
 
 impl PackedBatch {
@@ -167,37 +219,26 @@ impl PackedBatch {
             logged_at: reader.i64()?,
             key_id: u32::try_from(reader.u64()?).map_err(|_| WireError::Invalid("a key id"))?,
         };
-        let body_len = usize::try_from(reader.u64()?).unwrap_or(usize::MAX);
-        if body_len > BODY_BYTES_MAX {
-            return Err(WireError::Invalid("a body length").into());
-        }
-        let codec = reader.u8()?;
-        let packed = bytes.slice(bytes.len() - reader.rest().len()..);
-        Ok(Self { header, codec, body_len, packed })
+        let packed = Packed::read(&mut reader, bytes)?;
+        Ok(Self { header, packed })
     }
 
     /// Bytes of the packed body.
     pub fn packed_bytes(&self) -> usize {
-        self.packed.len()
+        self.packed.bytes.len()
     }
 
-    /// The body, unpacked.
+    /// The body, unpacked; a sealed one has to be opened first.
     pub fn body(&self) -> Result<Bytes, BatchError> {
         if self.header.key_id != 0 {
             return Err(BatchError::Sealed(self.header.key_id));
         }
-        let body = match self.codec {
-            CODEC_NONE => self.packed.clone(),
-            CODEC_LZ4 => {
-                let mut body = vec![0; self.body_len];
-                let written =
-                    lz4_flex::block::decompress_into(&self.packed, &mut body).map_err(|_| BatchError::Unpack)?;
-                body.truncate(written);
-                body.into()
-            }
-            _ => return Err(WireError::Invalid("a codec").into()),
-        };
-        if body.len() == self.body_len { Ok(body) } else { Err(BatchError::Unpack) }
+        self.packed.body()
+    }
+
+    /// The sealed body, which [`unpack`] reads once it is opened; nothing when it is not sealed.
+    pub fn sealed(&self) -> Option<Result<Bytes, BatchError>> {
+        (self.header.key_id != 0).then(|| self.packed.body())
     }
 }
 
@@ -246,6 +287,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_body_that_was_sealed_lies_there_as_it_is(body in proptest::collection::vec(0u8..4, 0..2000)) {
+            let mut sealed = batch(Vec::new());
+            let mut packed = Vec::new();
+            pack(&body, &mut packed);
+            sealed.header.key_id = 3;
+            sealed.body = packed.into();
+            let read = PackedBatch::decode(&sealed.encode().into()).unwrap();
+            prop_assert_eq!(read.body(), Err(BatchError::Sealed(3)));
+            let found = read.sealed().unwrap().unwrap();
+            prop_assert_eq!(unpack(&found).unwrap(), body);
+            prop_assert!(batch(Vec::new()).encode() != sealed.encode());
+        }
+
         #[test]
         fn a_batch_reads_back(body in proptest::collection::vec(0u8..4, 0..2000)) {
             let batch = batch(body);

@@ -39,6 +39,11 @@ impl MasterKey {
         Ok(Self(key))
     }
 
+    /// Whether a folder has one.
+    pub fn is_there(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
     /// The key for one purpose: HMAC-SHA256 of its name under the master key.
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);

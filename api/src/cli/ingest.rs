@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::plan::{Plan, plan};
 use super::snapshot::delete_missing;
 use super::{IngestArgs, Mode};
-use crate::line::{Line, Superseded};
+use crate::line::{Account, Line, Superseded};
 use crate::output::{Output, Progress};
 
 /// Bytes of records that go to the log at once.
@@ -62,7 +62,12 @@ pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow
         }
     };
     let source = FileSource::open(plan.settings.clone(), cursors(before.as_ref()))?;
-    let Reading { mut acknowledged, failed } = read(line, &open, source, out).await?;
+    // What a tenant has read on its behalf counts as its own; the operator's files do not.
+    let account = match &args.behalf {
+        Some(behalf) => Some(line.account(behalf.tenant).await?),
+        None => None,
+    };
+    let Reading { mut acknowledged, failed } = read(line, &open, source, account.as_deref(), out).await?;
     let mut failed = failed.map(|error| {
         anyhow::Error::from(error).context("some files could not be read to their end; what was read before is kept")
     });
@@ -155,7 +160,13 @@ struct Reading {
 }
 
 /// Reads the source to its end and appends everything; reading goes on while the log writes.
-async fn read(line: &Line, open: &OpenStream, mut source: FileSource, out: &mut dyn Output) -> anyhow::Result<Reading> {
+async fn read(
+    line: &Line,
+    open: &OpenStream,
+    mut source: FileSource,
+    account: Option<&Account>,
+    out: &mut dyn Output,
+) -> anyhow::Result<Reading> {
     let total = source.total_bytes();
     let (sender, mut receiver) = mpsc::channel(2);
     let reader = tokio::spawn(async move {
@@ -173,7 +184,14 @@ async fn read(line: &Line, open: &OpenStream, mut source: FileSource, out: &mut 
         match next {
             Ok(Some(batch)) => {
                 let count = u64::from(batch.records.count);
+                let bytes = batch.records.body.len() as u64;
+                if let Some(account) = account {
+                    line.wait_to_bring_in(account, count, bytes).await?;
+                }
                 line.ingest.append(open, batch.records).await?;
+                if let Some(account) = account {
+                    line.note_brought_in(open.id.tenant, account, bytes).await?;
+                }
                 reading.acknowledged += count;
                 progress.acknowledged = reading.acknowledged;
                 progress.source_bytes += batch.source_bytes;

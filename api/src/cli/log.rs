@@ -104,7 +104,7 @@ async fn print(
     out: &mut dyn Output,
 ) -> anyhow::Result<()> {
     let header = stored.header();
-    let body = stored.body(topic, partition)?;
+    let Some(body) = stored.body(topic, partition)? else { return Ok(()) };
     let found = |at: u64| Found {
         tenant: header.tenant,
         topic,
@@ -217,7 +217,7 @@ async fn stored_hashes(line: &Line, wanted: Option<TenantId>) -> anyhow::Result<
             let Some(end) = batches.last().map(Stored::end) else { break };
             for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Rows) {
                 if wanted.is_none_or(|t| t == stored.header().tenant) {
-                    let body = stored.body(Topic::Events, partition)?;
+                    let Some(body) = stored.body(Topic::Events, partition)? else { continue };
                     extend(&mut hashes, stored.header().tenant, &body, Some(&mut marks))?;
                 }
             }
@@ -263,9 +263,9 @@ async fn refold_partition(
         for stored in &batches {
             let header = stored.header();
             let Some(stream) = stream_of(header).filter(|s| wanted.is_none_or(|t| t == s.tenant)) else { continue };
+            let Some(body) = stored.body(Topic::Inputs, partition)? else { continue };
             let epoch = log.epoch(Topic::Inputs);
             let state = states.entry(stream.clone()).or_insert_with(|| StreamState::new(stream, partition, epoch));
-            let body = stored.body(Topic::Inputs, partition)?;
             for (first, count, piece) in pieces(header.kind, stored, &body, batch)? {
                 let input = InputBatch { kind: header.kind, first, count, logged_at: header.logged_at, body: &piece };
                 let outcome = step::fold(state, input, &mut scratch)?;

@@ -279,6 +279,30 @@ pub struct ViewArgs {
 pub enum TenantCommand {
     /// Invite an admin: prints a token that is used once, with POST /api/v1/auth/accept.
     Invite(InviteArgs),
+    /// Write everything that a tenant has to a file, one JSON object a line; without its last line, of kind end, it is
+    /// not whole.
+    Export(ExportArgs),
+    /// Delete a tenant with everything that it has, for ever; its name is free then.
+    Delete(DeleteArgs),
+}
+
+/// Options of `tenant export`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct ExportArgs {
+    /// The tenant.
+    pub tenant: String,
+    /// The file, which must not be there yet; `-` for standard output.
+    pub out: PathBuf,
+}
+
+/// Options of `tenant delete`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct DeleteArgs {
+    /// The tenant.
+    pub tenant: String,
+    /// Do it: nothing brings it back.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Options of `tenant invite`.

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::auth::rows::{Rows, Versioned};
 use crate::cli::plan::{Draft, settings};
 use crate::cli::{Behalf, IngestArgs};
-use crate::line::{Line, Turns};
+use crate::line::{Halt, Line, Turns};
 pub use error::ConnectionError;
 use file::FileConnection;
 use health::Health;
@@ -32,16 +32,13 @@ use row::{Connection, Ledger, Sync};
 use running::{Id, Runs};
 use schema::Fault;
 
-/// Connections of one tenant at most.
-const CONNECTIONS_MAX: usize = 100;
-
 /// The connections of all tenants.
 pub struct Connections {
     line: Arc<Line>,
     rows: Rows<Connection>,
     ledger: Ledger,
     roots: Roots,
-    runs: Runs,
+    runs: Arc<Runs>,
     /// One change of a connection at a time.
     turns: Turns<Id>,
 }
@@ -61,7 +58,9 @@ impl Connections {
     /// The connections in the line's store; nothing runs before [`Connections::start`].
     pub fn new(line: Arc<Line>, roots: Roots) -> Self {
         let ledger = Ledger::new(line.store.clone());
-        let runs = Runs::new(line.clone(), ledger.clone());
+        let runs = Arc::new(Runs::new(line.clone(), ledger.clone()));
+        let halt: Arc<dyn Halt> = runs.clone();
+        line.tell_of_deletions(&halt);
         let rows = Rows::new(line.store.clone(), Table::Connections);
         Self { line, rows, ledger, roots, runs, turns: Turns::default() }
     }
@@ -113,8 +112,9 @@ impl Connections {
     ) -> Result<Versioned<Connection>, ConnectionError> {
         let _turn = self.turns.take(id).await;
         self.check(id, connector, &settings).await?;
-        if self.rows.page(id.0, "", None, CONNECTIONS_MAX).await?.len() >= CONNECTIONS_MAX {
-            return Err(ConnectionError::TooMany(CONNECTIONS_MAX));
+        let allowed = self.line.account(id.0).await.map_err(ConnectionError::Failed)?.quota.connections;
+        if self.rows.page(id.0, "", None, allowed.saturating_add(1)).await?.len() >= allowed {
+            return Err(ConnectionError::TooMany(allowed));
         }
         let (now, by, connector) = (now(), by.to_owned(), connector.to_owned());
         let value = Connection { connector, settings, paused: false, by, created_at: now, changed_at: now };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use schemas::{ConnectionName, TenantId};
 use tokio::sync::{Semaphore, watch};
@@ -16,7 +17,7 @@ use super::roots::hidden;
 use super::row::Ledger;
 use crate::cli::ingest::{self, Fates};
 use crate::cli::{Behalf, IngestArgs};
-use crate::line::Line;
+use crate::line::{Halt, Line};
 use crate::output::Silent;
 use crate::serve::stopped;
 use crate::serve::watching::Watched;
@@ -143,6 +144,12 @@ impl Runs {
         let stop = running.stop.subscribe();
         running.tasks.spawn(work(stop));
         Ok(())
+    }
+}
+
+impl Halt for Runs {
+    fn halt(&self, tenant: TenantId) -> BoxFuture<'_, ()> {
+        self.halt_tenant(tenant).boxed()
     }
 }
 

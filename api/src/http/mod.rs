@@ -25,7 +25,7 @@ use crate::auth::secret::{self, Seal};
 use crate::auth::{Accounts, Gate};
 use crate::connections::Connections;
 use crate::connections::roots::{DeclaredRoot, Roots};
-use crate::line::Line;
+use crate::line::{Line, QuotaSettings};
 use crate::live::Tickets;
 use manners::idempotency::Answer;
 use manners::journal::Journal;
@@ -65,6 +65,8 @@ pub struct Doors {
 pub struct Operator {
     /// Rationing.
     pub rates: Rates,
+    /// What each tenant may take.
+    pub quotas: QuotaSettings,
     /// The folders in which files of connections may lie.
     pub files_roots: Vec<DeclaredRoot>,
     /// The token that `/metrics` takes from elsewhere than loopback.
@@ -77,6 +79,7 @@ const STREAMS_MAX: usize = 4_000;
 impl Doors {
     /// Opens the doors of a line, and has watched connections followed.
     pub async fn open(line: Arc<Line>, operator: &Operator) -> anyhow::Result<Self> {
+        line.ration(operator.quotas.clone());
         let roots = Roots::resolve(&line, &operator.files_roots).await?;
         let connections = Connections::new(line.clone(), roots);
         connections.start().await?;

@@ -134,6 +134,9 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
         "bytes that views hold in memory, tails and indexes",
         views.memory_bytes,
     );
+    let passed_over = [(String::new(), line.keys.forgotten())];
+    let help = "items of deleted tenants that readers passed over, once for each reader";
+    text.family("autonomos_forgotten_items_total", "counter", help, passed_over);
     let (totals, tenants) = totals.get(line).await?;
     let fates = [
         ("accepted", totals.accepted),

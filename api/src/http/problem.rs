@@ -14,6 +14,7 @@ use super::manners::trace;
 use crate::auth::AuthError;
 use crate::connections::ConnectionError;
 use crate::connections::schema::Fault;
+use crate::line::{NoTurn, OverQuota};
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -60,7 +61,7 @@ pub struct Problem {
 }
 
 /// Every status that a problem can have, for the OpenAPI document.
-const STATUSES: [(u16, &str); 16] = [
+const STATUSES: [(u16, &str); 17] = [
     (400, "The request is not right"),
     (401, "No valid credential"),
     (403, "The role is too low"),
@@ -77,6 +78,7 @@ const STATUSES: [(u16, &str); 16] = [
     (428, "If-Match is missing"),
     (429, "Too many requests"),
     (503, "Not now"),
+    (507, "No room"),
 ];
 
 impl Problem {
@@ -244,7 +246,8 @@ impl From<ConnectionError> for Problem {
             }
             ConnectionError::NoRoot(_) => Self::new(StatusCode::FORBIDDEN, "no_files_root", detail),
             ConnectionError::Unknown => Self::not_found("connection"),
-            ConnectionError::Taken(_) | ConnectionError::TooMany(_) => Self::conflict(detail),
+            ConnectionError::Taken(_) => Self::conflict(detail),
+            ConnectionError::TooMany(_) => Self::new(StatusCode::CONFLICT, "quota_connections", detail),
             ConnectionError::Paused => Self::new(StatusCode::CONFLICT, "paused", detail),
             ConnectionError::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", detail),
             ConnectionError::Stopping => Self::unavailable(detail),
@@ -307,7 +310,43 @@ impl From<QueryError> for Problem {
             }
             QueryError::Timeout(_) => Self::new(StatusCode::REQUEST_TIMEOUT, code, detail),
             QueryError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(1),
+            QueryError::Cancelled => Self::new(StatusCode::CONFLICT, code, detail),
             QueryError::Failed(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail),
+        }
+    }
+}
+
+impl From<NoTurn> for Problem {
+    fn from(error: NoTurn) -> Self {
+        let detail = error.to_string();
+        match error {
+            NoTurn::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_queries", detail).retry_after(1),
+            NoTurn::Taken(_) => Self::conflict(detail),
+            NoTurn::Cancelled => QueryError::Cancelled.into(),
+            NoTurn::Failed(cause) => Self::internal(cause),
+        }
+    }
+}
+
+/// After how many seconds somebody may look whether the operator gave more room.
+const ROOM_AFTER_S: u64 = 3_600;
+/// After how many seconds one of one's own streams may have ended.
+const STREAM_AFTER_S: u64 = 10;
+
+impl From<OverQuota> for Problem {
+    fn from(error: OverQuota) -> Self {
+        let detail = error.to_string();
+        match error {
+            OverQuota::Rate { after, .. } => {
+                let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_rate", detail).retry_after(seconds)
+            }
+            OverQuota::Stored { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "quota_storage", detail).retry_after(ROOM_AFTER_S)
+            }
+            OverQuota::Streams { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_streams", detail).retry_after(STREAM_AFTER_S)
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ impl Line {
         fields: &mut EntityFields,
     ) -> anyhow::Result<Vec<Item>> {
         let header = stored.header();
-        let body = stored.body(topic, partition)?;
+        let Some(body) = stored.body(topic, partition)? else { return Ok(Vec::new()) };
         if header.kind == BatchKind::Rows {
             let entity: EntityName = header.subject.parse()?;
             let key = (header.tenant, entity.clone());

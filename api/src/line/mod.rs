@@ -1,12 +1,18 @@
 //! The line over one data folder, as commands and doors use it.
 //!
 //! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
-//! plans are made from, `open` opens streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run
-//! of a stream go on at a time, `views` is what can be asked, `items` shows the log item by item.
+//! plans are made from, `deletion` and `export` are of a tenant as a whole, `open` opens streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run
+//! of a stream go on at a time, `fair` gives turns to tenants, `quotas` says what each may take, `queries` are those
+//! that run, `views` is what can be asked, `items` shows the log item by item.
 
 mod definitions;
+mod deletion;
+mod export;
+mod fair;
 mod items;
 mod open;
+mod queries;
+mod quotas;
 mod streams;
 mod turns;
 mod views;
@@ -16,14 +22,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pipeline::ingest::Ingest;
+use pipeline::payload::Keyring;
 use pipeline::{Log, Store};
 use projections::sql::QueryEngine;
-use schemas::StreamId;
+use schemas::{StreamId, TenantId};
 use tokio::sync::OwnedMutexGuard;
 
 pub use definitions::Definitions;
+pub use deletion::Halt;
+pub(crate) use deletion::Halted;
+pub(crate) use fair::{Bounds, Fair};
+pub use fair::{Busy, Place};
 pub use items::{EntityFields, Item};
 pub use open::OpenError;
+pub(crate) use queries::Running;
+pub use queries::{Asking, NoTurn, RunningQuery, Turn};
+pub(crate) use quotas::Quotas;
+pub use quotas::{Account, OpenStream, OverQuota, QuotaChange, QuotaSettings};
 pub use views::{Keys, StreamRows, Superseded, ViewStatus};
 pub use waiting::Stalled;
 
@@ -38,6 +53,8 @@ pub struct Line {
     pub log: Arc<dyn Log>,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The keys that seal what tenants have in both.
+    pub keys: Arc<Keyring>,
     /// The front door.
     pub ingest: Ingest,
     /// SQL.
@@ -46,6 +63,13 @@ pub struct Line {
     pub(crate) turns: Turns,
     /// Whether a full disk is waited for, as a server does.
     pub(crate) is_patient: bool,
+    pub(crate) halted: Halted,
+    pub(crate) quotas: Quotas,
+    /// Places for queries.
+    pub(crate) asks: Arc<Fair<TenantId>>,
+    /// Places for pushes.
+    pub(crate) pushes: Arc<Fair<TenantId>>,
+    pub(crate) running: Arc<Running>,
 }
 
 impl Line {

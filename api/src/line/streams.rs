@@ -1,6 +1,6 @@
 //! Tenants, their streams, and what became of the records.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use pipeline::step::{Counters, StreamState};
 use pipeline::{Table, definitions};
 use schemas::{Entity, EntityName, StreamId, TenantId, TenantName};
@@ -14,14 +14,20 @@ impl Line {
     /// The id of a tenant that exists.
     pub async fn tenant(&self, name: &TenantName) -> anyhow::Result<TenantId> {
         match definitions::find_tenant(&*self.store, name).await? {
-            Some(id) => Ok(id),
+            Some(id) => self.not_deleted(name, id).await,
             None => bail!("there is no tenant {name}: ingest something for it first"),
         }
     }
 
     /// The id of a tenant; made when the name is new.
     pub async fn ensure_tenant(&self, name: &TenantName) -> anyhow::Result<TenantId> {
-        Ok(definitions::ensure_tenant(&*self.store, name).await?)
+        let id = definitions::ensure_tenant(&*self.store, name).await?;
+        self.not_deleted(name, id).await
+    }
+
+    async fn not_deleted(&self, name: &TenantName, id: TenantId) -> anyhow::Result<TenantId> {
+        ensure!(!self.keys.is_destroyed(id).await?, "the tenant {name} is being deleted: try again in a moment");
+        Ok(id)
     }
 
     /// All tenants.

@@ -17,7 +17,7 @@ use super::Line;
 use crate::roles::Role;
 
 /// The longest that reading a stream's keys may take.
-const SCAN_MAX: Duration = Duration::from_secs(3600);
+pub(super) const SCAN_MAX: Duration = Duration::from_secs(3600);
 
 impl Line {
     /// Starts to count which rows of a stream, from an input on, are beaten by others.

@@ -9,6 +9,7 @@ use crate::cli::{IngestArgs, Mode};
 use crate::connections::roots::DeclaredRoot;
 use crate::http::Operator;
 use crate::http::listen::Tls;
+use crate::line::QuotaSettings;
 
 /// The file.
 #[derive(Debug, Default, Deserialize)]
@@ -19,6 +20,8 @@ struct Config {
     tls: Option<Tls>,
     #[serde(default)]
     files_roots: Vec<DeclaredRoot>,
+    #[serde(default)]
+    quotas: QuotaSettings,
     metrics_token_file: Option<PathBuf>,
 }
 
@@ -105,6 +108,7 @@ pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
         .collect();
     let place = |root: DeclaredRoot| DeclaredRoot { folder: base.join(root.folder), ..root };
     let operator = Operator {
+        quotas: config.quotas,
         files_roots: config.files_roots.into_iter().map(place).collect(),
         metrics_token: config.metrics_token_file.map(|file| metrics_token(&base.join(file))).transpose()?,
         ..Operator::default()

@@ -14,7 +14,7 @@ const CONNECTIONS: &str = "/api/v1/aam/connections";
 /// A house in which `acme` may read a folder.
 fn house(folder: &Path) -> House {
     let root = DeclaredRoot { tenant: "acme".into(), folder: folder.to_owned() };
-    House::with(Operator { rates: wide(), files_roots: vec![root], metrics_token: None })
+    House::with(Operator { rates: wide(), files_roots: vec![root], ..Operator::default() })
 }
 
 fn deal(number: u32) -> String {
@@ -31,7 +31,7 @@ fn wanted(name: &str, file: &str, watch: bool) -> Value {
 
 /// Asks until the answer is as it should be.
 #[track_caller]
-fn until(person: &Person, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+pub fn until(person: &Person, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let answer = person.get(path);

@@ -2,7 +2,9 @@
 
 mod accounts;
 mod connections;
+mod deletion;
 mod house;
 mod line;
 mod manners;
+mod quotas;
 mod tenants;

@@ -32,3 +32,35 @@ fn two_tenants_with_the_same_keys_and_tables_never_see_each_other() {
         assert!(!answer.contains(own), "{answer}");
     }
 }
+
+#[test]
+fn a_tenant_is_exported_to_a_new_file_and_deleted_when_told_twice() {
+    let folder = Folder::new();
+    for tenant in ["acme", "umbrella"] {
+        let file = folder.write(&format!("{tenant}.ndjson"), opportunity("1", "1", 1) + "{\"bad\"\n");
+        folder.opportunities(tenant, &file, &[]);
+    }
+    let out = folder.path("acme.export.ndjson");
+    let export = ["tenant", "export", "acme", out.to_str().unwrap()];
+    folder.ok(&export);
+    let text = std::fs::read_to_string(&out).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).count();
+    assert_eq!((count("tenant"), count("row"), count("quarantined"), count("stream")), (1, 1, 1, 1));
+    assert_eq!(lines.last().unwrap()["kind"], "end");
+    assert!(folder.err(&export).contains("is there already"));
+    assert_eq!(folder.ok(&["tenant", "export", "acme", "-"]).lines().count(), lines.len());
+    assert!(folder.err(&["tenant", "export", "nobody", "-"]).contains("no tenant nobody"));
+
+    assert!(folder.err(&["tenant", "delete", "acme"]).contains("--yes"));
+    assert_eq!(folder.query("acme", "select count(*) as n from opportunities"), "n\r\n1");
+    folder.ok(&["tenant", "delete", "acme", "--yes"]);
+    assert!(folder.err(&["query", "--tenant", "acme", "select 1"]).contains("no tenant acme"));
+    assert_eq!(folder.query("umbrella", "select count(*) as n from opportunities"), "n\r\n1");
+    let checks = folder.ok(&["doctor"]);
+    assert!(checks.contains("are forgotten, their tenants were deleted"), "{checks}");
+    folder.ok(&["log", "refold"]);
+    let file = folder.write("new.ndjson", opportunity("2", "1", 1));
+    folder.opportunities("acme", &file, &[]);
+    assert_eq!(folder.query("acme", "select opportunity_id as id from opportunities"), "id\r\n2");
+}

@@ -208,7 +208,7 @@ mod tests {
         while (texts.len() as u64) < end {
             let read = log.read(Topic::Inputs, 0, texts.len() as u64, usize::MAX).await.ok()?;
             for stored in read {
-                texts.push(String::from_utf8(stored.body(Topic::Inputs, 0).ok()?.to_vec()).unwrap());
+                texts.push(String::from_utf8(stored.body(Topic::Inputs, 0).ok()??.to_vec()).unwrap());
             }
         }
         log.damage(Topic::Inputs, 0).is_none().then_some(texts)

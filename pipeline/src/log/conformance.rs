@@ -109,7 +109,9 @@ async fn read(log: &dyn Log, from: u64, max_bytes: usize) -> Vec<Stored> {
 }
 
 fn texts(batches: &[Stored]) -> Vec<String> {
-    let text = |batch: &Stored| String::from_utf8(batch.body(TOPIC, 0).expect("the body is readable").into());
+    let text = |batch: &Stored| {
+        String::from_utf8(batch.body(TOPIC, 0).expect("the body is readable").expect("there is a body").into())
+    };
     batches.iter().map(|batch| text(batch).expect("the body is text")).collect()
 }
 
@@ -233,9 +235,9 @@ pub async fn header_and_body_are_read_as_they_were_written(log: Arc<dyn Log>) {
         .collect();
     append(&*log, batches.clone()).await;
     for (found, written) in all_without_holes(&*log).await.iter().zip(batches) {
-        let logged_at = found.header().logged_at;
-        assert_eq!(*found.header(), BatchHeader { logged_at, ..written.header });
-        assert!(found.body(TOPIC, 0).expect("the body is readable") == written.body);
+        let BatchHeader { logged_at, key_id, .. } = *found.header();
+        assert_eq!(*found.header(), BatchHeader { logged_at, key_id, ..written.header });
+        assert!(found.body(TOPIC, 0).expect("the body is readable") == Some(written.body));
     }
 }
 
@@ -266,7 +268,8 @@ pub async fn reading_stops_at_max_bytes_but_gives_one_batch_at_least(log: Arc<dy
         let batches = read(&*log, 0, max_bytes).await;
         let all_but_last: usize = batches.iter().rev().skip(1).map(|batch| batch.packed.packed_bytes()).sum();
         assert!(all_but_last <= max_bytes && !batches.is_empty());
-        assert!(batches.len() == 10 || max_bytes < 1000);
+        // A log may add a few bytes to each.
+        assert!(batches.len() == 10 || max_bytes < 5000);
     }
 }
 

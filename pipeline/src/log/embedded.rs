@@ -149,7 +149,7 @@ impl Reader<'_> {
         }
         let decoded = PackedBatch::decode(&Bytes::from_owner(value));
         let packed = decoded.map_err(|source| self.unreadable(expected, source))?;
-        Ok(Stored { first: expected, packed })
+        Ok(Stored::new(expected, packed))
     }
 
     fn unreadable(&self, offset: u64, source: BatchError) -> LogError {

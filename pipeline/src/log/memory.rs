@@ -47,7 +47,7 @@ impl Partition {
             let packed =
                 PackedBatch::decode(&Bytes::copy_from_slice(&bytes)).expect("what was just packed can be read");
             offsets.push(end);
-            batches.push(Stored { first: end, packed });
+            batches.push(Stored::new(end, packed));
             end += u64::from(count);
         }
         drop(batches);

@@ -5,13 +5,17 @@ mod embedded;
 mod memory;
 pub(crate) mod partition;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use schemas::batch::BatchError;
+use schemas::batch::{BatchError, unpack};
 use schemas::{Batch, BatchHeader, PackedBatch, Topic};
 
 pub use embedded::EmbeddedLog;
 pub use memory::MemoryLog;
+
+use crate::payload::{self, SealingKey};
 
 /// When an append is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +97,26 @@ pub struct Stored {
     pub first: u64,
     /// The batch, its body packed.
     pub packed: PackedBatch,
+    /// What opens its body, if it is sealed.
+    pub(crate) key: BodyKey,
+}
+
+/// What opens the body of a batch that is sealed.
+#[derive(Debug, Clone)]
+pub(crate) enum BodyKey {
+    /// Nothing that is here.
+    None,
+    /// This key.
+    Key(Arc<SealingKey>),
+    /// Nothing ever again: its key was destroyed.
+    Forgotten,
 }
 
 impl Stored {
+    /// A batch at its place.
+    pub fn new(first: u64, packed: PackedBatch) -> Self {
+        Self { first, packed, key: BodyKey::None }
+    }
     /// What stands in clear.
     pub fn header(&self) -> &BatchHeader {
         &self.packed.header
@@ -104,10 +125,26 @@ impl Stored {
     pub fn end(&self) -> u64 {
         self.first + u64::from(self.packed.header.count)
     }
-    /// The body, unpacked.
-    pub fn body(&self, topic: Topic, partition: u32) -> Result<Bytes, LogError> {
+    /// Whether its tenant is forgotten: it has a place and no body.
+    pub fn is_forgotten(&self) -> bool {
+        matches!(self.key, BodyKey::Forgotten)
+    }
+    /// The body, opened and unpacked; nothing when the tenant is forgotten, and readers go on behind it.
+    pub fn body(&self, topic: Topic, partition: u32) -> Result<Option<Bytes>, LogError> {
         let offset = self.first;
-        self.packed.body().map_err(|source| LogError::Unreadable { topic, partition, offset, source })
+        self.open().map_err(|source| LogError::Unreadable { topic, partition, offset, source })
+    }
+    fn open(&self) -> Result<Option<Bytes>, BatchError> {
+        let header = self.header();
+        let Some(sealed) = self.packed.sealed() else { return self.packed.body().map(Some) };
+        match &self.key {
+            BodyKey::None => Err(BatchError::Sealed(header.key_id)),
+            BodyKey::Forgotten => Ok(None),
+            BodyKey::Key(key) => {
+                let opened = payload::open(key, header, &sealed?).ok_or(BatchError::Sealed(header.key_id))?;
+                unpack(&opened.into()).map(Some)
+            }
+        }
     }
 }
 
@@ -118,6 +155,7 @@ impl Stored {
 ///   stand in some order.
 /// - **Durability.** See [`Durability`]. An append that fails may still be found later: an error is an unknown outcome.
 /// - **Time.** The log sets each batch's `logged_at` when it takes it; in a partition it never goes back.
+/// - **Sealing.** A log may seal bodies, and sets `key_id` then; a batch whose key is destroyed keeps its offsets.
 /// - **Damage** is of one partition: what stands before it is read, the read that meets it fails and names it, and from
 ///   then on (or from the start, when it is found then) appends to the partition fail the same way. Others go on.
 /// - **Reading** sees what was appended, durable or not, and never a part of a batch.

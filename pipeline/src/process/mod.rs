@@ -259,13 +259,16 @@ impl Processor {
         let (mut taken, mut unpacked) = (0, 0);
         for stored in batches.iter().take(ROUND_BATCHES) {
             taken += 1;
+            if stored.is_forgotten() {
+                continue;
+            }
             let header = stored.header();
             let subject = || ProcessError::Subject { offset: stored.first, subject: header.subject.clone() };
             let stream = stream_of(header).ok_or_else(subject)?;
             if stored.end() <= self.states.get(&stream).await?.next.offset {
                 continue;
             }
-            let body = stored.body(Topic::Inputs, self.partition)?;
+            let Some(body) = stored.body(Topic::Inputs, self.partition)? else { continue };
             unpacked += body.len();
             let input = InputBatch {
                 kind: header.kind,

@@ -34,7 +34,7 @@ async fn decisions_of_any_number_of_new_paths_are_cut_into_batches_that_the_log_
     line.process().await;
     assert_eq!(state(&line).await.counters.accepted, 40);
     let batches = line.all(Topic::Decisions, BatchKind::Decisions).await;
-    let sizes: Vec<_> = batches.iter().map(|b| b.body(Topic::Decisions, 0).unwrap().len()).collect();
+    let sizes: Vec<_> = batches.iter().map(|b| b.body(Topic::Decisions, 0).unwrap().unwrap().len()).collect();
     assert!(sizes.len() > 3 && sizes.iter().all(|size| *size < 20 << 20), "{sizes:?}");
     let shapes = line.facts().await.iter().filter(|(_, fact)| *fact == "ShapeObserved").count();
     assert_eq!(shapes, 40 * 240 + 5);
@@ -250,7 +250,7 @@ async fn states_of_many_streams_stay_within_their_budget() {
 
 async fn told(line: &Line) -> Vec<u64> {
     let controls = line.all(Topic::Events, BatchKind::ViewControl).await;
-    let read = |stored: &Stored| serde_json::from_slice(&stored.body(Topic::Events, 0).unwrap()).unwrap();
+    let read = |stored: &Stored| serde_json::from_slice(&stored.body(Topic::Events, 0).unwrap().unwrap()).unwrap();
     let place = |control| match control {
         ViewControl::Progress { input } => Some(input.offset),
         ViewControl::EntityDefined { .. } => None,

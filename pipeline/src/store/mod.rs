@@ -11,6 +11,8 @@ use schemas::TenantId;
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
 
+use crate::payload::SealingKey;
+
 /// Every kind of row that is stored, with its key and value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -53,6 +55,39 @@ pub enum Table {
     Answers = 19,
     /// `CONNECTION/STREAM` → how the runs of a connection's stream ended (JSON).
     Syncs = 20,
+    /// System. `TENANT` → the tenant's payload key, sealed by the master key; or that there was one.
+    PayloadKeys = 21,
+    /// System. `TENANT` → its name (JSON): a deletion that is under way.
+    Deletions = 22,
+    /// One row with an empty key → bytes of records that the tenant has brought in (JSON).
+    Usage = 23,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 21] = [
+        Self::Tenants,
+        Self::Checkpoints,
+        Self::Streams,
+        Self::StreamStates,
+        Self::Entities,
+        Self::Quarantine,
+        Self::Views,
+        Self::Lanes,
+        Self::TableNames,
+        Self::Users,
+        Self::Addresses,
+        Self::Sessions,
+        Self::ApiKeys,
+        Self::Invitations,
+        Self::Journal,
+        Self::Connections,
+        Self::Answers,
+        Self::Syncs,
+        Self::PayloadKeys,
+        Self::Deletions,
+        Self::Usage,
+    ];
 }
 
 /// A stored row.
@@ -164,9 +199,22 @@ fn check_key(key: &str) -> Result<(), StoreError> {
     Err(StoreError::Refused(format!("a key has {} bytes, {KEY_BYTES_MAX} are allowed", key.len())))
 }
 
+/// A sealed value begins with this byte, which no text begins with.
+pub(crate) const SEALED: u8 = 0xff;
+
 fn check_value(value: &[u8]) -> Result<(), StoreError> {
-    if value.len() <= VALUE_BYTES_MAX {
+    let added = if value.first() == Some(&SEALED) { SealingKey::ADDED_BYTES + 1 } else { 0 };
+    check_length(value, VALUE_BYTES_MAX + added)
+}
+
+/// Refuses a value that would be too large without what sealing adds.
+pub(crate) fn check_unsealed(value: &[u8]) -> Result<(), StoreError> {
+    check_length(value, VALUE_BYTES_MAX)
+}
+
+fn check_length(value: &[u8], max: usize) -> Result<(), StoreError> {
+    if value.len() <= max {
         return Ok(());
     }
-    Err(StoreError::Refused(format!("a value has {} bytes, {VALUE_BYTES_MAX} are allowed", value.len())))
+    Err(StoreError::Refused(format!("a value has {} bytes, {max} are allowed", value.len())))
 }

@@ -1,5 +1,7 @@
 //! Runs queries: on threads of their own, within limits of time, memory, rows and bytes, to a stream of batches.
 
+use std::any::Any;
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
+use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -115,6 +118,28 @@ impl QueryEngine {
     ///
     /// To be called within a Tokio runtime with a timer.
     pub async fn query(&self, tables: Vec<Arc<ViewSnapshot>>, sql: &str) -> Result<QueryResult, QueryError> {
+        self.query_until(tables, sql, Box::pin(std::future::pending())).await
+    }
+
+    /// The same, until `stop` is ready: it ends with [`QueryError::Cancelled`] then, whatever it is doing.
+    pub async fn query_until(
+        &self,
+        tables: Vec<Arc<ViewSnapshot>>,
+        sql: &str,
+        mut stop: Stop,
+    ) -> Result<QueryResult, QueryError> {
+        tokio::select! {
+            biased;
+            () = &mut stop => return Err(QueryError::Cancelled),
+            result = self.begin(tables, sql) => {
+                let mut result = result?;
+                result.batches.stop = stop;
+                Ok(result)
+            }
+        }
+    }
+
+    async fn begin(&self, tables: Vec<Arc<ViewSnapshot>>, sql: &str) -> Result<QueryResult, QueryError> {
         guard::check_text(sql)?;
         let deadline = Arc::new(Deadline::after(self.limits.timeout));
         let place = self.place().await?;
@@ -284,19 +309,39 @@ impl Drop for AbortOnDrop {
 }
 
 /// The batches of a query, the first error the last item. Dropping it stops the query.
-#[derive(Debug)]
 pub struct BatchStream {
     receiver: mpsc::Receiver<Item>,
     deadline: Arc<Deadline>,
     sleep: Pin<Box<Sleep>>,
+    stop: Stop,
     /// None once the end or an error was given.
     task: Option<AbortOnDrop>,
+    held: Option<Box<dyn Any + Send>>,
 }
+
+/// Ready when a query is to be stopped.
+pub type Stop = BoxFuture<'static, ()>;
 
 impl BatchStream {
     fn new(receiver: mpsc::Receiver<Item>, deadline: Arc<Deadline>, task: AbortOnDrop) -> Self {
         let sleep = Box::pin(sleep_until(deadline.instant()));
-        Self { receiver, deadline, sleep, task: Some(task) }
+        let stop = Box::pin(std::future::pending());
+        Self { receiver, deadline, sleep, stop, task: Some(task), held: None }
+    }
+
+    fn end(&mut self) {
+        (self.task, self.held) = (None, None);
+    }
+
+    /// Keeps something until the last batch was taken, or nobody wants more.
+    pub fn hold(&mut self, what: impl Any + Send) {
+        self.held = Some(Box::new(what));
+    }
+}
+
+impl fmt::Debug for BatchStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchStream").field("deadline", &self.deadline).finish_non_exhaustive()
     }
 }
 
@@ -306,6 +351,10 @@ impl Stream for BatchStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.task.is_none() {
             return Poll::Ready(None);
+        }
+        if self.stop.poll_unpin(cx).is_ready() {
+            self.end();
+            return Poll::Ready(Some(Err(QueryError::Cancelled)));
         }
         let item = match self.receiver.poll_recv(cx) {
             Poll::Ready(Some(Ok(Some(batch)))) => return Poll::Ready(Some(Ok(batch))),
@@ -319,7 +368,7 @@ impl Stream for BatchStream {
                 Poll::Pending => return Poll::Pending,
             },
         };
-        self.task = None;
+        self.end();
         Poll::Ready(item)
     }
 }

@@ -25,6 +25,9 @@ pub enum QueryError {
     /// All places for queries are taken.
     #[error("too many queries are running: try again in a moment")]
     Busy,
+    /// Somebody stopped it.
+    #[error("the query was cancelled")]
+    Cancelled,
     /// The query broke off while running.
     #[error("{0}")]
     Failed(String),
@@ -39,6 +42,7 @@ impl QueryError {
             Self::Limit(_) => "query_limit",
             Self::Timeout(_) => "query_timeout",
             Self::Busy => "query_busy",
+            Self::Cancelled => "query_cancelled",
             Self::Failed(_) => "query_failed",
         }
     }

@@ -48,8 +48,9 @@ impl Rebuild {
         let state = self.state.clone();
         let work = tokio::task::spawn_blocking(move || {
             let mut state = state.lock();
-            let body = stored.body(Topic::Events, state.position().partition)?;
-            state.apply(stored.first, stored.header().count, &body)?;
+            if let Some(body) = stored.body(Topic::Events, state.position().partition)? {
+                state.apply(stored.first, stored.header().count, &body)?;
+            }
             Ok(state.tail_rows() >= SPILL_ROWS || state.tail_bytes() >= SPILL_BYTES)
         });
         let is_full = work.await.unwrap_or(Err(ViewError::ShutDown))?;

@@ -35,7 +35,7 @@ pub(super) async fn read(
 ) -> anyhow::Result<Seen> {
     let mut seen = Seen { is_whole: true, ..Seen::default() };
     for topic in Topic::ALL {
-        let (mut wrong, mut items, mut batches, mut bytes) = (Vec::new(), 0, 0, 0);
+        let (mut wrong, mut items, mut batches, mut bytes, mut forgotten) = (Vec::new(), 0, 0, 0, 0);
         for partition in 0..line.log.partitions(topic) {
             let end = line.log.end(topic, partition).await?;
             let mut next = 0;
@@ -49,6 +49,7 @@ pub(super) async fn read(
                     Ok(read) => {
                         next = read.last().map_or(end, Stored::end);
                         batches += read.len();
+                        forgotten += read.iter().filter(|stored| stored.is_forgotten()).count();
                         bytes += read.iter().map(|stored| stored.packed.packed_bytes()).sum::<usize>();
                     }
                     Err(error) => {
@@ -60,7 +61,10 @@ pub(super) async fn read(
             items += next;
         }
         seen.is_whole &= wrong.is_empty() || topic != Topic::Inputs;
-        let fine = format!("{items} items in {batches} batches, {bytes} bytes packed, every checksum right");
+        let mut fine = format!("{items} items in {batches} batches, {bytes} bytes packed, every checksum right");
+        if forgotten > 0 {
+            fine += &format!("; {forgotten} batches are forgotten, their tenants were deleted");
+        }
         findings.all(&format!("log {topic}"), &wrong, fine, FROM_BACKUP);
     }
     Ok(seen)
@@ -76,7 +80,7 @@ async fn read_some(
 ) -> Result<Vec<Stored>, LogError> {
     let read = line.log.read(topic, partition, from, READ_BYTES).await?;
     for stored in &read {
-        let body = stored.body(topic, partition)?;
+        let Some(body) = stored.body(topic, partition)? else { continue };
         if topic != Topic::Inputs {
             continue;
         }

@@ -19,6 +19,7 @@ use crate::auth::{AuthError, Caller};
 use crate::http::manners::etag::Streamed;
 use crate::http::problem::Problem;
 use crate::http::{Doors, now};
+use crate::line::OpenStream;
 use crate::live::{self, Feed, Filter, Sent, Vector};
 
 /// How much is shown.
@@ -166,13 +167,21 @@ fn caller_of(request: &Request, doors: &Doors, ticket: Option<&str>) -> Result<C
     }
 }
 
+/// Room for one open stream, among all and among its tenant's own.
+struct StreamPlace {
+    _of_all: OwnedSemaphorePermit,
+    _own: OpenStream,
+}
+
 async fn open(
     doors: &Arc<Doors>,
     caller: Caller,
     asked: &Asked,
-) -> Result<(mpsc::Receiver<Sent>, OwnedSemaphorePermit), Problem> {
+) -> Result<(mpsc::Receiver<Sent>, StreamPlace), Problem> {
     let many = || Problem::unavailable("too many streams are open: close some");
     let place = doors.streams.clone().try_acquire_owned().map_err(|_| many())?;
+    let account = doors.line.account(caller.tenant).await.map_err(|e| Problem::internal(format!("{e:#}")))?;
+    let place = StreamPlace { _of_all: place, _own: account.open_stream()? };
     let list = |text: &Option<String>| text.clone();
     let (stages, connections) = (list(&asked.stages), list(&asked.connections));
     let filter = Filter::new(

@@ -10,6 +10,7 @@ pub mod ops;
 pub mod quarantine;
 pub mod query;
 pub mod records;
+pub mod tenant;
 pub mod time;
 pub mod users;
 pub mod views;
@@ -62,7 +63,7 @@ async fn known(request: &poem::Request, _: Bearer) -> poem::Result<Caller> {
 /// Everything that the document describes.
 pub fn service() -> OpenApiService<impl OpenApi, ()> {
     let apis = (
-        (account::Routes, users::Routes, api_keys::Routes),
+        (account::Routes, users::Routes, api_keys::Routes, tenant::Routes),
         (connections::Routes, records::Routes, views::Routes, query::Routes, quarantine::Routes),
         (events::Routes, log::Routes, audit::Routes, ops::Routes),
     );

@@ -1,6 +1,7 @@
 //! `/api/v1/records`: records that a program pushes. Durable when answered.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use connectors::push::{self, PushFormat};
 use poem::http::StatusCode;
@@ -16,7 +17,7 @@ use crate::auth::{Role, secret};
 use crate::http::Doors;
 use crate::http::manners::idempotency;
 use crate::http::problem::Problem;
-use crate::line::OpenError;
+use crate::line::{Busy, OpenError};
 
 /// Records to push.
 #[derive(ApiRequest)]
@@ -80,19 +81,29 @@ impl Routes {
         if let Some(key) = &key {
             idempotency::remember_body(&doors, &caller, &format!("{id}\n{key}"), &bytes).await?;
         }
+        let account = doors.line.account(caller.tenant).await.map_err(|e| Problem::internal(format!("{e:#}")))?;
+        let _place = doors.line.place_to_push(caller.tenant, bytes.len()).await.map_err(|Busy| busy())?;
         let batches = tokio::task::block_in_place(|| push::batches(lane, format, &bytes));
         let batches =
             batches.map_err(|e| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_records", e.to_string()))?;
+        let count = batches.iter().map(|batch| u64::from(batch.count)).sum();
+        account.bring_in(count, bytes.len() as u64, Instant::now())?;
         let open = doors.line.open_stream(&id, system.0.as_deref(), &caller.label()).await.map_err(of_open)?;
         let (mut records, mut offset) = (0, 0);
         for batch in batches {
             records += u64::from(batch.count);
             offset = doors.line.ingest.append(&open, batch).await?;
         }
+        doors.line.note_brought_in(caller.tenant, &account, bytes.len() as u64).await?;
         let epoch = doors.line.log.epoch(Topic::Inputs);
         let position = Position { epoch, partition: open.partition, offset }.to_string();
         Ok(Json(Pushed { records, position }))
     }
+}
+
+fn busy() -> Problem {
+    let detail = "too many pushes of this organisation wait: send fewer at once, and this one again in a moment";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_pushes", detail).retry_after(1)
 }
 
 /// The lane of a push: the same for the same stream and key, else one of its own.

@@ -22,7 +22,7 @@ use crate::auth::{Caller, Who};
 use crate::http::Doors;
 use crate::http::answer::{Rows, accepted};
 use crate::http::problem::Problem;
-use crate::line::ViewStatus;
+use crate::line::{Asking, ViewStatus};
 
 const LIMIT: u32 = 100;
 
@@ -195,7 +195,9 @@ impl Routes {
             None => None,
         };
         let sql = page.to_sql(&snapshot.table, &snapshot.schema).map_err(|e| Problem::invalid(e.to_string()))?;
-        let result = doors.line.queries.query(vec![snapshot], &sql).await?;
+        let asking = Asking { id: None, by: caller.label(), sql: sql.clone() };
+        let turn = doors.line.turn_to_ask(caller.tenant, asking).await?;
+        let result = turn.ask(&doors.line.queries, vec![snapshot], &sql).await?;
         let schema = result.schema;
         let batches: Vec<RecordBatch> = result.batches.try_collect().await?;
         let next = next_cursor(&doors, &purpose, asked, &page, &batches);

@@ -83,6 +83,9 @@ impl Shared {
         let mut work = Vec::with_capacity(batches.len());
         for stored in batches {
             offset = stored.end();
+            if stored.is_forgotten() {
+                continue;
+            }
             match stored.header().kind {
                 BatchKind::ViewControl => self.control(number, &stored).await?,
                 BatchKind::Rows => {
@@ -125,7 +128,7 @@ impl Shared {
         }
     }
     async fn control(&self, number: u32, stored: &Stored) -> Result<(), ViewError> {
-        let body = stored.body(Topic::Events, number)?;
+        let Some(body) = stored.body(Topic::Events, number)? else { return Ok(()) };
         let unreadable = |e: serde_json::Error| ViewError::Control { offset: stored.first, reason: e.to_string() };
         match serde_json::from_slice(&body).map_err(unreadable)? {
             ViewControl::Progress { input } => {
@@ -145,7 +148,7 @@ impl Shared {
 fn apply_all(number: u32, work: &[(Arc<Slot>, Stored)]) -> Result<(), ViewError> {
     for (slot, stored) in work {
         let was_running = slot.view.stopped().is_none();
-        let body = stored.body(Topic::Events, number)?;
+        let Some(body) = stored.body(Topic::Events, number)? else { continue };
         match slot.view.apply(stored.first, stored.header().count, &body) {
             Err(error) if was_running => {
                 let (tenant, entity) = slot.key();

@@ -69,6 +69,9 @@ impl ProjectorHandle {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
     /// The partition of `events` that carries a view.
     pub fn partition_of(&self, tenant: TenantId, entity: &EntityName) -> u32 {
         self.shared.partition_of(tenant, entity)

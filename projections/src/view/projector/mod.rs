@@ -2,9 +2,10 @@
 //! closes them on demand.
 //!
 //! [`fold`] reads a partition, [`register`] opens and closes views, [`upkeep`] flushes them and moves the checkpoint,
-//! [`handle`] is what others hold.
+//! [`forget`] closes a tenant's for ever, [`handle`] is what others hold.
 
 pub mod fold;
+pub mod forget;
 pub mod handle;
 pub mod register;
 pub mod upkeep;

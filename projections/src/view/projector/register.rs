@@ -203,8 +203,9 @@ impl Shared {
                 let view = view.clone();
                 move || -> Result<(), ViewError> {
                     for stored in batches.iter().filter(|s| s.first < at && s.header().kind == BatchKind::Rows) {
-                        if key_of(stored).as_ref() == Some(&key) {
-                            let body = stored.body(Topic::Events, number)?;
+                        if key_of(stored).as_ref() == Some(&key)
+                            && let Some(body) = stored.body(Topic::Events, number)?
+                        {
                             view.apply(stored.first, stored.header().count, &body)?;
                         }
                     }
