@@ -184,12 +184,13 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Server:
     """A server on a folder, ready when this returns; stops at the end of a `with`."""
 
-    def __init__(self, data_dir, patience=60):
+    def __init__(self, data_dir, patience=60, more=()):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.listen = f"127.0.0.1:{probe.getsockname()[1]}"
         self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([program(), "serve", "--data-dir", str(data_dir), "--listen", self.listen],
+        self.process = subprocess.Popen([program(), "serve", "--data-dir", str(data_dir), "--listen", self.listen,
+                                         *more],
                                         stderr=self.errors, env=environment())
         deadline = time.monotonic() + patience
         # The process first: once it has ended, another may answer at its address.

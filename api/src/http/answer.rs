@@ -21,6 +21,7 @@ use super::problem::Problem;
 
 /// Rows in JSON.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct RowsBody {
     /// The rows, each an object by column. Decimals are texts, times RFC 3339.
     rows: Vec<Any<serde_json::Value>>,

@@ -32,7 +32,7 @@ struct Register {
 
 /// An address and a password.
 #[derive(Debug, Object)]
-#[oai(deny_unknown_fields)]
+#[oai(deny_unknown_fields, skip_serializing_if_is_none)]
 struct Login {
     /// The organisation, when several know the address.
     #[oai(validator(max_length = 63))]

@@ -17,6 +17,7 @@ use crate::http::{Doors, now};
 
 /// A key, without its secret.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct KeyInfo {
     /// Its id.
     id: String,
@@ -30,7 +31,7 @@ struct KeyInfo {
     created_by: String,
     /// When.
     created_at: String,
-    /// Until when it counts; for ever when null.
+    /// Until when it counts; for ever when it is missing.
     expires_at: Option<String>,
 }
 
@@ -43,7 +44,7 @@ struct KeyList {
 
 /// A key to make.
 #[derive(Debug, Object)]
-#[oai(deny_unknown_fields)]
+#[oai(deny_unknown_fields, skip_serializing_if_is_none)]
 struct KeyWanted {
     /// Its name.
     #[oai(validator(min_length = 1, max_length = 80))]

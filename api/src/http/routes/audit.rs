@@ -40,6 +40,7 @@ struct AuditEntry {
 
 /// A page of the journal, in the order of time.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct AuditPage {
     /// The entries.
     entries: Vec<AuditEntry>,

@@ -34,6 +34,7 @@ enum Topic {
 
 /// An item of the log.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct LogItem {
     /// Where it stands.
     position: String,

@@ -19,6 +19,7 @@ const LIMIT: u32 = 100;
 
 /// A record that was set aside.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct QuarantinedRecord {
     /// Where its bytes are on `inputs`: its id.
     position: String,
@@ -40,6 +41,7 @@ struct QuarantinedRecord {
 
 /// A page of records that were set aside.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct QuarantinePage {
     /// The records.
     records: Vec<QuarantinedRecord>,
@@ -49,6 +51,7 @@ struct QuarantinePage {
 
 /// A record that was set aside, with its bytes.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct QuarantinedPayload {
     /// The record.
     record: QuarantinedRecord,

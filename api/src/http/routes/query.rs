@@ -18,7 +18,7 @@ use crate::line::{Asking, RunningQuery};
 
 /// A question.
 #[derive(Debug, Object)]
-#[oai(deny_unknown_fields)]
+#[oai(deny_unknown_fields, skip_serializing_if_is_none)]
 struct Question {
     /// One SELECT over the caller's views.
     #[oai(validator(min_length = 1, max_length = 262144))]

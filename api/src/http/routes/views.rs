@@ -28,6 +28,7 @@ const LIMIT: u32 = 100;
 
 /// A view.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct ViewInfo {
     /// The table that SQL asks.
     name: String,

@@ -52,6 +52,7 @@ pub struct ConnectionInfo {
 
 /// A page of connections.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct ConnectionPage {
     /// The connections, by name.
     pub connections: Vec<ConnectionInfo>,
@@ -84,6 +85,7 @@ pub struct StreamList {
 
 /// How a stream fares.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct StreamProgress {
     /// The stream.
     stream: String,
@@ -101,7 +103,7 @@ struct StreamProgress {
     last_success_at: Option<String>,
     /// What the last run that took records made of them.
     last_run: Option<RunCounts>,
-    /// Why the last run failed; null when it did not.
+    /// Why the last run failed, if it did.
     last_error: Option<String>,
 }
 
@@ -146,6 +148,7 @@ pub struct HealthInfo {
 
 /// Whether a stream can be read.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct StreamHealth {
     /// The stream.
     stream: String,
