@@ -18,11 +18,11 @@ use pipeline::{Log, Store};
 use projections::sql::{QueryEngine, QueryLimits};
 use projections::view::{Budget, Projector, ProjectorHandle};
 use schemas::Topic;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 use crate::auth::master_key::MasterKey;
-use crate::line::{Bounds, Fair, Line};
+use crate::line::{Bounds, Fair, Line, VIEWED_KEPT};
 
 /// Queries: how many of a tenant may wait, and how long. There are as many places as the engine has.
 const ASKS: Bounds = Bounds { places: 1, waiting: 64, wait: Duration::from_secs(5) };
@@ -94,6 +94,7 @@ impl Line {
             pushes: Fair::new(PUSHES),
             running: Default::default(),
             is_patient,
+            viewed: broadcast::Sender::new(VIEWED_KEPT),
         };
         line.finish_deletions().await?;
         Ok(line)

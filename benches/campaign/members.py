@@ -1,8 +1,10 @@
 """Tenants with users of every role and one of everything, for campaigns that call the server's routes; and, for each
 operation of its OpenAPI file, a call that must succeed."""
 
+import contextlib
 import itertools
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -48,11 +50,17 @@ class Tenant:
                 with line.DIRECT.open(asked, timeout=30) as answer:
                     text = answer.read()
                     self.last = answer.headers
-                    return json.loads(text) if text and "json" in answer.headers.get("content-type", "") else text
+                    is_json = answer.headers.get("content-type", "").startswith("application/json")
+                    return json.loads(text) if text and is_json else text
             except urllib.error.HTTPError as error:
                 if error.code != 429 or attempt == AGAIN - 1:
                     raise line.Failed(f"{method} {path} ended with {error.code}: {error.read()[:500]}") from error
                 time.sleep(float(error.headers.get("retry-after", 1)))
+
+    def try_call(self, *call):
+        """A call that may fail."""
+        with contextlib.suppress(line.Failed):
+            self.call(*call)
 
     def user(self, role):
         """A new user's token."""
@@ -81,7 +89,17 @@ class Tenant:
 
     def session(self):
         """The id of a session that nobody needs."""
-        login = {"tenant": self.name, "email": self.address("admin"), "password": PASSWORD}
+        def cancel_query():
+        tables = ", ".join(f"opportunities t{number}" for number in range(8))
+        slow = threading.Thread(target=tenant.try_call, args=("POST", "/query", {"sql": f"select count(*) from {tables}"}))
+        slow.start()
+        deadline = time.monotonic() + 30
+        while not (running := tenant.call("GET", "/query")["queries"]):
+            if time.monotonic() > deadline:
+                raise line.Failed("a query that takes long is not listed")
+            time.sleep(0.05)
+        return f"/query/{running[0]['id']}",
+    login = {"tenant": self.name, "email": self.address("admin"), "password": PASSWORD}
         self.call("POST", "/auth/login", login)
         sessions = self.call("GET", "/auth/sessions")["sessions"]
         return next(s["id"] for s in sessions if not s["current"])
@@ -120,6 +138,16 @@ def good_calls(tenant):
         name = new(f"{tenant.name}-gone-")
         register = {"name": name, "email": tenant.address(name), "password": PASSWORD}
         return "/tenant", {"name": name}, {}, tenant.call("POST", "/auth/register", register)["access_token"]
+    def cancel_query():
+        tables = ", ".join(f"opportunities t{number}" for number in range(8))
+        slow = threading.Thread(target=tenant.try_call, args=("POST", "/query", {"sql": f"select count(*) from {tables}"}))
+        slow.start()
+        deadline = time.monotonic() + 30
+        while not (running := tenant.call("GET", "/query")["queries"]):
+            if time.monotonic() > deadline:
+                raise line.Failed("a query that takes long is not listed")
+            time.sleep(0.05)
+        return f"/query/{running[0]['id']}",
     login = {"tenant": tenant.name, "email": tenant.address("admin"), "password": PASSWORD}
     return {
         "register": register,
@@ -163,5 +191,6 @@ def good_calls(tenant):
         "read_audit": lambda: ("/audit",),
         "export_tenant": lambda: ("/tenant/export",),
         "delete_tenant": delete_tenant,
+        "cancel_query": cancel_query,
         "list_queries": lambda: ("/query",),
     }

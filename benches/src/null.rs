@@ -202,7 +202,10 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         let body: Vec<u8> = (0..bytes).map(|_| random.u8(..)).collect();
         let (kind, tenant, subject) = (BatchKind::Rows, TenantId::SYSTEM, "opportunity".to_owned());
-        Batch { header: BatchHeader { kind, tenant, subject, count, logged_at: 0, key_id: 0 }, body: body.into() }
+        Batch {
+            header: BatchHeader { kind, tenant, subject, count, logged_at: 0, key_id: 0, trace: None },
+            body: body.into(),
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemas::input::{Command, DefinitionKind};
 use schemas::mapping::InvalidMapping;
 use schemas::record::RecordBatch;
-use schemas::{Batch, BatchHeader, BatchKind, Entity, EntityName, Input, Mapping, StreamId, Topic};
+use schemas::{Batch, BatchHeader, BatchKind, Entity, EntityName, Input, Mapping, StreamId, Topic, Trace};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -295,11 +295,23 @@ impl Ingest {
     /// Appends records; they are on disk when this returns. Answers the offset behind the last. Waits while the log is
     /// busy with as many bytes as it may hold.
     pub async fn append(&self, open: &OpenStream, records: RecordBatch) -> Result<u64, LogError> {
+        self.append_traced(open, records, None).await
+    }
+
+    /// The same; what comes of the records carries the trace of the request that brought them.
+    pub async fn append_traced(
+        &self,
+        open: &OpenStream,
+        records: RecordBatch,
+        trace: Option<Trace>,
+    ) -> Result<u64, LogError> {
         let count = records.count;
         if count == 0 {
             return self.log.end(Topic::Inputs, open.partition).await;
         }
-        let batches = vec![batch(open, BatchKind::Records, count, records.body)];
+        let mut batch = batch(open, BatchKind::Records, count, records.body);
+        batch.header.trace = trace;
+        let batches = vec![batch];
         let firsts = self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
         Ok(firsts.first().copied().unwrap_or_default() + u64::from(count))
     }
@@ -318,7 +330,10 @@ fn read_row(stream: &StreamId, row: &Row) -> Result<StreamRow, IngestError> {
 
 fn batch(open: &OpenStream, kind: BatchKind, count: u32, body: Vec<u8>) -> Batch {
     let (tenant, subject) = (open.id.tenant, open.id.to_string());
-    Batch { header: BatchHeader { kind, tenant, subject, count, logged_at: 0, key_id: 0 }, body: body.into() }
+    Batch {
+        header: BatchHeader { kind, tenant, subject, count, logged_at: 0, key_id: 0, trace: None },
+        body: body.into(),
+    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 use bytes::Bytes;
 
 use crate::ids::TenantId;
+use crate::trace::Trace;
 use crate::wire::{self, Reader, WireError};
 
-/// The version of the batch format that this build writes. Every version ever written stays readable.
-pub const FORMAT_VERSION: u8 = 1;
+/// The newest version of the batch format that this build writes: 2 where the header has a trace, 1 otherwise. Every version
+/// ever written stays readable.
+pub const FORMAT_VERSION: u8 = 2;
+const WITHOUT_TRACE: u8 = 1;
 
 /// A body larger than this is refused when read, so that a broken length cannot ask for all memory.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
@@ -55,6 +58,8 @@ pub struct BatchHeader {
     pub logged_at: i64,
     /// The key that seals the body; 0 is none.
     pub key_id: u32,
+    /// The trace of the request that it comes from.
+    pub trace: Option<Trace>,
 }
 
 /// A batch with its body as it is before compression.
@@ -95,7 +100,8 @@ impl Batch {
     /// The batch as it lies on disk: version, checksum, header, body.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() / 2 + 128);
-        out.push(FORMAT_VERSION);
+        let version = if self.header.trace.is_some() { FORMAT_VERSION } else { WITHOUT_TRACE };
+        out.push(version);
         out.extend_from_slice(&[0; 8]);
         let header = &self.header;
         out.push(header.kind as u8);
@@ -104,13 +110,18 @@ impl Batch {
         wire::put_u64(&mut out, u64::from(header.count));
         wire::put_i64(&mut out, header.logged_at);
         wire::put_u64(&mut out, u64::from(header.key_id));
+        if let Some(trace) = &header.trace {
+            out.extend_from_slice(&trace.trace_id);
+            out.extend_from_slice(&trace.span_id);
+            out.push(trace.flags);
+        }
         if header.key_id == 0 {
             pack(&self.body, &mut out);
         } else {
             // A sealed body was packed before, and does not get smaller.
             put_plain(&self.body, &mut out);
         }
-        let checksum = checksum(FORMAT_VERSION, &out[9..]);
+        let checksum = checksum(version, &out[9..]);
         out[1..9].copy_from_slice(&checksum.to_be_bytes());
         out
     }
@@ -192,6 +203,10 @@ fn checksum(version: u8, rest: &[u8]) -> u64 {
     }
 }
 
+fn read_trace(reader: &mut Reader<'_>) -> Result<Trace, WireError> {
+    Ok(Trace { trace_id: reader.array()?, span_id: reader.array()?, flags: reader.u8()? })
+}
+
 /// A batch as it was read: the header in clear and checked, the body still packed.
 #[derive(Debug, Clone)]
 pub struct PackedBatch {
@@ -218,6 +233,7 @@ impl PackedBatch {
             count: u32::try_from(reader.u64()?).map_err(|_| WireError::Invalid("a count"))?,
             logged_at: reader.i64()?,
             key_id: u32::try_from(reader.u64()?).map_err(|_| WireError::Invalid("a key id"))?,
+            trace: if version > WITHOUT_TRACE { Some(read_trace(&mut reader)?) } else { None },
         };
         let packed = Packed::read(&mut reader, bytes)?;
         Ok(Self { header, packed })
@@ -256,6 +272,7 @@ mod tests {
             count: 3,
             logged_at: 1_700_000_000_000_000,
             key_id: 0,
+            trace: None,
         };
         Batch { header, body: body.into() }
     }
@@ -265,6 +282,17 @@ mod tests {
         let golden = include_str!("../golden/batch_v1.hex").trim();
         let hex: String = batch(b"{\"Id\":\"006\"}".to_vec()).encode().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, golden);
+    }
+
+    #[test]
+    fn version_2_lies_on_disk_as_it_always_did_and_has_the_trace() {
+        let golden = include_str!("../golden/batch_v2.hex").trim();
+        let mut batch = batch(b"{\"Id\":\"006\"}".to_vec());
+        batch.header.trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap());
+        let bytes = batch.encode();
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, golden);
+        assert_eq!(Batch::decode(&bytes.into()), Ok(batch));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::event::{EventBatch, EventRow, RowKind};
 use crate::ids::{EntityName, StreamId, TenantId};
 use crate::position::Position;
 use crate::topic::Topic;
+use crate::trace::Trace;
 use crate::value::{FieldType, Value};
 use crate::wire::WireError;
 
@@ -34,6 +35,9 @@ pub struct CloudEvent {
     pub tenantid: String,
     /// Extension: where the event itself lies.
     pub logposition: String,
+    /// Extension: the trace of the request that the input came with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The fact's members.
     pub data: Json,
 }
@@ -63,8 +67,15 @@ impl CloudEvent {
             datacontenttype: "application/json",
             tenantid: found.tenant.to_string(),
             logposition: format!("{}/{}", found.topic, found.at),
+            traceparent: None,
             data,
         }
+    }
+
+    /// The event with the trace of its input.
+    pub fn traced(mut self, trace: Option<Trace>) -> Self {
+        self.traceparent = trace.map(|trace| trace.to_string());
+        self
     }
 
     /// A decision as a CloudEvent.

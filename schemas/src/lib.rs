@@ -23,6 +23,7 @@ pub mod reason;
 pub mod stage;
 
 pub mod batch;
+pub mod trace;
 pub mod wire;
 
 pub use batch::{Batch, BatchHeader, BatchKind, PackedBatch};
@@ -35,5 +36,6 @@ pub use mapping::Mapping;
 pub use position::Position;
 pub use record::{Lane, Op, Record, RecordBatch};
 pub use topic::Topic;
+pub use trace::Trace;
 pub use value::{FieldType, Value};
 pub use version::{Version, VersionType};

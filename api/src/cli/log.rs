@@ -142,7 +142,8 @@ async fn print(
         BatchKind::Decisions => {
             let Some(stream) = stream_of(header) else { return Ok(()) };
             for (at, decision) in decode_decisions(&body)?.iter().enumerate() {
-                emit(at as u64, serde_json::to_value(CloudEvent::of_decision(found(at as u64), &stream, decision))?)?;
+                let event = CloudEvent::of_decision(found(at as u64), &stream, decision).traced(header.trace);
+                emit(at as u64, serde_json::to_value(event)?)?;
             }
         }
         BatchKind::Rows => {
@@ -156,7 +157,7 @@ async fn print(
             let shared = reader.shared.clone();
             let mut at = 0;
             while let Some(row) = reader.next_row()? {
-                let event = CloudEvent::of_row(found(at), &entity, &shared, &row, &fields)?;
+                let event = CloudEvent::of_row(found(at), &entity, &shared, &row, &fields)?.traced(header.trace);
                 emit(at, serde_json::to_value(event)?)?;
                 at += 1;
             }

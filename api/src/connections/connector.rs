@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::file::{self, FileConnection};
-use super::schema::{Fault, check};
+use super::schema::{Fault, check, with_secrets_kept, without_secrets};
 
 /// A type of connector.
 #[derive(Debug, Clone)]
@@ -21,6 +21,20 @@ pub fn all() -> Vec<Connector> {
     let title =
         "CSV, NDJSON, JSON, Parquet and Excel files, plain, gzip or zstd: a file, a glob or a folder, once or watched";
     vec![Connector { name: "file", title, schema: file::schema() }]
+}
+
+/// A connection's settings as they may be shown: without secrets, and nothing of a connector that is not known.
+pub fn shown(connector: &str, settings: &Value) -> Value {
+    let known = all().into_iter().find(|known| known.name == connector);
+    known.map_or(Value::Null, |known| without_secrets(&known.schema, settings))
+}
+
+/// Settings that replace others, with the secrets that they leave out.
+pub fn replacing(connector: &str, former: &Value, settings: Value) -> Value {
+    match all().into_iter().find(|known| known.name == connector) {
+        Some(known) => with_secrets_kept(&known.schema, former, settings),
+        None => settings,
+    }
 }
 
 /// Reads a connection's settings; every fault with its place.

@@ -137,6 +137,7 @@ impl Connections {
         if !expected(&found) {
             return Err(ConnectionError::Changed);
         }
+        let settings = connector::replacing(&found.value.connector, &found.value.settings, settings);
         self.check(id, &found.value.connector, &settings).await?;
         let value = Connection { settings, changed_at: now(), ..found.value };
         self.replace(id, value, found.version).await

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use schemas::{ConnectionName, TenantId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::error::ConnectionError;
@@ -17,13 +17,16 @@ use super::roots::hidden;
 use super::row::Ledger;
 use crate::cli::ingest::{self, Fates};
 use crate::cli::{Behalf, IngestArgs};
-use crate::line::{Halt, Line};
+use crate::line::{Bounds, Fair, Halt, Line};
 use crate::output::Silent;
 use crate::serve::stopped;
 use crate::serve::watching::Watched;
 
-/// Syncs that somebody asked for and that run at once; the others wait.
-const SYNCS_MAX: usize = 4;
+/// Syncs that somebody asked for and that run at once; the others wait, each tenant's behind its own. They may wait for as
+/// long as there are connections before them, which is bounded.
+const SYNCS: Bounds = Bounds { places: 4, waiting: usize::MAX, wait: Duration::from_secs(365 * 24 * 3_600) };
+/// Those of one tenant.
+const SYNCS_OF_ONE: usize = 2;
 /// A stream that cannot be followed is tried again after so long.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(60);
 
@@ -37,7 +40,7 @@ pub struct Runs {
     open: Mutex<HashMap<Id, Running>>,
     /// Connections whose sync runs or waits.
     syncing: Arc<Mutex<HashSet<Id>>>,
-    places: Arc<Semaphore>,
+    places: Arc<Fair<TenantId>>,
     has_stopped: AtomicBool,
 }
 
@@ -50,7 +53,7 @@ struct Running {
 impl Runs {
     /// Nothing runs yet.
     pub fn new(line: Arc<Line>, ledger: Ledger) -> Self {
-        let places = Arc::new(Semaphore::new(SYNCS_MAX));
+        let places = Fair::new(SYNCS);
         Self {
             line,
             ledger,
@@ -81,7 +84,7 @@ impl Runs {
         self.spawn(id, move |mut stop| async move {
             let mark = mark;
             let work = async {
-                let _place = places.acquire().await;
+                let _place = places.place(mark.id.0, 1, SYNCS_OF_ONE).await;
                 for args in streams {
                     let ended = ingest::run(&args, &line, &mut Silent).await.map_err(|error| format!("{error:#}"));
                     note(&ledger, mark.id.0, &args, ended).await;

@@ -2,7 +2,8 @@
 //! refused, and every fault names its place as a JSON pointer (RFC 6901).
 //!
 //! Of JSON Schema there is what settings need: `type`, `properties`, `required`, `additionalProperties: false`, `items`,
-//! `minItems`, `maxItems`, `minLength`, `maxLength`, `minimum`, `maximum`, `enum`.
+//! `minItems`, `maxItems`, `minLength`, `maxLength`, `minimum`, `maximum`, `enum`, and `writeOnly` for secrets: they are
+//! stored, and never shown.
 
 use serde_json::{Map, Value};
 
@@ -93,6 +94,39 @@ fn visit_object(schema: &Value, object: &Map<String, Value>, at: &str, faults: &
     }
 }
 
+/// A value as it may be shown: without its secrets.
+pub fn without_secrets(schema: &Value, value: &Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let shown = object.iter().filter(|(name, _)| !is_secret(&schema["properties"][name.as_str()]));
+            let shown =
+                shown.map(|(name, value)| (name.clone(), without_secrets(&schema["properties"][name.as_str()], value)));
+            Value::Object(shown.collect())
+        }
+        Value::Array(items) => items.iter().map(|item| without_secrets(&schema["items"], item)).collect(),
+        other => other.clone(),
+    }
+}
+
+/// A value that replaces a former one: a secret that it leaves out stays, for nobody was shown it. Lists have no former
+/// entries.
+pub fn with_secrets_kept(schema: &Value, former: &Value, mut value: Value) -> Value {
+    let (Value::Object(former), Value::Object(object)) = (former, &mut value) else { return value };
+    for (name, old) in former {
+        let schema = &schema["properties"][name.as_str()];
+        match object.get_mut(name) {
+            Some(new) => *new = with_secrets_kept(schema, old, new.take()),
+            None if is_secret(schema) => _ = object.insert(name.clone(), old.clone()),
+            None => {}
+        }
+    }
+    value
+}
+
+fn is_secret(schema: &Value) -> bool {
+    schema["writeOnly"] == true
+}
+
 fn within(schema: &Value, found: u64, least: &str, most: &str, what: &str, at: &str, faults: &mut Vec<Fault>) {
     if is_outside(schema, found, least, most) {
         let bound = |name: &str| schema[name].as_u64();
@@ -120,6 +154,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_secret_is_never_shown_and_stays_until_it_is_replaced() {
+        let secret = json!({"type": "string", "writeOnly": true});
+        let login = json!({"type": "object", "properties": {"user": {"type": "string"}, "password": secret}});
+        let schema = json!({"type": "object", "properties": {
+            "login": login, "token": secret, "more": {"type": "array", "items": login}
+        }});
+        let stored = json!({"login": {"user": "ada", "password": "p"}, "token": "t", "more": [{"password": "q"}]});
+        let shown = without_secrets(&schema, &stored);
+        assert_eq!(shown, json!({"login": {"user": "ada"}, "more": [{}]}));
+        let kept = |value: Value| with_secrets_kept(&schema, &stored, value);
+        assert_eq!(
+            kept(json!({"login": {"user": "eve"}})),
+            json!({"login": {"user": "eve", "password": "p"}, "token": "t"})
+        );
+        assert_eq!(kept(json!({"token": "new"}))["token"], "new");
+        assert_eq!(kept(json!({"token": "", "more": [{}]}))["more"], json!([{}]), "lists have no former entries");
+    }
 
     #[test]
     fn every_fault_names_its_place() {

@@ -16,6 +16,8 @@ use schemas::{TenantId, Topic};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
+use crate::connections::connector;
+
 use super::views::SCAN_MAX;
 use super::{EntityFields, Line};
 
@@ -77,6 +79,11 @@ impl Line {
             for (key, row) in &rows {
                 let mut value: Value =
                     serde_json::from_slice(&row.value).with_context(|| format!("the {kind} {key}"))?;
+                if let (Value::Object(members), Table::Connections) = (&mut value, table) {
+                    let connector = members.get("connector").and_then(Value::as_str).unwrap_or_default();
+                    let shown = connector::shown(connector, members.get("settings").unwrap_or(&Value::Null));
+                    members.insert("settings".into(), shown);
+                }
                 if let Value::Object(members) = &mut value {
                     without.iter().for_each(|member| _ = members.remove(*member));
                 }

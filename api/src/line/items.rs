@@ -13,7 +13,7 @@ use schemas::event::EventBatchReader;
 use schemas::record::RecordBatchReader;
 use schemas::stage::Stage;
 use schemas::value::FieldType;
-use schemas::{BatchKind, Decision, EntityName, Position, TenantId, Topic};
+use schemas::{BatchKind, Decision, EntityName, Position, TenantId, Topic, Trace};
 use serde_json::{Value, json};
 
 use super::Line;
@@ -33,6 +33,8 @@ pub struct Item {
     pub stream: Option<String>,
     /// Its entity.
     pub entity: Option<String>,
+    /// The trace of the request that it comes from.
+    pub trace: Option<Trace>,
     /// What it says: a CloudEvent, or the input.
     pub body: Value,
 }
@@ -75,13 +77,15 @@ impl Line {
     fn found(&self, topic: Topic, partition: u32, stored: &Stored) -> Batch {
         let header = stored.header();
         let at = Position { epoch: self.log.epoch(topic), partition, offset: stored.first };
-        Batch { found: Found { tenant: header.tenant, topic, at, logged_at: header.logged_at } }
+        let found = Found { tenant: header.tenant, topic, at, logged_at: header.logged_at };
+        Batch { found, trace: header.trace }
     }
 }
 
 /// Where a batch stands.
 struct Batch {
     found: Found,
+    trace: Option<Trace>,
 }
 
 impl Batch {
@@ -99,8 +103,8 @@ impl Batch {
         entity: Option<String>,
         body: Value,
     ) -> Item {
-        let found = self.at(place);
-        Item { topic: found.topic, position: found.at, logged_at: found.logged_at, stage, stream, entity, body }
+        let (found, trace) = (self.at(place), self.trace);
+        Item { topic: found.topic, position: found.at, logged_at: found.logged_at, stage, stream, entity, trace, body }
     }
 
     fn is_before(&self, place: u64, from: u64) -> bool {
@@ -144,7 +148,7 @@ fn decisions(batch: &Batch, stored: &Stored, body: &[u8], from: u64) -> anyhow::
     let mut items = Vec::new();
     for (decision, place) in decode_decisions(body)?.iter().zip(0..) {
         if !batch.is_before(place, from) {
-            let event = CloudEvent::of_decision(batch.at(place), &stream, decision);
+            let event = CloudEvent::of_decision(batch.at(place), &stream, decision).traced(batch.trace);
             let body = serde_json::to_value(event)?;
             items.push(batch.item(place, stage_of(decision), Some(stream.to_string()), None, body));
         }
@@ -173,7 +177,7 @@ fn rows(
     let (mut place, mut items) = (0, Vec::new());
     while let Some(row) = reader.next_row()? {
         if !batch.is_before(place, from) {
-            let event = CloudEvent::of_row(batch.at(place), entity, &shared, &row, fields)?;
+            let event = CloudEvent::of_row(batch.at(place), entity, &shared, &row, fields)?.traced(batch.trace);
             let (stream, entity) = (Some(stream.clone()), Some(entity.to_string()));
             items.push(batch.item(place, Some(Stage::Canonicalized), stream, entity, serde_json::to_value(event)?));
         }

@@ -26,7 +26,7 @@ use pipeline::payload::Keyring;
 use pipeline::{Log, Store};
 use projections::sql::QueryEngine;
 use schemas::{StreamId, TenantId};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, broadcast};
 
 pub use definitions::Definitions;
 pub use deletion::Halt;
@@ -36,7 +36,8 @@ pub use fair::{Busy, Place};
 pub use items::{EntityFields, Item};
 pub use open::OpenError;
 pub(crate) use queries::Running;
-pub use queries::{Asking, NoTurn, RunningQuery, Turn};
+pub(crate) use queries::VIEWED_KEPT;
+pub use queries::{Asking, NoTurn, RunningQuery, Turn, Viewed};
 pub(crate) use quotas::Quotas;
 pub use quotas::{Account, OpenStream, OverQuota, QuotaChange, QuotaSettings};
 pub use views::{Keys, StreamRows, Superseded, ViewStatus};
@@ -70,6 +71,7 @@ pub struct Line {
     /// Places for pushes.
     pub(crate) pushes: Arc<Fair<TenantId>>,
     pub(crate) running: Arc<Running>,
+    pub(crate) viewed: broadcast::Sender<Arc<Viewed>>,
 }
 
 impl Line {

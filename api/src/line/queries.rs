@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use projections::sql::engine::Stop;
 use projections::sql::{QueryEngine, QueryResult};
 use projections::{QueryError, ViewSnapshot};
-use schemas::TenantId;
-use tokio::sync::oneshot;
+use schemas::{Position, TenantId, Trace};
+use tokio::sync::{broadcast, oneshot};
 
 use super::{Busy, Line, Place};
 
@@ -22,7 +22,27 @@ pub struct Asking {
     pub by: String,
     /// What is asked.
     pub sql: String,
+    /// The trace of the request that asks.
+    pub trace: Option<Trace>,
 }
+
+/// A query has begun to read views.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Viewed {
+    /// Whose query.
+    pub tenant: TenantId,
+    /// Its name.
+    pub query: String,
+    /// When, in microseconds since 1970 UTC.
+    pub at: i64,
+    /// The views that it reads, each with the event position at which it is read.
+    pub views: Vec<(String, Position)>,
+    /// The trace of the request that asked.
+    pub trace: Option<Trace>,
+}
+
+/// Queries that were told of and that a slow watcher has not taken; older ones it misses.
+pub(crate) const VIEWED_KEPT: usize = 256;
 
 /// A query that runs, or waits for its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,11 +103,14 @@ pub struct Turn {
     stop: Stop,
     place: Place<TenantId>,
     listed: Listed,
+    trace: Option<Trace>,
+    viewed: broadcast::Sender<Arc<Viewed>>,
 }
 
 impl Line {
     /// Waits for a tenant's turn to ask.
     pub async fn turn_to_ask(&self, tenant: TenantId, asking: Asking) -> Result<Turn, NoTurn> {
+        let trace = asking.trace;
         let (listed, mut stop) = self.list_query(tenant, asking)?;
         let account = self.account(tenant).await.map_err(|error| NoTurn::Failed(format!("{error:#}")))?;
         let place = tokio::select! {
@@ -95,7 +118,7 @@ impl Line {
             () = &mut stop => return Err(NoTurn::Cancelled),
             place = self.asks.place(tenant, 1, account.quota.queries) => place.map_err(|Busy| NoTurn::Busy)?,
         };
-        Ok(Turn { stop, place, listed })
+        Ok(Turn { stop, place, listed, trace, viewed: self.viewed.clone() })
     }
 
     fn list_query(&self, tenant: TenantId, asking: Asking) -> Result<(Listed, Stop), NoTurn> {
@@ -116,6 +139,11 @@ impl Line {
             }
         };
         Ok((Listed { running: self.running.clone(), key }, stop.boxed()))
+    }
+
+    /// Hears of every query that begins to read views, from now on.
+    pub fn hear_of_views(&self) -> broadcast::Receiver<Arc<Viewed>> {
+        self.viewed.subscribe()
     }
 
     /// The queries of a tenant that run or wait, the oldest first.
@@ -146,8 +174,14 @@ impl Turn {
         tables: Vec<Arc<ViewSnapshot>>,
         sql: &str,
     ) -> Result<QueryResult, QueryError> {
-        let Self { stop, place, listed } = self;
+        let Self { stop, place, listed, trace, viewed } = self;
+        let positions: Vec<_> = tables.iter().map(|view| (view.table.clone(), view.position)).collect();
         let mut result = engine.query_until(tables, sql, stop).await?;
+        let (tenant, query) = listed.key.clone();
+        let views = positions.into_iter().filter(|(table, _)| result.tables.contains(table)).collect();
+        let at = jiff::Timestamp::now().as_microsecond();
+        // Nobody may be watching.
+        _ = viewed.send(Arc::new(Viewed { tenant, query, at, views, trace }));
         result.batches.hold((place, listed));
         Ok(result)
     }
@@ -162,7 +196,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let line = Line::open(folder.path()).await.unwrap();
         let tenant = line.ensure_tenant(&"acme".parse().unwrap()).await.unwrap();
-        let asking = |id: &str| Asking { id: Some(id.into()), by: "user:ada".into(), sql: "select 1".into() };
+        let asking =
+            |id: &str| Asking { id: Some(id.into()), by: "user:ada".into(), sql: "select 1".into(), trace: None };
         let turn = line.turn_to_ask(tenant, asking("a")).await.unwrap();
         assert_eq!(line.turn_to_ask(tenant, asking("a")).await.err(), Some(NoTurn::Taken("a".into())));
         let stranger = TenantId::from_bytes([9; 16]);

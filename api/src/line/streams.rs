@@ -40,6 +40,12 @@ impl Line {
         self.definitions().entity(tenant, name).await
     }
 
+    /// The entity that fills a tenant's table.
+    pub async fn entity_of(&self, tenant: TenantId, table: &str) -> anyhow::Result<Option<String>> {
+        let row = self.store.get(tenant, Table::TableNames, table).await?;
+        row.map(|row| serde_json::from_slice(&row.value).context("a table's owner")).transpose()
+    }
+
     /// A stream's state as it was last written.
     pub async fn stream_state(&self, stream: &StreamId) -> anyhow::Result<Option<StreamState>> {
         self.definitions().stream_state(stream).await

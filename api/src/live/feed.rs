@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline::Stored;
-use schemas::TenantId;
 use schemas::stage::Stage;
+use schemas::{TenantId, Topic};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
 use super::{Filter, Reading, Vector};
 use crate::auth::secret::Seal;
 use crate::auth::{Caller, Gate};
 use crate::http::now;
-use crate::line::{EntityFields, Item, Line};
+use crate::line::{EntityFields, Item, Line, Viewed};
 
 /// Bytes of packed batches read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -64,6 +64,14 @@ pub struct Feed {
     to: mpsc::Sender<Sent>,
     checked: Instant,
     sample: Sample,
+    viewed: broadcast::Receiver<Arc<Viewed>>,
+}
+
+/// What a feed waited for.
+enum Woken {
+    Log(Result<(), pipeline::LogError>),
+    Query(Option<Arc<Viewed>>),
+    Time,
 }
 
 /// Why a feed ends.
@@ -95,7 +103,8 @@ impl Feed {
     ) -> mpsc::Receiver<Sent> {
         let (to, from) = mpsc::channel(WAITING_MAX);
         let (fields, sample) = (EntityFields::default(), Sample::default());
-        let feed = Self { line, gate, seal, caller, filter, mode, at, fields, to, checked: Instant::now(), sample };
+        let (checked, viewed) = (Instant::now(), line.hear_of_views());
+        let feed = Self { line, gate, seal, caller, filter, mode, at, fields, to, checked, sample, viewed };
         tokio::spawn(feed.run());
         from
     }
@@ -135,8 +144,37 @@ impl Feed {
                 self.at.set(reading, partition, end);
             }
         }
+        while let Ok(viewed) = self.viewed.try_recv() {
+            self.show_viewed(&viewed).await?;
+        }
         self.show_sample().await?;
         Ok(found)
+    }
+
+    /// A query stands on no log: it is told as it happens, and not again to who resumes.
+    async fn show_viewed(&mut self, viewed: &Viewed) -> Result<(), End> {
+        if viewed.tenant != self.tenant() {
+            return Ok(());
+        }
+        for (table, position) in &viewed.views {
+            let entity = self.line.entity_of(viewed.tenant, table).await.map_err(|error| told(&error))?;
+            if !self.filter.wants_of(Stage::Viewed, None, entity.as_deref()) {
+                continue;
+            }
+            let mut data = json!({
+                "stage": Stage::Viewed,
+                "time": schemas::time::format_timestamp(viewed.at),
+                "position": format!("{}/{position}", Topic::Events),
+                "stream": null,
+                "entity": entity,
+                "item": { "query": viewed.query, "view": table },
+            });
+            if let Some(trace) = viewed.trace {
+                data["traceparent"] = trace.to_string().into();
+            }
+            self.give(self.sent(name(Stage::Viewed), data)).await?;
+        }
+        Ok(())
     }
 
     async fn batch(&mut self, reading: Reading, partition: u32, stored: &Stored) -> Result<(), End> {
@@ -165,7 +203,7 @@ impl Feed {
             Stage::Materialized => json!({ "key": item.body["subject"] }),
             _ => item.body.clone(),
         };
-        let data = json!({
+        let mut data = json!({
             "stage": stage,
             "time": schemas::time::format_timestamp(item.logged_at),
             "position": format!("{}/{}", item.topic, item.position),
@@ -173,7 +211,13 @@ impl Feed {
             "entity": item.entity,
             "item": body,
         });
-        let sent = self.sent(name(stage), data);
+        if let Some(trace) = item.trace {
+            data["traceparent"] = trace.to_string().into();
+        }
+        self.give(self.sent(name(stage), data)).await
+    }
+
+    async fn give(&mut self, sent: Sent) -> Result<(), End> {
         match self.mode {
             Mode::All => self.send(sent).await,
             Mode::Sample => {
@@ -214,20 +258,24 @@ impl Feed {
                 Some(since) => since + SAMPLE_TICK,
                 None => Instant::now() + RECHECK,
             };
-            let grown = {
+            let woken = {
                 let log = &*self.line.log;
                 let waits = self.at.partitions().into_iter().map(|(reading, partition)| {
                     Box::pin(log.wait_beyond(reading.topic(), partition, self.at.get(reading, partition)))
                 });
                 let to = self.to.clone();
                 tokio::select! {
-                    (grown, ..) = futures::future::select_all(waits) => Some(grown),
-                    () = tokio::time::sleep_until(tick.min(until)) => None,
+                    (grown, ..) = futures::future::select_all(waits) => Woken::Log(grown),
+                    // Who missed some hears of the next.
+                    viewed = self.viewed.recv() => Woken::Query(viewed.ok()),
+                    () = tokio::time::sleep_until(tick.min(until)) => Woken::Time,
                     () = to.closed() => return Err(End::Gone),
                 }
             };
-            if let Some(grown) = grown {
-                return grown.map_err(told_log);
+            match woken {
+                Woken::Log(grown) => return grown.map_err(told_log),
+                Woken::Query(Some(viewed)) => self.show_viewed(&viewed).await?,
+                Woken::Query(None) | Woken::Time => {}
             }
             self.show_sample().await?;
             if Instant::now() >= until {

@@ -63,14 +63,19 @@ impl Filter {
 
     /// Whether an item of that stage is wanted.
     pub fn wants(&self, stage: Stage, item: &Item) -> bool {
-        let connection = item.stream.as_deref().and_then(|s| s.split('/').next());
+        self.wants_of(stage, item.stream.as_deref(), item.entity.as_deref())
+    }
+
+    /// The same of what is of a stream or an entity, or of neither.
+    pub fn wants_of(&self, stage: Stage, stream: Option<&str>, entity: Option<&str>) -> bool {
+        let connection = stream.and_then(|s| s.split('/').next());
         let is_in = |list: &[String], value: Option<&str>| {
             list.is_empty() || value.is_some_and(|value| list.iter().any(|wanted| wanted == value))
         };
         (self.stages.is_empty() || self.stages.contains(&stage))
             && is_in(&self.bound, connection)
             && is_in(&self.connections, connection)
-            && is_in(&self.streams, item.stream.as_deref())
-            && is_in(&self.entities, item.entity.as_deref())
+            && is_in(&self.streams, stream)
+            && is_in(&self.entities, entity)
     }
 }

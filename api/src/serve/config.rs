@@ -173,6 +173,20 @@ mod tests {
     }
 
     #[test]
+    fn quotas_are_read_and_a_misspelt_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("autonomos.yaml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read(&path, true)
+        };
+        let settings = read("quotas:\n  each: {queries: 2}\n  tenants:\n    acme: {stored_bytes: 5}\n").unwrap();
+        let quotas = settings.operator.quotas;
+        assert_eq!((quotas.each.queries, quotas.tenants["acme"].stored_bytes), (Some(2), Some(5)));
+        assert!(format!("{:#}", read("quotas: {each: {querys: 2}}").unwrap_err()).contains("querys"));
+    }
+
+    #[test]
     fn what_makes_no_sense_for_a_watched_stream_is_refused() {
         assert_eq!(refused(""), "");
         for more in [", dry_run: true", ", no_wait: true", ", follow: false", ", mapping_text: x", ", max_deletes: 90"]

@@ -220,3 +220,51 @@ fn a_ticket_opens_one_stream_once() {
     assert_eq!(open(&ticket), 401);
     assert_eq!(open("made-by-hand"), 401);
 }
+
+#[test]
+fn a_trace_goes_through_the_log_to_the_event_stream_and_a_query_is_told_as_viewed() {
+    let house = House::open();
+    let (admin, zeta) = (house.admin("acme"), house.admin("zeta"));
+    let token = admin.token.clone().unwrap();
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
+    let header = [("traceparent", parent.as_str())];
+    let position = push(&admin, &deal("a", "1", "2026-01-01T00:00:00Z"), &header).json()["position"].clone();
+    let first = std::thread::scope(|scope| {
+        let watched = scope.spawn(|| watch(&house, &token, "stages=ingested,canonicalized,materialized", None, 6));
+        while !watched.is_finished() {
+            assert_eq!(push(&admin, &deal("b", "1", "2026-01-01T00:00:00Z"), &header).status, 200);
+        }
+        watched.join().unwrap()
+    });
+    assert!(first.iter().any(|(_, data)| data["stage"] == "materialized"));
+    for (_, data) in &first {
+        let trace = data["traceparent"].as_str().unwrap_or_default();
+        assert_eq!(trace.get(3..35), Some(TRACE), "{data}");
+    }
+    let log = admin.get("/api/v1/log?topic=events").json();
+    let accepted = log["items"].as_array().unwrap().iter().find(|i| i["item"]["subject"].is_string()).unwrap();
+    assert_eq!(accepted["item"]["traceparent"].as_str().unwrap().get(3..35), Some(TRACE), "a CloudEvents extension");
+
+    pushed(&zeta, &deal("z", "1", "2026-01-01T00:00:00Z"));
+    let seen = std::thread::scope(|scope| {
+        let watched = scope.spawn(|| watch(&house, &token, "stages=viewed", None, 1));
+        while !watched.is_finished() {
+            // Another tenant's, one that reads no view though it names one, and one that is told.
+            zeta.post("/api/v1/query", &json!({"sql": "select count(*) from opportunities"}));
+            admin.post("/api/v1/query", &json!({"sql": "select 'opportunities' as text", "id": "names-it"}));
+            let sql =
+                json!({"sql": "select count(*) as n from opportunities", "id": "reads-it", "min_position": position});
+            let body = sql.to_string();
+            let headers = [("content-type", "application/json"), ("traceparent", parent.as_str())];
+            assert_eq!(admin.send("POST", "/api/v1/query", &headers, body.as_bytes()).status, 200);
+        }
+        watched.join().unwrap()
+    });
+    let (_, viewed) = &seen[0];
+    assert_eq!(viewed["stage"], "viewed");
+    assert_eq!(viewed["item"], json!({"query": "reads-it", "view": "opportunities"}), "{viewed}");
+    assert_eq!(viewed["entity"], "opportunity");
+    assert!(viewed["position"].as_str().unwrap().starts_with("events/"), "{viewed}");
+    assert_eq!(viewed["traceparent"].as_str().unwrap().get(3..35), Some(TRACE));
+}

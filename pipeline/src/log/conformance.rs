@@ -96,6 +96,7 @@ pub fn batch(body: &str, count: u32) -> Batch {
         count,
         logged_at: 0,
         key_id: 0,
+        trace: None,
     };
     Batch { header, body: Bytes::copy_from_slice(body.as_bytes()) }
 }

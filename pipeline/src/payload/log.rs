@@ -54,6 +54,13 @@ fn bound(header: &BatchHeader) -> Vec<u8> {
     bound.extend_from_slice(&header.count.to_be_bytes());
     bound.extend_from_slice(&header.key_id.to_be_bytes());
     bound.extend_from_slice(header.subject.as_bytes());
+    if let Some(trace) = &header.trace {
+        // No subject holds this byte.
+        bound.push(0xff);
+        bound.extend_from_slice(&trace.trace_id);
+        bound.extend_from_slice(&trace.span_id);
+        bound.push(trace.flags);
+    }
     bound
 }
 

@@ -38,7 +38,7 @@ async fn over(bare: Line) -> House {
 
 fn batch(tenant: TenantId, body: &str) -> Batch {
     let (kind, subject) = (BatchKind::Control, "crm/orders".to_owned());
-    let header = BatchHeader { kind, tenant, subject, count: 1, logged_at: 0, key_id: 0 };
+    let header = BatchHeader { kind, tenant, subject, count: 1, logged_at: 0, key_id: 0, trace: None };
     Batch { header, body: body.to_owned().into() }
 }
 

@@ -39,8 +39,9 @@ pub fn collect(
     decisions: &mut Vec<Batch>,
 ) {
     let batch = |kind, subject: &str, count, body: Vec<u8>| {
-        let (tenant, subject, logged_at) = (input.tenant, subject.to_owned(), input.logged_at);
-        Batch { header: BatchHeader { kind, tenant, subject, count, logged_at, key_id: 0 }, body: body.into() }
+        let BatchHeader { tenant, logged_at, trace, .. } = *input;
+        let header = BatchHeader { kind, tenant, subject: subject.to_owned(), count, logged_at, key_id: 0, trace };
+        Batch { header, body: body.into() }
     };
     if let Some(entity) = outcome.entity.filter(|_| !outcome.controls.is_empty() || !outcome.rows.is_empty()) {
         let to = events.entry(events_partition(input.tenant, &entity, partitions)).or_default();

@@ -47,7 +47,7 @@ impl ProgressTeller {
         let input = Position { epoch: log.epoch(Topic::Inputs), partition: self.partition, offset: next };
         let body = serde_json::to_vec(&ViewControl::Progress { input }).expect("a control event has only text keys");
         let (kind, tenant, subject) = (BatchKind::ViewControl, TenantId::SYSTEM, String::new());
-        let header = BatchHeader { kind, tenant, subject, count: 1, logged_at: 0, key_id: 0 };
+        let header = BatchHeader { kind, tenant, subject, count: 1, logged_at: 0, key_id: 0, trace: None };
         let batch = Batch { header, body: body.into() };
         for partition in 0..log.partitions(Topic::Events) {
             log.append(Topic::Events, partition, vec![batch.clone()], Durability::Ordered).await?;

@@ -1,6 +1,7 @@
 //! Runs queries: on threads of their own, within limits of time, memory, rows and bytes, to a stream of batches.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
@@ -89,6 +92,8 @@ pub struct QueryEngine {
 pub struct QueryResult {
     /// Columns of every batch.
     pub schema: SchemaRef,
+    /// The views that it reads, by their tables' names.
+    pub tables: Vec<String>,
     /// The rows. Dropping it stops the query.
     pub batches: BatchStream,
 }
@@ -158,7 +163,9 @@ impl QueryEngine {
             Err(_) => Err(deadline.error()),
             Ok(Err(_)) => Err(broken_off()),
             Ok(Ok(Err(error))) => Err(error),
-            Ok(Ok(Ok(schema))) => Ok(QueryResult { schema, batches: BatchStream::new(receiver, deadline, task) }),
+            Ok(Ok(Ok(Opened { schema, tables }))) => {
+                Ok(QueryResult { schema, tables, batches: BatchStream::new(receiver, deadline, task) })
+            }
         }
     }
 
@@ -183,6 +190,12 @@ impl Drop for QueryEngine {
 /// Rows on their way; the end is told apart from a task that broke off.
 type Item = Result<Option<RecordBatch>, QueryError>;
 
+/// What is known of a query once it is planned.
+struct Opened {
+    schema: SchemaRef,
+    tables: Vec<String>,
+}
+
 /// One query on its own threads.
 struct Run {
     sessions: Arc<Sessions>,
@@ -197,7 +210,7 @@ impl Run {
         self,
         tables: Vec<Arc<ViewSnapshot>>,
         sql: String,
-        opened: oneshot::Sender<Result<SchemaRef, QueryError>>,
+        opened: oneshot::Sender<Result<Opened, QueryError>>,
         _place: OwnedSemaphorePermit,
     ) {
         let deadline = Arc::clone(&self.deadline);
@@ -215,16 +228,16 @@ impl Run {
         self,
         tables: Vec<Arc<ViewSnapshot>>,
         sql: String,
-        opened: oneshot::Sender<Result<SchemaRef, QueryError>>,
+        opened: oneshot::Sender<Result<Opened, QueryError>>,
     ) -> Result<(), QueryError> {
-        let (context, plan) = match self.plan(&tables, &sql).await {
+        let (context, plan, tables) = match self.plan(&tables, &sql).await {
             Ok(planned) => planned,
             Err(error) => {
                 let _ = opened.send(Err(error));
                 return Ok(());
             }
         };
-        if opened.send(Ok(plan.schema())).is_err() {
+        if opened.send(Ok(Opened { schema: plan.schema(), tables })).is_err() {
             return Ok(());
         }
         let mut batches = execute_stream(plan, context.task_ctx()).map_err(QueryError::running)?;
@@ -246,7 +259,7 @@ impl Run {
         &self,
         tables: &[Arc<ViewSnapshot>],
         sql: &str,
-    ) -> Result<(SessionContext, Arc<dyn ExecutionPlan>), QueryError> {
+    ) -> Result<(SessionContext, Arc<dyn ExecutionPlan>, Vec<String>), QueryError> {
         let statement: Statement = guard::parse(sql)?;
         self.deadline.check()?;
         let session = self.sessions.open(tables).map_err(QueryError::planning)?;
@@ -259,11 +272,12 @@ impl Run {
             .verify_plan(&logical)
             .map_err(|_| QueryError::Forbidden("only SELECT, SHOW TABLES and DESCRIBE are allowed".into()))?;
         guard::check_plan(&logical, &session.tables)?;
+        let read = tables_read(&logical, tables)?;
         self.deadline.check()?;
         let physical = state.create_physical_plan(&logical).await.map_err(QueryError::planning)?;
         guard::check_joins(&physical)?;
         let limited = self.limited(physical, &session.calls).map_err(QueryError::planning)?;
-        Ok((session.context, limited))
+        Ok((session.context, limited, read))
     }
 
     /// The plan with what keeps it within its limits.
@@ -288,6 +302,19 @@ impl Run {
             false => Ok(()),
         }
     }
+}
+
+/// Which of the views a plan reads.
+fn tables_read(plan: &LogicalPlan, views: &[Arc<ViewSnapshot>]) -> Result<Vec<String>, QueryError> {
+    let mut read = BTreeSet::new();
+    let visited = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            read.insert(scan.table_name.table().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.map_err(QueryError::planning)?;
+    Ok(read.into_iter().filter(|name| views.iter().any(|view| view.table == *name)).collect())
 }
 
 fn broken_off() -> QueryError {

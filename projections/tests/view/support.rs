@@ -83,7 +83,7 @@ pub fn log(partitions: u32) -> Arc<dyn Log> {
 }
 
 fn header(tenant: TenantId, kind: BatchKind, entity: &EntityName, count: u32) -> BatchHeader {
-    BatchHeader { kind, tenant, subject: entity.to_string(), count, logged_at: 0, key_id: 0 }
+    BatchHeader { kind, tenant, subject: entity.to_string(), count, logged_at: 0, key_id: 0, trace: None }
 }
 
 /// Appends rows to the partition of a view.

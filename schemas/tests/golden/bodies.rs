@@ -48,6 +48,7 @@ fn a_packed_batch_reads_as_it_always_did() {
         count: 300,
         logged_at: 1_700_000_000_000_000,
         key_id: 0,
+        trace: None,
     };
     let body: Vec<u8> = (0..300).flat_map(|i| format!("{{\"Id\":\"{:03}\"}}\n", i % 50).into_bytes()).collect();
     let batch = Batch { header, body: body.into() };

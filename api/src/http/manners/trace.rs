@@ -69,6 +69,11 @@ pub fn current() -> Option<Trace> {
     TRACE.try_with(Trace::clone).ok()
 }
 
+/// The same, as it stands on the log.
+pub fn on_log() -> Option<schemas::Trace> {
+    current().and_then(|trace| trace.header().parse().ok())
+}
+
 /// Follows the trace around an endpoint.
 pub async fn around<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let trace = Trace::follow(request.header(HEADER));

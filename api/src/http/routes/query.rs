@@ -13,6 +13,7 @@ use super::{Signed, Tag, time};
 use crate::auth::{AuthError, Caller, Role};
 use crate::http::Doors;
 use crate::http::answer::{Rows, accepted};
+use crate::http::manners::trace;
 use crate::http::problem::Problem;
 use crate::line::{Asking, RunningQuery};
 
@@ -76,7 +77,7 @@ impl Routes {
         }
         let format = accepted(request.header("accept"))?;
         super::wait_for(&doors, body.min_position.as_deref()).await?;
-        let asking = Asking { id: body.id.clone(), by: caller.label(), sql: body.sql.clone() };
+        let asking = Asking { id: body.id.clone(), by: caller.label(), sql: body.sql.clone(), trace: trace::on_log() };
         let turn = doors.line.turn_to_ask(caller.tenant, asking).await?;
         let tables = doors.line.snapshots(caller.tenant, &body.sql).await.map_err(Problem::internal)?;
         let result = turn.ask(&doors.line.queries, tables, &body.sql).await?;

@@ -15,7 +15,7 @@ use schemas::{Lane, Position, StreamId, Topic};
 use super::{Signed, Tag};
 use crate::auth::{Role, secret};
 use crate::http::Doors;
-use crate::http::manners::idempotency;
+use crate::http::manners::{idempotency, trace};
 use crate::http::problem::Problem;
 use crate::line::{Busy, OpenError};
 
@@ -89,10 +89,11 @@ impl Routes {
         let count = batches.iter().map(|batch| u64::from(batch.count)).sum();
         account.bring_in(count, bytes.len() as u64, Instant::now())?;
         let open = doors.line.open_stream(&id, system.0.as_deref(), &caller.label()).await.map_err(of_open)?;
+        let trace = trace::on_log();
         let (mut records, mut offset) = (0, 0);
         for batch in batches {
             records += u64::from(batch.count);
-            offset = doors.line.ingest.append(&open, batch).await?;
+            offset = doors.line.ingest.append_traced(&open, batch, trace).await?;
         }
         doors.line.note_brought_in(caller.tenant, &account, bytes.len() as u64).await?;
         let epoch = doors.line.log.epoch(Topic::Inputs);

@@ -21,6 +21,7 @@ use super::{Signed, Tag};
 use crate::auth::{Caller, Who};
 use crate::http::Doors;
 use crate::http::answer::{Rows, accepted};
+use crate::http::manners::trace;
 use crate::http::problem::Problem;
 use crate::line::{Asking, ViewStatus};
 
@@ -196,7 +197,7 @@ impl Routes {
             None => None,
         };
         let sql = page.to_sql(&snapshot.table, &snapshot.schema).map_err(|e| Problem::invalid(e.to_string()))?;
-        let asking = Asking { id: None, by: caller.label(), sql: sql.clone() };
+        let asking = Asking { id: None, by: caller.label(), sql: sql.clone(), trace: trace::on_log() };
         let turn = doors.line.turn_to_ask(caller.tenant, asking).await?;
         let result = turn.ask(&doors.line.queries, vec![snapshot], &sql).await?;
         let schema = result.schema;

@@ -118,6 +118,7 @@ fn batches(bodies: &[(u32, Bytes)], mut left: u64) -> impl Iterator<Item = Batch
             count,
             logged_at: 1_700_000_000_000_000,
             key_id: 0,
+            trace: None,
         };
         (count > 0).then(|| Batch { header, body: body.clone() })
     })

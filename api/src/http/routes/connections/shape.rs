@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::time;
 use crate::auth::rows::Versioned;
-use crate::connections::connector::Connector;
+use crate::connections::connector::{self, Connector};
 use crate::connections::health::Health;
 use crate::connections::row::Connection;
 use crate::connections::{Progress, row};
@@ -184,11 +184,12 @@ pub fn connectors(all: Vec<Connector>) -> ConnectorList {
 
 /// A connection.
 pub fn connection(name: &str, connection: Connection) -> ConnectionInfo {
+    let settings = Any(connector::shown(&connection.connector, &connection.settings));
     ConnectionInfo {
         name: name.to_owned(),
         watched: connection.is_watched(),
         connector: connection.connector,
-        settings: Any(connection.settings),
+        settings,
         paused: connection.paused,
         created_by: connection.by,
         created_at: time::of_micros(connection.created_at),
