@@ -108,10 +108,26 @@ impl ObjectStore for FaultyStore {
     }
 }
 
-/// A log that cannot make anything durable once it is told so.
+/// A log that cannot make anything durable, or waits when it is read from the start, once it is told so.
 pub struct FaultyLog {
     pub inner: Arc<dyn Log>,
     pub fails: AtomicBool,
+    /// Whether reads from the start wait.
+    pub holds: watch::Sender<bool>,
+    /// From where it was read.
+    pub reads: watch::Sender<Vec<u64>>,
+}
+
+impl FaultyLog {
+    /// Nothing is wrong yet.
+    pub fn new(inner: Arc<dyn Log>) -> Arc<Self> {
+        let (holds, reads) = (watch::Sender::new(false), watch::Sender::default());
+        Arc::new(Self { inner, fails: AtomicBool::new(false), holds, reads })
+    }
+    /// Returns once somebody has begun to read from the start.
+    pub async fn is_read_from_the_start(&self) {
+        self.reads.subscribe().wait_for(|reads| reads.contains(&0)).await.unwrap();
+    }
 }
 
 #[async_trait]
@@ -138,6 +154,10 @@ impl Log for FaultyLog {
         from: u64,
         max_bytes: usize,
     ) -> std::result::Result<Vec<Stored>, LogError> {
+        self.reads.send_modify(|reads| reads.push(from));
+        if from == 0 {
+            let _ = self.holds.subscribe().wait_for(|holds| !holds).await;
+        }
         self.inner.read(topic, partition, from, max_bytes).await
     }
     async fn end(&self, topic: Topic, partition: u32) -> std::result::Result<u64, LogError> {

@@ -4,5 +4,6 @@ mod deleted;
 mod faulty;
 mod memory;
 mod projector;
+mod rebuild;
 mod support;
 mod table;

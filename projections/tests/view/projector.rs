@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use pipeline::{Log, MemoryStore, Store};
 use projections::view::{Budget, Place, Projector, ProjectorHandle, ViewError};
@@ -194,7 +194,7 @@ async fn after_a_conflict_the_view_is_opened_again_and_lacks_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_commits_nothing_that_the_log_could_lose() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store());
-    let faulty = Arc::new(FaultyLog { inner: log(1), fails: AtomicBool::new(false) });
+    let faulty = FaultyLog::new(log(1));
     let log: Arc<dyn Log> = faulty.clone();
     define(&log, TENANT, &orders()).await;
     append(&log, TENANT, &events(0, 1000)).await;

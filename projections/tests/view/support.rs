@@ -43,6 +43,11 @@ pub fn orders() -> Entity {
     entity(FIELDS)
 }
 
+/// Orders with one field more.
+pub fn noted_orders() -> Entity {
+    entity(&format!(r#"{FIELDS},{{"name":"note","type":"text"}}"#))
+}
+
 pub fn order_name() -> EntityName {
     EntityName::new("order").unwrap()
 }
@@ -88,8 +93,13 @@ fn header(tenant: TenantId, kind: BatchKind, entity: &EntityName, count: u32) ->
 
 /// Appends rows to the partition of a view.
 pub async fn append(log: &Arc<dyn Log>, tenant: TenantId, events: &[Event]) {
+    append_noted(log, tenant, events, None).await;
+}
+
+/// Appends rows that have, with `note`, one field more.
+pub async fn append_noted(log: &Arc<dyn Log>, tenant: TenantId, events: &[Event], note: Option<&str>) {
     let header = header(tenant, BatchKind::Rows, &order_name(), events.len() as u32);
-    append_batch(log, tenant, Batch { header, body: body(events, None).into() }).await;
+    append_batch(log, tenant, Batch { header, body: body(events, note).into() }).await;
 }
 
 /// Appends the definition of an entity.

@@ -239,6 +239,11 @@ impl ProjectorHandle {
     }
     async fn refold(&self, rebuild: &mut Rebuild, slot: &Slot, to: u64) -> Result<(), ViewError> {
         let key = slot.key();
+        // What stands before `to` may have fields that were defined since the rebuild began. The store knows them, even
+        // if the view has stopped.
+        if let Some(entity) = self.shared.entity(key.0, &key.1).await? {
+            rebuild.define(&entity)?;
+        }
         while rebuild.position() < to {
             let from = rebuild.position();
             let batches = self.shared.log.read(Topic::Events, slot.partition, from, REBUILD_BYTES).await?;

@@ -1,0 +1,36 @@
+//! Rebuilds while other things happen.
+
+use std::sync::Arc;
+
+use pipeline::Log;
+use projections::view::Budget;
+
+use crate::faulty::FaultyLog;
+use crate::projector::{Running, events, store};
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_keeps_the_values_of_a_field_that_is_added_while_it_runs() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), store());
+    let faulty = FaultyLog::new(log(1));
+    let log: Arc<dyn Log> = faulty.clone();
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 1000)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    running.handle.flush_all().await.unwrap();
+    faulty.reads.send_modify(Vec::clear);
+    faulty.holds.send_replace(true);
+    let handle = running.handle.clone();
+    let rebuild = tokio::spawn(async move { handle.rebuild(TENANT, &order_name()).await });
+    faulty.is_read_from_the_start().await;
+    define(&log, TENANT, &noted_orders()).await;
+    append_noted(&log, TENANT, &events(1000, 1100), Some("new")).await;
+    running.caught_up(&log).await;
+    let before = running.rows(TENANT).await;
+    assert!(before.values().any(|row| row.contains("note=new")));
+    faulty.holds.send_replace(false);
+    rebuild.await.unwrap().unwrap().unwrap();
+    assert_eq!(running.rows(TENANT).await, before);
+    running.stop().await;
+}
