@@ -175,6 +175,10 @@ impl View {
     pub fn committed(&self) -> u64 {
         self.state.lock().committed()
     }
+    /// The view takes no more events, and holds nothing any more.
+    pub fn stop(&self, error: ViewError) {
+        self.state.lock().stop(error);
+    }
     /// Why the view takes no more events, if it does not.
     pub fn stopped(&self) -> Option<ViewError> {
         self.state.lock().stopped().cloned()

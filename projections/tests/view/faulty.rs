@@ -26,6 +26,8 @@ pub enum Fault {
     None,
     /// Nothing can be put.
     Put(&'static str),
+    /// Putting says that the disk is full.
+    PutFull(&'static str),
     /// Reading says that the disk is full.
     Full(&'static str),
     /// Reading waits.
@@ -50,7 +52,7 @@ impl FaultyStore {
     fn fault(&self, path: &Path) -> Fault {
         let fault = *self.fault.borrow();
         match fault {
-            Fault::Put(part) | Fault::Full(part) | Fault::Wait(part) if path.as_ref().contains(part) => fault,
+            Fault::Put(part) | Fault::PutFull(part) | Fault::Full(part) | Fault::Wait(part) if path.as_ref().contains(part) => fault,
             _ => Fault::None,
         }
     }
@@ -80,6 +82,7 @@ impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         match self.fault(location) {
             Fault::Put(_) => Err(Self::failure(std::io::ErrorKind::Other)),
+            Fault::PutFull(_) => Err(Self::failure(std::io::ErrorKind::StorageFull)),
             _ => self.inner.put_opts(location, payload, opts).await,
         }
     }

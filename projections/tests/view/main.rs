@@ -1,6 +1,7 @@
 //! What views promise, tested through tables on a real disk.
 
 mod deleted;
+mod failing;
 mod faulty;
 mod memory;
 mod projector;

@@ -43,6 +43,11 @@ impl Running {
         self.stop.send(true).unwrap();
         self.task.await.unwrap().unwrap();
     }
+    /// Ends with what went wrong.
+    pub async fn stop_with_error(self) -> ViewError {
+        self.stop.send(true).unwrap();
+        self.task.await.unwrap().unwrap_err()
+    }
     /// As a kill does: nothing is flushed.
     pub async fn kill(self) {
         self.task.abort();

@@ -115,6 +115,11 @@ pub async fn append_batch(log: &Arc<dyn Log>, tenant: TenantId, batch: Batch) {
     log.append(Topic::Events, partition, vec![batch], Durability::Ordered).await.unwrap();
 }
 
+/// What comes of it; a test that would wait for ever fails.
+pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(60), work).await.expect("it never came")
+}
+
 pub fn start() -> Standing {
     Standing::start(Position { epoch: 1, partition: 0, offset: 0 }, 1)
 }

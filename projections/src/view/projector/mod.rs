@@ -100,8 +100,8 @@ struct Partition {
     /// The checkpoint as it stands in the store.
     checkpoint: AtomicU64,
     checkpointed: Mutex<Option<Instant>>,
-    /// Views that were dropped with rows that no table has, and the position up to which their table is complete.
-    incomplete: Mutex<HashMap<ViewKey, u64>>,
+    /// Views that were dropped with rows that no table has, or could not be opened.
+    incomplete: Mutex<HashMap<ViewKey, Incomplete>>,
     /// Views that are being read from their tables without the gate, and whether somebody else has opened or deleted
     /// them since.
     loading: Mutex<Vec<(ViewKey, Weak<AtomicBool>)>>,
@@ -109,6 +109,15 @@ struct Partition {
     failed: Mutex<Option<ViewError>>,
     /// Why it does not get on, as long as it does not.
     stall: Stall,
+}
+
+/// A view that is not open and whose table lacks events.
+#[derive(Debug, Clone, Copy)]
+struct Incomplete {
+    /// The position up to which its table is complete.
+    complete: u64,
+    /// When it failed last by its table: events alone have it opened again only after a while.
+    failed: Option<Instant>,
 }
 
 struct Shared {
@@ -122,6 +131,8 @@ struct Shared {
     turns: AtomicU64,
     permits: Arc<Semaphore>,
     flushed: Notify,
+    /// Why the last flush found no room, unless another one has found some since.
+    full: Mutex<Option<ViewError>>,
 }
 
 /// Folds `events` into views. One process runs it for a partition at a time.
@@ -158,6 +169,7 @@ impl Projector {
             views: Mutex::default(),
             turns: AtomicU64::new(0),
             flushed: Notify::new(),
+            full: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }

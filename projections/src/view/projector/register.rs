@@ -10,7 +10,7 @@ use pipeline::{Expect, StoreError, Table};
 use schemas::{BatchKind, Entity, EntityName, Position, TenantId, Topic};
 
 use super::fold::key_of;
-use super::{Shared, Slot, ViewKey};
+use super::{Incomplete, Shared, Slot, ViewKey};
 use crate::view::View;
 use crate::view::error::ViewError;
 use crate::view::marks::Standing;
@@ -221,11 +221,13 @@ impl Shared {
         Ok(())
     }
     /// Forgets a view that has stopped because of its table, so that it is opened again; its rows come from the log.
-    pub(super) fn drop_stopped(&self, slot: &Arc<Slot>) {
+    pub(super) fn drop_stopped(&self, slot: &Arc<Slot>, error: &ViewError) {
         let key = slot.key();
+        let failed = (!error.passes()).then(Instant::now);
         let mut views = self.views.lock();
         if views.get(&key).is_some_and(|open| Arc::ptr_eq(open, slot)) {
-            self.partition(slot.partition).incomplete.lock().insert(key.clone(), slot.view.committed());
+            let incomplete = Incomplete { complete: slot.view.committed(), failed };
+            self.partition(slot.partition).incomplete.lock().insert(key.clone(), incomplete);
             views.remove(&key);
         }
     }
