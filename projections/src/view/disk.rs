@@ -112,17 +112,19 @@ pub(super) async fn load(
     Ok(state)
 }
 
-/// Deletes files that the table does not name, or never did, once they are older than `grace`. What cannot be deleted
-/// now is tried again at the next opening.
+/// Deletes files that the table does not name, or never did, once they are older than `grace`, and what a crash left of
+/// files and commits that were being written. What cannot be deleted now is tried again at the next opening.
 async fn sweep(place: &TablePlace, files: &[TableFile], grace: Duration) {
     let known: std::collections::HashSet<_> = files.iter().map(|f| place.file(&f.name)).collect();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let swept = async {
-        for object in place.views.list_with_delimiter(Some(&place.prefix)).await?.objects {
-            let age = now.as_millis().cast_signed() - i128::from(object.last_modified.timestamp_millis());
-            let is_ours = [".parquet", ".part"].iter().any(|end| object.location.as_ref().ends_with(end));
-            if is_ours && !known.contains(&object.location) && age >= grace.as_millis().cast_signed() {
-                place.views.delete(&object.location).await?;
+        for folder in [place.prefix.clone(), place.log()] {
+            for object in place.views.list_with_delimiter(Some(&folder)).await?.objects {
+                let age = now.as_millis().cast_signed() - i128::from(object.last_modified.timestamp_millis());
+                let is_ours = place.is_data(&object.location) || object.location.as_ref().ends_with(".part");
+                if is_ours && !known.contains(&object.location) && age >= grace.as_millis().cast_signed() {
+                    place.views.delete(&object.location).await?;
+                }
             }
         }
         Ok::<_, object_store::Error>(())

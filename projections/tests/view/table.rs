@@ -294,6 +294,29 @@ async fn small_files_are_merged_and_those_that_went_are_deleted_after_the_grace(
 }
 
 #[tokio::test]
+async fn what_a_crash_left_of_files_and_commits_is_swept_and_commits_and_checkpoints_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::local(folder.path()).unwrap();
+    let view = open(&place).await;
+    for n in 0..50 {
+        apply(&view, &[event("a", n, n as u64, 1)]);
+        view.flush(log(1)).await.unwrap();
+    }
+    let orders = folder.path().join(TENANT.to_string()).join("orders");
+    let names = |folder: &std::path::Path| -> std::collections::BTreeSet<_> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let both = || (names(&orders), names(&orders.join("_delta_log")));
+    let before = both();
+    assert!(before.1.iter().any(|name| name.to_string_lossy().ends_with(".parquet")), "a checkpoint is there");
+    std::fs::write(orders.join(".1-0.part"), "half a file").unwrap();
+    std::fs::hard_link(orders.join("_delta_log/00000000000000000001.json"), orders.join("_delta_log/.1-1.part"))
+        .unwrap();
+    open(&place).await;
+    assert_eq!(both(), before);
+}
+
+#[tokio::test]
 async fn a_tail_whose_rows_are_replaced_over_and_over_does_not_grow() {
     let folder = tempfile::tempdir().unwrap();
     let view = open(&Place::local(folder.path()).unwrap()).await;
