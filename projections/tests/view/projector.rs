@@ -268,6 +268,31 @@ async fn a_query_that_opens_a_view_does_not_stop_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_is_defined_while_a_query_opens_its_view_keeps_its_values() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 100)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    running.stop().await;
+    let (place, fault) = faulty_place(folder.path());
+    let running = Running::start_at(&log, &store, place, Budget::default());
+    running.caught_up(&log).await;
+    fault.send_replace(Fault::Wait(".parquet"));
+    let handle = running.handle.clone();
+    let query = tokio::spawn(async move { handle.snapshot(TENANT, &order_name(), None).await });
+    fault.is_waited_for().await;
+    define(&log, TENANT, &noted_orders()).await;
+    running.caught_up(&log).await;
+    fault.send_replace(Fault::None);
+    query.await.unwrap().unwrap().unwrap();
+    append_noted(&log, TENANT, &[event("new", 1, 200, 1)], Some("kept")).await;
+    running.caught_up(&log).await;
+    assert!(running.rows(TENANT).await["new"].contains("note=kept"));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_entity_does_not_get_the_table_of_the_first() {
     let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
     define(&log, TENANT, &orders()).await;

@@ -121,6 +121,10 @@ impl Shared {
             return self.open(number, key, *gate).await;
         }
         let view = view?;
+        // What was defined meanwhile reached the open views only.
+        if let Some(entity) = self.entity(key.0, &key.1).await? {
+            view.define(&entity)?;
+        }
         self.catch_up(number, key, &view, *gate).await?;
         self.list(number, key, view, started)
     }
