@@ -100,6 +100,7 @@ impl Shared {
         }
         let started = Instant::now();
         let view = self.load(number, key, at).await?;
+        self.catch_up(number, key, &view, at).await?;
         self.list(number, key, view, started)
     }
     /// The view, opened if need be. Its tables are read without the gate, so that other views of the partition go on.
@@ -123,10 +124,15 @@ impl Shared {
         }
         let (started, partition) = (Instant::now(), self.partition(number));
         loading.is_stale.store(false, Ordering::Release);
-        let view = {
-            let _permit = self.loads.acquire().await.map_err(|_| ViewError::ShutDown)?;
-            self.load(number, key, *partition.position.borrow()).await
+        let at = *partition.position.borrow();
+        let view = async {
+            let permit = self.loads.acquire().await.map_err(|_| ViewError::ShutDown)?;
+            let view = self.load(number, key, at).await?;
+            drop(permit);
+            self.catch_up(number, key, &view, at).await?;
+            Ok(view)
         };
+        let view = view.await;
         let gate = partition.gate.lock().await;
         if let Some(slot) = self.find(key) {
             return Ok(slot);
@@ -161,7 +167,7 @@ impl Shared {
             loading.is_stale.store(true, Ordering::Release);
         }
     }
-    /// Reads a view's tables and brings it to `at`.
+    /// Reads a view's tables; if there are none, new ones hold what comes from `at` on.
     async fn load(&self, number: u32, key: &ViewKey, at: u64) -> Result<Arc<View>, ViewError> {
         let (tenant, name) = key;
         let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
@@ -170,9 +176,7 @@ impl Shared {
         let start = Position { epoch, partition: number, offset: since };
         let start = Standing::start(start, self.log.epoch(Topic::Inputs));
         let (grace, memory) = (self.budget.grace, self.memory.clone());
-        let view = Arc::new(View::open_within(&self.place, *tenant, entity, start, grace, memory).await?);
-        self.catch_up(number, key, &view, at).await?;
-        Ok(view)
+        View::open_within(&self.place, *tenant, entity, start, grace, memory).await.map(Arc::new)
     }
     /// Lists a view as open. The caller holds the partition's gate.
     fn list(&self, number: u32, key: &ViewKey, view: Arc<View>, started: Instant) -> Result<Arc<Slot>, ViewError> {
