@@ -10,6 +10,12 @@ use crate::faulty::{Fault, FaultyLog, faulty_place};
 use crate::projector::{Running, events, store, tenant};
 use crate::support::*;
 
+/// Digits that no packing makes fewer.
+fn noise(seed: u64) -> u128 {
+    let mixed = u128::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    (mixed ^ mixed >> 61).wrapping_mul(0xda94_2042_e4dd_58b5_94d0_49bb_1331_11eb)
+}
+
 /// The table of a tenant can be opened no more.
 fn spoil(folder: &std::path::Path, tenant: TenantId) {
     for commit in std::fs::read_dir(folder.join(tenant.to_string()).join("orders/_delta_log")).unwrap() {
@@ -101,14 +107,16 @@ async fn a_view_that_is_made_again_from_zero_lets_others_go_on_and_gets_what_com
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_is_killed_half_way_while_it_is_made_again_lacks_nothing_afterwards() {
-    // More than is held in memory while a view is caught up.
-    const ROWS: u64 = 300_000;
+    // Long keys, so that these are far more bytes than are held in memory while a view is caught up, and than are read at
+    // a time.
+    const ROWS: u64 = 60_000;
+    let key = |n: u64| -> String { (1..32).map(|part| format!("{:032x}", noise(n * 32 + part))).collect() };
     let (folder, store) = (tempfile::tempdir().unwrap(), store());
     let faulty = FaultyLog::new(log(1));
     let log: Arc<dyn Log> = faulty.clone();
     define(&log, TENANT, &orders()).await;
-    for from in (0..ROWS).step_by(10_000) {
-        let events: Vec<_> = (from..from + 10_000).map(|n| event(&format!("k{n}"), 1, n, n as i64)).collect();
+    for from in (0..ROWS).step_by(1_000) {
+        let events: Vec<_> = (from..from + 1_000).map(|n| event(&key(n), 1, n, n as i64)).collect();
         append(&log, TENANT, &events).await;
     }
     let running = Running::start(&log, &store, folder.path(), Budget::default());
@@ -118,7 +126,7 @@ async fn a_view_that_is_killed_half_way_while_it_is_made_again_lacks_nothing_aft
     let running = Running::start(&log, &store, folder.path(), Budget::default());
     running.caught_up(&log).await;
     let end = log.end(Topic::Events, 0).await.unwrap();
-    faulty.hold(270_000..end);
+    faulty.hold(ROWS * 2 / 3..end);
     let handle = running.handle.clone();
     let rebuild = tokio::spawn(async move { handle.rebuild(TENANT, &order_name()).await });
     faulty.is_waited_for().await;
