@@ -89,17 +89,7 @@ class Tenant:
 
     def session(self):
         """The id of a session that nobody needs."""
-        def cancel_query():
-        tables = ", ".join(f"opportunities t{number}" for number in range(8))
-        slow = threading.Thread(target=tenant.try_call, args=("POST", "/query", {"sql": f"select count(*) from {tables}"}))
-        slow.start()
-        deadline = time.monotonic() + 30
-        while not (running := tenant.call("GET", "/query")["queries"]):
-            if time.monotonic() > deadline:
-                raise line.Failed("a query that takes long is not listed")
-            time.sleep(0.05)
-        return f"/query/{running[0]['id']}",
-    login = {"tenant": self.name, "email": self.address("admin"), "password": PASSWORD}
+        login = {"tenant": self.name, "email": self.address("admin"), "password": PASSWORD}
         self.call("POST", "/auth/login", login)
         sessions = self.call("GET", "/auth/sessions")["sessions"]
         return next(s["id"] for s in sessions if not s["current"])
@@ -138,6 +128,16 @@ def good_calls(tenant):
         name = new(f"{tenant.name}-gone-")
         register = {"name": name, "email": tenant.address(name), "password": PASSWORD}
         return "/tenant", {"name": name}, {}, tenant.call("POST", "/auth/register", register)["access_token"]
+    def cancel_query():
+        tables = ", ".join(f"opportunities t{number}" for number in range(8))
+        slow = threading.Thread(target=tenant.try_call, args=("POST", "/query", {"sql": f"select count(*) from {tables}"}))
+        slow.start()
+        deadline = time.monotonic() + 30
+        while not (running := tenant.call("GET", "/query")["queries"]):
+            if time.monotonic() > deadline:
+                raise line.Failed("a query that takes long is not listed")
+            time.sleep(0.05)
+        return f"/query/{running[0]['id']}",
     def cancel_query():
         tables = ", ".join(f"opportunities t{number}" for number in range(8))
         slow = threading.Thread(target=tenant.try_call, args=("POST", "/query", {"sql": f"select count(*) from {tables}"}))

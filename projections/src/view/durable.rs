@@ -7,7 +7,6 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,7 +23,6 @@ use object_store::{
 #[derive(Debug, Default)]
 pub struct DurableLocal {
     inner: LocalFileSystem,
-    staged: AtomicU64,
 }
 
 impl fmt::Display for DurableLocal {
@@ -37,10 +35,9 @@ fn generic(source: std::io::Error) -> Error {
     Error::Generic { store: "DurableLocal", source: Box::new(source) }
 }
 
-fn put_synced(target: PathBuf, number: u64, payload: PutPayload, mode: PutMode) -> Result<()> {
-    let staged = stage(&target, number)?;
+fn put_synced(target: PathBuf, payload: PutPayload, mode: PutMode) -> Result<()> {
+    let (staged, mut file) = stage(&target)?;
     let written = (|| {
-        let mut file = File::create(&staged)?;
         payload.iter().try_for_each(|part| file.write_all(part))?;
         file.sync_all()
     })();
@@ -61,13 +58,16 @@ fn put_synced(target: PathBuf, number: u64, payload: PutPayload, mode: PutMode) 
     sync_folder_of(&target)
 }
 
-/// The name under which a file is written before it gets its own; its folder is there afterwards.
-fn stage(target: &std::path::Path, number: u64) -> Result<PathBuf> {
+/// A new file under the name that it has while it is written; its folder is there afterwards. No staged file is ever
+/// opened again: what a crash left behind may be another name of a committed file.
+fn stage(target: &std::path::Path) -> Result<(PathBuf, File)> {
     let folder = target.parent().ok_or_else(|| generic(std::io::Error::other("a file needs a folder")))?;
     if !folder.exists() {
         create_folder(folder).map_err(generic)?;
     }
-    Ok(folder.join(format!(".{}-{number}.part", std::process::id())))
+    let staged = folder.join(format!(".{}.part", uuid::Uuid::now_v7()));
+    let file = File::create_new(&staged).map_err(generic)?;
+    Ok((staged, file))
 }
 
 fn sync_folder_of(target: &std::path::Path) -> Result<()> {
@@ -102,10 +102,9 @@ struct Upload {
 }
 
 impl Upload {
-    fn start(target: PathBuf, number: u64) -> Result<Self> {
-        let staged = stage(&target, number)?;
-        let file = Arc::new(File::create(&staged).map_err(generic)?);
-        Ok(Self { file, staged, target, len: 0, is_open: true })
+    fn start(target: PathBuf) -> Result<Self> {
+        let (staged, file) = stage(&target)?;
+        Ok(Self { file: Arc::new(file), staged, target, len: 0, is_open: true })
     }
     fn close(&mut self) -> Result<()> {
         if std::mem::take(&mut self.is_open) { Ok(()) } else { Err(generic(std::io::Error::other("it has ended"))) }
@@ -163,14 +162,12 @@ impl MultipartUpload for Upload {
 impl ObjectStore for DurableLocal {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let target = self.inner.path_to_filesystem(location)?;
-        let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        blocking(move || put_synced(target, number, payload, opts.mode)).await?;
+        blocking(move || put_synced(target, payload, opts.mode)).await?;
         Ok(PutResult { e_tag: None, version: None })
     }
     async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let target = self.inner.path_to_filesystem(location)?;
-        let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(blocking(move || Upload::start(target, number)).await?))
+        Ok(Box::new(blocking(move || Upload::start(target)).await?))
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.inner.get_opts(location, options).await
@@ -220,5 +217,25 @@ mod tests {
         drop(store.put_multipart(&path).await.unwrap());
         assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), "first second");
         assert_eq!(std::fs::read_dir(folder.path().join("a")).unwrap().count(), 1, "nothing is left over");
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_staged_is_another_name_of_a_commit_and_is_never_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Path::from_absolute_path(folder.path().canonicalize().unwrap()).unwrap();
+        let create = async |name: &str, text: &'static str| {
+            let options = PutOptions::from(PutMode::Create);
+            DurableLocal::default().put_opts(&place.clone().join(name), text.into(), options).await.unwrap();
+        };
+        create("first", "committed").await;
+        // A crash between naming the file and taking the staged name away, under every name that the next process with
+        // the same id might choose by counting.
+        for number in 0..3 {
+            let staged = format!(".{}-{number}.part", std::process::id());
+            std::fs::hard_link(folder.path().join("first"), folder.path().join(staged)).unwrap();
+        }
+        create("second", "other").await;
+        drop(DurableLocal::default().put_multipart(&place.clone().join("third")).await.unwrap());
+        assert_eq!(std::fs::read_to_string(folder.path().join("first")).unwrap(), "committed");
     }
 }

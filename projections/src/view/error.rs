@@ -126,6 +126,10 @@ impl ViewError {
     pub fn is_of_the_table(&self) -> bool {
         matches!(self, Self::Table { .. } | Self::Epoch { .. } | Self::WentBack { .. } | Self::Definition { .. })
     }
+    /// Whether it is past once the table is opened again: nothing is wrong with the table itself.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Conflict { .. }) || self.is_retryable()
+    }
     /// Whether the same flush may work later.
     pub fn is_retryable(&self) -> bool {
         match self {

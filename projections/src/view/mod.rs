@@ -131,8 +131,8 @@ impl View {
         let transactions = main.transactions(&start).await?;
         let standing = start.read(&transactions)?;
         let deleted = DeletedKeys::new(deleted_place.clone());
-        let state = load(&main, &deleted, entity, standing, grace, &memory).await?;
-        let disk = Arc::new(tokio::sync::Mutex::new(Disk { main, deleted, gone: Vec::new() }));
+        let (state, gone) = load(&main, &deleted, entity, standing, grace, &memory).await?;
+        let disk = Arc::new(tokio::sync::Mutex::new(Disk { main, deleted, gone }));
         Ok(Self { tenant, name, place: table_place, deleted_place, grace, memory, state: Mutex::new(state), disk })
     }
     /// The owner.
@@ -174,6 +174,14 @@ impl View {
     /// The position up to which the table on disk is complete.
     pub fn committed(&self) -> u64 {
         self.state.lock().committed()
+    }
+    /// The view takes no more events, and holds nothing any more.
+    pub fn stop(&self, error: ViewError) {
+        self.state.lock().stop(error);
+    }
+    /// From where on the table on disk may lack events; `None` if it has all that came.
+    pub fn lacks_from(&self) -> Option<u64> {
+        self.state.lock().lacks_from()
     }
     /// Why the view takes no more events, if it does not.
     pub fn stopped(&self) -> Option<ViewError> {

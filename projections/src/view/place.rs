@@ -38,6 +38,14 @@ impl TablePlace {
     pub fn file(&self, name: &str) -> Path {
         Path::from(format!("{}/{name}", self.prefix))
     }
+    /// The folder of the table's commits and checkpoints.
+    pub fn log(&self) -> Path {
+        self.file("_delta_log")
+    }
+    /// Whether a path in `views` is that of a data file of the table; checkpoints of its log are none.
+    pub fn is_data(&self, path: &Path) -> bool {
+        path.as_ref().ends_with(".parquet") && !path.prefix_matches(&self.log())
+    }
     /// The table's name for messages.
     pub fn name(&self) -> &str {
         self.prefix.as_ref()

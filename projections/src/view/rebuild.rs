@@ -6,7 +6,7 @@ use std::time::Instant;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use pipeline::{Log, Stored};
-use schemas::Topic;
+use schemas::{Entity, Topic};
 
 use super::disk::{FlushError, write_parts};
 use super::error::ViewError;
@@ -55,6 +55,10 @@ impl Rebuild {
         });
         let is_full = work.await.unwrap_or(Err(ViewError::ShutDown))?;
         if is_full { self.spill().await } else { Ok(()) }
+    }
+    /// Takes a newer definition of the entity; new fields become columns.
+    pub fn define(&mut self, entity: &Entity) -> Result<(), ViewError> {
+        self.state.lock().define(entity)
     }
     /// Everything before `offset` is known not to concern the view.
     pub fn advance(&mut self, offset: u64) {

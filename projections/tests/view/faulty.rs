@@ -26,6 +26,8 @@ pub enum Fault {
     None,
     /// Nothing can be put.
     Put(&'static str),
+    /// Putting says that the disk is full.
+    PutFull(&'static str),
     /// Reading says that the disk is full.
     Full(&'static str),
     /// Reading waits.
@@ -35,33 +37,68 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: DurableLocal,
-    fault: watch::Receiver<Fault>,
+    faults: Faults,
+}
+
+/// What a store does wrong now, and what it was asked for.
+#[derive(Debug, Clone)]
+pub struct Faults {
+    now: Arc<watch::Sender<Fault>>,
+    reads: Arc<watch::Sender<Vec<Path>>>,
+}
+
+impl Faults {
+    /// From now on the store does this wrong.
+    pub fn send_replace(&self, fault: Fault) {
+        self.now.send_replace(fault);
+    }
+    /// Returns once a read waits because of the fault.
+    pub async fn is_waited_for(&self) {
+        let now = *self.now.borrow();
+        let is_met = |reads: &Vec<Path>| reads.iter().any(|path| now.of(path) == now);
+        self.reads.subscribe().wait_for(is_met).await.unwrap();
+    }
+    /// How often data files were read.
+    pub fn data_reads(&self) -> usize {
+        self.reads.borrow().iter().filter(|path| path.as_ref().contains("/part-")).count()
+    }
+}
+
+impl Fault {
+    /// What goes wrong with a path.
+    fn of(self, path: &Path) -> Self {
+        match self {
+            Self::Put(part) | Self::PutFull(part) | Self::Full(part) | Self::Wait(part)
+                if path.as_ref().contains(part) =>
+            {
+                self
+            }
+            _ => Self::None,
+        }
+    }
 }
 
 /// Views in `folder`; what is sent makes them fail.
-pub fn faulty_place(folder: &std::path::Path) -> (Place, watch::Sender<Fault>) {
-    let (sender, fault) = watch::channel(Fault::None);
+pub fn faulty_place(folder: &std::path::Path) -> (Place, Faults) {
+    let faults = Faults { now: Arc::new(watch::Sender::new(Fault::None)), reads: Arc::default() };
     let url = url::Url::from_directory_path(folder.canonicalize().unwrap()).unwrap();
-    let root = Arc::new(FaultyStore { inner: DurableLocal::default(), fault });
-    (Place::remote(root, url), sender)
+    let root = Arc::new(FaultyStore { inner: DurableLocal::default(), faults: faults.clone() });
+    (Place::remote(root, url), faults)
 }
 
 impl FaultyStore {
     fn fault(&self, path: &Path) -> Fault {
-        let fault = *self.fault.borrow();
-        match fault {
-            Fault::Put(part) | Fault::Full(part) | Fault::Wait(part) if path.as_ref().contains(part) => fault,
-            _ => Fault::None,
-        }
+        self.faults.now.borrow().of(path)
     }
     fn failure(kind: std::io::ErrorKind) -> Error {
         Error::Generic { store: "faulty", source: Box::new(std::io::Error::from(kind)) }
     }
     async fn before_read(&self, path: &Path) -> Result<()> {
+        self.faults.reads.send_modify(|reads| reads.push(path.clone()));
         match self.fault(path) {
             Fault::Full(_) => Err(Self::failure(std::io::ErrorKind::StorageFull)),
             Fault::Wait(_) => {
-                let _ = self.fault.clone().wait_for(|fault| !matches!(fault, Fault::Wait(_))).await;
+                let _ = self.faults.now.subscribe().wait_for(|fault| !matches!(fault, Fault::Wait(_))).await;
                 Ok(())
             }
             _ => Ok(()),
@@ -80,6 +117,7 @@ impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         match self.fault(location) {
             Fault::Put(_) => Err(Self::failure(std::io::ErrorKind::Other)),
+            Fault::PutFull(_) => Err(Self::failure(std::io::ErrorKind::StorageFull)),
             _ => self.inner.put_opts(location, payload, opts).await,
         }
     }
@@ -108,10 +146,32 @@ impl ObjectStore for FaultyStore {
     }
 }
 
-/// A log that cannot make anything durable once it is told so.
+/// A log that cannot make anything durable, or waits when it is read from some offsets, once it is told so.
 pub struct FaultyLog {
     pub inner: Arc<dyn Log>,
     pub fails: AtomicBool,
+    /// Reads from these offsets wait.
+    pub holds: watch::Sender<Range<u64>>,
+    /// From where it was read.
+    pub reads: watch::Sender<Vec<u64>>,
+}
+
+impl FaultyLog {
+    /// Nothing is wrong yet.
+    pub fn new(inner: Arc<dyn Log>) -> Arc<Self> {
+        let (holds, reads) = (watch::Sender::default(), watch::Sender::default());
+        Arc::new(Self { inner, fails: AtomicBool::new(false), holds, reads })
+    }
+    /// Reads from these offsets wait from now on.
+    pub fn hold(&self, offsets: Range<u64>) {
+        self.reads.send_modify(Vec::clear);
+        self.holds.send_replace(offsets);
+    }
+    /// Returns once a read waits.
+    pub async fn is_waited_for(&self) {
+        let holds = self.holds.borrow().clone();
+        self.reads.subscribe().wait_for(|reads| reads.iter().any(|from| holds.contains(from))).await.unwrap();
+    }
 }
 
 #[async_trait]
@@ -138,6 +198,8 @@ impl Log for FaultyLog {
         from: u64,
         max_bytes: usize,
     ) -> std::result::Result<Vec<Stored>, LogError> {
+        self.reads.send_modify(|reads| reads.push(from));
+        let _ = self.holds.subscribe().wait_for(|holds| !holds.contains(&from)).await;
         self.inner.read(topic, partition, from, max_bytes).await
     }
     async fn end(&self, topic: Topic, partition: u32) -> std::result::Result<u64, LogError> {

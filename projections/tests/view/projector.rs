@@ -2,9 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use pipeline::{Log, MemoryStore, Store};
+use pipeline::{Log, MemoryStore, Store, Table};
 use projections::view::{Budget, Place, Projector, ProjectorHandle, ViewError};
 use schemas::{TenantId, Topic};
 use tokio::sync::watch;
@@ -43,6 +43,11 @@ impl Running {
         self.stop.send(true).unwrap();
         self.task.await.unwrap().unwrap();
     }
+    /// Ends with what went wrong.
+    pub async fn stop_with_error(self) -> ViewError {
+        self.stop.send(true).unwrap();
+        self.task.await.unwrap().unwrap_err()
+    }
     /// As a kill does: nothing is flushed.
     pub async fn kill(self) {
         self.task.abort();
@@ -60,6 +65,13 @@ pub fn tenant(number: u8) -> TenantId {
 
 pub fn events(from: u64, to: u64) -> Vec<Event> {
     (from..to).map(|n| event(&format!("k{}", n % 700), (n % 5) as i64, n, (n % 13 != 0).then_some(n as i64))).collect()
+}
+
+/// Where a restart begins.
+async fn checkpoint(store: &Arc<dyn Store>) -> u64 {
+    let key = format!("{}/0/projector", Topic::Events);
+    let row = store.get(TenantId::SYSTEM, Table::Checkpoints, &key).await.unwrap().unwrap();
+    u64::from_be_bytes(row.value.as_ref().try_into().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,6 +105,35 @@ async fn a_projector_that_is_killed_or_stopped_goes_on_where_its_tables_are() {
         assert_eq!((info.rows, info.tail_rows), (expected.len(), 0));
     }
     assert!(running.handle.snapshot(tenant(9), &order_name(), None).await.unwrap().is_none());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_view_whose_table_has_everything_holds_no_restart_back_and_lacks_nothing_after_it() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    for number in 1..3 {
+        define(&log, tenant(number), &orders()).await;
+    }
+    append(&log, tenant(1), &events(0, 100)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    running.handle.flush_all().await.unwrap();
+    append(&log, tenant(2), &events(0, 500)).await;
+    running.caught_up(&log).await;
+    running.handle.flush_all().await.unwrap();
+    assert_eq!(running.handle.holdings().open, 2);
+    let end = log.end(Topic::Events, 0).await.unwrap();
+    assert_eq!(checkpoint(&store).await, end);
+    append(&log, tenant(1), &events(500, 550)).await;
+    append(&log, tenant(2), &events(500, 550)).await;
+    running.caught_up(&log).await;
+    running.handle.flush(tenant(2), None).await.unwrap();
+    assert_eq!(checkpoint(&store).await, end, "from there on a table lacks something");
+    let before = [running.rows(tenant(1)).await, running.rows(tenant(2)).await];
+    running.kill().await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    assert_eq!([running.rows(tenant(1)).await, running.rows(tenant(2)).await], before);
     running.stop().await;
 }
 
@@ -194,7 +235,7 @@ async fn after_a_conflict_the_view_is_opened_again_and_lacks_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_commits_nothing_that_the_log_could_lose() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store());
-    let faulty = Arc::new(FaultyLog { inner: log(1), fails: AtomicBool::new(false) });
+    let faulty = FaultyLog::new(log(1));
     let log: Arc<dyn Log> = faulty.clone();
     define(&log, TENANT, &orders()).await;
     append(&log, TENANT, &events(0, 1000)).await;
@@ -259,6 +300,83 @@ async fn a_query_that_opens_a_view_does_not_stop_the_others() {
     let snapshot = query.await.unwrap().unwrap().unwrap();
     assert_eq!(rows(&snapshot, &[]).await, before);
     assert_eq!(snapshot.position.offset, log.end(Topic::Events, 0).await.unwrap());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_is_defined_while_a_query_opens_its_view_keeps_its_values() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 100)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    running.stop().await;
+    let (place, fault) = faulty_place(folder.path());
+    let running = Running::start_at(&log, &store, place, Budget::default());
+    running.caught_up(&log).await;
+    fault.send_replace(Fault::Wait(".parquet"));
+    let handle = running.handle.clone();
+    let query = tokio::spawn(async move { handle.snapshot(TENANT, &order_name(), None).await });
+    fault.is_waited_for().await;
+    define(&log, TENANT, &noted_orders()).await;
+    running.caught_up(&log).await;
+    fault.send_replace(Fault::None);
+    query.await.unwrap().unwrap().unwrap();
+    append_noted(&log, TENANT, &[event("new", 1, 200, 1)], Some("kept")).await;
+    running.caught_up(&log).await;
+    assert!(running.rows(TENANT).await["new"].contains("note=kept"));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_that_ask_for_a_closed_view_at_once_read_its_table_once() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 100)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    running.stop().await;
+    let (place, fault) = faulty_place(folder.path());
+    let running = Running::start_at(&log, &store, place, Budget::default());
+    running.caught_up(&log).await;
+    fault.send_replace(Fault::Wait("orders/part-"));
+    let mut queries = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let handle = running.handle.clone();
+        queries.spawn(async move { handle.view(TENANT, &order_name()).await.unwrap().unwrap() });
+    }
+    fault.is_waited_for().await;
+    fault.send_replace(Fault::None);
+    let views = queries.join_all().await;
+    assert!(views.iter().all(|view| Arc::ptr_eq(view, &views[0])));
+    assert_eq!(fault.data_reads(), 2, "one file of rows, one of deleted keys");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_without_rows_is_looked_for_in_the_log_once() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), store());
+    let faulty = FaultyLog::new(log(1));
+    let log: Arc<dyn Log> = faulty.clone();
+    for number in 1..3 {
+        define(&log, tenant(number), &orders()).await;
+    }
+    for round in 0..3 {
+        append(&log, tenant(2), &events(round * 100, round * 100 + 100)).await;
+        let running = Running::start(&log, &store, folder.path(), Budget::default());
+        running.caught_up(&log).await;
+        assert!(running.rows(tenant(1)).await.is_empty());
+        running.stop().await;
+    }
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    faulty.reads.send_modify(Vec::clear);
+    let end = log.end(Topic::Events, 0).await.unwrap();
+    assert!(running.rows(tenant(1)).await.is_empty());
+    assert!(faulty.reads.borrow().iter().all(|from| *from == end), "read from {:?}", faulty.reads.borrow());
+    append(&log, tenant(1), &events(0, 50)).await;
+    running.caught_up(&log).await;
+    assert!(!running.rows(tenant(1)).await.is_empty());
     running.stop().await;
 }
 

@@ -43,6 +43,11 @@ pub fn orders() -> Entity {
     entity(FIELDS)
 }
 
+/// Orders with one field more.
+pub fn noted_orders() -> Entity {
+    entity(&format!(r#"{FIELDS},{{"name":"note","type":"text"}}"#))
+}
+
 pub fn order_name() -> EntityName {
     EntityName::new("order").unwrap()
 }
@@ -88,8 +93,13 @@ fn header(tenant: TenantId, kind: BatchKind, entity: &EntityName, count: u32) ->
 
 /// Appends rows to the partition of a view.
 pub async fn append(log: &Arc<dyn Log>, tenant: TenantId, events: &[Event]) {
+    append_noted(log, tenant, events, None).await;
+}
+
+/// Appends rows that have, with `note`, one field more.
+pub async fn append_noted(log: &Arc<dyn Log>, tenant: TenantId, events: &[Event], note: Option<&str>) {
     let header = header(tenant, BatchKind::Rows, &order_name(), events.len() as u32);
-    append_batch(log, tenant, Batch { header, body: body(events, None).into() }).await;
+    append_batch(log, tenant, Batch { header, body: body(events, note).into() }).await;
 }
 
 /// Appends the definition of an entity.
@@ -103,6 +113,11 @@ pub async fn define(log: &Arc<dyn Log>, tenant: TenantId, entity: &Entity) {
 pub async fn append_batch(log: &Arc<dyn Log>, tenant: TenantId, batch: Batch) {
     let partition = (schemas::ids::view_hash(tenant, &order_name()) % u64::from(log.partitions(Topic::Events))) as u32;
     log.append(Topic::Events, partition, vec![batch], Durability::Ordered).await.unwrap();
+}
+
+/// What comes of it; a test that would wait for ever fails.
+pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(60), work).await.expect("it never came")
 }
 
 pub fn start() -> Standing {

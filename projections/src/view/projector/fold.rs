@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipeline::{Stored, Table};
 use schemas::event::ViewControl;
@@ -10,13 +10,16 @@ use schemas::{BatchKind, EntityName, TenantId, Topic};
 use tokio::sync::watch;
 
 use super::upkeep::RETRY_AFTER;
-use super::{Shared, Slot, ViewKey};
+use super::{Incomplete, Shared, Slot, ViewKey};
 use crate::view::error::ViewError;
 
 /// Packed bytes read at a time; what is applied between two looks at the budget.
 const READ_BYTES: usize = 1 << 20;
 /// How often an idle partition looks at the age of its tails.
 const IDLE: Duration = Duration::from_millis(250);
+/// How long events of a view that failed by its table do not have it opened again: that reads the table, and the log
+/// from where the table ends, while the others wait. Queries open it at any time.
+const REOPEN_AFTER: Duration = Duration::from_secs(60);
 
 impl Shared {
     /// Folds a partition from its checkpoint until `shutdown` turns true.
@@ -45,7 +48,7 @@ impl Shared {
                     Err(error) => return Err(error),
                 }
             }
-            match self.upkeep(partition).await {
+            match self.upkeep(partition, &mut shutdown).await {
                 Err(error) if error.is_retryable() => self.wait_for_room(partition, &error).await,
                 outcome => {
                     outcome?;
@@ -112,17 +115,24 @@ impl Shared {
         let Some(key) = key_of(stored) else {
             return Err(ViewError::Control { offset: stored.first, reason: "it names no entity".to_owned() });
         };
+        let incomplete = &self.partition(number).incomplete;
+        let failed = incomplete.lock().get(&key).and_then(|view| view.failed);
+        let rests = failed.is_some_and(|at| at.elapsed() < REOPEN_AFTER);
+        if rests || self.is_left_to_who_opens(number, &key) {
+            return Ok(None);
+        }
         match self.open(number, &key, stored.first).await {
             Ok(slot) => Ok(slot.view.stopped().is_none().then_some(slot)),
             Err(error @ (ViewError::Log(_) | ViewError::Store(_))) => Err(error),
             Err(error) => {
                 let (tenant, entity) = &key;
-                let mut incomplete = self.partition(number).incomplete.lock();
+                let mut incomplete = incomplete.lock();
                 // Told once, not at every batch.
-                if let std::collections::hash_map::Entry::Vacant(place) = incomplete.entry(key.clone()) {
+                if !incomplete.contains_key(&key) {
                     tracing::error!(%tenant, %entity, %error, "a view cannot be opened; other views go on");
-                    place.insert(stored.first);
                 }
+                let missing = Incomplete { complete: stored.first, failed: None };
+                incomplete.entry(key).or_insert(missing).failed = (!error.passes()).then(Instant::now);
                 Ok(None)
             }
         }

@@ -36,9 +36,9 @@ impl Shared {
             self.views.lock().remove(&slot.key());
         }
         partition.incomplete.lock().retain(|(owner, _), _| *owner != tenant);
-        for ((owner, _), is_stale) in partition.loading.lock().iter() {
-            if let Some(is_stale) = is_stale.upgrade().filter(|_| *owner == tenant) {
-                is_stale.store(true, Ordering::Release);
+        for ((owner, _), loading) in partition.loading.lock().iter() {
+            if let Some(loading) = loading.upgrade().filter(|_| *owner == tenant) {
+                loading.is_stale.store(true, Ordering::Release);
             }
         }
         open

@@ -1,16 +1,18 @@
 //! Which views are open: opening them at the partition's position, closing them, and their definitions in the store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
+use object_store::ObjectStoreExt as _;
 use pipeline::definitions::{self, DefinitionError};
-use pipeline::{Expect, StoreError, Table};
+use pipeline::{Expect, StoreError, Stored, Table};
 use schemas::{BatchKind, Entity, EntityName, Position, TenantId, Topic};
 
 use super::fold::key_of;
-use super::{Shared, Slot, ViewKey};
+use super::{Incomplete, Loading, Shared, Slot, ViewKey};
 use crate::view::View;
 use crate::view::error::ViewError;
 use crate::view::marks::Standing;
@@ -18,15 +20,20 @@ use crate::view::rebuild::{SPILL_BYTES, SPILL_ROWS};
 
 const CATCH_UP_BYTES: usize = 4 << 20;
 
-/// What the store keeps of a view: its table holds nothing from before.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Note {
-    pub(super) since: u64,
+/// What the store keeps of a view.
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+struct Note {
+    /// The view has no event before.
+    since: u64,
+    /// Whether its table was committed while it was being caught up: from its position on it may lack events, wherever the
+    /// partition's checkpoint stands.
+    #[serde(default)]
+    is_partial: bool,
 }
 
 impl Note {
-    pub(super) fn to_bytes(&self) -> Bytes {
-        serde_json::to_vec(self).expect("a note has no map keys that are not text").into()
+    fn to_bytes(self) -> Bytes {
+        serde_json::to_vec(&self).expect("a note has no map keys that are not text").into()
     }
 }
 
@@ -100,6 +107,8 @@ impl Shared {
         }
         let started = Instant::now();
         let view = self.load(number, key, at).await?;
+        self.catch_up(number, key, &view, at).await?;
+        self.note_empty(key, &view, at).await?;
         self.list(number, key, view, started)
     }
     /// The view, opened if need be. Its tables are read without the gate, so that other views of the partition go on.
@@ -107,45 +116,88 @@ impl Shared {
         if let Some(slot) = self.find(key) {
             return Ok(slot);
         }
+        let loading = self.loading(number, key);
+        let _turn = loading.turn.lock().await;
+        self.open_in_turn(number, key, &loading).await
+    }
+    /// The same, for who has the turn.
+    pub(super) async fn open_in_turn(
+        self: &Arc<Self>,
+        number: u32,
+        key: &ViewKey,
+        loading: &Loading,
+    ) -> Result<Arc<Slot>, ViewError> {
+        if let Some(slot) = self.find(key) {
+            return Ok(slot);
+        }
         let (started, partition) = (Instant::now(), self.partition(number));
-        let is_stale = Arc::new(AtomicBool::new(false));
-        partition.loading.lock().push((key.clone(), Arc::downgrade(&is_stale)));
+        loading.is_stale.store(false, Ordering::Release);
         let at = *partition.position.borrow();
-        let view = self.load(number, key, at).await;
+        let view = async {
+            let permit = self.loads.acquire().await.map_err(|_| ViewError::ShutDown)?;
+            let view = self.load(number, key, at).await?;
+            drop(permit);
+            self.catch_up(number, key, &view, at).await?;
+            Ok(view)
+        };
+        let view: Result<Arc<View>, ViewError> = view.await;
         let gate = partition.gate.lock().await;
         if let Some(slot) = self.find(key) {
             return Ok(slot);
         }
-        if is_stale.load(Ordering::Acquire) {
+        if loading.is_stale.load(Ordering::Acquire) {
             // Somebody opened it, wrote to its tables and closed it.
             return self.open(number, key, *gate).await;
         }
         let view = view?;
+        // What was defined meanwhile reached the open views only.
+        if let Some(entity) = self.entity(key.0, &key.1).await? {
+            view.define(&entity)?;
+        }
         self.catch_up(number, key, &view, *gate).await?;
+        self.note_empty(key, &view, *gate).await?;
         self.list(number, key, view, started)
+    }
+    /// What those share who open a view at the same time.
+    pub(super) fn loading(&self, number: u32, key: &ViewKey) -> Arc<Loading> {
+        let mut all = self.partition(number).loading.lock();
+        if let Some(loading) = all.get(key).and_then(Weak::upgrade) {
+            return loading;
+        }
+        all.retain(|_, loading| loading.strong_count() > 0);
+        let loading = Arc::new(Loading::default());
+        all.insert(key.clone(), Arc::downgrade(&loading));
+        loading
+    }
+    /// Whether somebody opens, without the gate, a view whose table lacks events: what comes meanwhile is read from the log
+    /// in the end.
+    pub(super) fn is_left_to_who_opens(&self, number: u32, key: &ViewKey) -> bool {
+        let partition = self.partition(number);
+        let loading = partition.loading.lock().get(key).and_then(Weak::upgrade);
+        loading.is_some_and(|loading| loading.turn.try_lock().is_err()) && partition.incomplete.lock().contains_key(key)
     }
     /// Whoever reads the view's tables without the gate has to read them again.
     pub(super) fn outdate(&self, number: u32, key: &ViewKey) {
-        self.partition(number).loading.lock().retain(|(loading, is_stale)| {
-            let Some(is_stale) = is_stale.upgrade() else { return false };
-            if loading == key {
-                is_stale.store(true, Ordering::Release);
-            }
-            true
-        });
+        let all = self.partition(number).loading.lock();
+        if let Some(loading) = all.get(key).and_then(Weak::upgrade) {
+            loading.is_stale.store(true, Ordering::Release);
+        }
     }
-    /// Reads a view's tables and brings it to `at`.
+    /// Reads a view's tables; if there are none, new ones hold what comes from `at` on.
     async fn load(&self, number: u32, key: &ViewKey, at: u64) -> Result<Arc<View>, ViewError> {
         let (tenant, name) = key;
         let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
-        let since = self.note(*tenant, name, at).await?;
+        let since = self.note(key, at).await?.since;
         let epoch = self.log.epoch(Topic::Events);
         let start = Position { epoch, partition: number, offset: since };
         let start = Standing::start(start, self.log.epoch(Topic::Inputs));
         let (grace, memory) = (self.budget.grace, self.memory.clone());
-        let view = Arc::new(View::open_within(&self.place, *tenant, entity, start, grace, memory).await?);
-        self.catch_up(number, key, &view, at).await?;
-        Ok(view)
+        let view = View::open_within(&self.place, *tenant, entity, start, grace, memory).await?;
+        if view.is_empty() && since < at {
+            // What was noted may be beyond the last commit, which then held a definition alone.
+            view.advance(since);
+        }
+        Ok(Arc::new(view))
     }
     /// Lists a view as open. The caller holds the partition's gate.
     fn list(&self, number: u32, key: &ViewKey, view: Arc<View>, started: Instant) -> Result<Arc<Slot>, ViewError> {
@@ -170,18 +222,49 @@ impl Shared {
         self.partition(number).incomplete.lock().remove(key);
         Ok(slot)
     }
-    /// Where the view's first event stands; remembered, so that a table that was deleted is folded again from there.
-    async fn note(&self, tenant: TenantId, name: &EntityName, at: u64) -> Result<u64, ViewError> {
-        if let Some(row) = self.store.get(tenant, Table::Views, name.as_str()).await? {
+    /// What is noted of the view; if nothing is, that its first event stands at `at` or later, so that a table that was
+    /// deleted is folded again from there.
+    async fn note(&self, (tenant, name): &ViewKey, at: u64) -> Result<Note, ViewError> {
+        if let Some(row) = self.store.get(*tenant, Table::Views, name.as_str()).await? {
             // An unreadable note costs time, not rows.
-            return Ok(serde_json::from_slice::<Note>(&row.value).map_or(0, |note| note.since));
+            return Ok(serde_json::from_slice(&row.value).unwrap_or(Note { since: 0, is_partial: true }));
         }
-        let note = Note { since: at }.to_bytes();
-        match self.store.put(tenant, Table::Views, name.as_str(), note, Expect::Absent).await {
+        let note = Note { since: at, is_partial: false };
+        match self.store.put(*tenant, Table::Views, name.as_str(), note.to_bytes(), Expect::Absent).await {
             // Two open it at once: what the other noted is as good.
-            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(at),
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(note),
             Err(error) => Err(error.into()),
         }
+    }
+    async fn put_note(&self, (tenant, name): &ViewKey, note: Note) -> Result<(), ViewError> {
+        self.store.put(*tenant, Table::Views, name.as_str(), note.to_bytes(), Expect::Any).await?;
+        Ok(())
+    }
+    /// Notes that a view without rows has no events before `at`, so that nobody looks for them again. The caller holds the
+    /// partition's gate.
+    async fn note_empty(&self, key: &ViewKey, view: &View, at: u64) -> Result<(), ViewError> {
+        if !view.is_empty() || self.note(key, at).await?.since >= at {
+            return Ok(());
+        }
+        self.put_note(key, Note { since: at, is_partial: false }).await
+    }
+    /// Deletes the tables of a view that is not open. It is folded from zero when it is opened.
+    pub(super) async fn delete_tables(&self, number: u32, key: &ViewKey) -> Result<(), ViewError> {
+        let (tenant, name) = key;
+        let partition = self.partition(number);
+        let _gate = partition.gate.lock().await;
+        let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
+        self.outdate(number, key);
+        partition.incomplete.lock().insert(key.clone(), Incomplete { complete: 0, failed: None });
+        self.put_note(key, Note { since: 0, is_partial: false }).await?;
+        for place in [self.place.table(*tenant, &entity.table), self.place.deleted(*tenant, &entity.table)] {
+            let fail = |e: object_store::Error| ViewError::io(place.name(), &e);
+            let listed: Vec<_> = place.views.list(Some(&place.prefix)).try_collect().await.map_err(fail)?;
+            for object in listed {
+                place.views.delete(&object.location).await.map_err(fail)?;
+            }
+        }
+        Ok(())
     }
     /// Brings a view that was just opened to `at`: by reading the log where its table may lack events.
     async fn catch_up(&self, number: u32, key: &ViewKey, view: &Arc<View>, at: u64) -> Result<(), ViewError> {
@@ -191,42 +274,41 @@ impl Shared {
             return Err(ViewError::WentBack { view: from, log: end });
         }
         let partition = self.partition(number);
+        let mut note = self.note(key, at).await?;
         let is_new = from == 0 || view.committed() == from && view.is_empty();
-        let lacks = is_new || partition.incomplete.lock().contains_key(key);
+        let lacks = is_new || note.is_partial || partition.incomplete.lock().contains_key(key);
         let mut offset = if lacks { from } else { at };
         while offset < at {
             let batches = self.log.read(Topic::Events, number, offset, CATCH_UP_BYTES).await?;
             let Some(last) = batches.last() else { break };
             offset = last.end();
-            let (view, key) = (view.clone(), key.clone());
-            let work = tokio::task::spawn_blocking({
-                let view = view.clone();
-                move || -> Result<(), ViewError> {
-                    for stored in batches.iter().filter(|s| s.first < at && s.header().kind == BatchKind::Rows) {
-                        if key_of(stored).as_ref() == Some(&key)
-                            && let Some(body) = stored.body(Topic::Events, number)?
-                        {
-                            view.apply(stored.first, stored.header().count, &body)?;
-                        }
-                    }
-                    Ok(())
-                }
-            });
+            let (caught_up, own) = (view.clone(), key.clone());
+            let work = tokio::task::spawn_blocking(move || apply_own(number, &own, &caught_up, &batches, at));
             work.await.unwrap_or(Err(ViewError::ShutDown))?;
             let load = view.load();
             if load.tail_rows >= SPILL_ROWS || load.tail_bytes >= SPILL_BYTES {
+                if !note.is_partial {
+                    note.is_partial = true;
+                    self.put_note(key, note).await?;
+                }
                 view.flush(self.log.clone()).await?;
             }
         }
         view.advance(at);
+        if note.is_partial {
+            view.flush(self.log.clone()).await?;
+            self.put_note(key, Note { is_partial: false, ..note }).await?;
+        }
         Ok(())
     }
     /// Forgets a view that has stopped because of its table, so that it is opened again; its rows come from the log.
-    pub(super) fn drop_stopped(&self, slot: &Arc<Slot>) {
+    pub(super) fn drop_stopped(&self, slot: &Arc<Slot>, error: &ViewError) {
         let key = slot.key();
+        let failed = (!error.passes()).then(Instant::now);
         let mut views = self.views.lock();
         if views.get(&key).is_some_and(|open| Arc::ptr_eq(open, slot)) {
-            self.partition(slot.partition).incomplete.lock().insert(key.clone(), slot.view.committed());
+            let incomplete = Incomplete { complete: slot.view.committed(), failed };
+            self.partition(slot.partition).incomplete.lock().insert(key.clone(), incomplete);
             views.remove(&key);
         }
     }
@@ -239,6 +321,18 @@ impl Shared {
         self.views.lock().remove(&slot.key());
         true
     }
+}
+
+/// Applies what a view has among the batches before `at`.
+fn apply_own(number: u32, key: &ViewKey, view: &View, batches: &[Stored], at: u64) -> Result<(), ViewError> {
+    for stored in batches.iter().filter(|s| s.first < at && s.header().kind == BatchKind::Rows) {
+        if key_of(stored).as_ref() == Some(key)
+            && let Some(body) = stored.body(Topic::Events, number)?
+        {
+            view.apply(stored.first, stored.header().count, &body)?;
+        }
+    }
+    Ok(())
 }
 
 fn read_entity(name: &EntityName, value: &[u8]) -> Result<Entity, ViewError> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pipeline::{Expect, Table};
 use schemas::TenantId;
+use tokio::sync::watch;
 
 use super::fold::checkpoint_key;
 use super::{Shared, Slot};
@@ -20,23 +21,37 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// Starts the flushes that age and budget ask for, closes views that are too many, and moves the checkpoint.
-    pub(super) async fn upkeep(self: &Arc<Self>, partition: u32) -> Result<(), ViewError> {
+    pub(super) async fn upkeep(
+        self: &Arc<Self>,
+        partition: u32,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<(), ViewError> {
         for slot in self.open_views(Some(partition)) {
             if self.is_due(&slot.view.load()) {
                 self.start_flush(&slot);
             }
         }
         self.relieve(partition).await;
-        while self.is_over() {
+        self.wait_within_budget(partition, shutdown).await;
+        let is_time = self.partition(partition).checkpointed.lock().is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY);
+        if is_time { self.checkpoint(partition).await } else { Ok(()) }
+    }
+    /// Returns once views are within their budget, no flush is under way that could help, or `shutdown` turns true.
+    async fn wait_within_budget(self: &Arc<Self>, partition: u32, shutdown: &mut watch::Receiver<bool>) {
+        while self.is_over() && !*shutdown.borrow() {
             let flushed = self.flushed.notified();
             if !self.open_views(None).iter().any(|s| s.is_flushing.load(Ordering::Acquire)) {
                 break;
             }
-            flushed.await;
+            tokio::select! {
+                () = flushed => {}
+                changed = shutdown.changed() => if changed.is_err() { break },
+            }
+            if let Some(error) = &*self.full.lock() {
+                self.partition(partition).stall.send_replace(Some(error.to_string()));
+            }
             self.relieve(partition).await;
         }
-        let is_time = self.partition(partition).checkpointed.lock().is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY);
-        if is_time { self.checkpoint(partition).await } else { Ok(()) }
     }
     fn is_due(&self, load: &Load) -> bool {
         let Some(since) = load.dirty_since.filter(|_| !load.is_stopped) else { return false };
@@ -122,20 +137,31 @@ impl Shared {
             shared.flushed.notify_waiters();
         });
     }
-    /// Flushes a view and deals with what goes wrong.
+    /// Flushes a view and deals with what goes wrong: a view that cannot be flushed for a reason that does not pass by
+    /// itself is forgotten, and others go on.
     pub(super) async fn flush(&self, slot: &Arc<Slot>) -> Result<(), ViewError> {
-        let Err(error) = slot.view.flush(self.log.clone()).await else { return Ok(()) };
-        let (tenant, entity) = slot.key();
-        match &error {
-            ViewError::Conflict { .. } | ViewError::Table { .. } | ViewError::DiskFull => {
-                tracing::error!(%tenant, %entity, %error, "a view could not be flushed");
-                if slot.view.stopped().is_some() {
-                    self.drop_stopped(slot);
-                }
+        let error = match slot.view.flush(self.log.clone()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) => {
+                *self.full.lock() = None;
+                return Ok(());
             }
             // Told when it stopped.
-            ViewError::Stopped(_) => {}
-            _ => tracing::error!(%tenant, %entity, %error, "a view could not be flushed"),
+            Err(error @ ViewError::Stopped(_)) => return Err(error),
+            Err(error) => error,
+        };
+        let (tenant, entity) = slot.key();
+        tracing::error!(%tenant, %entity, %error, "a view could not be flushed");
+        if error.is_retryable() {
+            *self.full.lock() = Some(error.clone());
+        }
+        let is_of_others = matches!(error, ViewError::DiskFull | ViewError::Log(_) | ViewError::Store(_));
+        // A rebuild that is under way puts a table in place that can be written again.
+        if !is_of_others && !slot.is_pinned.load(Ordering::Acquire) {
+            slot.view.stop(error.clone());
+        }
+        if slot.view.stopped().is_some() {
+            self.drop_stopped(slot, &error);
         }
         Err(error)
     }
@@ -154,17 +180,18 @@ impl Shared {
         }
         outcome
     }
-    /// Writes the lowest position that an open view's table does not have, if it has moved.
+    /// Writes the lowest position from which on a view's table lacks events, if it has moved. A view whose table has all
+    /// that came is complete up to the gate, open or closed.
     pub(super) async fn checkpoint(&self, number: u32) -> Result<(), ViewError> {
         let partition = self.partition(number);
         *partition.checkpointed.lock() = Some(Instant::now());
         let lowest = {
-            // Under the gate no view is between being opened and being listed.
+            // Under the gate no view is between being opened and being listed, and none has events before it to come.
             let gate = partition.gate.lock().await;
             let open = self.open_views(Some(number));
-            let committed = open.iter().map(|slot| slot.view.committed());
+            let lacking = open.iter().filter_map(|slot| slot.view.lacks_from());
             let incomplete = partition.incomplete.lock();
-            committed.chain(incomplete.values().copied()).min().unwrap_or(*gate).min(*gate)
+            lacking.chain(incomplete.values().map(|view| view.complete)).min().unwrap_or(*gate).min(*gate)
         };
         if lowest <= partition.checkpoint.load(Ordering::Relaxed) {
             return Ok(());
