@@ -59,7 +59,7 @@ fn a_tenant_that_brings_in_too_much_is_told_when_to_come_back_and_others_are_not
 
 #[test]
 fn a_tenant_whose_storage_is_used_up_is_refused_also_after_a_restart() {
-    let house = house("acme", QuotaChange { stored_bytes: Some(2_000), ..QuotaChange::default() });
+    let house = house("acme", QuotaChange { stored_bytes: Some(1_500), ..QuotaChange::default() });
     let (acme, zeta) = (house.admin("acme"), house.admin("zeta"));
     assert_eq!(push(&acme, 10).status, 200);
     let refused = push(&acme, 10);
@@ -140,7 +140,8 @@ fn a_flood_of_one_tenant_keeps_no_other_from_pushing_and_asking() {
                         } else {
                             asked.fetch_add(1, Ordering::Relaxed);
                             let answer = loud.post("/api/v1/query", &json!({ "sql": ENDLESS }));
-                            let codes = ["query_cancelled", "quota_queries", "query_timeout", "query_busy"];
+                            let codes =
+                                ["query_cancelled", "query_limit", "quota_queries", "query_timeout", "query_busy"];
                             assert!(codes.contains(&answer.problem().as_str()), "{}", answer.text);
                         }
                     }
