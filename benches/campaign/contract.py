@@ -164,6 +164,9 @@ def exercise(caller, operation, count, seed):
             caller.call(case, f"{tenant.name}'s {role}", token)
 
     generated(operation, min(count, SIGN_INS_MAX) if name in SIGN_INS else count, seed, use)
+    if name in ENDING:
+        for tenant in caller.tenants:
+            tenant.renew()
 
 
 def table(caller, operations):

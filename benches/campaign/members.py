@@ -94,14 +94,16 @@ class Tenant:
         sessions = self.call("GET", "/auth/sessions")["sessions"]
         return next(s["id"] for s in sessions if not s["current"])
 
+    def renew(self):
+        """Makes anew what calls may have ended."""
+        self.known |= {"connection": self.connection(), "key": self.key(), "session": self.session(), "user": self.user_id()}
+
     def seed(self):
         rows = [json.dumps({"Id": f"00{n}", "Name": self.word, "Amount": n, "LastModifiedDate": "2026-01-01T00:00:00Z"})
                 for n in range(20)] + [f'{{"Name":"{self.word} without an id"}}']
         self.pushed = self.call("POST", f"/records?{PUSH}", "\n".join(rows), content="application/x-ndjson")
-        self.known = {
-            "connection": self.connection(), "view": "opportunities", "key": self.key(), "session": self.session(),
-            "user": self.user_id(),
-        }
+        self.known = {"view": "opportunities"}
+        self.renew()
         self.call("GET", f"/dcl/views/opportunities/rows?limit=1&min_position={self.pushed['position']}")
         deadline = time.monotonic() + 30
         while not (set_aside := self.call("GET", "/quarantine")["records"]):
@@ -129,25 +131,15 @@ def good_calls(tenant):
         register = {"name": name, "email": tenant.address(name), "password": PASSWORD}
         return "/tenant", {"name": name}, {}, tenant.call("POST", "/auth/register", register)["access_token"]
     def cancel_query():
-        tables = ", ".join(f"opportunities t{number}" for number in range(8))
-        slow = threading.Thread(target=tenant.try_call, args=("POST", "/query", {"sql": f"select count(*) from {tables}"}))
-        slow.start()
+        tables, name = ", ".join(f"opportunities t{number}" for number in range(8)), new("slow")
+        query = {"sql": f"select count(*) from {tables}", "id": name}
+        threading.Thread(target=tenant.try_call, args=("POST", "/query", query)).start()
         deadline = time.monotonic() + 30
-        while not (running := tenant.call("GET", "/query")["queries"]):
+        while name not in [query["id"] for query in tenant.call("GET", "/query")["queries"]]:
             if time.monotonic() > deadline:
                 raise line.Failed("a query that takes long is not listed")
             time.sleep(0.05)
-        return f"/query/{running[0]['id']}",
-    def cancel_query():
-        tables = ", ".join(f"opportunities t{number}" for number in range(8))
-        slow = threading.Thread(target=tenant.try_call, args=("POST", "/query", {"sql": f"select count(*) from {tables}"}))
-        slow.start()
-        deadline = time.monotonic() + 30
-        while not (running := tenant.call("GET", "/query")["queries"]):
-            if time.monotonic() > deadline:
-                raise line.Failed("a query that takes long is not listed")
-            time.sleep(0.05)
-        return f"/query/{running[0]['id']}",
+        return f"/query/{name}",
     login = {"tenant": tenant.name, "email": tenant.address("admin"), "password": PASSWORD}
     return {
         "register": register,

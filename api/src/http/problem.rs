@@ -61,7 +61,7 @@ pub struct Problem {
 }
 
 /// Every status that a problem can have, for the OpenAPI document.
-const STATUSES: [(u16, &str); 17] = [
+const STATUSES: [(u16, &str); 19] = [
     (400, "The request is not right"),
     (401, "No valid credential"),
     (403, "The role is too low"),
@@ -73,10 +73,12 @@ const STATUSES: [(u16, &str); 17] = [
     (410, "It is gone"),
     (412, "It was changed meanwhile"),
     (413, "Too large"),
+    (414, "The address is too long"),
     (415, "Not in that media type"),
     (422, "It was understood, but cannot be done"),
     (428, "If-Match is missing"),
     (429, "Too many requests"),
+    (431, "The headers are too long"),
     (503, "Not now"),
     (507, "No room"),
 ];
