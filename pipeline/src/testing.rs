@@ -178,6 +178,25 @@ impl Line {
         hash
     }
 
+    /// The second value of every row, runs that stand twice counted once.
+    pub(crate) async fn values(&self) -> Vec<Option<String>> {
+        let (mut values, mut mark) = (Vec::new(), (0, 0));
+        for stored in self.all(Topic::Events, BatchKind::Rows).await {
+            let body = stored.body(Topic::Events, 0).unwrap();
+            let mut reader = EventBatchReader::new(&body).unwrap();
+            while let Some(mut row) = reader.next_row().unwrap() {
+                let place = (row.input_offset, row.ordinal + 1);
+                if place > mark {
+                    mark = place;
+                    row.values.next_value().unwrap();
+                    let value = row.values.next_value().unwrap();
+                    values.push((value != schemas::Value::Null).then(|| format!("{value:?}")));
+                }
+            }
+        }
+        values
+    }
+
     /// Every fact, by its type's name, with where it came from.
     pub(crate) async fn facts(&self) -> Vec<(u64, &'static str)> {
         let mut facts = Vec::new();

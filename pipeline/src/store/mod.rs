@@ -53,6 +53,10 @@ pub enum Table {
     Answers = 19,
     /// `CONNECTION/STREAM` → how the runs of a connection's stream ended (JSON).
     Syncs = 20,
+    /// `CONNECTION/STREAM/OFFSET` of the input at which it began → a case (JSON).
+    Cases = 21,
+    /// System. `PARTITION/TIME/TENANT/CONNECTION/STREAM/TIMER` → a time that the step asked for (JSON).
+    Timers = 22,
 }
 
 /// A stored row.

@@ -42,6 +42,7 @@ pub(crate) fn facts() -> Vec<Fact> {
             mapping: DefinitionHash::of("mapping"),
             entity_definition: DefinitionHash::of("entity"),
             by: "ada".into(),
+            text: None,
         },
         Fact::CommandApplied { id: "c-1".into() },
         Fact::CommandRefused { id: "c-2".into(), reason: "the stream feeds opportunity for ever".into() },
