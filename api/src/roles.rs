@@ -9,6 +9,7 @@ use pipeline::engine::{Embedded, Partitions};
 use pipeline::ingest::Ingest;
 use pipeline::process::{Processed, Processor};
 use pipeline::quarantine::QuarantineKeeper;
+use pipeline::repair::{Repaired, Repairer};
 use pipeline::{Log, Store};
 use projections::sql::{QueryEngine, QueryLimits};
 use projections::view::{Budget, Projector, ProjectorHandle};
@@ -22,6 +23,7 @@ use crate::line::Line;
 pub(crate) struct Roles {
     pub(crate) processed: Vec<Processed>,
     pub(crate) kept: Vec<watch::Receiver<u64>>,
+    pub(crate) repaired: Vec<Repaired>,
     pub(crate) projector: ProjectorHandle,
     pub(crate) failure: watch::Sender<Option<String>>,
     shutdown: watch::Sender<bool>,
@@ -66,7 +68,7 @@ impl Roles {
         let (shutdown, stop) = watch::channel(false);
         let (failure, _) = watch::channel(None);
         let mut tasks = JoinSet::new();
-        let (mut processed, mut kept) = (Vec::new(), Vec::new());
+        let (mut processed, mut kept, mut repaired) = (Vec::new(), Vec::new(), Vec::new());
         for partition in 0..log.partitions(Topic::Inputs) {
             let (processor, done) = Processor::start(log.clone(), store.clone(), partition).await?;
             processed.push(done);
@@ -74,6 +76,9 @@ impl Roles {
             let (keeper, done) = QuarantineKeeper::start(log.clone(), store.clone(), partition).await?;
             kept.push(done);
             tasks.spawn(watched(failure.clone(), "quarantine keeper", keeper.run(stop.clone())));
+            let (repairer, done) = Repairer::start(log.clone(), store.clone(), partition, stop.clone()).await?;
+            repaired.push(done);
+            tasks.spawn(watched(failure.clone(), "repairer", repairer.run()));
         }
         let views = folder.join("views");
         std::fs::create_dir_all(&views).with_context(|| format!("making {}", views.display()))?;
@@ -81,7 +86,7 @@ impl Roles {
             .with_context(|| format!("opening {}", views.display()))?;
         let projector = role.handle();
         tasks.spawn(watched(failure.clone(), "projector", role.run(stop)));
-        Ok(Self { processed, kept, projector, failure, shutdown, tasks: Mutex::new(tasks) })
+        Ok(Self { processed, kept, repaired, projector, failure, shutdown, tasks: Mutex::new(tasks) })
     }
 
     /// Stops every role and waits for each; the projector flushes its views. What a role fails with now it has told.

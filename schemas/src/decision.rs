@@ -123,6 +123,19 @@ pub enum Fact {
         /// Why.
         why: String,
     },
+    /// A decision was taken back: the former rules are in force again.
+    RepairReverted {
+        /// The case that was decided.
+        case: u64,
+        /// The case that holds for the same want from here on.
+        into: u64,
+        /// Records that were accepted behind this input are looked at again.
+        since: u64,
+        /// Who decided.
+        by: String,
+        /// Why.
+        why: String,
+    },
     /// A proposal was rejected; what is held stays held.
     RepairRejected {
         /// The case.
@@ -174,6 +187,7 @@ impl Fact {
             Self::DriftDetected { .. } => "DriftDetected",
             Self::RepairProposed { .. } => "RepairProposed",
             Self::RepairApplied { .. } => "RepairApplied",
+            Self::RepairReverted { .. } => "RepairReverted",
             Self::RepairRejected { .. } => "RepairRejected",
             Self::RecordsReleased { .. } => "RecordsReleased",
             Self::RecordsRedriven { .. } => "RecordsRedriven",

@@ -44,6 +44,9 @@ pub struct Lost {
     pub paths: Vec<String>,
     /// What it fills: canonical fields, or `$key`, `$version`, `$deleted`.
     pub feeds: Vec<String>,
+    /// It is there, but of a type that it never had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retyped: bool,
 }
 
 /// Where something lost may have gone.
@@ -116,6 +119,9 @@ pub enum Verdict {
         #[serde(default)]
         only: Vec<String>,
     },
+    /// The repair was wrong: the former rules again, and what was accepted since is held and withdrawn where it lacks
+    /// what they read.
+    Revert,
     /// Ask again later.
     Snooze {
         /// When, in microseconds since 1970 UTC.

@@ -165,6 +165,7 @@ fn stage_of(decision: &Decision) -> Option<Stage> {
         | Fact::DriftDetected { .. }
         | Fact::RepairProposed { .. }
         | Fact::RepairApplied { .. }
+        | Fact::RepairReverted { .. }
         | Fact::RepairRejected { .. }
         | Fact::RecordsReleased { .. }
         | Fact::RecordsRedriven { .. } => Stage::Drift,

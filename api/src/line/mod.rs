@@ -1,9 +1,10 @@
 //! The line over one data folder, as commands and doors use it.
 //!
-//! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
+//! [`Line`] is opened and closed in [`crate::roles`]. `cases` has people decide drift, `waiting` waits for what the roles have done, `definitions` is what
 //! plans are made from, `open` opens streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run
 //! of a stream go on at a time, `views` is what can be asked, `items` shows the log item by item.
 
+mod cases;
 mod definitions;
 mod items;
 mod open;
@@ -21,6 +22,7 @@ use projections::sql::QueryEngine;
 use schemas::StreamId;
 use tokio::sync::OwnedMutexGuard;
 
+pub use cases::{DecideError, Outcome};
 pub use definitions::Definitions;
 pub use items::{EntityFields, Item};
 pub use open::OpenError;

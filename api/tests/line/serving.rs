@@ -6,17 +6,17 @@ use std::process::{Child, Stdio};
 
 use super::folder::{Folder, fates, opportunity, until};
 
-struct Serving {
+pub struct Serving {
     child: Child,
     port: u16,
 }
 
 impl Serving {
-    fn start(folder: &Folder) -> Self {
+    pub fn start(folder: &Folder) -> Self {
         Self::start_with(folder, &[])
     }
 
-    fn start_with(folder: &Folder, more: &[&str]) -> Self {
+    pub fn start_with(folder: &Folder, more: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let listen = format!("127.0.0.1:{port}");
         let child =
@@ -30,7 +30,7 @@ impl Serving {
     }
 
     /// Sends a signal.
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = std::process::Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }

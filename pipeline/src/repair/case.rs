@@ -23,12 +23,14 @@ pub enum Status {
     Removed,
     /// What was missing came back.
     Released,
+    /// The decision was taken back; another case holds in its place.
+    Reverted,
 }
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 6] =
-        [Self::Watching, Self::Open, Self::Rejected, Self::Repaired, Self::Removed, Self::Released];
+    pub const ALL: [Self; 7] =
+        [Self::Watching, Self::Open, Self::Rejected, Self::Repaired, Self::Removed, Self::Released, Self::Reverted];
 
     /// Its name, as programs see it.
     pub const fn name(self) -> &'static str {
@@ -39,7 +41,13 @@ impl Status {
             Self::Repaired => "repaired",
             Self::Removed => "removed",
             Self::Released => "released",
+            Self::Reverted => "reverted",
         }
+    }
+
+    /// Whether its decision can be taken back.
+    pub const fn is_decided(self) -> bool {
+        matches!(self, Self::Repaired | Self::Removed)
     }
 
     /// Whether somebody can decide it.
@@ -51,7 +59,7 @@ impl Status {
 /// What was decided of a case, by whom and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
-    /// `repaired`, `removed` or `rejected`.
+    /// `repaired`, `removed`, `rejected` or `reverted`.
     pub status: Status,
     /// What was changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -170,6 +178,10 @@ impl Case {
                 self.status = Status::Rejected;
                 self.decided(Status::Rejected, &[], &[], by, why, at);
             }
+            Fact::RepairReverted { by, why, .. } => {
+                self.status = Status::Reverted;
+                self.decided(Status::Reverted, &[], &[], by, why, at);
+            }
             Fact::RecordsReleased { .. } => {
                 let last = self.decided.iter().rev().find(|d| d.status != Status::Rejected);
                 self.status = last.map_or(Status::Released, |decided| decided.status);
@@ -195,6 +207,7 @@ pub(super) fn case_of(fact: &Fact) -> Option<u64> {
         | Fact::RepairProposed { case, .. }
         | Fact::RepairApplied { case, .. }
         | Fact::RepairRejected { case, .. }
+        | Fact::RepairReverted { case, .. }
         | Fact::RecordsReleased { case, .. }
         | Fact::RecordsRedriven { case, .. } => Some(*case),
         Fact::TimerSet { id, .. } => id.split_once('-')?.1.parse().ok(),

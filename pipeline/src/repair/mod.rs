@@ -3,6 +3,7 @@
 
 mod case;
 mod redrive;
+mod revert;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,12 @@ pub use case::{Case, Decided, Status, find, list};
 use crate::ingest::{Ingest, OpenStream};
 use crate::log::{Log, Stored};
 use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, decode_decisions, read_snapshot, stream_of};
+use crate::step::StreamState;
 use crate::step::drift::Phase;
 use crate::store::{Expect, Store, StoreError, Table};
 use case::{case_of, key_of};
 use redrive::Redrive;
+use revert::Revert;
 use timers::{Timer, Timers};
 
 const READER: &str = "repairer";
@@ -41,13 +44,24 @@ pub struct Repairer {
     checkpoint: Checkpoint,
     timers: Timers,
     stop: watch::Receiver<bool>,
+    kept: watch::Sender<u64>,
     done: watch::Sender<u64>,
+}
+
+/// How far a repairer is on `decisions`.
+#[derive(Debug, Clone)]
+pub struct Repaired {
+    /// The cases of everything below are kept.
+    pub kept: watch::Receiver<u64>,
+    /// What everything below calls for is on `inputs`.
+    pub done: watch::Receiver<u64>,
 }
 
 /// What a decision calls for.
 enum Call {
     Suggest(u64),
     Redrive(u64),
+    Revert(Revert),
     Time(Timer),
     /// Another mapping is in force: what was suggested for the open cases was made on a former one.
     Again,
@@ -62,13 +76,14 @@ impl Repairer {
         store: Arc<dyn Store>,
         partition: u32,
         stop: watch::Receiver<bool>,
-    ) -> Result<(Self, watch::Receiver<u64>), ProcessError> {
+    ) -> Result<(Self, Repaired), ProcessError> {
         let checkpoint = Checkpoint::read(&*log, &*store, Topic::Decisions, partition, READER).await?;
         let timers = Timers::read(&*store, partition).await?;
         // Nothing is done before what is due by now is told.
-        let (done, watcher) = watch::channel(0);
+        let ((kept, kept_too), (done, done_too)) = (watch::channel(0), watch::channel(0));
+        let repaired = Repaired { kept: kept_too, done: done_too };
         let ingest = Ingest::new(log.clone(), store.clone());
-        Ok((Self { log, store, ingest, partition, checkpoint, timers, stop, done }, watcher))
+        Ok((Self { log, store, ingest, partition, checkpoint, timers, stop, kept, done }, repaired))
     }
 
     /// Repairs until it is stopped.
@@ -124,11 +139,17 @@ impl Repairer {
             let next = self.checkpoint.offset();
             let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else {
+                self.kept.send_replace(next);
                 self.done.send_replace(next);
                 return Ok(());
             };
+            let mut calls = Vec::new();
             for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Decisions) {
-                if !self.take(stored).await? {
+                calls.extend(self.take(stored).await?);
+            }
+            self.kept.send_replace(end);
+            for (stream, offset, call) in calls {
+                if !self.answer(&stream, offset, call, end).await? {
                     return Ok(());
                 }
             }
@@ -137,8 +158,8 @@ impl Repairer {
         }
     }
 
-    /// Keeps the cases of a batch, then does what it calls for; false when it is to stop before the end.
-    async fn take(&mut self, stored: &Stored) -> Result<bool, ProcessError> {
+    /// Keeps the cases of a batch, and says what it calls for: each with the offset of its input.
+    async fn take(&mut self, stored: &Stored) -> Result<Vec<(StreamId, u64, Call)>, ProcessError> {
         let header = stored.header();
         let subject = || ProcessError::Subject { offset: stored.first, subject: header.subject.clone() };
         let stream = stream_of(header).ok_or_else(subject)?;
@@ -148,15 +169,10 @@ impl Repairer {
         let mut calls = Vec::new();
         for decision in &decisions {
             self.keep(&stream, stored, decision, &mut cases).await?;
-            calls.extend(call(&stream, decision).map(|call| (decision.input_offset, call)));
+            calls.extend(call(&stream, decision).map(|call| (stream.clone(), decision.input_offset, call)));
         }
         self.write(&stream, cases).await?;
-        for (offset, call) in calls {
-            if !self.answer(&stream, offset, call, stored.end()).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(calls)
     }
 
     async fn keep(
@@ -181,7 +197,7 @@ impl Repairer {
             let epoch = self.log.epoch(Topic::Inputs);
             let position = Position { epoch, partition: self.partition, offset: number };
             // A run that stands twice does not bring back a case that is over and forgotten.
-            let begins = matches!(decision.fact, Fact::TimerSet { .. });
+            let begins = matches!(decision.fact, Fact::TimerSet { .. } | Fact::DriftDetected { .. });
             let new = || begins.then(|| Case::new(position, stream.to_string(), stored.first, at));
             cases.insert(key.clone(), known.or_else(new));
         }
@@ -222,6 +238,7 @@ impl Repairer {
         match call {
             Call::Time(timer) => self.timers.set(&*self.store, timer).await?,
             Call::Suggest(case) => return self.suggest(stream, offset, Some(case)).await,
+            Call::Revert(revert) => return self.revert(&self.open(stream), offset, &revert).await,
             Call::Again => return self.suggest(stream, offset, None).await,
             Call::Redrive(case) => {
                 let key = key_of(&stream.to_string(), case);
@@ -235,15 +252,20 @@ impl Repairer {
         Ok(true)
     }
 
-    /// Suggests repairs for a case, or for every open one of the stream, once the state behind the decision is written.
-    async fn suggest(&self, stream: &StreamId, offset: u64, only: Option<u64>) -> Result<bool, ProcessError> {
-        let state = loop {
+    /// A stream's state once it covers an input; nothing when it is to stop before.
+    async fn state_behind(&self, stream: &StreamId, offset: u64) -> Result<Option<StreamState>, ProcessError> {
+        loop {
             match read_snapshot(&*self.store, stream).await? {
-                Some(state) if state.next.offset > offset => break state,
-                _ if self.is_stopping() => return Ok(false),
+                Some(state) if state.next.offset > offset => return Ok(Some(state)),
+                _ if self.is_stopping() => return Ok(None),
                 _ => tokio::time::sleep(LOOK_AGAIN).await,
             }
-        };
+        }
+    }
+
+    /// Suggests repairs for a case, or for every open one of the stream, once the state behind the decision is written.
+    async fn suggest(&self, stream: &StreamId, offset: u64, only: Option<u64>) -> Result<bool, ProcessError> {
+        let Some(state) = self.state_behind(stream, offset).await? else { return Ok(false) };
         let Some((_, mapping_version)) = state.mapping() else { return Ok(true) };
         let open = state.drift().cases().iter().filter(|(_, case)| case.phase == Phase::Open);
         for case in open.map(|(case, _)| *case).filter(|case| only.is_none_or(|only| only == *case)) {
@@ -270,6 +292,7 @@ fn call(stream: &StreamId, decision: &Decision) -> Option<Call> {
         Fact::DriftDetected { case, .. } => Some(Call::Suggest(*case)),
         Fact::MappingActivated { version, .. } if *version > 1 => Some(Call::Again),
         Fact::RecordsReleased { case, .. } => Some(Call::Redrive(*case)),
+        Fact::RepairReverted { into, since, .. } => Some(Call::Revert(Revert { into: *into, since: *since })),
         _ => None,
     }
 }

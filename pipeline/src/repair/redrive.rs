@@ -13,8 +13,8 @@ use crate::process::{ProcessError, decode_decisions, read_lane, read_snapshot, s
 /// A batch that goes back in is cut once it has so many bytes.
 const BATCH_BYTES: usize = 512 << 10;
 
-/// A held record: where it stands on `inputs`, and where it first entered.
-type Held = (u64, u64);
+/// A record: where it stands on `inputs`, and where it first entered.
+pub(super) type Held = (u64, u64);
 
 /// What is to be re-driven.
 pub(super) struct Redrive {
@@ -30,12 +30,7 @@ impl Repairer {
     /// goes on behind the last record that the step has. False when it is to stop before the end.
     pub(super) async fn redrive(&self, redrive: &Redrive) -> Result<bool, ProcessError> {
         let Redrive { open, case, from, to } = redrive;
-        let lane = Lane(xxh3_128(format!("redrive\n{}\n{}\n{case}", open.id.tenant, open.id).as_bytes()));
-        let snapshot = read_snapshot(&*self.store, &open.id).await?;
-        let mut last = match snapshot.and_then(|state| state.lanes.get(&lane).map(|place| place.ordinal)) {
-            Some(ordinal) => ordinal,
-            None => read_lane(&*self.store, &open.id, lane).await?.map_or(0, |(_, place)| place.ordinal),
-        };
+        let (lane, mut last) = self.lane("redrive", open, *case).await?;
         let mut next = *from;
         while next < *to {
             let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
@@ -54,6 +49,17 @@ impl Repairer {
         Ok(true)
     }
 
+    /// The lane of a run, and the last ordinal that the step has of it.
+    pub(super) async fn lane(&self, run: &str, open: &OpenStream, case: u64) -> Result<(Lane, u64), ProcessError> {
+        let lane = Lane(xxh3_128(format!("{run}\n{}\n{}\n{case}", open.id.tenant, open.id).as_bytes()));
+        let snapshot = read_snapshot(&*self.store, &open.id).await?;
+        let last = match snapshot.and_then(|state| state.lanes.get(&lane).map(|place| place.ordinal)) {
+            Some(ordinal) => ordinal,
+            None => read_lane(&*self.store, &open.id, lane).await?.map_or(0, |(_, place)| place.ordinal),
+        };
+        Ok((lane, last))
+    }
+
     /// The records of a batch of decisions that the case held, each once though a run may stand twice.
     fn collect(&self, stored: &Stored, case: u64, last: &mut u64, held: &mut Vec<Held>) -> Result<(), ProcessError> {
         for decision in decode_decisions(&stored.body(Topic::Decisions, self.partition)?)
@@ -70,7 +76,14 @@ impl Repairer {
         Ok(())
     }
 
-    async fn send(&self, open: &OpenStream, case: u64, lane: Lane, held: &[Held]) -> Result<bool, ProcessError> {
+    /// Sends records back in, under the case that they are sent for.
+    pub(super) async fn send(
+        &self,
+        open: &OpenStream,
+        case: u64,
+        lane: Lane,
+        held: &[Held],
+    ) -> Result<bool, ProcessError> {
         let mut left = held;
         let new = |after| RecordBatchWriter::new(lane, after, BATCH_BYTES);
         let mut writer = new(0);

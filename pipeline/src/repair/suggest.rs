@@ -14,6 +14,8 @@ use crate::step::drift::{Format, Profile};
 const ALTERNATIVES_MAX: usize = 5;
 /// What is less likely is not named, in thousandths.
 const LIKELY_MIN: u16 = 20;
+/// That a field has another type is seen, not guessed, in thousandths.
+const RETYPED: u16 = 990;
 /// Signals that are named of a move.
 const SIGNALS_MAX: usize = 6;
 
@@ -51,6 +53,12 @@ pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLa
             });
         }
     }
+    let is_moved = |lost: &&Lost| moves.iter().any(|m: &Move| m.from == lost.path);
+    let retyped: Vec<&Lost> = lost.iter().filter(|lost| lost.retyped && !is_moved(lost)).collect();
+    moves.extend(retyped.into_iter().map(|lost| {
+        let (from, to, kind) = (lost.path.clone(), vec![lost.path.clone()], DriftKind::Retyped);
+        Move { from, to, kind, confidence: RETYPED, part: None, signals: vec![] }
+    }));
     let mut alternatives = Vec::new();
     for (field, candidates) in before.iter().zip(&found) {
         let others = candidates.iter().filter_map(|c| Some((c, after.get(c.target)?)));
@@ -123,9 +131,9 @@ fn after(state: &StreamState, node: NodeId, before: &[Field]) -> Option<Field> {
 
 fn field(name: String, profile: Option<&Profile>) -> Field {
     let Some(profile) = profile else { return Field { name, ..Field::default() } };
-    let value = |sample: &crate::step::drift::Sample| match sample.is_text {
-        true => Value::from(sample.value.as_str()),
-        false => serde_json::from_str(&sample.value).unwrap_or_else(|_| sample.value.as_str().into()),
+    let value = |sample: &crate::step::drift::Sample| match sample.is_text() {
+        true => Value::from(sample.value()),
+        false => serde_json::from_str(sample.value()).unwrap_or_else(|_| sample.value().into()),
     };
     let null_rate = (profile.values > 0).then(|| profile.nulls as f32 / profile.values as f32);
     Field {

@@ -46,7 +46,11 @@ async fn cases(line: &Line) -> Vec<Case> {
 }
 
 async fn decide(line: &Line, id: &str, verdict: Verdict) {
-    let case = cases(line).await.remove(0);
+    decide_of(line, 0, id, verdict).await;
+}
+
+async fn decide_of(line: &Line, at: usize, id: &str, verdict: Verdict) {
+    let case = cases(line).await.remove(at);
     let (offset, mapping_version) = (case.position.offset, case.mapping_version);
     let decide = Decide { case: offset, mapping_version, verdict, by: "ada".into(), why: "seen".into() };
     let input = Input::Command { id: id.into(), command: Command::Decide(decide) };
@@ -108,6 +112,36 @@ async fn what_is_doubtful_waits_until_a_person_decides() {
     let counters = counters(&line).await;
     assert_eq!((counters.accepted, counters.held), (150, 0));
     assert!(line.values().await.iter().all(Option::is_some), "none is blank");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_that_is_taken_back_withdraws_its_rows_and_another_decision_brings_them_again() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..150, "TotalAmount").await;
+    settle(&line).await;
+    feed(&line, &open, 3, 150..170, "TotalAmount").await;
+    feed(&line, &open, 4, 170..180, "Total").await;
+    settle(&line).await;
+    assert_eq!(counters_of(&line).await, (180, 180));
+    decide(&line, "c", Verdict::Revert).await;
+    settle(&line).await;
+    let found = cases(&line).await;
+    assert_eq!(found.iter().map(|case| case.status).collect::<Vec<_>>(), [Status::Reverted, Status::Open]);
+    assert_eq!(found[1].held, 70, "what has the old path stays");
+    assert!(found[1].waits.as_deref().is_some_and(|why| why.contains("taken back")), "{:?}", found[1]);
+    let now = counters(&line).await;
+    assert_eq!((now.taken, now.accepted, now.held), (180, 110, 70));
+    assert_eq!(line.visible().await, 110);
+    feed(&line, &open, 5, 180..181, "TotalAmount").await;
+    settle(&line).await;
+    assert_eq!(counters(&line).await.held, 71, "and holds on");
+    decide_of(&line, 1, "d", Verdict::Approve { only: vec![] }).await;
+    settle(&line).await;
+    let now = counters(&line).await;
+    assert_eq!((now.taken, now.accepted, now.held), (181, 181, 0));
+    assert_eq!(line.visible().await, 181);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,7 +42,7 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
             push(&mut outcome, offset, fact);
         }
         Input::Command { id, command: Command::Decide(decide) } => {
-            let fact = match state.decide(&decide, input.logged_at, &mut facts) {
+            let fact = match state.decide(&decide, offset, input.logged_at, &mut facts) {
                 Ok(()) => Fact::CommandApplied { id },
                 Err(reason) => Fact::CommandRefused { id, reason },
             };
@@ -50,7 +50,7 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         }
         Input::Suggestion { id, .. } if id.len() > COMMAND_ID_BYTES_MAX || !state.take_command(&id) => {}
         Input::Suggestion { id, case, mapping_version, moves, alternatives } => {
-            if let Err(reason) = state.suggested(case, mapping_version, moves, alternatives, &mut facts) {
+            if let Err(reason) = state.suggested(offset, case, mapping_version, moves, alternatives, &mut facts) {
                 facts.push(Fact::CommandRefused { id, reason });
             }
         }
@@ -159,6 +159,11 @@ fn activate(state: &mut StreamState, offset: u64, wanted: &Wanted<'_>, outcome: 
     push(outcome, offset, fact);
     state.opened = Some(Opened { entity: new_entity, mapping: new_mapping, version });
     state.bind();
+    let mut facts = Vec::new();
+    state.drift.end_orphans(&mut facts);
+    for fact in facts {
+        push(outcome, offset, fact);
+    }
     // Definitions in force live in `opened`; what was superseded need not be kept to fold on.
     state.definitions.clear();
     Ok(())

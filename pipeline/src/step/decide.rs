@@ -4,8 +4,10 @@ use schemas::decision::Fact;
 use schemas::drift::{Decide, DriftKind, Lost, Move, Verdict};
 use schemas::mapping::{Method, Path};
 use schemas::shape::ShapeTree;
+use schemas::{Entity, Mapping};
 
 use super::cast::shorten;
+use super::drift::Applied;
 use super::state::Opened;
 use super::{DEFINITION_BYTES_MAX, StreamState, check_change};
 
@@ -20,6 +22,8 @@ const RULES: &str = "rules";
 
 /// What is to be done with lost paths.
 struct Repair<'a> {
+    /// The input that says so.
+    at: u64,
     moves: Vec<(Lost, Move)>,
     removed: Vec<Lost>,
     by: &'a str,
@@ -31,6 +35,7 @@ impl StreamState {
     /// Takes a suggestion in: applied when it is sure and breaks nothing, else it waits for a person.
     pub(super) fn suggested(
         &mut self,
+        at: u64,
         case: u64,
         mapping_version: u32,
         moves: Vec<Move>,
@@ -43,7 +48,11 @@ impl StreamState {
         }
         let lost = self.drift.lost(case, &self.shape);
         let best = likeliest(&lost, &moves);
-        let waits = waits(&lost, &best, &self.shape);
+        let is_reverted = self.drift.is_reverting(case);
+        let waits = match is_reverted {
+            true => Some("a repair of it was taken back".to_owned()),
+            false => waits(&lost, &best, &self.shape),
+        };
         facts.push(Fact::RepairProposed {
             case,
             mapping_version,
@@ -58,14 +67,17 @@ impl StreamState {
             return Ok(());
         }
         let why = "every lost path has one counterpart at 0.90 or more, and nothing breaks";
-        self.repair(case, Repair { moves: best, removed: vec![], by: RULES, why, method: Method::Heuristic }, facts)
+        self.repair(case, Repair { at, moves: best, removed: vec![], by: RULES, why, method: Method::Heuristic }, facts)
     }
 
     /// Carries out a person's decision.
-    pub(super) fn decide(&mut self, decide: &Decide, now: i64, facts: &mut Vec<Fact>) -> Result<(), String> {
+    pub(super) fn decide(&mut self, decide: &Decide, at: u64, now: i64, facts: &mut Vec<Fact>) -> Result<(), String> {
         let Decide { case, mapping_version, verdict, .. } = decide;
         let (by, why) = (cut(&decide.by), cut(&decide.why));
-        self.check_case(*case, *mapping_version)?;
+        // What is taken back was decided, so its case is open no more.
+        if *verdict != Verdict::Revert {
+            self.check_case(*case, *mapping_version)?;
+        }
         let lost = self.drift.lost(*case, &self.shape);
         let (by, why, method) = (&*by, &*why, Method::Human);
         match verdict {
@@ -78,7 +90,7 @@ impl StreamState {
                         without.path
                     ));
                 }
-                self.repair(*case, Repair { moves, removed: vec![], by, why, method }, facts)
+                self.repair(*case, Repair { at, moves, removed: vec![], by, why, method }, facts)
             }
             Verdict::Edit { moves } if moves.is_empty() || moves.len() > MOVES_MAX => {
                 Err(format!("name from 1 to {MOVES_MAX} moves"))
@@ -87,12 +99,14 @@ impl StreamState {
                 let froms: Vec<String> = moves.iter().map(|m| m.from.clone()).collect();
                 let lost = chosen(lost, &froms)?;
                 let moves = likeliest(&lost, moves).into_iter().map(|(l, m)| (l, Move { confidence: 1000, ..m }));
-                self.repair(*case, Repair { moves: moves.collect(), removed: vec![], by, why, method }, facts)
+                let moves = moves.collect();
+                self.repair(*case, Repair { at, moves, removed: vec![], by, why, method }, facts)
             }
             Verdict::AcceptAsRemoved { only } => {
                 let removed = chosen(lost, only)?;
-                self.repair(*case, Repair { moves: vec![], removed, by, why, method }, facts)
+                self.repair(*case, Repair { at, moves: vec![], removed, by, why, method }, facts)
             }
+            Verdict::Revert => self.revert(*case, at, by, why, facts),
             Verdict::Reject => {
                 if let Some(open) = self.drift.open_case(*case) {
                     open.moves.clear();
@@ -125,9 +139,10 @@ impl StreamState {
 
     /// Puts the new paths before the old ones, and lets go what the case held for want of them.
     fn repair(&mut self, case: u64, repair: Repair<'_>, facts: &mut Vec<Fact>) -> Result<(), String> {
-        let Repair { moves, removed, by, why, method } = repair;
+        let Repair { at, moves, removed, by, why, method } = repair;
         let Some(opened) = &self.opened else { return Err("the stream is not open".to_owned()) };
         let mut mapping = opened.mapping.clone();
+        let (stays, moves): (Vec<_>, Vec<_>) = moves.into_iter().partition(|(_, to)| to.kind == DriftKind::Retyped);
         for (lost, to) in &moves {
             mapping = mapping.moved(lost, to, method).map_err(|e| e.to_string())?;
         }
@@ -140,33 +155,71 @@ impl StreamState {
         let (version, entity, by) = (opened.version + 1, opened.entity.clone(), by.to_owned());
         facts.push(Fact::RepairApplied {
             case,
-            moves: moves.iter().map(|(_, m)| m.clone()).collect(),
+            moves: moves.iter().chain(&stays).map(|(_, m)| m.clone()).collect(),
             removed: removed.iter().map(|lost| lost.path.clone()).collect(),
             by: by.clone(),
             why: why.to_owned(),
         });
+        let lost = moves.iter().chain(&stays).map(|(lost, _)| lost.clone()).chain(removed.iter().cloned());
+        let lost: Vec<Lost> = lost.collect();
+        let is_fed = |name: &str| lost.iter().any(|lost| lost.feeds.iter().any(|feed| feed == name));
+        let former = opened.mapping.fields.iter().filter(|(name, _)| is_fed(name.as_str()));
+        let former = former.map(|(name, rules)| (name.clone(), rules.clone())).collect();
+        let since = self.drift.since(case);
+        self.drift.remember(case, Applied { at, since, lost, former });
         if mapping != opened.mapping {
-            facts.push(Fact::MappingActivated {
-                version,
-                entity: entity.entity.clone(),
-                mapping: mapping.hash(),
-                entity_definition: entity.hash(),
-                by: by.clone(),
-                text: Some(text),
-            });
+            facts.push(activated(version, &entity, &mapping, text, &by));
             self.opened = Some(Opened { entity, mapping, version });
         }
         let moved: Vec<Lost> = moves.into_iter().map(|(lost, _)| lost).collect();
         let why = if removed.is_empty() { "repaired" } else { "accepted as removed" };
-        // In this order: the case ends when nothing is left of it, under the watches that it began with.
-        if !removed.is_empty() {
-            self.drift.decide(case, &removed, true, why, facts);
+        let stays: Vec<Lost> = stays.into_iter().map(|(lost, _)| lost).chain(removed).collect();
+        // Before the mapping is bound: under the watches that the case began with.
+        if !stays.is_empty() {
+            self.drift.decide(case, &stays, true, why, facts);
         }
         if !moved.is_empty() {
             self.drift.decide(case, &moved, false, why, facts);
         }
         self.bind();
         Ok(())
+    }
+
+    /// Puts the former rules of what a decision concerned back in force, and holds for the want of it again.
+    fn revert(&mut self, case: u64, at: u64, by: &str, why: &str, facts: &mut Vec<Fact>) -> Result<(), String> {
+        let (Some(applied), Some(opened)) = (self.drift.applied(case).cloned(), &self.opened) else {
+            return Err("nothing was decided of it that can be taken back".to_owned());
+        };
+        if self.drift.cases().contains_key(&case) {
+            return Err("what it held is still on its way: try again a little later".to_owned());
+        }
+        if applied.lost.iter().any(|lost| lost.feeds.iter().any(|feed| feed.starts_with('$'))) {
+            return Err("it concerned a key, a version or a sign of deletion: rows are found by them".to_owned());
+        }
+        let mut mapping = opened.mapping.clone();
+        mapping.fields.extend(applied.former);
+        mapping.validate(&opened.entity).map_err(|e| e.to_string())?;
+        let (version, entity) = (opened.version + 1, opened.entity.clone());
+        let (by, why) = (by.to_owned(), why.to_owned());
+        facts.push(Fact::RepairReverted { case, into: at, since: applied.at, by: by.clone(), why });
+        if mapping != opened.mapping {
+            facts.push(activated(version, &entity, &mapping, mapping.text(), &by));
+            self.opened = Some(Opened { entity, mapping, version });
+        }
+        self.bind();
+        self.drift.reopen(case, at, &self.shape, facts);
+        Ok(())
+    }
+}
+
+fn activated(version: u32, entity: &Entity, mapping: &Mapping, text: String, by: &str) -> Fact {
+    Fact::MappingActivated {
+        version,
+        entity: entity.entity.clone(),
+        mapping: mapping.hash(),
+        entity_definition: entity.hash(),
+        by: by.to_owned(),
+        text: Some(text),
     }
 }
 
@@ -201,6 +254,9 @@ fn waits(lost: &[Lost], best: &[(Lost, Move)], tree: &ShapeTree) -> Option<Strin
             let what = feed.trim_start_matches('$');
             return Some(format!("{from} feeds the {what} of the rows"));
         }
+        if to.kind == DriftKind::Retyped {
+            return Some(format!("{from} has another type than before"));
+        }
         if to.part.is_some() || !matches!(to.kind, DriftKind::Renamed | DriftKind::Nested | DriftKind::Unnested) {
             return Some(format!("{from} is no plain rename"));
         }
@@ -218,7 +274,9 @@ fn waits(lost: &[Lost], best: &[(Lost, Move)], tree: &ShapeTree) -> Option<Strin
             _ => {}
         }
         let parts = Path::new(new).ok().and_then(|path| path.choices().first().cloned());
-        if parts.and_then(|parts| tree.find(&parts)).is_some_and(|node| tree.is_requested(node)) {
+        let node = |path: &str| Path::new(path).ok().and_then(|path| tree.find(path.choices().first()?));
+        let is_inside = |node_| node(from).is_some_and(|from| lost.retyped && tree.is_below(node_, from));
+        if parts.and_then(|parts| tree.find(&parts)).is_some_and(|node| tree.is_requested(node) && !is_inside(node)) {
             return Some(format!("{new} is mapped already"));
         }
     }

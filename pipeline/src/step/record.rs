@@ -110,6 +110,7 @@ impl<'a> RecordFold<'a> {
                     fold.record(&record, &mut state.counters);
                     fold.redriven(case);
                 }
+                Some(case) if is_new && fold.drift.is_reverting(case) => fold.again(&record, &mut state.counters),
                 Some(_) => {}
                 None if is_new => {
                     state.counters.taken += 1;
@@ -233,6 +234,27 @@ impl Fold<'_> {
         is_held
     }
 
+    /// A record that was accepted comes again, because the repair that it was accepted by was taken back.
+    fn again(&mut self, record: &Record<'_>, counters: &mut Counters) {
+        let before = *counters;
+        self.record(record, counters);
+        let is_held = counters.held > before.held;
+        // It had its fate; now it has another one, or the same again.
+        counters.accepted = counters.accepted.saturating_sub(1);
+        if is_held {
+            self.withdraw(record);
+        }
+    }
+
+    /// Takes the row of a record back: it stands there as deleted until the record comes again.
+    fn withdraw(&mut self, record: &Record<'_>) {
+        let (Some(rules), Ok(payload)) = (self.rules, std::str::from_utf8(record.payload)) else { return };
+        let Scratch { walker, key: read, .. } = &mut *self.scratch;
+        let view = View { payload, slots: &walker.slots, dialect: rules.dialect };
+        let Ok((key, version)) = key_and_version(record, &view, rules, read) else { return };
+        self.rows.push(RowKind::Deleted, self.offset, 0, self.origin, key, &version, 0, &[], &[]);
+    }
+
     /// A held record has its fate.
     fn redriven(&mut self, case: u64) {
         self.drift.redriven(case, &mut self.scratch.facts);
@@ -278,23 +300,7 @@ impl Fold<'_> {
         }
         let Scratch { walker, values, taken, extras, key: read, absent, .. } = &mut *self.scratch;
         let view = View { payload, slots: &walker.slots, dialect: rules.dialect };
-        let key = match record.key {
-            Some(key) if key.len() <= KEY_BYTES_MAX => key,
-            Some(_) => return Err(Refused::new(Reason::KeyUnreadable, None, KEY_UNREADABLE)),
-            None => {
-                read_key(&view, &rules.key, read)?;
-                read
-            }
-        };
-        let version = match (&record.version, &rules.version) {
-            (Version::None, Some((choice, version_type))) if record.op == Op::Upsert => {
-                read_version(&view, choice, *version_type)?
-            }
-            (Version::Text(text), _) if text.len() > VERSION_BYTES_MAX => {
-                return Err(Refused::new(Reason::VersionUnreadable, None, VERSION_TOO_LONG));
-            }
-            (version, _) => version.clone(),
-        };
+        let (key, version) = key_and_version(record, &view, rules, read)?;
         if record.op == Op::Delete || is_deleted(&view, rules)? {
             self.rows.push(RowKind::Deleted, self.offset, 0, self.origin, key, &version, 0, &[], &[]);
             return Ok(Fate::Row(RowKind::Deleted));
@@ -419,6 +425,33 @@ enum Presence {
 #[inline]
 fn is_blank(text: &[u8]) -> bool {
     text.iter().all(u8::is_ascii_whitespace)
+}
+
+/// The key and the version: what the source itself gives, else what the mapping reads.
+fn key_and_version<'k>(
+    record: &Record<'k>,
+    view: &View<'_>,
+    rules: &Rules,
+    read: &'k mut String,
+) -> Result<(&'k str, Version), Refused> {
+    let key = match record.key {
+        Some(key) if key.len() <= KEY_BYTES_MAX => key,
+        Some(_) => return Err(Refused::new(Reason::KeyUnreadable, None, KEY_UNREADABLE)),
+        None => {
+            read_key(view, &rules.key, read)?;
+            read
+        }
+    };
+    let version = match (&record.version, &rules.version) {
+        (Version::None, Some((choice, version_type))) if record.op == Op::Upsert => {
+            read_version(view, choice, *version_type)?
+        }
+        (Version::Text(text), _) if text.len() > VERSION_BYTES_MAX => {
+            return Err(Refused::new(Reason::VersionUnreadable, None, VERSION_TOO_LONG));
+        }
+        (version, _) => version.clone(),
+    };
+    Ok((key, version))
 }
 
 fn read_key(view: &View<'_>, parts: &[Choice], key: &mut String) -> Result<(), Refused> {

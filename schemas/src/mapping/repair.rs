@@ -95,7 +95,7 @@ mod tests {
 
     fn lost(paths: &[&str], feeds: &[&str]) -> Lost {
         let all = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect();
-        Lost { path: paths[0].to_owned(), paths: all(paths), feeds: all(feeds) }
+        Lost { path: paths[0].to_owned(), paths: all(paths), feeds: all(feeds), retyped: false }
     }
 
     fn to(paths: &[&str], part: Option<usize>) -> Move {

@@ -133,6 +133,18 @@ impl ShapeTree {
         parts.iter().try_fold(0, |node, part| self.child(node, part.as_ref()))
     }
 
+    /// Whether a node lies below another.
+    pub fn is_below(&self, node: NodeId, other: NodeId) -> bool {
+        let mut at = node;
+        while at != 0 {
+            at = self.nodes.get(at as usize).map_or(0, |node| node.parent);
+            if at == other {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The types seen at a node, as bits of [`TypeClass`].
     pub fn types(&self, node: NodeId) -> u8 {
         self.nodes.get(node as usize).map_or(0, |node| node.types)

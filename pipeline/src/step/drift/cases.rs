@@ -2,6 +2,7 @@
 
 use schemas::decision::Fact;
 use schemas::drift::{Lost, Move};
+use schemas::mapping::Path;
 use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,13 @@ pub struct Case {
     pub freed: Vec<Vec<String>>,
     /// The moves proposed, for each lost field the likeliest first.
     pub moves: Vec<Move>,
+    /// It took the place of a decision that was taken back: only a person decides it, and records that were accepted
+    /// come again under it.
+    #[serde(default)]
+    pub is_reverted: bool,
+    /// The input at which the first of the cases began that this one took the place of.
+    #[serde(default)]
+    pub since: Option<u64>,
 }
 
 /// Where a case is.
@@ -71,7 +79,7 @@ impl Drift {
         let mine = |watch: &&Watch| watch.case == Some(id);
         let looks: Vec<Look> = self.watches.iter().filter(mine).map(|watch| watch.look(with_new, is_due)).collect();
         if looks.contains(&Look::Gone) {
-            self.open(id, with_new, is_due, tree, facts);
+            self.open(id, with_new, tree, facts);
         } else if looks.iter().all(|look| *look == Look::Back) && self.waiting() < RELEASED_MAX {
             self.let_go(id, |_| true);
             self.end(id, "what was missing is back at its usual rate", facts);
@@ -87,15 +95,25 @@ impl Drift {
         }
     }
 
+    /// Ends the cases whose paths the mapping in force reads no more.
+    pub(in crate::step) fn end_orphans(&mut self, facts: &mut Vec<Fact>) {
+        let has_watch = |id: &u64| self.watches.iter().any(|watch| watch.case == Some(*id));
+        let orphan = |(id, case): (&u64, &Case)| (case.phase != Phase::Over && !has_watch(id)).then_some(*id);
+        let orphans: Vec<u64> = self.cases.iter().filter_map(orphan).collect();
+        for id in orphans {
+            self.end(id, "the mapping in force does not read it", facts);
+        }
+    }
+
     fn waiting(&self) -> usize {
         self.cases.values().filter(|case| case.phase == Phase::Over).count()
     }
 
-    fn open(&mut self, id: u64, with_new: bool, is_due: bool, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+    fn open(&mut self, id: u64, with_new: bool, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let Some(case) = self.cases.get_mut(&id) else { return };
         case.phase = Phase::Open;
         let held = case.held;
-        self.let_go(id, |watch| watch.look(with_new, is_due) == Look::Back);
+        self.let_go(id, |watch| watch.look(with_new, true) == Look::Back);
         let (mut lacking, mut having) = (0, u64::MAX);
         for watch in &mut self.watches {
             let is_beside = watch.case.is_none() && held >= BESIDE_MIN && watch.beside == held;
@@ -108,27 +126,36 @@ impl Drift {
             }
             (lacking, having) = (watch.since.lacking.max(lacking), watch.since.having.min(having));
         }
-        let added = self.added(id, tree);
-        let lost = self.lost(id, tree);
-        facts.push(Fact::DriftDetected {
-            case: id,
-            lost,
-            added,
-            lacking,
-            having,
-            mapping_version: self.mapping_version,
-        });
+        self.detected(id, lacking, having, tree, facts);
+    }
+
+    pub(super) fn detected(&self, case: u64, lacking: u64, having: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        let (lost, added, mapping_version) = (self.lost(case, tree), self.added(case, tree), self.mapping_version);
+        facts.push(Fact::DriftDetected { case, lost, added, lacking, having, mapping_version });
     }
 
     /// Paths that came since the case began and that no rule names.
     pub fn added(&self, case: u64, tree: &ShapeTree) -> Vec<String> {
-        let text = |node| schemas::mapping::Path::of_parts(&tree.parts(node)).ok().map(|path| path.as_str().to_owned());
+        let text = |node| Path::of_parts(&tree.parts(node)).ok().map(|path| path.as_str().to_owned());
         self.added_nodes(case, tree).filter_map(text).take(ADDED_MAX).collect()
     }
 
-    /// Their nodes.
+    /// The input behind which a path is new to a case.
+    pub(in crate::step) fn since(&self, case: u64) -> u64 {
+        self.cases.get(&case).and_then(|case| case.since).unwrap_or(case)
+    }
+
+    /// Their nodes; also those below a path that became an object.
     pub fn added_nodes<'a>(&'a self, case: u64, tree: &'a ShapeTree) -> impl Iterator<Item = NodeId> + 'a {
-        self.profiles.since(case).filter(|node| !tree.is_requested(*node))
+        let retyped: Vec<NodeId> = self
+            .lost(case, tree)
+            .into_iter()
+            .filter(|lost| lost.retyped)
+            .filter_map(|lost| tree.find(Path::new(&lost.path).ok()?.choices().first()?))
+            .collect();
+        let is_below = move |node| retyped.iter().any(|retyped| tree.is_below(node, *retyped));
+        let since = self.since(case);
+        self.profiles.since(since).filter(move |node| !tree.is_requested(*node) || is_below(*node))
     }
 
     /// Ends a case: what it holds may go.
@@ -165,6 +192,7 @@ impl Drift {
         for watch in self.watches.iter_mut().filter(|watch| is_meant(watch)) {
             if is_removed {
                 watch.usual = Usual::default();
+                watch.forget_types();
             }
             (watch.case, watch.since) = (None, Since::default());
         }

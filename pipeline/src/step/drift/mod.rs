@@ -4,6 +4,7 @@
 mod cases;
 mod format;
 mod profile;
+mod revert;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use cases::{Case, Phase};
 pub use format::{FORMATS, Format};
 pub use profile::{Profile, Profiles, SAMPLES_MAX, Sample};
+pub(super) use revert::Applied;
 
 use super::rules::Rules;
 use watch::{Watch, watches};
@@ -35,6 +37,9 @@ pub struct Drift {
     /// By the offset of the input at which they began.
     cases: BTreeMap<u64, Case>,
     profiles: Profiles,
+    /// The last decisions, which can be taken back, by their cases.
+    #[serde(default)]
+    applied: BTreeMap<u64, Applied>,
     /// The stream's mapping version.
     #[serde(skip)]
     mapping_version: u32,
@@ -67,9 +72,14 @@ impl Drift {
         self.watches = watches(rules);
         for watch in &mut self.watches {
             let same = before.iter().find(|old| old.paths == watch.paths);
-            let part = |old: &&Watch| old.paths.iter().all(|path| watch.paths.contains(path));
+            let is_part = |one: &Watch, other: &Watch| one.paths.iter().all(|path| other.paths.contains(path));
+            let part = |old: &&Watch| is_part(old, watch) || is_part(watch, old);
             if let Some(old) = same.or_else(|| before.iter().find(part)) {
                 (watch.usual, watch.case, watch.since, watch.beside) = (old.usual, old.case, old.since, old.beside);
+                // Another path may be of another type: what it has is learnt anew.
+                if old.paths == watch.paths {
+                    (watch.types, watch.learnt) = (old.types, old.learnt);
+                }
             }
         }
     }
@@ -108,13 +118,13 @@ impl Drift {
         is_deleted: impl FnOnce() -> bool,
     ) -> bool {
         self.lacking.clear();
-        for (at, watch) in self.watches.iter().enumerate() {
-            if watch.is_lacking(record.slots) {
+        for (at, watch) in self.watches.iter_mut().enumerate() {
+            if watch.is_lacking(record.slots, record.payload.as_bytes()) {
                 self.lacking.push(at);
             }
         }
         if self.cases.is_empty() && self.lacking.is_empty() {
-            self.watches.iter_mut().for_each(|watch| watch.usual.have());
+            self.watches.iter_mut().for_each(Watch::have);
             if self.profiles.is_due() {
                 self.profiles.look(tree, record.payload, record.offset, u64::MAX);
             }
@@ -176,8 +186,7 @@ impl Drift {
         for (at, watch) in self.watches.iter_mut().enumerate() {
             let is_lacking = lacking.next_if(|next| **next == at).is_some();
             match watch.case {
-                Some(_) if is_lacking => watch.since.lacking += 1,
-                Some(_) if !is_again => watch.since.having += 1,
+                Some(_) if is_lacking || !is_again => watch.count(is_lacking),
                 _ => {}
             }
         }
@@ -203,8 +212,8 @@ impl Drift {
             let is_lacking = lacking.next_if(|next| **next == at).is_some();
             match (watch.case, is_lacking) {
                 (Some(_), _) => {}
-                (None, true) => watch.usual.lack(),
-                (None, false) => watch.usual.have(),
+                (None, true) if watch.now == 0 => watch.usual.lack(),
+                (None, _) => watch.have(),
             }
         }
         if self.profiles.is_due() {

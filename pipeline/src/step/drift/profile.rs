@@ -11,13 +11,13 @@ use super::format::{FORMATS, Format, format, magnitude};
 /// Paths with a profile; those that come later have none.
 const PATHS_MAX: usize = 2_000;
 /// Values kept of a path: those whose hashes are the smallest, so that each distinct value is as likely as another.
-pub const SAMPLES_MAX: usize = 24;
+pub const SAMPLES_MAX: usize = 20;
 /// A kept value's bytes; of a longer one the beginning is kept.
 const SAMPLE_BYTES_MAX: usize = 48;
 /// So many records are looked at wholly, and behind them …
 const WHOLE: u64 = 1_000;
 /// … one of so many.
-const EVERY: u64 = 16;
+const EVERY: u64 = 32;
 
 /// The profiles of a stream's paths.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -46,14 +46,21 @@ pub struct Profile {
     pub samples: Vec<Sample>,
 }
 
-/// A value that is kept.
+/// A value that is kept: its hash, whether it is a text and not JSON of its own, the text or the JSON. A list, because a
+/// snapshot holds many.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
-    hash: u32,
+pub struct Sample(u32, bool, String);
+
+impl Sample {
     /// Whether it is a text, and not JSON of its own.
-    pub is_text: bool,
+    pub fn is_text(&self) -> bool {
+        self.1
+    }
+
     /// The text, or the JSON.
-    pub value: String,
+    pub fn value(&self) -> &str {
+        &self.2
+    }
 }
 
 impl Profiles {
@@ -124,7 +131,7 @@ impl Profile {
 
     fn keep(&mut self, value: &str, is_text: bool) {
         let hash = (xxh3_64(value.as_bytes()) >> 32) as u32;
-        let Err(at) = self.samples.binary_search_by_key(&hash, |sample| sample.hash) else { return };
+        let Err(at) = self.samples.binary_search_by_key(&hash, |sample| sample.0) else { return };
         if at == SAMPLES_MAX {
             return;
         }
@@ -133,7 +140,7 @@ impl Profile {
         if end < value.len() && !is_text {
             return;
         }
-        self.samples.insert(at, Sample { hash, is_text, value: value[..end].to_owned() });
+        self.samples.insert(at, Sample(hash, is_text, value[..end].to_owned()));
         self.samples.truncate(SAMPLES_MAX);
     }
 
@@ -141,7 +148,7 @@ impl Profile {
     pub fn distinct(&self) -> u64 {
         match self.samples.last() {
             Some(last) if self.samples.len() == SAMPLES_MAX => {
-                (SAMPLES_MAX as u64 - 1) * (1 << 32) / u64::from(last.hash).max(1)
+                (SAMPLES_MAX as u64 - 1) * (1 << 32) / u64::from(last.0).max(1)
             }
             _ => self.samples.len() as u64,
         }

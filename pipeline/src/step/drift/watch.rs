@@ -1,7 +1,7 @@
 //! Watches: what the mapping reads out of a record, and how often that is there.
 
 use schemas::drift::{Lost, feeds};
-use schemas::shape::{Slot, SlotKind};
+use schemas::shape::{Slot, SlotKind, TypeClass};
 use serde::{Deserialize, Serialize};
 
 use crate::step::rules::{Choice, Rules};
@@ -67,6 +67,9 @@ impl Usual {
 pub(super) struct Since {
     pub(super) lacking: u64,
     pub(super) having: u64,
+    /// Of the lacking: had it, but of a type that it never had, and these types.
+    pub(super) strange: u64,
+    pub(super) types: u8,
 }
 
 /// What the records since then say.
@@ -96,15 +99,69 @@ pub(super) struct Watch {
     pub(super) since: Since,
     /// Held records that lack it, while it is in no case.
     pub(super) beside: u64,
+    /// The types that it has, as bits, and how many values told so.
+    pub(super) types: u8,
+    pub(super) learnt: u64,
+    /// The type in the record at hand, as a bit; 0 where there is no value.
+    #[serde(skip)]
+    pub(super) now: u8,
 }
 
 impl Watch {
-    /// Whether none of its paths is in the record.
+    /// Looks for it in a record; true when it lacks it: none of its paths is there, or what is there is of a type that
+    /// it never had.
     #[inline]
-    pub(super) fn is_lacking(&self, slots: &[Slot]) -> bool {
-        let kind = |slot: &u32| slots.get(*slot as usize).map_or(SlotKind::Absent, |slot| slot.kind);
-        self.slots.iter().all(|slot| kind(slot) == SlotKind::Absent)
-            && !self.around.iter().any(|slot| kind(slot) == SlotKind::Null)
+    pub(super) fn is_lacking(&mut self, slots: &[Slot], payload: &[u8]) -> bool {
+        let slot = |slot: &u32| slots.get(*slot as usize).copied().unwrap_or_default();
+        self.now = 0;
+        let mut is_absent = true;
+        for found in self.slots.iter().map(slot) {
+            match found.kind {
+                SlotKind::Absent => continue,
+                SlotKind::Null => is_absent = false,
+                SlotKind::True | SlotKind::False => self.now = TypeClass::Boolean as u8,
+                SlotKind::Number => self.now = TypeClass::Number as u8,
+                SlotKind::Text | SlotKind::EscapedText => self.now = TypeClass::Text as u8,
+                SlotKind::Nested if payload.get(found.start) == Some(&b'[') => self.now = TypeClass::Array as u8,
+                SlotKind::Nested => self.now = TypeClass::Object as u8,
+            }
+            if self.now != 0 {
+                return self.is_strange();
+            }
+        }
+        is_absent && !self.around.iter().any(|around| slot(around).kind == SlotKind::Null)
+    }
+
+    /// Whether what is there is of a type that it never had.
+    #[inline]
+    pub(super) fn is_strange(&self) -> bool {
+        self.now & !self.types != 0 && self.learnt >= RUN
+    }
+
+    /// The record has it and flows.
+    #[inline]
+    pub(super) fn have(&mut self) {
+        self.usual.have();
+        if self.now & !self.types != 0 || self.learnt < RUN {
+            self.types |= self.now;
+            self.learnt += u64::from(self.now != 0);
+        }
+    }
+
+    /// A record since it was first missed.
+    pub(super) fn count(&mut self, is_lacking: bool) {
+        if !is_lacking {
+            self.since.having += 1;
+            return;
+        }
+        self.since.lacking += 1;
+        self.since.strange += u64::from(self.now != 0);
+        self.since.types |= self.now;
+    }
+
+    /// What it has been so far counts no more.
+    pub(super) fn forget_types(&mut self) {
+        (self.types, self.learnt) = (0, 0);
     }
 
     /// Whether a record that brings its key or version itself can do without it.
@@ -114,7 +171,7 @@ impl Watch {
 
     /// What the records since it was first missed say; at the end of the time they must say something.
     pub(super) fn look(&self, with_new: bool, is_due: bool) -> Look {
-        let Since { lacking, having } = self.since;
+        let Since { lacking, having, .. } = self.since;
         let records = lacking + having;
         let is_rarer = lacking > self.usual.tolerated(records, with_new);
         if is_due || records >= WINDOW {
@@ -129,16 +186,18 @@ impl Watch {
 
     /// It belongs to no case any more; what was seen meanwhile counts.
     pub(super) fn settle(&mut self) {
-        let Since { lacking, having } = std::mem::take(&mut self.since);
+        let Since { lacking, having, strange, types } = std::mem::take(&mut self.since);
         self.usual.records += lacking + having;
-        self.usual.present += having;
+        self.usual.present += having + strange;
+        self.types |= types;
         self.usual.run = 0;
         (self.case, self.beside) = (None, 0);
     }
 
     pub(super) fn lost(&self, seen: Option<String>) -> Lost {
         let last = || self.paths.last().cloned().unwrap_or_default();
-        Lost { path: seen.unwrap_or_else(last), paths: self.paths.clone(), feeds: self.feeds.clone() }
+        let retyped = self.since.strange * 2 > self.since.lacking;
+        Lost { path: seen.unwrap_or_else(last), paths: self.paths.clone(), feeds: self.feeds.clone(), retyped }
     }
 }
 
@@ -189,6 +248,9 @@ fn add(all: &mut Vec<Watch>, choices: &[&Choice], feed: &str) {
             case: None,
             since: Since::default(),
             beside: 0,
+            types: 0,
+            learnt: 0,
+            now: 0,
         }),
     }
 }
@@ -202,9 +264,10 @@ mod tests {
     }
 
     fn look(usual: Usual, lacking: u64, having: u64, is_due: bool) -> Look {
+        let since = Since { lacking, having, ..Since::default() };
         let (paths, feeds, slots, around) = Default::default();
-        Watch { paths, feeds, slots, around, usual, case: Some(1), since: Since { lacking, having }, beside: 0 }
-            .look(false, is_due)
+        let (case, beside, types, learnt, now) = (Some(1), 0, 0, 0, 0);
+        Watch { paths, feeds, slots, around, usual, case, since, beside, types, learnt, now }.look(false, is_due)
     }
 
     #[test]
