@@ -14,6 +14,7 @@ use pipeline::ingest::Ingest;
 use pipeline::payload::{Keyring, SealedLog, SealedStore};
 use pipeline::process::{Processed, Processor};
 use pipeline::quarantine::QuarantineKeeper;
+use pipeline::repair::{Repaired, Repairer};
 use pipeline::{Log, Store};
 use projections::sql::{QueryEngine, QueryLimits};
 use projections::view::{Budget, Projector, ProjectorHandle};
@@ -33,6 +34,7 @@ const PUSHES: Bounds = Bounds { places: 16, waiting: 64 << 20, wait: Duration::f
 pub(crate) struct Roles {
     pub(crate) processed: Vec<Processed>,
     pub(crate) kept: Vec<watch::Receiver<u64>>,
+    pub(crate) repaired: Vec<Repaired>,
     pub(crate) projector: ProjectorHandle,
     /// Why a role has stopped.
     pub(crate) failures: watch::Sender<BTreeMap<Role, String>>,
@@ -47,6 +49,7 @@ pub(crate) struct Roles {
 pub(crate) enum Role {
     Processor(u32),
     QuarantineKeeper(u32),
+    Repairer(u32),
     Projector,
 }
 
@@ -55,6 +58,7 @@ impl std::fmt::Display for Role {
         match self {
             Self::Processor(partition) => write!(f, "processor of partition {partition}"),
             Self::QuarantineKeeper(partition) => write!(f, "quarantine keeper of partition {partition}"),
+            Self::Repairer(partition) => write!(f, "repairer of partition {partition}"),
             Self::Projector => write!(f, "projector"),
         }
     }
@@ -131,7 +135,7 @@ impl Roles {
         let (shutdown, stop) = watch::channel(false);
         let failures = watch::Sender::default();
         let mut tasks = JoinSet::new();
-        let (mut processed, mut kept, mut stalls) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut processed, mut kept, mut repaired, mut stalls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for partition in 0..log.partitions(Topic::Inputs) {
             let (processor, done) = Processor::start(log.clone(), store.clone(), partition).await?;
             processed.push(done);
@@ -141,6 +145,10 @@ impl Roles {
             kept.push(done);
             stalls.push(keeper.stall());
             tasks.spawn(watched(failures.clone(), Role::QuarantineKeeper(partition), keeper.run(stop.clone())));
+            let (repairer, done) = Repairer::start(log.clone(), store.clone(), partition, stop.clone()).await?;
+            repaired.push(done);
+            stalls.push(repairer.stall());
+            tasks.spawn(watched(failures.clone(), Role::Repairer(partition), repairer.run()));
         }
         let views = folder.join("views");
         std::fs::create_dir_all(&views).with_context(|| format!("making {}", views.display()))?;
@@ -149,7 +157,7 @@ impl Roles {
         let projector = role.handle();
         stalls.extend(projector.stalls());
         tasks.spawn(watched(failures.clone(), Role::Projector, role.run(stop)));
-        Ok(Self { processed, kept, projector, failures, stalls, shutdown, tasks: Mutex::new(tasks) })
+        Ok(Self { processed, kept, repaired, projector, failures, stalls, shutdown, tasks: Mutex::new(tasks) })
     }
 
     /// Stops every role and waits for each; the projector flushes its views. What a role fails with now it has told.

@@ -281,13 +281,29 @@ impl Ingest {
             },
             last,
         ];
-        let batches = inputs
-            .iter()
-            .map(|input| {
-                let body = serde_json::to_vec(input).expect("an input has only text keys");
-                batch(open, BatchKind::Control, 1, body)
-            })
-            .collect();
+        self.send(open, &inputs).await?;
+        Ok(())
+    }
+
+    /// A stream that was opened before, if it was.
+    pub async fn find(&self, stream: &StreamId) -> Result<Option<OpenStream>, IngestError> {
+        let row = self.store.get(stream.tenant, Table::Streams, &stream.to_string()).await?;
+        let known = row.map(|row| read_row(stream, &row)).transpose()?;
+        Ok(known.map(|known| OpenStream { id: stream.clone(), partition: known.partition }))
+    }
+
+    /// Appends inputs that are no records, in their order; they are on disk when this returns. Answers the offset behind
+    /// the last.
+    pub async fn send(&self, open: &OpenStream, inputs: &[Input]) -> Result<u64, LogError> {
+        let body = |input| serde_json::to_vec(input).expect("an input has only text keys");
+        let batches = inputs.iter().map(|input| batch(open, BatchKind::Control, 1, body(input))).collect();
+        let firsts = self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
+        Ok(firsts.last().map_or(0, |last| last + 1))
+    }
+
+    /// Appends held records that come again.
+    pub(crate) async fn append_again(&self, open: &OpenStream, records: RecordBatch) -> Result<(), LogError> {
+        let batches = vec![batch(open, BatchKind::Redriven, records.count, records.body)];
         self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
         Ok(())
     }

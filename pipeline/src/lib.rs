@@ -1,9 +1,9 @@
-//! The line: ports (`Log`, `Store`, `Source`), ingest, the pure step, the processor and quarantine.
+//! The line: ports (`Log`, `Store`, `Source`), ingest, the pure step, the processor, quarantine and the repairer.
 //!
 //! Read in this order: [`log`] and [`store`] are what everything stands on, [`payload`]
 //! seals what they hold, [`source`] is where records come from,
 //! [`ingest`] puts them on the log, [`step`] says what they mean, [`process`] runs the step over a partition,
-//! [`quarantine`] keeps what was set aside.
+//! [`quarantine`] keeps what was set aside, [`repair`] keeps the cases of drift and sends back in what they call for.
 
 pub mod engine;
 pub mod log;
@@ -16,6 +16,7 @@ pub mod source;
 
 pub mod process;
 pub mod quarantine;
+pub mod repair;
 pub mod step;
 
 #[cfg(test)]

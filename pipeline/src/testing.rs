@@ -183,6 +183,43 @@ impl Line {
         hash
     }
 
+    /// The second value of every row, runs that stand twice counted once.
+    pub(crate) async fn values(&self) -> Vec<Option<String>> {
+        let (mut values, mut mark) = (Vec::new(), (0, 0));
+        for stored in self.all(Topic::Events, BatchKind::Rows).await {
+            let body = stored.body(Topic::Events, 0).unwrap().unwrap();
+            let mut reader = EventBatchReader::new(&body).unwrap();
+            while let Some(mut row) = reader.next_row().unwrap() {
+                let place = (row.input_offset, row.ordinal + 1);
+                if place > mark {
+                    mark = place;
+                    row.values.next_value().unwrap();
+                    let value = row.values.next_value().unwrap();
+                    values.push((value != schemas::Value::Null).then(|| format!("{value:?}")));
+                }
+            }
+        }
+        values
+    }
+
+    /// How many rows a view would show: of each key the record with the greatest order key, if it is no delete.
+    pub(crate) async fn visible(&self) -> usize {
+        let mut rows = std::collections::HashMap::new();
+        for stored in self.all(Topic::Events, BatchKind::Rows).await {
+            let body = stored.body(Topic::Events, 0).unwrap().unwrap();
+            let mut reader = EventBatchReader::new(&body).unwrap();
+            while let Some(row) = reader.next_row().unwrap() {
+                let order = (format!("{:?}", row.version), row.origin, row.input_offset);
+                let is_row = row.kind == schemas::event::RowKind::Accepted;
+                let place = rows.entry(row.key.to_owned()).or_insert((order.clone(), is_row));
+                if order >= place.0 {
+                    *place = (order, is_row);
+                }
+            }
+        }
+        rows.values().filter(|(_, is_row)| *is_row).count()
+    }
+
     /// Every fact, by its type's name, with where it came from.
     pub(crate) async fn facts(&self) -> Vec<(u64, &'static str)> {
         let mut facts = Vec::new();

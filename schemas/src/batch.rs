@@ -28,6 +28,8 @@ pub enum BatchKind {
     ViewControl = 4,
     /// `decisions`: [`crate::Decision`]s, one JSON a line.
     Decisions = 5,
+    /// `inputs`: records of one stream that were held, on their way again; each says where it first entered.
+    Redriven = 6,
 }
 
 impl BatchKind {
@@ -38,6 +40,7 @@ impl BatchKind {
             3 => Self::Rows,
             4 => Self::ViewControl,
             5 => Self::Decisions,
+            6 => Self::Redriven,
             _ => return Err(WireError::Invalid("a batch kind")),
         })
     }

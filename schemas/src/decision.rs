@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::drift::{Lost, Move};
 use crate::ids::EntityName;
 use crate::input::DefinitionHash;
 use crate::reason::{QuarantineStage, Reason};
@@ -60,6 +61,105 @@ pub enum Fact {
         entity_definition: DefinitionHash,
         /// Who wanted it.
         by: String,
+        /// The mapping's text, where a repair made it and no input brought it.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        text: Option<String>,
+    },
+    /// A record lacks what was (almost) always there: it is kept back, and its bytes stay at the input offset.
+    RecordHeld {
+        /// The case that it waits for: the offset of the input at which that began.
+        case: u64,
+        /// Where the record first entered.
+        origin: u64,
+    },
+    /// A time is asked for.
+    TimerSet {
+        /// The timer's id.
+        id: String,
+        /// When, in microseconds since 1970 UTC.
+        at: i64,
+    },
+    /// What was missing is not back at its usual rate: a case is open.
+    DriftDetected {
+        /// The case.
+        case: u64,
+        /// What the records lack.
+        lost: Vec<Lost>,
+        /// Paths that came with them and that no rule names.
+        added: Vec<String>,
+        /// Records since the case began that lack something of it.
+        lacking: u64,
+        /// Records since then that have it all.
+        having: u64,
+        /// The stream's mapping version.
+        mapping_version: u32,
+    },
+    /// Somebody who matched the fields proposes a repair.
+    RepairProposed {
+        /// The case.
+        case: u64,
+        /// The mapping version that it was made on.
+        mapping_version: u32,
+        /// Where each lost path has gone, likelier than not.
+        moves: Vec<Move>,
+        /// Where else it may have gone, the likeliest first.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        alternatives: Vec<Move>,
+        /// Why it waits for a person; none when it is applied at once.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        waits: Option<String>,
+    },
+    /// A repair is in force from here on.
+    RepairApplied {
+        /// The case.
+        case: u64,
+        /// What was changed.
+        moves: Vec<Move>,
+        /// Paths that are gone for good: their fields are null from here on.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        removed: Vec<String>,
+        /// Who decided: a person, or `rules`.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// A decision was taken back: the former rules are in force again.
+    RepairReverted {
+        /// The case that was decided.
+        case: u64,
+        /// The case that holds for the same want from here on.
+        into: u64,
+        /// Records that were accepted behind this input are looked at again.
+        since: u64,
+        /// Who decided.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// A proposal was rejected; what is held stays held.
+    RepairRejected {
+        /// The case.
+        case: u64,
+        /// Who decided.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// The case is over: what it held may go, by the rules in force.
+    RecordsReleased {
+        /// The case.
+        case: u64,
+        /// Records that it holds.
+        count: u64,
+        /// Why.
+        why: String,
+    },
+    /// Everything that the case held has come again.
+    RecordsRedriven {
+        /// The case.
+        case: u64,
+        /// How many.
+        count: u64,
     },
     /// A command was carried out.
     CommandApplied {
@@ -82,6 +182,15 @@ impl Fact {
             Self::ShapeObserved { .. } => "ShapeObserved",
             Self::RecordQuarantined { .. } => "RecordQuarantined",
             Self::MappingActivated { .. } => "MappingActivated",
+            Self::RecordHeld { .. } => "RecordHeld",
+            Self::TimerSet { .. } => "TimerSet",
+            Self::DriftDetected { .. } => "DriftDetected",
+            Self::RepairProposed { .. } => "RepairProposed",
+            Self::RepairApplied { .. } => "RepairApplied",
+            Self::RepairReverted { .. } => "RepairReverted",
+            Self::RepairRejected { .. } => "RepairRejected",
+            Self::RecordsReleased { .. } => "RecordsReleased",
+            Self::RecordsRedriven { .. } => "RecordsRedriven",
             Self::CommandApplied { .. } => "CommandApplied",
             Self::CommandRefused { .. } => "CommandRefused",
         }

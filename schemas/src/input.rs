@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::drift::{Decide, Move};
 use crate::ids::{EntityName, StreamId};
 
 /// The name of a definition's text: the first 128 bits of its SHA-256, in hex.
@@ -70,6 +71,20 @@ pub enum Input {
         /// What is wanted.
         command: Command,
     },
+    /// Somebody who matched the fields says where the lost ones of a case may have gone.
+    Suggestion {
+        /// As a command's.
+        id: String,
+        /// The case: the offset of the input at which it began.
+        case: u64,
+        /// The mapping version that it was made on; the step refuses any other.
+        mapping_version: u32,
+        /// For each lost path where it has gone, likelier than not.
+        moves: Vec<Move>,
+        /// Where else it may have gone, the likeliest first.
+        #[serde(default)]
+        alternatives: Vec<Move>,
+    },
     /// A time that the step asked for has come.
     TimePassed {
         /// The timer's id.
@@ -93,4 +108,6 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         force: bool,
     },
+    /// Decide a case.
+    Decide(Decide),
 }

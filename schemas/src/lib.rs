@@ -18,6 +18,7 @@ pub mod shape;
 
 pub mod cloudevent;
 pub mod decision;
+pub mod drift;
 pub mod event;
 pub mod reason;
 pub mod stage;

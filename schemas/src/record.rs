@@ -76,6 +76,7 @@ const HAS_KEY: u8 = 1;
 const HAS_VERSION: u8 = 2;
 const IS_DELETE: u8 = 4;
 const HAS_DEFECT: u8 = 8;
+const HAS_ORIGIN: u8 = 16;
 
 /// Builds the body of a batch of records of one lane.
 #[derive(Debug)]
@@ -96,11 +97,17 @@ impl RecordBatchWriter {
     /// Adds a record. Its ordinal must be above the last one's.
     #[inline]
     pub fn push(&mut self, record: &Record<'_>) {
+        self.push_from(record, None);
+    }
+    /// Adds a record that entered before, at the offset `origin` of the same partition.
+    #[inline]
+    pub fn push_from(&mut self, record: &Record<'_>, origin: Option<u64>) {
         debug_assert!(record.ordinal > self.last_ordinal, "ordinals rise within a lane");
         let flags = if record.key.is_some() { HAS_KEY } else { 0 }
             | if record.version == Version::None { 0 } else { HAS_VERSION }
             | if record.op == Op::Delete { IS_DELETE } else { 0 }
-            | if record.defect.is_some() { HAS_DEFECT } else { 0 };
+            | if record.defect.is_some() { HAS_DEFECT } else { 0 }
+            | if origin.is_some() { HAS_ORIGIN } else { 0 };
         self.body.push(flags);
         wire::put_u64(&mut self.body, record.ordinal - self.last_ordinal);
         if let Some(key) = record.key {
@@ -111,6 +118,9 @@ impl RecordBatchWriter {
         }
         if let Some(defect) = record.defect {
             self.body.push(defect.to_wire());
+        }
+        if let Some(origin) = origin {
+            wire::put_u64(&mut self.body, origin);
         }
         wire::put_bytes(&mut self.body, record.payload);
         self.last_ordinal = record.ordinal;
@@ -153,6 +163,8 @@ pub struct RecordBatchReader<'a> {
     pub lane: Lane,
     /// The connector's note of where the batch ends.
     pub cursor: &'a [u8],
+    /// Where the record that was read last first entered, if that was elsewhere.
+    pub origin: Option<u64>,
     reader: Reader<'a>,
     ordinal: u64,
 }
@@ -167,7 +179,7 @@ impl<'a> RecordBatchReader<'a> {
         let mut reader = Reader::new(front);
         let lane = Lane(u128::from_be_bytes(reader.array()?));
         let ordinal = reader.u64()?;
-        Ok(Self { lane, cursor, reader, ordinal })
+        Ok(Self { lane, cursor, origin: None, reader, ordinal })
     }
     /// The next record; `None` at the end.
     #[inline]
@@ -185,6 +197,7 @@ impl<'a> RecordBatchReader<'a> {
         } else {
             None
         };
+        self.origin = if flags & HAS_ORIGIN != 0 { Some(self.reader.u64()?) } else { None };
         let op = if flags & IS_DELETE != 0 { Op::Delete } else { Op::Upsert };
         let payload = self.reader.bytes()?;
         Ok(Some(Record { ordinal: self.ordinal, op, key, version, defect, payload }))
@@ -227,6 +240,23 @@ mod tests {
                 prop_assert_eq!(reader.next_record().unwrap(), Some(record.clone()));
             }
             prop_assert_eq!(reader.next_record().unwrap(), None);
+        }
+
+        #[test]
+        fn where_a_record_first_entered_reads_back(origins: Vec<Option<u64>>) {
+            let mut writer = RecordBatchWriter::new(Lane(1), 0, 0);
+            let (op, version) = (Op::Upsert, Version::None);
+            for (ordinal, origin) in (1..).zip(&origins) {
+                let record =
+                    Record { ordinal, op, key: None, version: version.clone(), defect: None, payload: b"{}" };
+                writer.push_from(&record, *origin);
+            }
+            let batch = writer.finish(b"");
+            let mut reader = RecordBatchReader::new(&batch.body).unwrap();
+            for origin in &origins {
+                prop_assert!(reader.next_record().unwrap().is_some());
+                prop_assert_eq!(reader.origin, *origin);
+            }
         }
 
         #[test]

@@ -21,7 +21,8 @@ use crate::output::{Output, Progress};
 /// Bytes of records that go to the log at once.
 pub(super) const BATCH_BYTES: usize = 512 << 10;
 
-/// What became of the records of one run. `in` + `others` = visible + superseded + quarantined + duplicate + pending.
+/// What became of the records of one run. `in` + released + others = visible + superseded + quarantined + held + duplicate
+/// + pending.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Fates {
     /// Records acknowledged: durable in `inputs`.
@@ -33,6 +34,12 @@ pub struct Fates {
     pub superseded: u64,
     /// Set aside with a reason.
     pub quarantined: u64,
+    /// Kept back, because they lack what was always there: they come once their case is decided.
+    #[serde(default)]
+    pub held: u64,
+    /// Of earlier runs: kept back then, released now.
+    #[serde(default)]
+    pub released: u64,
     /// Taken before.
     pub duplicate: u64,
     /// Not waited for: any of the others, in a moment.
@@ -106,7 +113,7 @@ async fn settle(
     out: &mut dyn Output,
 ) -> anyhow::Result<Fates> {
     out.progress(&Progress { acknowledged, stage: "waiting".into(), ..Progress::default() });
-    line.wait_processed(open.partition).await?;
+    line.wait_settled(open.partition).await?;
     let after = line.stream_state(&plan.stream).await?.map_or_else(Counters::default, |s| s.counters);
     let superseded = line.superseded(counting).await?;
     let rows = after.accepted + after.deleted - counted.accepted - counted.deleted;
@@ -118,6 +125,8 @@ async fn settle(
         visible,
         superseded: rows - visible,
         quarantined: after.quarantined - counted.quarantined,
+        held: after.held.saturating_sub(counted.held),
+        released: counted.held.saturating_sub(after.held),
         duplicate: after.duplicate - counted.duplicate,
         pending: 0,
         deletes: after.deleted - counted.deleted,
@@ -134,7 +143,7 @@ fn report(plan: &Plan, fates: Fates, started: Instant, out: &mut dyn Output) -> 
         value["seconds"] = serde_json::json!(seconds);
         return Ok(out.value(&value)?);
     }
-    let Fates { taken, visible, superseded, quarantined, duplicate, pending, deletes, others } = fates;
+    let Fates { taken, visible, superseded, quarantined, held, released, duplicate, pending, deletes, others } = fates;
     let stream = &plan.stream;
     if pending > 0 {
         return Ok(out.line(&format!("{stream}: {taken} in, durable, their fates pending; {rate:.0} a second"))?);
@@ -144,12 +153,18 @@ fn report(plan: &Plan, fates: Fates, started: Instant, out: &mut dyn Output) -> 
             "others brought {others} records meanwhile, which are counted with the fates of this run's"
         ))?;
     }
+    if released > 0 {
+        out.line(&format!("{stream}: {released} of earlier runs were kept back and are released"))?;
+    }
     out.line(&format!(
-        "{stream}: {taken} in = {visible} visible + {superseded} superseded + {quarantined} quarantined + {duplicate} \
-         duplicate; {deletes} of them deletes; {rate:.0} a second"
+        "{stream}: {taken} in = {visible} visible + {superseded} superseded + {quarantined} quarantined + {held} held + \
+         {duplicate} duplicate; {deletes} of them deletes; {rate:.0} a second"
     ))?;
     if quarantined > 0 {
         out.line("see why with: autonomos quarantine list")?;
+    }
+    if held > 0 {
+        out.line("they lack what was always there; see with: autonomos cases list --all")?;
     }
     Ok(())
 }

@@ -53,6 +53,7 @@ async fn stat(args: &StatArgs, line: &Line, out: &mut dyn Output) -> anyhow::Res
                 json!(c.accepted),
                 json!(c.deleted),
                 json!(c.quarantined),
+                json!(c.held),
                 json!(c.duplicate),
                 json!(state.mapping().map(|(_, version)| version)),
                 json!(state.shape().fingerprint().to_string()),
@@ -68,6 +69,7 @@ async fn stat(args: &StatArgs, line: &Line, out: &mut dyn Output) -> anyhow::Res
         "accepted",
         "deleted",
         "quarantined",
+        "held",
         "duplicate",
         "mapping_version",
         "fingerprint",
@@ -119,7 +121,7 @@ async fn print(
         Ok(())
     };
     match header.kind {
-        BatchKind::Records => {
+        BatchKind::Records | BatchKind::Redriven => {
             let mut reader = RecordBatchReader::new(&body)?;
             let lane = reader.lane;
             let mut at = 0;
@@ -283,7 +285,7 @@ async fn refold_partition(
 
 /// A batch of records cut into pieces of at most `batch` records; anything else as it is.
 fn pieces(kind: BatchKind, stored: &Stored, body: &[u8], batch: usize) -> anyhow::Result<Vec<(u64, u32, Vec<u8>)>> {
-    if kind != BatchKind::Records {
+    if !matches!(kind, BatchKind::Records | BatchKind::Redriven) {
         return Ok(vec![(stored.first, stored.header().count, body.to_vec())]);
     }
     let mut reader = RecordBatchReader::new(body)?;
@@ -291,7 +293,7 @@ fn pieces(kind: BatchKind, stored: &Stored, body: &[u8], batch: usize) -> anyhow
     let (mut pieces, mut first, mut after) = (Vec::new(), stored.first, 0);
     let mut writer = RecordBatchWriter::new(lane, after, body.len());
     while let Some(record) = reader.next_record()? {
-        writer.push(&record);
+        writer.push_from(&record, reader.origin);
         after = record.ordinal;
         if writer.count() as usize >= batch {
             let full = std::mem::replace(&mut writer, RecordBatchWriter::new(lane, after, body.len())).finish(cursor);

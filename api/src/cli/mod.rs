@@ -1,5 +1,6 @@
 //! The command line: one binary, every command with `--json`.
 
+pub mod cases;
 pub mod doctor;
 pub mod dry_run;
 pub mod ingest;
@@ -68,6 +69,9 @@ pub enum Command {
     /// Look at what was set aside.
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Look at drift, and decide it.
+    #[command(subcommand)]
+    Cases(CasesCommand),
     /// Tenants and their first admins.
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -81,6 +85,7 @@ impl Command {
         match self {
             Self::Query(_) | Self::Log(_) | Self::Quarantine(_) | Self::Doctor => true,
             Self::Views(command) => matches!(command, ViewsCommand::List { .. }),
+            Self::Cases(command) => matches!(command, CasesCommand::List(_) | CasesCommand::Show(_)),
             Self::Ingest(_) | Self::Tenant(_) => false,
         }
     }
@@ -118,7 +123,7 @@ pub struct DemoArgs {
     /// Where the API answers; a loopback address.
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub listen: std::net::SocketAddr,
-    /// Stop once the second drop is visible, instead of serving on.
+    /// Stop once the drift drop is told, instead of serving on.
     #[arg(long)]
     pub once: bool,
 }
@@ -408,6 +413,93 @@ pub struct ShowArgs {
     pub position: String,
 }
 
+/// What to do with cases of drift.
+#[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
+pub enum CasesCommand {
+    /// List cases that wait, or all of them.
+    List(CasesArgs),
+    /// Show one: what is lost, where it may have gone, what was decided.
+    Show(CaseArgs),
+    /// The proposed repair is right: the new paths are read before the old ones.
+    Approve(DecideArgs),
+    /// Another repair is right.
+    Edit(EditArgs),
+    /// The proposal is wrong; what is held stays held.
+    Reject(DecideArgs),
+    /// The lost paths are gone for good: their fields are null from here on.
+    AcceptRemoved(DecideArgs),
+    /// A decision was wrong: the former rules again; what was accepted since is looked at again, and held for want.
+    Revert(DecideArgs),
+    /// Ask again later.
+    Snooze(SnoozeArgs),
+}
+
+/// Options of `cases list`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct CasesArgs {
+    /// Whose cases.
+    #[arg(long)]
+    pub tenant: String,
+    /// Only of this stream: CONNECTION/STREAM.
+    #[arg(long)]
+    pub stream: Option<String>,
+    /// Also those that are decided or released, and those that are not told yet.
+    #[arg(long)]
+    pub all: bool,
+    /// At most so many.
+    #[arg(long, default_value_t = 100, value_parser = limit)]
+    pub limit: usize,
+}
+
+/// Which case.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct CaseArgs {
+    /// Whose case.
+    #[arg(long)]
+    pub tenant: String,
+    /// Its id, as `cases list` prints it.
+    pub case: String,
+}
+
+/// A decision of a case.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct DecideArgs {
+    /// The case.
+    #[command(flatten)]
+    pub of: CaseArgs,
+    /// Only this lost path; to be repeated.
+    #[arg(long, value_name = "PATH")]
+    pub only: Vec<String>,
+    /// Why, for the record.
+    #[arg(long, default_value = "")]
+    pub why: String,
+    /// The mapping version that the decision was made on; by default the one in force.
+    #[arg(long)]
+    pub mapping_version: Option<u32>,
+}
+
+/// Options of `cases edit`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct EditArgs {
+    /// The decision.
+    #[command(flatten)]
+    pub decision: DecideArgs,
+    /// Where a lost path has gone; FROM=A+B when it was split; to be repeated.
+    #[arg(long = "move", value_name = "FROM=TO", required = true)]
+    pub moves: Vec<String>,
+}
+
+/// Options of `cases snooze`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct SnoozeArgs {
+    /// The decision.
+    #[command(flatten)]
+    pub decision: DecideArgs,
+    /// For how long.
+    #[arg(long, default_value_t = 24)]
+    pub hours: u32,
+}
+
 /// Carries out a command on an open line.
 pub async fn run(command: Command, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     match command {
@@ -417,6 +509,7 @@ pub async fn run(command: Command, line: &Line, out: &mut dyn Output) -> anyhow:
         Command::Views(command) => views::run(command, line, out).await,
         Command::Log(command) => log::run(command, line, out).await,
         Command::Quarantine(command) => quarantine::run(command, line, out).await,
+        Command::Cases(command) => cases::run(command, line, out).await,
         Command::Tenant(command) => tenant::run(command, line, out).await,
         Command::Doctor => doctor::run(line, out).await,
     }

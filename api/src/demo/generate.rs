@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use fastrand::Rng;
 
 use super::change::{Change, Changes, Dated, second_drop};
+use super::drift::{self, Changed};
 use super::layout;
-use super::world::{CUSTOMERS, Customer, Deal, Person, TODAY_SECONDS, World};
+use super::world::{CUSTOMERS, Customer, DAY_SECONDS, Deal, Person, TODAY_SECONDS, World};
 
 /// Which part of the demo to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,12 @@ pub enum Delivery {
     First,
     /// What happens some time later: rows appended to files, new files beside them.
     Second,
+    /// Later still, after some makers have changed their systems: files of other shapes beside the others.
+    Drift,
 }
+
+/// Records of a stream in the drift drop.
+const DRIFTED: usize = 60;
 
 /// A file that was written and what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,21 +72,23 @@ struct Plan<T> {
     customers: Range<usize>,
     make: fn(&World, &mut Rng, u64, Range<usize>) -> T,
     line: fn(&World, &Dated<T>) -> String,
+    /// What its maker changes before the drift drop.
+    changed: Option<Changed>,
 }
 
-/// Writes one drop into `folder` and says which files it touched. The second stands on what the first wrote with the
+/// Writes one drop into `folder` and says which files it touched. The later ones stand on what the first wrote with the
 /// same seed.
 pub fn generate(folder: &Path, seed: u64, delivery: Delivery) -> io::Result<Vec<DemoFile>> {
     let world = World::new(seed);
     let mut files = Vec::new();
     for plan in customers() {
-        files.push(plan.write(folder, &world, seed, delivery)?);
+        files.extend(plan.write(folder, &world, seed, delivery)?);
     }
     for plan in people() {
-        files.push(plan.write(folder, &world, seed, delivery)?);
+        files.extend(plan.write(folder, &world, seed, delivery)?);
     }
     for plan in deals() {
-        files.push(plan.write(folder, &world, seed, delivery)?);
+        files.extend(plan.write(folder, &world, seed, delivery)?);
     }
     Ok(files)
 }
@@ -102,6 +110,7 @@ fn customers() -> [Plan<Customer>; 3] {
             customers: 0..220,
             make,
             line: layout::salesforce_account,
+            changed: None,
         },
         Plan {
             connection: "hubspot",
@@ -115,6 +124,7 @@ fn customers() -> [Plan<Customer>; 3] {
             customers: 140..268,
             make,
             line: layout::hubspot_company,
+            changed: None,
         },
         Plan {
             connection: "dynamics",
@@ -128,6 +138,7 @@ fn customers() -> [Plan<Customer>; 3] {
             customers: 30..126,
             make,
             line: layout::dynamics_account,
+            changed: Some(drift::DYNAMICS_ACCOUNTS),
         },
     ]
 }
@@ -146,6 +157,7 @@ fn people() -> [Plan<Person>; 3] {
             customers: 0..210,
             make: World::person,
             line: layout::salesforce_contact,
+            changed: None,
         },
         Plan {
             connection: "hubspot",
@@ -159,6 +171,7 @@ fn people() -> [Plan<Person>; 3] {
             customers: 140..260,
             make: World::person,
             line: layout::hubspot_contact,
+            changed: None,
         },
         Plan {
             connection: "support",
@@ -172,6 +185,7 @@ fn people() -> [Plan<Person>; 3] {
             customers: 0..CUSTOMERS,
             make: World::person,
             line: layout::zendesk_user,
+            changed: None,
         },
     ]
 }
@@ -190,6 +204,7 @@ fn deals() -> [Plan<Deal>; 3] {
             customers: 0..210,
             make: World::deal,
             line: layout::salesforce_opportunity,
+            changed: Some(drift::SALESFORCE_DEALS),
         },
         Plan {
             connection: "hubspot",
@@ -203,6 +218,7 @@ fn deals() -> [Plan<Deal>; 3] {
             customers: 140..260,
             make: World::deal,
             line: layout::hubspot_deal,
+            changed: Some(drift::HUBSPOT_DEALS),
         },
         Plan {
             connection: "pipedrive",
@@ -216,12 +232,13 @@ fn deals() -> [Plan<Deal>; 3] {
             customers: 220..CUSTOMERS,
             make: World::deal,
             line: layout::pipedrive_deal,
+            changed: Some(drift::PIPEDRIVE_DEALS),
         },
     ]
 }
 
 impl<T: Change> Plan<T> {
-    fn write(&self, folder: &Path, world: &World, seed: u64, delivery: Delivery) -> io::Result<DemoFile> {
+    fn write(&self, folder: &Path, world: &World, seed: u64, delivery: Delivery) -> io::Result<Option<DemoFile>> {
         // Each stream has random numbers of its own, so that changing one leaves the others as they were.
         let hash = self.file.bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let mut rng = Rng::with_seed(seed ^ hash);
@@ -244,10 +261,22 @@ impl<T: Change> Plan<T> {
                 }
                 second_drop(&mut rng, &known, &fresh, self.deletes)
             }
+            Delivery::Drift if self.changed.is_none() => return Ok(None),
+            Delivery::Drift => {
+                let mut records: Vec<_> = known.into_iter().take(DRIFTED).collect();
+                for record in &mut records {
+                    record.updated = TODAY_SECONDS + DAY_SECONDS + rng.i64(60..6 * 3600);
+                }
+                let changes = Changes { updated: records.len() as u64, ..Changes::default() };
+                (records, changes)
+            }
         };
         let lines: Vec<String> = records.iter().map(|record| (self.line)(world, record)).collect();
-        let path = self.put(folder, delivery, &lines)?;
-        Ok(DemoFile {
+        let path = match (delivery, self.changed) {
+            (Delivery::Drift, Some(changed)) => self.put_changed(folder, changed, &lines)?,
+            _ => self.put(folder, delivery, &lines)?,
+        };
+        Ok(Some(DemoFile {
             path,
             pattern: self.pattern,
             connection: self.connection,
@@ -255,7 +284,19 @@ impl<T: Change> Plan<T> {
             stream: self.stream,
             records: lines.len() as u64,
             changes,
-        })
+        }))
+    }
+
+    fn put_changed(&self, folder: &Path, changed: Changed, lines: &[String]) -> io::Result<PathBuf> {
+        let path = folder.join(changed.file);
+        let lines: Vec<String> = lines.iter().map(|line| (changed.line)(line)).collect();
+        let text = match self.format {
+            Format::Ndjson => lines.join("\n") + "\n",
+            Format::Csv { header } => format!("{}\n{}\n", (changed.line)(header), lines.join("\n")),
+            Format::JsonArray { .. } => format!("[\n{}\n]\n", lines.join(",\n")),
+        };
+        std::fs::write(&path, text)?;
+        Ok(path)
     }
 
     fn put(&self, folder: &Path, delivery: Delivery, lines: &[String]) -> io::Result<PathBuf> {
@@ -295,7 +336,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_files() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for delivery in [Delivery::First, Delivery::Second] {
+        for delivery in [Delivery::First, Delivery::Second, Delivery::Drift] {
             let first = generate(one.path(), 7, delivery).unwrap();
             let second = generate(two.path(), 7, delivery).unwrap();
             for (a, b) in first.iter().zip(&second) {
@@ -319,6 +360,23 @@ mod tests {
         }
         let records = first.iter().map(|f| f.records).sum::<u64>();
         assert!((2_000..5_000).contains(&records), "{records}");
+    }
+
+    #[test]
+    fn the_drift_drop_lacks_what_its_makers_have_renamed_or_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        generate(folder.path(), 1, Delivery::First).unwrap();
+        let files = generate(folder.path(), 1, Delivery::Drift).unwrap();
+        let text = |part: &str| {
+            let file = files.iter().find(|f| f.path.to_str().unwrap().contains(part)).unwrap();
+            assert_eq!(file.records, 60);
+            std::fs::read_to_string(&file.path).unwrap()
+        };
+        assert!(!text("salesforce").contains("\"Amount\"") && text("salesforce").contains("\"DealAmount\""));
+        assert!(text("pipedrive").contains("\"deal\":{\"value\":"));
+        assert!(text("dynamics").contains("\"numberofemployees\":\""));
+        assert!(text("hubspot").lines().next().unwrap().contains(",tcv_2,"));
+        assert_eq!(files.len(), 4);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! same bytes on every machine and at any time.
 
 mod change;
+mod drift;
 mod generate;
 mod layout;
 mod run;

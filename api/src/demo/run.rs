@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Delivery, DemoFile, generate};
 use crate::auth::Role;
-use crate::cli::{DemoArgs, QueryArgs};
+use crate::cli::{CasesArgs, CasesCommand, DemoArgs, QueryArgs};
 use crate::http::{listen, now};
 use crate::output::{Output, Terminal};
 use crate::serve::{Server, Signals, config, drain};
@@ -99,6 +99,12 @@ async fn show(
     let second = generate(files, args.seed, Delivery::Second)?;
     show_counts(server, records(first) + records(&second), out).await?;
     ask(server, out).await?;
+    say(out, "\ndrift drop", &format!("in {seconds} s: one system renames fields, one retypes one, one nests two"))?;
+    tokio::time::sleep(PAUSE).await;
+    let third = generate(files, args.seed, Delivery::Drift)?;
+    show_counts(server, records(first) + records(&second) + records(&third), out).await?;
+    server.line.catch_up().await?;
+    show_cases(server, out).await?;
     let binary = std::env::current_exe().map_or_else(|_| "autonomos".to_owned(), |p| p.display().to_string());
     let data = server.line.folder.display();
     say(out, "\ntry", "in another terminal, while this one serves:")?;
@@ -116,6 +122,10 @@ async fn show(
             "curl {bearer} -H 'content-type: application/json' -d '{{\"sql\":\"select count(*) from accounts\"}}' {base}/query"
         ),
         format!("curl -N {bearer} '{base}/events/stream?stages=materialized,quarantined&mode=sample'"),
+        format!("curl {bearer} '{base}/aam/cases?status=waiting'"),
+        format!(
+            "curl {bearer} -H 'content-type: application/json' -d '{{\"why\":\"seen\"}}' {base}/aam/cases/CASE/approve"
+        ),
     ] {
         say(out, "  curl", &line)?;
     }
@@ -123,10 +133,18 @@ async fn show(
         format!("query --data-dir {data} --tenant {TENANT} \"select * from opportunities limit 5\""),
         format!("views list --data-dir {data} --tenant {TENANT}"),
         format!("log cat --data-dir {data} --tenant {TENANT} --topic decisions --limit 5"),
+        format!("cases list --data-dir {data} --tenant {TENANT}"),
+        format!("cases approve --data-dir {data} --tenant {TENANT} CASE"),
     ] {
         say(out, "  try", &format!("{binary} {command}"))?;
     }
     say(out, "or", &format!("change a file under {}: what is new arrives by itself. Ctrl-C stops.", files.display()))
+}
+
+/// Shows what drifted: what was repaired by itself, and what waits for a person.
+async fn show_cases(server: &Server, out: &mut dyn Output) -> anyhow::Result<()> {
+    let (tenant, stream, all, limit) = (TENANT.to_owned(), None, true, 20);
+    crate::cli::cases::run(CasesCommand::List(CasesArgs { tenant, stream, all, limit }), &server.line, out).await
 }
 
 /// Makes the demo's user, for this folder only, and signs in.
@@ -181,8 +199,8 @@ async fn show_counts(server: &Server, expected: u64, out: &mut dyn Output) -> an
         }
         let (total, _) = server.line.totals().await?;
         let line = format!(
-            "  {:>6} in = {} rows + {} deletes + {} quarantined + {} duplicate",
-            total.taken, total.accepted, total.deleted, total.quarantined, total.duplicate
+            "  {:>6} in = {} rows + {} deletes + {} quarantined + {} held + {} duplicate",
+            total.taken, total.accepted, total.deleted, total.quarantined, total.held, total.duplicate
         );
         if line != last {
             if out.json() {

@@ -146,6 +146,7 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
     ];
     let fates = fates.map(|(fate, n)| (format!("{{fate=\"{fate}\"}}"), n));
     text.family("autonomos_records_total", "counter", "records by what the step made of them", fates);
+    text.gauge("autonomos_records_held", "records that are kept back until a case is decided", totals.held as usize);
     text.gauge("autonomos_tenants", "tenants", tenants);
     Ok(())
 }

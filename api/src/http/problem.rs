@@ -279,6 +279,7 @@ impl From<LogError> for Problem {
                 Self::unavailable("the log has failed and must be opened again: tell the operator").retry_after(30)
             }
             LogError::Refused(_) => Self::invalid(error.to_string()),
+            LogError::Forgotten => Self::not_found("tenant"),
             LogError::NoPartition { .. } | LogError::Unreadable { .. } | LogError::Missing { .. } => {
                 Self::internal(error)
             }

@@ -67,7 +67,7 @@ impl Line {
         }
         let batch = self.found(topic, partition, stored);
         match header.kind {
-            BatchKind::Records => records(&batch, &header.subject, &body, from),
+            BatchKind::Records | BatchKind::Redriven => records(&batch, &header.subject, &body, from),
             BatchKind::Control | BatchKind::ViewControl => control(&batch, &header.subject, &body, from),
             BatchKind::Decisions => decisions(&batch, stored, &body, from),
             BatchKind::Rows => Ok(Vec::new()),
@@ -119,11 +119,16 @@ fn records(batch: &Batch, stream: &str, body: &[u8], from: u64) -> anyhow::Resul
         if !batch.is_before(place, from) {
             let mut body = json!({ "input": "record", "lane": lane, "ordinal": record.ordinal, "op": record.op,
                 "key": record.key, "defect": record.defect });
+            if let Some(origin) = reader.origin {
+                body["origin"] = origin.into();
+            }
             match std::str::from_utf8(record.payload) {
                 Ok(text) => body["payload"] = text.into(),
                 Err(_) => body["payload_base64"] = STANDARD.encode(record.payload).into(),
             }
-            items.push(batch.item(place, Some(Stage::Ingested), Some(stream.to_owned()), None, body));
+            // What comes again was ingested before.
+            let stage = reader.origin.is_none().then_some(Stage::Ingested);
+            items.push(batch.item(place, stage, Some(stream.to_owned()), None, body));
         }
         place += 1;
     }
@@ -159,8 +164,17 @@ fn decisions(batch: &Batch, stored: &Stored, body: &[u8], from: u64) -> anyhow::
 fn stage_of(decision: &Decision) -> Option<Stage> {
     Some(match &decision.fact {
         Fact::RecordQuarantined { .. } => Stage::Quarantined,
-        Fact::ShapeObserved { .. } => Stage::Drift,
+        Fact::ShapeObserved { .. }
+        | Fact::RecordHeld { .. }
+        | Fact::DriftDetected { .. }
+        | Fact::RepairProposed { .. }
+        | Fact::RepairApplied { .. }
+        | Fact::RepairReverted { .. }
+        | Fact::RepairRejected { .. }
+        | Fact::RecordsReleased { .. }
+        | Fact::RecordsRedriven { .. } => Stage::Drift,
         Fact::MappingActivated { .. } | Fact::CommandApplied { .. } | Fact::CommandRefused { .. } => Stage::Journaled,
+        Fact::TimerSet { .. } => return None,
     })
 }
 

@@ -1,10 +1,12 @@
 //! The line over one data folder, as commands and doors use it.
 //!
 //! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
-//! plans are made from, `deletion` and `export` are of a tenant as a whole, `open` opens streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run
-//! of a stream go on at a time, `fair` gives turns to tenants, `quotas` says what each may take, `queries` are those
-//! that run, `views` is what can be asked, `items` shows the log item by item.
+//! plans are made from, `cases` has people decide drift, `deletion` and `export` are of a tenant as a whole, `open` opens
+//! streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run of a stream go on at a time,
+//! `fair` gives turns to tenants, `quotas` says what each may take, `queries` are those that run, `views` is what can be
+//! asked, `items` shows the log item by item.
 
+mod cases;
 mod definitions;
 mod deletion;
 mod export;
@@ -28,6 +30,7 @@ use projections::sql::QueryEngine;
 use schemas::{StreamId, TenantId};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 
+pub use cases::{DecideError, Outcome};
 pub use definitions::Definitions;
 pub use deletion::Halt;
 pub(crate) use deletion::Halted;

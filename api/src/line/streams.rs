@@ -80,6 +80,7 @@ impl Line {
                 totals.accepted += counted.counters.accepted;
                 totals.deleted += counted.counters.deleted;
                 totals.quarantined += counted.counters.quarantined;
+                totals.held += counted.counters.held;
                 totals.duplicate += counted.counters.duplicate;
                 Ok(())
             })

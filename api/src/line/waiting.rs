@@ -15,6 +15,9 @@ use crate::roles::Role;
 )]
 pub struct Stalled(String);
 
+/// A case goes from suspicion to rows in fewer rounds; with more, others keep the partition busy.
+const SETTLE_ROUNDS: usize = 8;
+
 impl Line {
     /// Why a role has stopped, if one has.
     pub fn failure(&self) -> Option<String> {
@@ -106,9 +109,41 @@ impl Line {
         Ok(())
     }
 
-    /// Waits until everything that stands on the log now is processed and folded into its views.
+    /// Waits until the cases of everything that is processed by now are kept.
+    pub async fn wait_kept(&self, partition: u32) -> anyhow::Result<()> {
+        let end = self.log.end(Topic::Decisions, partition).await?;
+        let mut kept = self.roles.repaired[partition as usize].kept.clone();
+        self.or_failure(Role::Repairer(partition), async move { kept.wait_for(|next| *next >= end).await.map(|_| ()) })
+            .await
+    }
+
+    /// Waits until what everything that is processed by now calls for is on `inputs`.
+    async fn wait_repaired(&self, partition: u32) -> anyhow::Result<()> {
+        let end = self.log.end(Topic::Decisions, partition).await?;
+        let mut done = self.roles.repaired[partition as usize].done.clone();
+        self.or_failure(Role::Repairer(partition), async move { done.wait_for(|next| *next >= end).await.map(|_| ()) })
+            .await
+    }
+
+    /// Waits until everything that stands in a partition of `inputs` now is processed, and so is what the repairer sends
+    /// back in for it: what is held then waits for a person or a time.
+    pub async fn wait_settled(&self, partition: u32) -> anyhow::Result<()> {
+        for _ in 0..SETTLE_ROUNDS {
+            let end = self.log.end(Topic::Inputs, partition).await?;
+            self.wait_processed(partition).await?;
+            self.wait_repaired(partition).await?;
+            if self.log.end(Topic::Inputs, partition).await? == end {
+                return Ok(());
+            }
+        }
+        self.wait_processed(partition).await
+    }
+
+    /// Waits until everything that stands on the log now is processed, repaired and folded into its views.
     pub async fn catch_up(&self) -> anyhow::Result<()> {
-        self.wait_all_processed().await?;
+        for partition in 0..self.log.partitions(Topic::Inputs) {
+            self.wait_settled(partition).await?;
+        }
         for partition in 0..self.log.partitions(Topic::Events) {
             self.wait_events(partition).await?;
         }

@@ -73,8 +73,8 @@ impl Watched {
             told(ended.as_ref().map_err(|error| format!("{error:#}")).copied()).await;
         }
         match ended {
-            Ok(Fates { taken, visible, superseded, quarantined, duplicate, .. }) if taken > 0 => {
-                tracing::info!(tenant, stream, taken, visible, superseded, quarantined, duplicate, "ingested");
+            Ok(Fates { taken, visible, superseded, quarantined, held, duplicate, .. }) if taken > 0 => {
+                tracing::info!(tenant, stream, taken, visible, superseded, quarantined, held, duplicate, "ingested");
                 RESCAN
             }
             Ok(_) => RESCAN,

@@ -1,6 +1,7 @@
 //! The HTTP API from outside: a server on a port of its own, and clients that only speak HTTP.
 
 mod accounts;
+mod cases;
 mod connections;
 mod deletion;
 mod house;

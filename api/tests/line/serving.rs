@@ -6,17 +6,17 @@ use std::process::{Child, Stdio};
 
 use super::folder::{Folder, fates, opportunity, until};
 
-struct Serving {
+pub struct Serving {
     child: Child,
     port: u16,
 }
 
 impl Serving {
-    fn start(folder: &Folder) -> Self {
+    pub fn start(folder: &Folder) -> Self {
         Self::start_with(folder, &[])
     }
 
-    fn start_with(folder: &Folder, more: &[&str]) -> Self {
+    pub fn start_with(folder: &Folder, more: &[&str]) -> Self {
         // A port that was free may be another's by the time the server asks for it.
         (0..5).find_map(|_| Self::start_once(folder, more)).expect("the server has ended")
     }
@@ -36,7 +36,7 @@ impl Serving {
     }
 
     /// Sends a signal.
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = std::process::Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }

@@ -68,6 +68,9 @@ pub enum LogError {
     /// The caller's mistake; nothing was appended, and the log goes on.
     #[error("the append was refused: {0}")]
     Refused(String),
+    /// The tenant is forgotten; nothing was appended, and the log goes on for others.
+    #[error("the tenant was deleted")]
+    Forgotten,
     /// The disk is full. Nothing was acknowledged; free some room and try again.
     #[error("the disk is full: free some room in the data folder's filesystem; nothing acknowledged is lost")]
     DiskFull,
@@ -85,6 +88,7 @@ impl LogError {
             | Self::Unreadable { .. }
             | Self::Missing { .. }
             | Self::Refused(_)
+            | Self::Forgotten
             | Self::Failed(_) => false,
         }
     }

@@ -37,7 +37,7 @@ impl SealedLog {
             Known::Key(key) => key.seal(&bound(&batch.header), &[], |out| pack(&batch.body, out)).into(),
             // Nothing may be acknowledged that is gone.
             Known::Forgotten if durability == Durability::Durable => {
-                return Err(LogError::Refused("the tenant was deleted".into()));
+                return Err(LogError::Forgotten);
             }
             // Whoever was at work for the tenant goes on: the offsets are kept, what they say is not.
             Known::Forgotten => bytes::Bytes::new(),

@@ -20,7 +20,8 @@ use output::Output;
 pub use output::{collect, decode_decisions, events_partition};
 use progress::ProgressTeller;
 use states::States;
-pub use states::read_state;
+pub(crate) use states::read_lane;
+pub use states::{read_snapshot, read_state};
 
 const READER: &str = "processor";
 /// Packed bytes read from `inputs` at once.

@@ -173,7 +173,12 @@ fn lane_key(stream: &StreamId, lane: Lane) -> String {
     format!("{stream}/{lane}")
 }
 
-async fn read_lane(store: &dyn Store, stream: &StreamId, lane: Lane) -> Result<Option<(u64, LaneState)>, ProcessError> {
+/// A lane's place where it has a row of its own, with the row's version.
+pub(crate) async fn read_lane(
+    store: &dyn Store,
+    stream: &StreamId,
+    lane: Lane,
+) -> Result<Option<(u64, LaneState)>, ProcessError> {
     let row = store.get(stream.tenant, Table::Lanes, &lane_key(stream, lane)).await?;
     row.map(|row| Ok((row.version, decode_lane(stream, &row)?))).transpose()
 }
@@ -190,10 +195,15 @@ fn unreadable(stream: &StreamId, error: &serde_json::Error) -> ProcessError {
     ProcessError::State { stream: stream.to_string(), message: error.to_string() }
 }
 
+/// Reads a stream's state as the processor last wrote it, of its lanes only those read lately.
+pub async fn read_snapshot(store: &dyn Store, stream: &StreamId) -> Result<Option<StreamState>, ProcessError> {
+    let row = store.get(stream.tenant, Table::StreamStates, &stream.to_string()).await?;
+    row.map(|row| decode(stream, &row)).transpose()
+}
+
 /// Reads a stream's state as the processor last wrote it, with every lane.
 pub async fn read_state(store: &dyn Store, stream: &StreamId) -> Result<Option<StreamState>, ProcessError> {
-    let Some(row) = store.get(stream.tenant, Table::StreamStates, &stream.to_string()).await? else { return Ok(None) };
-    let mut state = decode(stream, &row)?;
+    let Some(mut state) = read_snapshot(store, stream).await? else { return Ok(None) };
     let prefix = format!("{stream}/");
     let mut after: Option<String> = None;
     loop {

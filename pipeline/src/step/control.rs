@@ -18,6 +18,7 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
     let control: Input =
         serde_json::from_slice(input.body).map_err(|e| StepError::Control { offset, message: e.to_string() })?;
     let mut outcome = Outcome::default();
+    let mut facts = Vec::new();
     match control {
         Input::Definition { hash, text, .. } => state.define(hash, text),
         // Opened again after a crash between the log and the register: what is asked for now counts.
@@ -40,8 +41,23 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
             };
             push(&mut outcome, offset, fact);
         }
-        // No timer is ever set yet, so no time that passes means anything.
-        Input::TimePassed { .. } => {}
+        Input::Command { id, command: Command::Decide(decide) } => {
+            let fact = match state.decide(&decide, offset, input.logged_at, &mut facts) {
+                Ok(()) => Fact::CommandApplied { id },
+                Err(reason) => Fact::CommandRefused { id, reason },
+            };
+            facts.push(fact);
+        }
+        Input::Suggestion { id, .. } if id.len() > COMMAND_ID_BYTES_MAX || !state.take_command(&id) => {}
+        Input::Suggestion { id, case, mapping_version, moves, alternatives } => {
+            if let Err(reason) = state.suggested(offset, case, mapping_version, moves, alternatives, &mut facts) {
+                facts.push(Fact::CommandRefused { id, reason });
+            }
+        }
+        Input::TimePassed { id } => state.drift.time_passed(&id, input.logged_at, &state.shape, &mut facts),
+    }
+    for fact in facts {
+        push(&mut outcome, offset, fact);
     }
     Ok(outcome)
 }
@@ -138,10 +154,16 @@ fn activate(state: &mut StreamState, offset: u64, wanted: &Wanted<'_>, outcome: 
         mapping: mapping.clone(),
         entity_definition: entity.clone(),
         by: by.chars().take(COMMAND_ID_BYTES_MAX).collect(),
+        text: None,
     };
     push(outcome, offset, fact);
     state.opened = Some(Opened { entity: new_entity, mapping: new_mapping, version });
     state.bind();
+    let mut facts = Vec::new();
+    state.drift.end_orphans(&mut facts);
+    for fact in facts {
+        push(outcome, offset, fact);
+    }
     // Definitions in force live in `opened`; what was superseded need not be kept to fold on.
     state.definitions.clear();
     Ok(())

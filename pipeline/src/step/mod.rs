@@ -2,6 +2,8 @@
 
 mod cast;
 mod control;
+mod decide;
+pub mod drift;
 mod extended_json;
 mod extras;
 mod fields;
@@ -11,6 +13,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use schemas::decision::Fact;
 use schemas::event::{EventBatch, ViewControl};
 use schemas::wire::WireError;
 use schemas::{BatchKind, Decision, EntityName, Lane};
@@ -88,6 +91,8 @@ pub struct Scratch {
     key: String,
     /// The fields that the record lacks.
     absent: Vec<usize>,
+    /// What the look for drift found.
+    facts: Vec<Fact>,
 }
 
 /// One batch of inputs of one stream, as the log has it.
@@ -117,7 +122,7 @@ impl<'a> Folding<'a> {
     /// The fold of a batch.
     pub fn new(input: InputBatch<'a>) -> Result<Self, StepError> {
         let records = match input.kind {
-            BatchKind::Records => Some(RecordFold::new(input)?),
+            BatchKind::Records | BatchKind::Redriven => Some(RecordFold::new(input)?),
             BatchKind::Control => None,
             kind => return Err(StepError::Kind { offset: input.first, kind }),
         };

@@ -10,9 +10,10 @@ use schemas::record::{RECORD_BYTES_MAX, RecordBatchReader};
 use schemas::shape::{ShapeTree, Slot, SlotKind, Walker, unescape};
 use schemas::version::Version;
 use schemas::wire::WireError;
-use schemas::{Decision, Lane, Mapping, Op, Record};
+use schemas::{BatchKind, Decision, Lane, Mapping, Op, Record};
 
 use super::cast::{Token, boolean, shorten};
+use super::drift::{Drift, Passing};
 use super::extended_json;
 use super::extras::write_extras;
 use super::fields::map_fields;
@@ -40,6 +41,8 @@ pub(super) const ROW_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
 pub(super) struct RecordFold<'a> {
     input: InputBatch<'a>,
     reader: RecordBatchReader<'a>,
+    /// The case that held the records before.
+    freed_by: Option<u64>,
     /// Records that are folded.
     folded: u32,
     /// Whether one of them was new.
@@ -50,7 +53,11 @@ pub(super) struct RecordFold<'a> {
 impl<'a> RecordFold<'a> {
     pub(super) fn new(input: InputBatch<'a>) -> Result<Self, StepError> {
         let reader = RecordBatchReader::new(input.body).map_err(|e| malformed(input, e))?;
-        Ok(Self { input, reader, folded: 0, has_new: false, is_done: false })
+        let freed_by = match input.kind {
+            BatchKind::Redriven => Some(freed_by(reader.cursor).map_err(|e| malformed(input, e))?),
+            _ => None,
+        };
+        Ok(Self { input, reader, freed_by, folded: 0, has_new: false, is_done: false })
     }
 
     pub(super) fn lane(&self) -> Lane {
@@ -73,6 +80,10 @@ impl<'a> RecordFold<'a> {
             rules,
             shape: &mut state.shape,
             missing: &mut state.missing_now,
+            drift: &mut state.drift,
+            logged_at: input.logged_at,
+            freed_by: self.freed_by,
+            origin: 0,
             scratch,
             rows: EventBatchWriter::new(&shared, (input.body.len() / 2).min(PIECE_BYTES)),
             row_bytes: 0,
@@ -90,13 +101,29 @@ impl<'a> RecordFold<'a> {
             if self.folded == input.count {
                 return Err(malformed(input, WireError::Invalid("a count of records")));
             }
-            state.counters.taken += 1;
-            if record.ordinal <= lane.ordinal {
-                state.counters.duplicate += 1;
-            } else {
+            fold.origin = self.reader.origin.unwrap_or(fold.offset);
+            let is_new = record.ordinal > lane.ordinal;
+            match self.freed_by {
+                // What is re-driven was taken in once: when it comes twice, nothing is counted.
+                Some(case) if is_new && fold.drift.is_awaited(case) => {
+                    state.counters.held = state.counters.held.saturating_sub(1);
+                    fold.record(&record, &mut state.counters);
+                    fold.redriven(case);
+                }
+                Some(case) if is_new && fold.drift.is_reverting(case) => fold.again(&record, &mut state.counters),
+                Some(_) => {}
+                None if is_new => {
+                    state.counters.taken += 1;
+                    fold.record(&record, &mut state.counters);
+                }
+                None => {
+                    state.counters.taken += 1;
+                    state.counters.duplicate += 1;
+                }
+            }
+            if is_new {
                 lane.ordinal = record.ordinal;
                 self.has_new = true;
-                fold.record(&record, &mut state.counters);
             }
             lane.at = fold.offset;
             fold.offset += 1;
@@ -121,6 +148,11 @@ impl<'a> RecordFold<'a> {
     }
 }
 
+/// The case that a batch of re-driven records names, where others have their cursor.
+fn freed_by(cursor: &[u8]) -> Result<u64, WireError> {
+    cursor.try_into().map(u64::from_be_bytes).map_err(|_| WireError::Invalid("the case that was decided"))
+}
+
 fn malformed(input: InputBatch<'_>, source: WireError) -> StepError {
     StepError::Malformed { offset: input.first, source }
 }
@@ -138,11 +170,23 @@ impl Refused {
     }
 }
 
+/// What became of a record that was not refused.
+enum Fate {
+    Row(RowKind),
+    /// It waits for a case.
+    Held,
+}
+
 /// The fold of one batch: what it reads and what it fills.
 struct Fold<'a> {
     rules: Option<&'a Rules>,
     shape: &'a mut ShapeTree,
     missing: &'a mut [u64],
+    drift: &'a mut Drift,
+    logged_at: i64,
+    freed_by: Option<u64>,
+    /// Where the record first entered.
+    origin: u64,
     scratch: &'a mut Scratch,
     rows: EventBatchWriter,
     row_bytes: usize,
@@ -156,8 +200,9 @@ struct Fold<'a> {
 impl Fold<'_> {
     fn record(&mut self, record: &Record<'_>, counters: &mut Counters) {
         match self.row(record) {
-            Ok(RowKind::Accepted) => counters.accepted += 1,
-            Ok(RowKind::Deleted) => counters.deleted += 1,
+            Ok(Fate::Row(RowKind::Accepted)) => counters.accepted += 1,
+            Ok(Fate::Row(RowKind::Deleted)) => counters.deleted += 1,
+            Ok(Fate::Held) => counters.held += 1,
             Err(refused) => {
                 counters.quarantined += 1;
                 let Refused { reason, field, detail } = refused;
@@ -167,13 +212,69 @@ impl Fold<'_> {
         }
     }
 
+    /// Looks for drift; true when the record is held.
+    fn is_held(&mut self, record: &Record<'_>, payload: &str, rules: &Rules) -> bool {
+        let Scratch { walker, facts, .. } = &mut *self.scratch;
+        let view = View { payload, slots: &walker.slots, dialect: rules.dialect };
+        let passing = Passing {
+            payload,
+            slots: view.slots,
+            offset: self.offset,
+            origin: self.origin,
+            logged_at: self.logged_at,
+            has_key: record.key.is_some(),
+            has_version: record.version != Version::None,
+            freed_by: self.freed_by,
+        };
+        let is_deleted = || is_deleted(&view, rules).unwrap_or(false);
+        let is_held = self.drift.examine(&passing, self.shape, facts, is_deleted);
+        if !facts.is_empty() {
+            self.tell();
+        }
+        is_held
+    }
+
+    /// A record that was accepted comes again, because the repair that it was accepted by was taken back.
+    fn again(&mut self, record: &Record<'_>, counters: &mut Counters) {
+        let before = *counters;
+        self.record(record, counters);
+        let is_held = counters.held > before.held;
+        // It had its fate; now it has another one, or the same again.
+        counters.accepted = counters.accepted.saturating_sub(1);
+        if is_held {
+            self.withdraw(record);
+        }
+    }
+
+    /// Takes the row of a record back: it stands there as deleted until the record comes again.
+    fn withdraw(&mut self, record: &Record<'_>) {
+        let (Some(rules), Ok(payload)) = (self.rules, std::str::from_utf8(record.payload)) else { return };
+        let Scratch { walker, key: read, .. } = &mut *self.scratch;
+        let view = View { payload, slots: &walker.slots, dialect: rules.dialect };
+        let Ok((key, version)) = key_and_version(record, &view, rules, read) else { return };
+        self.rows.push(RowKind::Deleted, self.offset, 0, self.origin, key, &version, 0, &[], &[]);
+    }
+
+    /// A held record has its fate.
+    fn redriven(&mut self, case: u64) {
+        self.drift.redriven(case, &mut self.scratch.facts);
+        self.tell();
+    }
+
+    #[cold]
+    fn tell(&mut self) {
+        for fact in std::mem::take(&mut self.scratch.facts) {
+            self.decide(fact);
+        }
+    }
+
     fn decide(&mut self, fact: Fact) {
         self.decision_bytes += DECISION_BYTES;
         self.decisions.push(Decision { input_offset: self.offset, ordinal: self.ordinal, fact });
         self.ordinal += 1;
     }
 
-    fn row(&mut self, record: &Record<'_>) -> Result<RowKind, Refused> {
+    fn row(&mut self, record: &Record<'_>) -> Result<Fate, Refused> {
         let too_large = (record.payload.len() > RECORD_BYTES_MAX).then_some(Reason::RecordTooLarge);
         if let Some(reason) = record.defect.or(too_large) {
             return Err(Refused::new(reason, None, read_detail(reason)));
@@ -194,28 +295,15 @@ impl Fold<'_> {
             self.decision_bytes += path.len();
             self.decide(Fact::ShapeObserved { path, class: seen.class, fingerprint });
         }
-        let Scratch { walker, values, taken, extras, key: read, absent } = &mut *self.scratch;
+        if record.op == Op::Upsert && self.is_held(record, payload, rules) {
+            return Ok(Fate::Held);
+        }
+        let Scratch { walker, values, taken, extras, key: read, absent, .. } = &mut *self.scratch;
         let view = View { payload, slots: &walker.slots, dialect: rules.dialect };
-        let key = match record.key {
-            Some(key) if key.len() <= KEY_BYTES_MAX => key,
-            Some(_) => return Err(Refused::new(Reason::KeyUnreadable, None, KEY_UNREADABLE)),
-            None => {
-                read_key(&view, &rules.key, read)?;
-                read
-            }
-        };
-        let version = match (&record.version, &rules.version) {
-            (Version::None, Some((choice, version_type))) if record.op == Op::Upsert => {
-                read_version(&view, choice, *version_type)?
-            }
-            (Version::Text(text), _) if text.len() > VERSION_BYTES_MAX => {
-                return Err(Refused::new(Reason::VersionUnreadable, None, VERSION_TOO_LONG));
-            }
-            (version, _) => version.clone(),
-        };
+        let (key, version) = key_and_version(record, &view, rules, read)?;
         if record.op == Op::Delete || is_deleted(&view, rules)? {
-            self.rows.push(RowKind::Deleted, self.offset, 0, self.offset, key, &version, 0, &[], &[]);
-            return Ok(RowKind::Deleted);
+            self.rows.push(RowKind::Deleted, self.offset, 0, self.origin, key, &version, 0, &[], &[]);
+            return Ok(Fate::Row(RowKind::Deleted));
         }
         values.clear();
         absent.clear();
@@ -231,8 +319,8 @@ impl Fold<'_> {
         for field in absent {
             self.missing[*field] += 1;
         }
-        self.rows.push(RowKind::Accepted, self.offset, 0, self.offset, key, &version, count, values, extras);
-        Ok(RowKind::Accepted)
+        self.rows.push(RowKind::Accepted, self.offset, 0, self.origin, key, &version, count, values, extras);
+        Ok(Fate::Row(RowKind::Accepted))
     }
 }
 
@@ -337,6 +425,33 @@ enum Presence {
 #[inline]
 fn is_blank(text: &[u8]) -> bool {
     text.iter().all(u8::is_ascii_whitespace)
+}
+
+/// The key and the version: what the source itself gives, else what the mapping reads.
+fn key_and_version<'k>(
+    record: &Record<'k>,
+    view: &View<'_>,
+    rules: &Rules,
+    read: &'k mut String,
+) -> Result<(&'k str, Version), Refused> {
+    let key = match record.key {
+        Some(key) if key.len() <= KEY_BYTES_MAX => key,
+        Some(_) => return Err(Refused::new(Reason::KeyUnreadable, None, KEY_UNREADABLE)),
+        None => {
+            read_key(view, &rules.key, read)?;
+            read
+        }
+    };
+    let version = match (&record.version, &rules.version) {
+        (Version::None, Some((choice, version_type))) if record.op == Op::Upsert => {
+            read_version(view, choice, *version_type)?
+        }
+        (Version::Text(text), _) if text.len() > VERSION_BYTES_MAX => {
+            return Err(Refused::new(Reason::VersionUnreadable, None, VERSION_TOO_LONG));
+        }
+        (version, _) => version.clone(),
+    };
+    Ok((key, version))
 }
 
 fn read_key(view: &View<'_>, parts: &[Choice], key: &mut String) -> Result<(), Refused> {

@@ -12,6 +12,8 @@ pub(super) struct Choice {
     pub(super) slots: Vec<u32>,
     /// The alternatives' paths, for messages.
     pub(super) paths: Vec<String>,
+    /// The slots of the objects around them.
+    pub(super) around: Vec<u32>,
     /// Whether an object or array may be what is looked for.
     pub(super) takes_nested: bool,
 }
@@ -110,7 +112,11 @@ impl Rules {
 pub(super) fn bind(path: &Path, tree: &mut ShapeTree, consumed: bool, takes_nested: bool) -> Choice {
     let request = |parts: &Vec<String>| tree.request(parts, consumed && !in_array(parts));
     let slots = path.choices().iter().map(request).collect();
-    Choice { slots, paths: path.texts().collect(), takes_nested }
+    let mut around = Vec::new();
+    for parts in path.choices().iter().filter(|parts| !in_array(parts)) {
+        around.extend((1..parts.len()).map(|depth| tree.request(&parts[..depth], false)));
+    }
+    Choice { slots, paths: path.texts().collect(), around, takes_nested }
 }
 
 fn in_array(parts: &[String]) -> bool {

@@ -8,9 +8,10 @@ use schemas::{Entity, Lane, Mapping, Position, StreamId};
 use serde::{Deserialize, Serialize};
 
 use super::DEFINITION_BYTES_MAX;
+use super::drift::Drift;
 use super::rules::Rules;
 
-/// What a stream's records came to. In = accepted + deleted + quarantined + duplicate.
+/// What a stream's records came to. In = accepted + deleted + quarantined + held + duplicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Records read from `inputs`.
@@ -24,6 +25,9 @@ pub struct Counters {
     pub quarantined: u64,
     /// At or below their lane's last ordinal.
     pub duplicate: u64,
+    /// Kept back, for now.
+    #[serde(default)]
+    pub held: u64,
 }
 
 /// A lane's place, as the line holds it.
@@ -69,6 +73,9 @@ pub struct StreamState {
     pub(super) opened: Option<Opened>,
     /// Definitions that were given and not yet used.
     pub(super) definitions: BTreeMap<String, String>,
+    /// What the records usually have, and what was held for want of it.
+    #[serde(default)]
+    pub(super) drift: Drift,
     /// Ids of the last commands, oldest first.
     #[serde(default)]
     commands: VecDeque<String>,
@@ -91,6 +98,7 @@ impl StreamState {
             shape: ShapeTree::default(),
             opened: None,
             definitions: BTreeMap::new(),
+            drift: Drift::default(),
             commands: VecDeque::new(),
             rules: None,
             missing_now: Vec::new(),
@@ -125,6 +133,11 @@ impl StreamState {
         self.opened.as_ref().map(|o| (&o.mapping, o.version))
     }
 
+    /// What it knows of its drift.
+    pub fn drift(&self) -> &Drift {
+        &self.drift
+    }
+
     /// Keeps a definition for its use. One that is no use (too long, or not the text of its name) is left out, and
     /// whoever names it is refused.
     pub(super) fn define(&mut self, hash: DefinitionHash, text: String) {
@@ -152,7 +165,9 @@ impl StreamState {
     pub(super) fn bind(&mut self) {
         self.settle_missing();
         if let Some(opened) = &self.opened {
-            self.rules = Some(Rules::bind(&opened.mapping, &opened.entity, &mut self.shape));
+            let rules = Rules::bind(&opened.mapping, &opened.entity, &mut self.shape);
+            self.drift.bind(&rules, opened.version);
+            self.rules = Some(rules);
             self.missing_now = vec![0; opened.entity.fields.len()];
         }
     }

@@ -18,14 +18,14 @@ const MAPPING: &str = r#"{"entity":"order","key":"Id","version":"Updated","delet
     "order_id":"Id","total":"Total | Amount","chance":{"from":"P","unit":"fraction"},
     "placed":{"from":"Placed","format":"epoch_seconds"},"buyer":"Buyer.Name","paid":"Paid"}}"#;
 
-struct Stream {
-    state: StreamState,
+pub(super) struct Stream {
+    pub(super) state: StreamState,
     scratch: Scratch,
     ordinal: u64,
 }
 
 impl Stream {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let id = StreamId {
             tenant: TenantId::from_bytes([1; 16]),
             connection: "crm".parse().unwrap(),
@@ -34,7 +34,7 @@ impl Stream {
         Self { state: StreamState::new(id, 0, 1), scratch: Scratch::default(), ordinal: 0 }
     }
 
-    fn opened() -> Self {
+    pub(super) fn opened() -> Self {
         let mut stream = Self::new();
         for input in opening(MAPPING, ENTITY) {
             stream.control(&input);
@@ -42,23 +42,23 @@ impl Stream {
         stream
     }
 
-    fn control(&mut self, input: &Input) -> Outcome {
+    pub(super) fn control(&mut self, input: &Input) -> Outcome {
         self.fold(BatchKind::Control, 1, &serde_json::to_vec(input).unwrap())
     }
 
-    fn fold(&mut self, kind: BatchKind, count: u32, body: &[u8]) -> Outcome {
+    pub(super) fn fold(&mut self, kind: BatchKind, count: u32, body: &[u8]) -> Outcome {
         let input = InputBatch { kind, first: self.state.next.offset, count, logged_at: 7, body };
         fold(&mut self.state, input, &mut self.scratch).unwrap()
     }
 
-    fn records(&mut self, payloads: &[&str]) -> Outcome {
+    pub(super) fn records(&mut self, payloads: &[&str]) -> Outcome {
         let batch = batch(Lane(1), self.ordinal, payloads);
         self.ordinal += payloads.len() as u64;
         self.fold(BatchKind::Records, batch.count, &batch.body)
     }
 }
 
-fn opening(mapping: &str, entity: &str) -> [Input; 3] {
+pub(super) fn opening(mapping: &str, entity: &str) -> [Input; 3] {
     let mapping: Mapping = serde_json::from_str(mapping).unwrap();
     let entity: Entity = serde_json::from_str(entity).unwrap();
     [
@@ -73,7 +73,7 @@ fn opening(mapping: &str, entity: &str) -> [Input; 3] {
     ]
 }
 
-fn batch(lane: Lane, after: u64, payloads: &[&str]) -> RecordBatch {
+pub(super) fn batch(lane: Lane, after: u64, payloads: &[&str]) -> RecordBatch {
     let mut writer = RecordBatchWriter::new(lane, after, 0);
     for (at, payload) in payloads.iter().enumerate() {
         let ordinal = after + 1 + at as u64;
@@ -83,7 +83,7 @@ fn batch(lane: Lane, after: u64, payloads: &[&str]) -> RecordBatch {
     writer.finish(b"here")
 }
 
-fn quarantined(outcome: &Outcome) -> Vec<(Reason, Option<String>)> {
+pub(super) fn quarantined(outcome: &Outcome) -> Vec<(Reason, Option<String>)> {
     let reason = |d: &Decision| match &d.fact {
         Fact::RecordQuarantined { reason, field, .. } => Some((*reason, field.clone())),
         _ => None,
@@ -91,7 +91,7 @@ fn quarantined(outcome: &Outcome) -> Vec<(Reason, Option<String>)> {
     outcome.decisions.iter().filter_map(reason).collect()
 }
 
-fn row_count(outcome: &Outcome) -> u32 {
+pub(super) fn row_count(outcome: &Outcome) -> u32 {
     outcome.rows.iter().map(|(_, count)| count).sum()
 }
 

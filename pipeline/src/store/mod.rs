@@ -61,11 +61,15 @@ pub enum Table {
     Deletions = 22,
     /// One row with an empty key → bytes of records that the tenant has brought in (JSON).
     Usage = 23,
+    /// `CONNECTION/STREAM/OFFSET` of the input at which it began → a case (JSON).
+    Cases = 24,
+    /// System. `PARTITION/TIME/TENANT/CONNECTION/STREAM/TIMER` → a time that the step asked for (JSON).
+    Timers = 25,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Tenants,
         Self::Checkpoints,
         Self::Streams,
@@ -87,6 +91,8 @@ impl Table {
         Self::PayloadKeys,
         Self::Deletions,
         Self::Usage,
+        Self::Cases,
+        Self::Timers,
     ];
 }
 

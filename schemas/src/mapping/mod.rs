@@ -6,6 +6,7 @@
 mod check;
 mod one_or_many;
 mod path;
+mod repair;
 mod rule;
 
 use indexmap::IndexMap;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::InvalidMapping;
 pub use path::{InvalidPath, Path, Paths};
+pub use repair::ImpossibleMove;
 pub use rule::{Case, FieldRules, Method, Rule, Split};
 
 use crate::entity::Entity;

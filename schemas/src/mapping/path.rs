@@ -40,15 +40,29 @@ impl Path {
     }
     /// The path of one member called exactly `name`.
     pub fn member(name: &str) -> Result<Self, InvalidPath> {
-        let mut text = String::with_capacity(name.len());
-        for c in name.chars() {
-            // Blanks at both ends are the name's own here.
-            if matches!(c, '\\' | '.' | '|' | '[') || c.is_whitespace() {
-                text.push('\\');
+        Self::new(&escape(name))
+    }
+    /// The path of these parts, from the outside in, each exactly as it is; [`ELEMENTS`] is an array's elements.
+    pub fn of_parts(parts: &[&str]) -> Result<Self, InvalidPath> {
+        let mut text = String::new();
+        for part in parts {
+            if *part == ELEMENTS {
+                text.push_str(ELEMENTS);
+                continue;
             }
-            text.push(c);
+            if !text.is_empty() {
+                text.push('.');
+            }
+            text.push_str(&escape(part));
         }
         Self::new(&text)
+    }
+    /// This path with the alternatives of `first` before its own; those that it has already stay where they are.
+    pub fn after(&self, first: &Self) -> Result<Self, InvalidPath> {
+        if first.choices.iter().all(|choice| self.choices.contains(choice)) {
+            return Ok(self.clone());
+        }
+        Self::new(&format!("{} | {}", first.text, self.text))
     }
     /// A version's path, or none when the text is `none`: the source has no versions. A field of that name is `\none`.
     pub fn or_none(text: &str) -> Result<Option<Self>, InvalidPath> {
@@ -66,6 +80,18 @@ impl Path {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+/// A name as a path writes it; blanks are the name's own.
+fn escape(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for c in name.chars() {
+        if matches!(c, '\\' | '.' | '|' | '[') || c.is_whitespace() {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
 }
 
 /// The parts of one alternative; none when it is not allowed.
@@ -142,6 +168,22 @@ mod tests {
         for bad in ["", "a..b", "a|", "|", "a\\", ".a", "[]", "a.[].b"] {
             assert!(Path::new(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_path_of_parts_has_exactly_these_parts() {
+        let parts = ["a.b", "c|d", "[x]", " e ", "[]", "f"];
+        let path = Path::of_parts(&parts).unwrap();
+        assert_eq!(path.choices(), [parts]);
+        assert_eq!(Path::new(path.as_str()).unwrap(), path);
+    }
+
+    #[test]
+    fn a_path_is_put_before_another_once() {
+        let (old, new) = (Path::new("Amount | Total").unwrap(), Path::new("deal.amount").unwrap());
+        let both = old.after(&new).unwrap();
+        assert_eq!(both.as_str(), "deal.amount | Amount | Total");
+        assert_eq!(both.after(&new).unwrap(), both);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Shapes: the set of (path, type) of a stream's records, and its order-free fingerprint, found in one pass over the bytes.
 
+mod leaves;
 mod scan;
 mod tree;
 mod walk;
 
 use serde::{Deserialize, Serialize};
 
+pub use leaves::leaves;
 pub use tree::{ELEMENTS, Fingerprint, NodeId, ObservedType, ShapeTree, join};
 pub use walk::{Slot, SlotKind, WalkError, Walker, unescape};
 

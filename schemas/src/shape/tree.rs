@@ -113,13 +113,51 @@ impl ShapeTree {
 
     /// The path of a node, its parts joined by dots; a dot within a name is written `\.`.
     pub fn path(&self, node: NodeId) -> String {
+        join(self.parts(node).into_iter())
+    }
+
+    /// The names on the way to a node, from the outside in.
+    pub fn parts(&self, node: NodeId) -> Vec<&str> {
         let mut parts = Vec::new();
         let mut at = node;
         while at != 0 {
             parts.push(&*self.nodes[at as usize].name);
             at = self.nodes[at as usize].parent;
         }
-        join(parts.into_iter().rev())
+        parts.reverse();
+        parts
+    }
+
+    /// The node at these parts, if it was ever named.
+    pub fn find(&self, parts: &[impl AsRef<str>]) -> Option<NodeId> {
+        parts.iter().try_fold(0, |node, part| self.child(node, part.as_ref()))
+    }
+
+    /// Whether a node lies below another.
+    pub fn is_below(&self, node: NodeId, other: NodeId) -> bool {
+        let mut at = node;
+        while at != 0 {
+            at = self.nodes.get(at as usize).map_or(0, |node| node.parent);
+            if at == other {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The types seen at a node, as bits of [`TypeClass`].
+    pub fn types(&self, node: NodeId) -> u8 {
+        self.nodes.get(node as usize).map_or(0, |node| node.types)
+    }
+
+    /// Whether somebody asked for the node, for one below it, or for all of one around it.
+    pub fn is_requested(&self, node: NodeId) -> bool {
+        let Some(own) = self.nodes.get(node as usize) else { return false };
+        let mut at = own.parent;
+        while at != 0 && !self.nodes[at as usize].consumed {
+            at = self.nodes[at as usize].parent;
+        }
+        own.slot.is_some() || own.consumed_below || at != 0
     }
 
     /// Bytes of all names as a snapshot writes them.

@@ -1,6 +1,7 @@
 //! JSON messages on the three topics: the text is as it was, and a text that was written reads back.
 
 use schemas::decision::Fact;
+use schemas::drift::{Decide, DriftKind, Lost, Move, Signal, Verdict};
 use schemas::event::ViewControl;
 use schemas::input::{Command, DefinitionHash, DefinitionKind};
 use schemas::reason::Reason;
@@ -42,6 +43,7 @@ pub(crate) fn facts() -> Vec<Fact> {
             mapping: DefinitionHash::of("mapping"),
             entity_definition: DefinitionHash::of("entity"),
             by: "ada".into(),
+            text: None,
         },
         Fact::CommandApplied { id: "c-1".into() },
         Fact::CommandRefused { id: "c-2".into(), reason: "the stream feeds opportunity for ever".into() },
@@ -52,6 +54,83 @@ pub(crate) fn facts() -> Vec<Fact> {
 fn decisions_are_written_as_they_always_were() {
     let decision = |(ordinal, fact)| Decision { input_offset: 41, ordinal, fact };
     assert_lines("decisions_v1.ndjson", &(0..).zip(facts()).map(decision).collect::<Vec<_>>());
+}
+
+fn a_move() -> Move {
+    Move {
+        from: "Amount".into(),
+        to: vec!["deal.amount".into()],
+        kind: DriftKind::Nested,
+        confidence: 951,
+        part: None,
+        signals: vec![Signal { name: "letters".into(), strength: 812 }],
+    }
+}
+
+#[test]
+fn what_is_decided_of_drift_is_written_as_it_always_was() {
+    let lost = |retyped| Lost {
+        path: "Amount".into(),
+        paths: vec!["Amount".into(), "amount".into()],
+        feeds: vec!["amount".into()],
+        retyped,
+    };
+    let (case, mapping_version, by, why) = (41, 2, || "ada".to_owned(), || "they told us".to_owned());
+    let facts = vec![
+        Fact::TimerSet { id: "hold-41".into(), at: 1_700_000_030_000_000 },
+        Fact::RecordHeld { case, origin: 41 },
+        Fact::DriftDetected {
+            case,
+            lost: vec![lost(false), lost(true)],
+            added: vec!["deal.amount".into()],
+            lacking: 20,
+            having: 1,
+            mapping_version,
+        },
+        Fact::RepairProposed {
+            case,
+            mapping_version,
+            moves: vec![a_move()],
+            alternatives: vec![Move { part: Some(1), signals: vec![], ..a_move() }],
+            waits: Some("Amount has no counterpart".into()),
+        },
+        Fact::RepairProposed { case, mapping_version, moves: vec![], alternatives: vec![], waits: None },
+        Fact::RepairApplied { case, moves: vec![a_move()], removed: vec!["Note".into()], by: by(), why: why() },
+        Fact::RepairReverted { case, into: 70, since: 60, by: by(), why: why() },
+        Fact::RepairRejected { case, by: by(), why: why() },
+        Fact::MappingActivated {
+            version: 3,
+            entity: "opportunity".parse().unwrap(),
+            mapping: DefinitionHash::of("mapping"),
+            entity_definition: DefinitionHash::of("entity"),
+            by: "rules".into(),
+            text: Some("mapping".into()),
+        },
+        Fact::RecordsReleased { case, count: 30, why: "repaired".into() },
+        Fact::RecordsRedriven { case, count: 30 },
+    ];
+    let decision = |(ordinal, fact)| Decision { input_offset: 61, ordinal, fact };
+    assert_lines("drift_decisions_v1.ndjson", &(0..).zip(facts).map(decision).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_said_to_drift_is_written_as_it_always_was() {
+    let verdicts = [
+        Verdict::Approve { only: vec![] },
+        Verdict::Edit { moves: vec![a_move()] },
+        Verdict::Reject,
+        Verdict::AcceptAsRemoved { only: vec!["Amount".into()] },
+        Verdict::Revert,
+        Verdict::Snooze { until: 1_700_000_030_000_000 },
+    ];
+    let decide = |verdict| {
+        let decide = Decide { case: 41, mapping_version: 2, verdict, by: "ada".into(), why: "seen".into() };
+        Input::Command { id: "c-1".into(), command: Command::Decide(decide) }
+    };
+    let (moves, alternatives) = (vec![a_move()], vec![]);
+    let suggestion = Input::Suggestion { id: "suggest-41-2".into(), case: 41, mapping_version: 2, moves, alternatives };
+    let inputs: Vec<Input> = std::iter::once(suggestion).chain(verdicts.map(decide)).collect();
+    assert_lines("drift_inputs_v1.ndjson", &inputs);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod api_keys;
 pub mod audit;
+pub mod cases;
 pub mod connections;
 pub mod events;
 pub mod log;
@@ -40,6 +41,8 @@ pub enum Tag {
     Views,
     /// What was set aside.
     Quarantine,
+    /// Drift, and what is decided of it.
+    Cases,
     /// The line, live.
     Events,
     /// One's own log.
@@ -65,7 +68,7 @@ pub fn service() -> OpenApiService<impl OpenApi, ()> {
     let apis = (
         (account::Routes, users::Routes, api_keys::Routes, tenant::Routes),
         (connections::Routes, records::Routes, views::Routes, query::Routes, quarantine::Routes),
-        (events::Routes, log::Routes, audit::Routes, ops::Routes),
+        (cases::Routes, events::Routes, log::Routes, audit::Routes, ops::Routes),
     );
     OpenApiService::new(apis, "AutonomOS", env!("CARGO_PKG_VERSION"))
         .description("The system of record for data that keeps changing shape.")

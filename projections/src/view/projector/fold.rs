@@ -96,7 +96,7 @@ impl Shared {
                         work.push((slot, stored));
                     }
                 }
-                BatchKind::Records | BatchKind::Control | BatchKind::Decisions => {
+                BatchKind::Records | BatchKind::Redriven | BatchKind::Control | BatchKind::Decisions => {
                     let reason = "it is of a kind that does not belong on events".to_owned();
                     return Err(ViewError::Control { offset: stored.first, reason });
                 }

@@ -89,7 +89,7 @@ pub struct StreamList {
 struct StreamProgress {
     /// The stream.
     stream: String,
-    /// Records that it took from the start; in = accepted + deleted + quarantined + duplicate.
+    /// Records that it took from the start; in = accepted + deleted + quarantined + held + duplicate.
     counts: Option<StreamCounts>,
     /// The position on `inputs` up to which it is processed; null before its first record.
     position: Option<String>,
@@ -118,6 +118,8 @@ struct StreamCounts {
     deleted: u64,
     /// Set aside.
     quarantined: u64,
+    /// Kept back until a case is decided.
+    held: u64,
     /// Taken before.
     duplicate: u64,
 }
@@ -133,6 +135,10 @@ struct RunCounts {
     superseded: u64,
     /// Set aside.
     quarantined: u64,
+    /// Kept back until a case is decided.
+    held: u64,
+    /// Of earlier runs: kept back then, released now.
+    released: u64,
     /// Taken before.
     duplicate: u64,
 }
@@ -220,6 +226,7 @@ fn stream(progress: Progress) -> StreamProgress {
         accepted: state.counters.accepted,
         deleted: state.counters.deleted,
         quarantined: state.counters.quarantined,
+        held: state.counters.held,
         duplicate: state.counters.duplicate,
     });
     StreamProgress {
@@ -235,6 +242,8 @@ fn stream(progress: Progress) -> StreamProgress {
             visible: fates.visible,
             superseded: fates.superseded,
             quarantined: fates.quarantined,
+            held: fates.held,
+            released: fates.released,
             duplicate: fates.duplicate,
         }),
         last_error: error,

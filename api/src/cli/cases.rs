@@ -1,0 +1,156 @@
+//! `cases`: drift, and what people decide of it.
+
+use anyhow::{Context, bail};
+use pipeline::repair::{self, Case, Status};
+use schemas::drift::{DriftKind, Lost, Move, Verdict};
+use schemas::time::format_timestamp;
+use schemas::{Position, StreamId, TenantId};
+use serde_json::json;
+
+use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, SnoozeArgs};
+use crate::line::{Line, Outcome};
+use crate::output::Output;
+
+const PAGE: usize = 1_000;
+/// Who decides at the command line: whoever may open the folder.
+const BY: &str = "command line";
+
+/// Carries out a `cases` command.
+pub async fn run(command: CasesCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    match command {
+        CasesCommand::List(args) => list(&args, line, out).await,
+        CasesCommand::Show(args) => show(&args, line, out).await,
+        CasesCommand::Approve(args) => {
+            let verdict = Verdict::Approve { only: args.only.clone() };
+            decide(&args, verdict, line, out).await
+        }
+        CasesCommand::Edit(EditArgs { decision, moves }) => {
+            let moves = moves.iter().map(|text| read_move(text)).collect::<Result<_, _>>()?;
+            decide(&decision, Verdict::Edit { moves }, line, out).await
+        }
+        CasesCommand::Reject(args) => decide(&args, Verdict::Reject, line, out).await,
+        CasesCommand::AcceptRemoved(args) => {
+            let verdict = Verdict::AcceptAsRemoved { only: args.only.clone() };
+            decide(&args, verdict, line, out).await
+        }
+        CasesCommand::Revert(args) => decide(&args, Verdict::Revert, line, out).await,
+        CasesCommand::Snooze(SnoozeArgs { decision, hours }) => {
+            let until = jiff::Timestamp::now().as_microsecond() + i64::from(hours) * 3_600_000_000;
+            decide(&decision, Verdict::Snooze { until }, line, out).await
+        }
+    }
+}
+
+/// Reads FROM=TO, or FROM=A+B for what was split.
+fn read_move(text: &str) -> anyhow::Result<Move> {
+    let (from, to) = text.split_once('=').with_context(|| format!("{text:?} is no move: write FROM=TO"))?;
+    let to: Vec<String> = to.split('+').map(|path| path.trim().to_owned()).collect();
+    let kind = if to.len() > 1 { DriftKind::Split } else { DriftKind::Renamed };
+    Ok(Move { from: from.trim().to_owned(), to, kind, confidence: 1000, part: None, signals: vec![] })
+}
+
+async fn list(args: &CasesArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let tenant = line.tenant(&args.tenant.parse()?).await?;
+    let stream = args.stream.as_deref().map(|text| read_stream(tenant, text)).transpose()?;
+    line.wait_cases().await?;
+    let mut rows = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = repair::list(&*line.store, tenant, stream.as_ref(), after.as_deref(), PAGE).await?;
+        let Some((last, _)) = page.last().filter(|_| rows.len() < args.limit) else { break };
+        after = Some(last.clone());
+        rows.extend(
+            page.into_iter().filter(|(_, case)| args.all || case.status.is_waiting()).map(|(_, case)| row(&case)),
+        );
+    }
+    rows.truncate(args.limit);
+    Ok(out.table(&["case", "stream", "status", "lost", "proposed", "confidence", "held", "began_at"], &rows)?)
+}
+
+fn read_stream(tenant: TenantId, text: &str) -> anyhow::Result<StreamId> {
+    let Some((connection, stream)) = text.split_once('/') else {
+        bail!("{text:?} names no stream: write CONNECTION/STREAM")
+    };
+    Ok(StreamId { tenant, connection: connection.parse()?, stream: stream.parse()? })
+}
+
+fn row(case: &Case) -> Vec<serde_json::Value> {
+    let lost: Vec<&str> = case.lost.iter().map(|lost| lost.path.as_str()).collect();
+    let proposed: Vec<String> = case.moves.iter().map(told).collect();
+    vec![
+        json!(case.position.to_string()),
+        json!(case.stream),
+        json!(case.status.name()),
+        json!(lost.join(", ")),
+        json!(proposed.join(", ")),
+        json!(case.moves.iter().map(|m| f64::from(m.confidence) / 1000.0).reduce(f64::min)),
+        json!(case.held.saturating_sub(case.redriven)),
+        json!(format_timestamp(case.began_at)),
+    ]
+}
+
+fn told(to: &Move) -> String {
+    let part = to.part.map_or_else(String::new, |part| format!(" (part {part})"));
+    format!("{} → {}{part}", to.from, to.to.join(" + "))
+}
+
+async fn show(args: &CaseArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let tenant = line.tenant(&args.tenant.parse()?).await?;
+    line.wait_cases().await?;
+    let case = line.case(tenant, args.case.parse()?).await?;
+    let case = case.with_context(|| format!("tenant {} has no case {}", args.tenant, args.case))?;
+    if out.json() {
+        return Ok(out.value(&case)?);
+    }
+    out.line(&format!("case {} of {}: {}", case.position, case.stream, case.status.name()))?;
+    for Lost { path, feeds, .. } in &case.lost {
+        out.line(&format!("  lost      {path}, which fills {}", feeds.join(", ")))?;
+    }
+    if !case.added.is_empty() {
+        out.line(&format!("  came      {}", case.added.join(", ")))?;
+    }
+    let moves = case.moves.iter().map(|m| ("proposed", m));
+    for (what, to) in moves.chain(case.alternatives.iter().map(|m| ("or", m))) {
+        let signals: Vec<String> =
+            to.signals.iter().map(|s| format!("{} {:.2}", s.name, f64::from(s.strength) / 1000.0)).collect();
+        let confidence = f64::from(to.confidence) / 1000.0;
+        out.line(&format!("  {what:<9} {} at {confidence:.3} ({})", told(to), signals.join(", ")))?;
+    }
+    if let Some(waits) = &case.waits {
+        out.line(&format!("  waits     {waits}"))?;
+    }
+    let Case { lacking, having, held, redriven, .. } = &case;
+    out.line(&format!(
+        "  records   {lacking} lacked it and {having} had it when it opened; {held} held, {redriven} came again"
+    ))?;
+    for decided in &case.decided {
+        let moves: Vec<String> = decided.moves.iter().map(told).chain(decided.removed.iter().cloned()).collect();
+        let (status, at) = (decided.status.name(), format_timestamp(decided.at));
+        out.line(&format!("  {status:<9} {} by {} at {at}: {}", moves.join(", "), decided.by, decided.why))?;
+    }
+    if case.status.is_waiting() {
+        out.line("decide with: autonomos cases approve | edit | reject | accept-removed")?;
+    }
+    Ok(())
+}
+
+async fn decide(args: &DecideArgs, verdict: Verdict, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let tenant = line.tenant(&args.of.tenant.parse()?).await?;
+    let position: Position = args.of.case.parse()?;
+    line.wait_cases().await?;
+    let outcome = line.decide(tenant, position, args.mapping_version, verdict, (BY, &args.why)).await?;
+    if let Outcome::Refused(reason) = outcome {
+        bail!("case {position}: {reason}");
+    }
+    line.catch_up().await?;
+    let case = line.case(tenant, position).await?.context("the case is gone")?;
+    if out.json() {
+        return Ok(out.value(&case)?);
+    }
+    let Case { status, held, redriven, .. } = &case;
+    let what = match status {
+        Status::Rejected | Status::Open => format!("{} held records wait on", held - redriven),
+        _ => format!("{redriven} of {held} held records came again"),
+    };
+    Ok(out.line(&format!("case {position} is {}: {what}", status.name()))?)
+}

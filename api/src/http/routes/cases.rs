@@ -1,0 +1,294 @@
+//! `/api/v1/aam/cases`: drift, and what people decide of it.
+
+mod shape;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipeline::repair::{self, Case, Status};
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use schemas::drift::Verdict;
+use schemas::{Position, StreamId};
+
+use super::{Signed, Tag, time};
+use crate::auth::{Caller, Role};
+use crate::http::Doors;
+use crate::http::problem::Problem;
+use crate::line::{DecideError, Outcome};
+use shape::{CaseInfo, CasePage, MoveWanted};
+
+const LIMIT: u32 = 100;
+/// How long a decision's outcome is waited for before the answer is 202.
+const OUTCOME_WAIT: Duration = Duration::from_secs(10);
+
+/// A decision's reason, and what it was made on.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields)]
+struct Decision {
+    /// Why, for the record.
+    #[oai(default, validator(max_length = 1000))]
+    why: String,
+    /// Only of these lost paths; of all when left out.
+    #[oai(default, validator(max_items = 1000))]
+    only: Vec<String>,
+    /// The mapping version that the case showed; when another is in force the decision is refused. By default the latest.
+    mapping_version: Option<u32>,
+}
+
+/// Another repair.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields)]
+struct Edit {
+    /// Where the lost paths have gone.
+    #[oai(validator(min_items = 1, max_items = 1000))]
+    moves: Vec<MoveWanted>,
+    /// Why, for the record.
+    #[oai(default, validator(max_length = 1000))]
+    why: String,
+    /// As of other decisions.
+    mapping_version: Option<u32>,
+}
+
+/// When to ask again.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields)]
+struct Snooze {
+    /// A time with its zone, to come.
+    #[oai(validator(max_length = 40))]
+    until: String,
+    /// Why, for the record.
+    #[oai(default, validator(max_length = 1000))]
+    why: String,
+    /// As of other decisions.
+    mapping_version: Option<u32>,
+}
+
+/// Where to see how it goes.
+#[derive(Debug, Object)]
+struct Later {
+    /// The case.
+    link: String,
+}
+
+#[derive(ApiResponse)]
+#[expect(clippy::large_enum_variant, reason = "it lives for one answer")]
+enum Decided {
+    /// It was carried out; this is the case now. What it held is on its way to the views.
+    #[oai(status = 200)]
+    Done(Json<CaseInfo>),
+    /// It is on the log and will have its outcome.
+    #[oai(status = 202)]
+    Accepted(Json<Later>),
+}
+
+/// The routes.
+pub struct Routes;
+
+#[OpenApi(prefix_path = "/api/v1/aam/cases", tag = "Tag::Cases")]
+impl Routes {
+    /// List cases, by their streams and the order in which they began.
+    #[oai(path = "/", method = "get", operation_id = "list_cases")]
+    #[allow(clippy::too_many_arguments)]
+    async fn list(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        /// Only of this status: watching, open, rejected, repaired, removed, released or reverted; `waiting` is open and rejected.
+        #[oai(validator(max_length = 20))]
+        status: Query<Option<String>>,
+        /// Only of this connection; with `stream`.
+        #[oai(validator(max_length = 127))]
+        connection: Query<Option<String>>,
+        /// Only of this stream of the connection.
+        #[oai(validator(max_length = 127))]
+        stream: Query<Option<String>>,
+        /// Cases looked at, at most: with a status a page may show fewer.
+        #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
+        limit: Query<Option<u32>>,
+        /// The `next` of the page before.
+        #[oai(validator(max_length = 1024))]
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<CasePage>, Problem> {
+        let of = stream_wanted(&caller, connection.0, stream.0)?;
+        let wanted = statuses(status.0.as_deref())?;
+        let purpose = format!("{}/cases", caller.tenant);
+        let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
+        let limit = limit.0.unwrap_or(LIMIT) as usize;
+        doors.line.wait_cases().await.map_err(Problem::internal)?;
+        let found = repair::list(&*doors.line.store, caller.tenant, of.as_ref(), after.as_deref(), limit).await?;
+        let next =
+            found.last().filter(|_| found.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
+        let found = found.into_iter().filter(|(_, case)| wanted.contains(&case.status));
+        Ok(Json(CasePage { cases: found.map(|(_, case)| shape::case(case)).collect(), next }))
+    }
+
+    /// Show one: what is lost, where it may have gone, what was decided.
+    #[oai(path = "/:case", method = "get", operation_id = "show_case")]
+    async fn show(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+    ) -> Result<Json<CaseInfo>, Problem> {
+        doors.line.wait_cases().await.map_err(Problem::internal)?;
+        Ok(Json(shape::case(find(&doors, &caller, &case).await?)))
+    }
+
+    /// The proposed repair is right: the new paths are read before the old ones, and what is held comes through them.
+    #[oai(path = "/:case/approve", method = "post", operation_id = "approve_case")]
+    async fn approve(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+        body: Json<Decision>,
+    ) -> Result<Decided, Problem> {
+        let Json(Decision { why, only, mapping_version }) = body;
+        decide(&doors, &caller, &case, mapping_version, Verdict::Approve { only }, &why).await
+    }
+
+    /// Another repair is right.
+    #[oai(path = "/:case/edit", method = "post", operation_id = "edit_case")]
+    async fn edit(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+        body: Json<Edit>,
+    ) -> Result<Decided, Problem> {
+        let Json(Edit { moves, why, mapping_version }) = body;
+        let moves = moves.into_iter().map(shape::wanted).collect();
+        decide(&doors, &caller, &case, mapping_version, Verdict::Edit { moves }, &why).await
+    }
+
+    /// The proposal is wrong. What is held stays held until there is another decision.
+    #[oai(path = "/:case/reject", method = "post", operation_id = "reject_case")]
+    async fn reject(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+        body: Json<Decision>,
+    ) -> Result<Decided, Problem> {
+        let Json(Decision { why, mapping_version, .. }) = body;
+        decide(&doors, &caller, &case, mapping_version, Verdict::Reject, &why).await
+    }
+
+    /// The lost paths are gone for good: their fields are null from here on, and what is held comes without them.
+    #[oai(path = "/:case/accept-removed", method = "post", operation_id = "accept_case_as_removed")]
+    async fn accept_removed(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+        body: Json<Decision>,
+    ) -> Result<Decided, Problem> {
+        let Json(Decision { why, only, mapping_version }) = body;
+        decide(&doors, &caller, &case, mapping_version, Verdict::AcceptAsRemoved { only }, &why).await
+    }
+
+    /// The decision was wrong: the former rules are in force again, what was accepted since is looked at again by them, and
+    /// what lacks what they read is held and withdrawn from its view. Another case waits for a decision in its place.
+    #[oai(path = "/:case/revert", method = "post", operation_id = "revert_case")]
+    async fn revert(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+        body: Json<Decision>,
+    ) -> Result<Decided, Problem> {
+        let Json(Decision { why, mapping_version, .. }) = body;
+        decide(&doors, &caller, &case, mapping_version, Verdict::Revert, &why).await
+    }
+
+    /// Ask again later. What is held stays held.
+    #[oai(path = "/:case/snooze", method = "post", operation_id = "snooze_case")]
+    async fn snooze(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+        body: Json<Snooze>,
+    ) -> Result<Decided, Problem> {
+        let Json(Snooze { until, why, mapping_version }) = body;
+        let until = time::seconds_of(&until).and_then(|seconds| seconds.checked_mul(1_000_000));
+        let until = until.ok_or_else(|| Problem::invalid("until is a time with its zone: 2026-01-31T10:00:00Z"))?;
+        decide(&doors, &caller, &case, mapping_version, Verdict::Snooze { until }, &why).await
+    }
+}
+
+fn stream_wanted(
+    caller: &Caller,
+    connection: Option<String>,
+    stream: Option<String>,
+) -> Result<Option<StreamId>, Problem> {
+    match (connection, stream) {
+        (None, None) if caller.is_bound() => Err(Problem::invalid("name connection and stream")),
+        (None, None) => Ok(None),
+        (Some(connection), Some(stream)) => {
+            caller.require_connection(&connection)?;
+            let name = |e: schemas::ids::InvalidName| Problem::invalid(e.to_string());
+            let (connection, stream) = (connection.parse().map_err(name)?, stream.parse().map_err(name)?);
+            Ok(Some(StreamId { tenant: caller.tenant, connection, stream }))
+        }
+        _ => Err(Problem::invalid("name connection and stream, or neither")),
+    }
+}
+
+fn statuses(text: Option<&str>) -> Result<Vec<Status>, Problem> {
+    let named = |name: &str| Status::ALL.into_iter().filter(|s| s.name() == name).collect::<Vec<_>>();
+    match text {
+        None => Ok(Status::ALL.to_vec()),
+        Some("waiting") => Ok(Status::ALL.into_iter().filter(|s| s.is_waiting()).collect()),
+        Some(name) => match named(name) {
+            known if !known.is_empty() => Ok(known),
+            _ => Err(Problem::invalid(format!("there is no status {name:.40?}: see the description of `status`"))),
+        },
+    }
+}
+
+/// A case that the caller may see.
+async fn find(doors: &Doors, caller: &Caller, id: &str) -> Result<Case, Problem> {
+    let missing = || Problem::not_found("case");
+    let position: Position = id.parse().map_err(|_| missing())?;
+    let case = doors.line.case(caller.tenant, position).await?.ok_or_else(missing)?;
+    let connection = case.stream.split('/').next().unwrap_or_default();
+    caller.require_connection(connection).map_err(|_| missing())?;
+    Ok(case)
+}
+
+/// Gives a decision. It has its outcome even when nobody waits for it.
+async fn decide(
+    doors: &Arc<Doors>,
+    caller: &Caller,
+    id: &str,
+    mapping_version: Option<u32>,
+    verdict: Verdict,
+    why: &str,
+) -> Result<Decided, Problem> {
+    caller.require(Role::Editor)?;
+    doors.line.wait_cases().await.map_err(Problem::internal)?;
+    let position = find(doors, caller, id).await?.position;
+    let (line, tenant, by, why) = (doors.line.clone(), caller.tenant, caller.label(), why.to_owned());
+    let decided =
+        tokio::spawn(async move { line.decide(tenant, position, mapping_version, verdict, (&by, &why)).await });
+    match tokio::time::timeout(OUTCOME_WAIT, decided).await {
+        Err(_) => Ok(Decided::Accepted(Json(Later { link: format!("/api/v1/aam/cases/{position}") }))),
+        Ok(Err(error)) => Err(Problem::internal(error)),
+        Ok(Ok(Err(error))) => Err(of_decide(error)),
+        Ok(Ok(Ok(Outcome::Refused(reason)))) => Err(Problem::conflict(reason)),
+        Ok(Ok(Ok(Outcome::Applied))) => Ok(Decided::Done(Json(shape::case(find(doors, caller, id).await?)))),
+    }
+}
+
+fn of_decide(error: DecideError) -> Problem {
+    match error {
+        DecideError::Unknown(_) => Problem::not_found("case"),
+        DecideError::NotOpen { .. } => Problem::new(StatusCode::CONFLICT, "case_not_open", error.to_string()),
+        DecideError::Failed(error) => Problem::internal(format!("{error:#}")),
+    }
+}

@@ -1,0 +1,186 @@
+//! What a case looks like outside.
+
+use pipeline::repair::{Case, Decided};
+use poem_openapi::Object;
+use schemas::drift::{DriftKind, Lost, Move};
+
+use crate::http::routes::time;
+
+/// A page of cases.
+#[derive(Debug, Object)]
+pub struct CasePage {
+    /// The cases.
+    pub cases: Vec<CaseInfo>,
+    /// For the next page; null at the end.
+    pub next: Option<String>,
+}
+
+/// A case of drift.
+#[derive(Debug, Object)]
+pub struct CaseInfo {
+    /// Its id: the position of the input at which it began.
+    case: String,
+    /// Its stream: `connection/stream`.
+    stream: String,
+    /// watching, open, rejected, repaired, removed, released or reverted.
+    status: String,
+    /// renamed, nested, unnested, split, merged or removed, as far as anybody knows.
+    kind: String,
+    /// The mapping version that a decision is made on.
+    mapping_version: u32,
+    /// What its records lack.
+    lost: Vec<LostInfo>,
+    /// Paths that came with them and that no rule named.
+    added: Vec<String>,
+    /// Where what was lost has gone, likelier than not: what `approve` approves.
+    moves: Vec<MoveInfo>,
+    /// Where else it may have gone, the likeliest first.
+    alternatives: Vec<MoveInfo>,
+    /// Why it waits for a person.
+    waits: Option<String>,
+    /// Records that lacked something, when it opened.
+    lacking: u64,
+    /// Records since it began that had everything, when it opened.
+    having: u64,
+    /// Records held for it.
+    held: u64,
+    /// Held records that came again.
+    redriven: u64,
+    /// When it began.
+    began_at: String,
+    /// When it opened.
+    opened_at: Option<String>,
+    /// Until when it is put off.
+    snoozed_until: Option<String>,
+    /// What was decided, in order.
+    decided: Vec<DecidedInfo>,
+}
+
+/// A path that is lost.
+#[derive(Debug, Object)]
+struct LostInfo {
+    /// The path.
+    path: String,
+    /// What it fills: fields of the entity, or `$key`, `$version`, `$deleted`.
+    feeds: Vec<String>,
+}
+
+/// Where a lost path may have gone.
+#[derive(Debug, Object)]
+struct MoveInfo {
+    /// The lost path.
+    from: String,
+    /// Where it is now; several paths when it was split.
+    to: Vec<String>,
+    /// The kind of change.
+    kind: String,
+    /// The probability, from 0 to 1.
+    confidence: f64,
+    /// Which part of it, when several became one.
+    part: Option<u32>,
+    /// The signals that spoke for it most.
+    signals: Vec<SignalInfo>,
+}
+
+/// A signal behind a move.
+#[derive(Debug, Object)]
+struct SignalInfo {
+    /// Its name.
+    name: String,
+    /// Its strength.
+    strength: f64,
+}
+
+/// What was decided.
+#[derive(Debug, Object)]
+struct DecidedInfo {
+    /// repaired, removed, rejected or reverted.
+    status: String,
+    /// What was changed.
+    moves: Vec<MoveInfo>,
+    /// Paths accepted as removed.
+    removed: Vec<String>,
+    /// Who: `rules`, `command line`, `user:ID` or `key:ID`.
+    by: String,
+    /// Why.
+    why: String,
+    /// When.
+    at: String,
+}
+
+/// Where a lost path has gone.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields)]
+pub struct MoveWanted {
+    /// The lost path, as the case shows it.
+    #[oai(validator(min_length = 1, max_length = 8192))]
+    from: String,
+    /// Where it is now; several paths are joined by a blank.
+    #[oai(validator(min_items = 1, max_items = 20))]
+    to: Vec<String>,
+    /// Which part of it, parted by blanks and counted from 0, when several became one.
+    part: Option<u32>,
+}
+
+/// A case as it is shown.
+pub fn case(case: Case) -> CaseInfo {
+    let kind = name(case.kind());
+    CaseInfo {
+        case: case.position.to_string(),
+        stream: case.stream,
+        status: case.status.name().to_owned(),
+        kind,
+        mapping_version: case.mapping_version,
+        lost: case.lost.into_iter().map(|Lost { path, feeds, .. }| LostInfo { path, feeds }).collect(),
+        added: case.added,
+        moves: case.moves.into_iter().map(shown).collect(),
+        alternatives: case.alternatives.into_iter().map(shown).collect(),
+        waits: case.waits,
+        lacking: case.lacking,
+        having: case.having,
+        held: case.held,
+        redriven: case.redriven,
+        began_at: time::of_micros(case.began_at),
+        opened_at: case.opened_at.map(time::of_micros),
+        snoozed_until: case.snoozed_until.map(time::of_micros),
+        decided: case.decided.into_iter().map(decided).collect(),
+    }
+}
+
+fn decided(decided: Decided) -> DecidedInfo {
+    DecidedInfo {
+        status: decided.status.name().to_owned(),
+        moves: decided.moves.into_iter().map(shown).collect(),
+        removed: decided.removed,
+        by: decided.by,
+        why: decided.why,
+        at: time::of_micros(decided.at),
+    }
+}
+
+fn shown(to: Move) -> MoveInfo {
+    let signal = |s: schemas::drift::Signal| SignalInfo { name: s.name, strength: f64::from(s.strength) / 1000.0 };
+    MoveInfo {
+        kind: name(to.kind),
+        from: to.from,
+        to: to.to,
+        confidence: f64::from(to.confidence) / 1000.0,
+        part: to.part.and_then(|part| u32::try_from(part).ok()),
+        signals: to.signals.into_iter().map(signal).collect(),
+    }
+}
+
+fn name(kind: DriftKind) -> String {
+    serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// A move that somebody wants.
+pub fn wanted(wanted: MoveWanted) -> Move {
+    let MoveWanted { from, to, part } = wanted;
+    let kind = match (to.len(), part) {
+        (_, Some(_)) => DriftKind::Merged,
+        (1, None) => DriftKind::Renamed,
+        _ => DriftKind::Split,
+    };
+    Move { from, to, kind, confidence: 1000, part: part.map(|part| part as usize), signals: vec![] }
+}

@@ -1,0 +1,119 @@
+//! Cases of drift, as people find and decide them.
+
+use pipeline::process::decode_decisions;
+use pipeline::repair::{self, Case};
+use pipeline::{StoreError, Stored};
+use schemas::decision::Fact;
+use schemas::drift::{Decide, Verdict};
+use schemas::input::Command;
+use schemas::{BatchKind, Input, Position, StreamId, TenantId, Topic};
+
+use super::Line;
+
+const READ_BYTES: usize = 1 << 20;
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was carried out.
+    Applied,
+    /// It was refused, for this reason.
+    Refused(String),
+}
+
+/// A decision that could not be given.
+#[derive(Debug, thiserror::Error)]
+pub enum DecideError {
+    /// There is no such case.
+    #[error("there is no case {0}: autonomos cases list --all shows them")]
+    Unknown(Position),
+    /// It was decided, or is not told yet.
+    #[error("case {position} is {status}: there is nothing to decide, or to take back")]
+    NotOpen {
+        /// The case.
+        position: Position,
+        /// Where it is.
+        status: &'static str,
+    },
+    /// The line failed.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+impl Line {
+    /// Waits until the cases of everything that stands on `inputs` now are kept.
+    pub async fn wait_cases(&self) -> anyhow::Result<()> {
+        for partition in 0..self.log.partitions(Topic::Inputs) {
+            self.wait_processed(partition).await?;
+            self.wait_kept(partition).await?;
+        }
+        Ok(())
+    }
+
+    /// One case of a tenant.
+    pub async fn case(&self, tenant: TenantId, position: Position) -> Result<Option<Case>, StoreError> {
+        repair::find(&*self.store, tenant, position).await
+    }
+
+    /// Gives a decision and waits for its outcome; what it lets go is on its way then.
+    pub async fn decide(
+        &self,
+        tenant: TenantId,
+        position: Position,
+        mapping_version: Option<u32>,
+        verdict: Verdict,
+        (by, why): (&str, &str),
+    ) -> Result<Outcome, DecideError> {
+        let case = self.case(tenant, position).await.map_err(anyhow::Error::from)?;
+        let case = case.ok_or(DecideError::Unknown(position))?;
+        let is_due = if verdict == Verdict::Revert { case.status.is_decided() } else { case.status.is_waiting() };
+        if !is_due {
+            return Err(DecideError::NotOpen { position, status: case.status.name() });
+        }
+        let stream = stream_of(tenant, &case)?;
+        let open =
+            self.ingest.find(&stream).await.map_err(anyhow::Error::from)?.ok_or(DecideError::Unknown(position))?;
+        let decide = Decide {
+            case: position.offset,
+            mapping_version: mapping_version.unwrap_or(case.mapping_version),
+            verdict,
+            by: by.to_owned(),
+            why: why.to_owned(),
+        };
+        let id = uuid::Uuid::new_v4().to_string();
+        let from = self.log.end(Topic::Decisions, open.partition).await.map_err(anyhow::Error::from)?;
+        let input = Input::Command { id: id.clone(), command: Command::Decide(decide) };
+        self.ingest.send(&open, &[input]).await.map_err(anyhow::Error::from)?;
+        self.wait_processed(open.partition).await?;
+        let outcome = self.outcome(open.partition, from, &id).await?;
+        self.wait_kept(open.partition).await?;
+        Ok(outcome)
+    }
+
+    /// What became of a command whose outcome stands at or behind `from`.
+    async fn outcome(&self, partition: u32, from: u64, id: &str) -> anyhow::Result<Outcome> {
+        let mut next = from;
+        loop {
+            let batches = self.log.read(Topic::Decisions, partition, next, READ_BYTES).await?;
+            let Some(end) = batches.last().map(Stored::end) else {
+                anyhow::bail!("the outcome of command {id} is not on the log")
+            };
+            for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Decisions) {
+                let Some(body) = stored.body(Topic::Decisions, partition)? else { continue };
+                for decision in decode_decisions(&body)? {
+                    match decision.fact {
+                        Fact::CommandApplied { id: of } if of == id => return Ok(Outcome::Applied),
+                        Fact::CommandRefused { id: of, reason } if of == id => return Ok(Outcome::Refused(reason)),
+                        _ => {}
+                    }
+                }
+            }
+            next = end;
+        }
+    }
+}
+
+fn stream_of(tenant: TenantId, case: &Case) -> anyhow::Result<StreamId> {
+    let (connection, stream) = case.stream.split_once('/').unwrap_or_default();
+    Ok(StreamId { tenant, connection: connection.parse()?, stream: stream.parse()? })
+}

@@ -1,0 +1,92 @@
+//! Drift, decided over HTTP.
+
+use serde_json::{Value, json};
+
+use crate::house::{House, Person};
+
+const PUSH: &str = "/api/v1/records?connection=crm&stream=opportunity&system=salesforce";
+
+fn push(person: &Person, ids: std::ops::Range<usize>, name: &str) -> String {
+    let deal = |id: usize| {
+        let amount = 100 + id * 7;
+        format!(r#"{{"Id":"{id}","Name":"Deal","{name}":{amount}.5,"LastModifiedDate":"2026-01-01T00:00:00Z"}}"#) + "\n"
+    };
+    let body: String = ids.map(deal).collect();
+    let answer = person.send("POST", PUSH, &[("content-type", "application/x-ndjson")], body.as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json()["position"].as_str().unwrap().to_owned()
+}
+
+fn cases(person: &Person, query: &str) -> Vec<Value> {
+    let answer = person.get(&format!("/api/v1/aam/cases{query}"));
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json()["cases"].as_array().unwrap().clone()
+}
+
+fn count(person: &Person, condition: &str) -> Value {
+    let sql = format!("select count(*) as n from opportunities where {condition}");
+    person.post("/api/v1/query", &json!({ "sql": sql })).json()["rows"][0]["n"].clone()
+}
+
+/// Waits for a condition; the limit only ends a test that would never end.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed().as_secs() < 60, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A tenant with one case that waits: fifty deals whose amount is called otherwise.
+fn doubtful(house: &House) -> (Person, Value) {
+    let admin = house.admin("acme");
+    push(&admin, 0..100, "Amount");
+    push(&admin, 100..150, "Bla");
+    let mut found = cases(&admin, "?status=waiting");
+    assert_eq!(found.len(), 1, "{found:?}");
+    (admin, found.remove(0))
+}
+
+#[test]
+fn a_case_is_listed_shown_and_decided_and_its_rows_appear() {
+    let house = House::open();
+    let (admin, case) = doubtful(&house);
+    assert_eq!(
+        (&case["status"], &case["held"], &case["lost"][0]["path"]),
+        (&json!("open"), &json!(50), &json!("Amount"))
+    );
+    let path = format!("/api/v1/aam/cases/{}", case["case"].as_str().unwrap());
+    assert_eq!(admin.get(&path).json()["case"], case["case"]);
+    let body = json!({"moves": [{"from": "Amount", "to": ["Bla"]}], "why": "the vendor told us"});
+    let done = admin.post(&format!("{path}/edit"), &body);
+    assert_eq!((done.status, &done.json()["status"]), (200, &json!("repaired")), "{}", done.text);
+    assert!(done.json()["decided"][0]["by"].as_str().unwrap().starts_with("user:"));
+    let position = push(&admin, 150..151, "Bla");
+    let waited = admin.get(&format!("/api/v1/dcl/views/opportunities/rows?limit=1&min_position={position}"));
+    assert_eq!(waited.status, 200);
+    until("what was held is in its view", || count(&admin, "amount is not null") == json!(151));
+    assert_eq!(count(&admin, "amount is null"), json!(0));
+    assert_eq!(admin.post(&format!("{path}/reject"), &json!({})).problem(), "case_not_open");
+    assert_eq!(cases(&admin, "?status=waiting"), Vec::<Value>::new());
+}
+
+#[test]
+fn stale_decisions_low_roles_and_other_tenants_are_refused() {
+    let house = House::open();
+    let (admin, case) = doubtful(&house);
+    let path = format!("/api/v1/aam/cases/{}", case["case"].as_str().unwrap());
+    let stale = admin.post(&format!("{path}/reject"), &json!({"mapping_version": 7}));
+    assert_eq!((stale.status, stale.problem()), (409, "conflict".into()), "{}", stale.text);
+    let viewer = house.user(&admin, "viewer@acme.example", "viewer");
+    assert_eq!(viewer.get(&path).status, 200);
+    assert_eq!(viewer.post(&format!("{path}/reject"), &json!({})).status, 403);
+    let editor = house.user(&admin, "editor@acme.example", "editor");
+    assert_eq!(editor.post(&format!("{path}/reject"), &json!({"why": "no"})).json()["status"], "rejected");
+    let stranger = house.admin("other");
+    assert_eq!(stranger.get(&path).status, 404);
+    assert_eq!(stranger.post(&format!("{path}/reject"), &json!({})).status, 404);
+    assert_eq!(cases(&stranger, ""), Vec::<Value>::new());
+    assert_eq!(admin.get("/api/v1/aam/cases?status=odd").status, 400);
+    let journal = admin.get("/api/v1/audit").text;
+    assert!(journal.contains(&format!("{path}/reject")), "{journal}");
+}

@@ -1,0 +1,255 @@
+//! Cases as people see them: rows of `Store`, folded from `decisions`.
+
+use schemas::decision::Fact;
+use schemas::drift::{DriftKind, Lost, Move};
+use schemas::{Decision, Position, StreamId, TenantId};
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Row, Store, StoreError, Table};
+
+/// Where a case is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Records are held; whether what they lack is back is not told yet.
+    Watching,
+    /// It waits for a suggestion, or for a person.
+    Open,
+    /// The proposal was rejected; it waits for another decision, and holds.
+    Rejected,
+    /// Repaired: by rules or by a person.
+    Repaired,
+    /// Accepted as removed, by a person.
+    Removed,
+    /// What was missing came back.
+    Released,
+    /// The decision was taken back; another case holds in its place.
+    Reverted,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 7] =
+        [Self::Watching, Self::Open, Self::Rejected, Self::Repaired, Self::Removed, Self::Released, Self::Reverted];
+
+    /// Its name, as programs see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Watching => "watching",
+            Self::Open => "open",
+            Self::Rejected => "rejected",
+            Self::Repaired => "repaired",
+            Self::Removed => "removed",
+            Self::Released => "released",
+            Self::Reverted => "reverted",
+        }
+    }
+
+    /// Whether its decision can be taken back.
+    pub const fn is_decided(self) -> bool {
+        matches!(self, Self::Repaired | Self::Removed)
+    }
+
+    /// Whether somebody can decide it.
+    pub const fn is_waiting(self) -> bool {
+        matches!(self, Self::Open | Self::Rejected)
+    }
+}
+
+/// What was decided of a case, by whom and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// `repaired`, `removed`, `rejected` or `reverted`.
+    pub status: Status,
+    /// What was changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
+    /// Paths accepted as removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// When, in microseconds since 1970 UTC.
+    pub at: i64,
+}
+
+/// A case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// The input at which it began: its id.
+    pub position: Position,
+    /// Its stream: `connection/stream`.
+    pub stream: String,
+    /// Where it is.
+    pub status: Status,
+    /// The mapping version that a decision must be made on.
+    pub mapping_version: u32,
+    /// What its records lack.
+    pub lost: Vec<Lost>,
+    /// Paths that came with them and that no rule named.
+    pub added: Vec<String>,
+    /// Where what was lost has gone, likelier than not.
+    pub moves: Vec<Move>,
+    /// Where else it may have gone.
+    #[serde(default)]
+    pub alternatives: Vec<Move>,
+    /// Why it waits for a person.
+    pub waits: Option<String>,
+    /// When it opened: records since it began that lack something, and that have everything.
+    pub lacking: u64,
+    /// See `lacking`.
+    pub having: u64,
+    /// Records held for it.
+    pub held: u64,
+    /// Held records that came again.
+    pub redriven: u64,
+    /// When it began, in microseconds since 1970 UTC.
+    pub began_at: i64,
+    /// When it opened.
+    pub opened_at: Option<i64>,
+    /// What was decided, in order.
+    pub decided: Vec<Decided>,
+    /// Until when it is put off.
+    #[serde(default)]
+    pub snoozed_until: Option<i64>,
+    /// Offset on `decisions` from which on its held records stand.
+    pub first: u64,
+    /// The last decision that is folded in: input offset and ordinal.
+    mark: Option<(u64, u32)>,
+}
+
+impl Case {
+    /// A case that begins.
+    pub(super) fn new(position: Position, stream: String, first: u64, began_at: i64) -> Self {
+        Self {
+            position,
+            stream,
+            status: Status::Watching,
+            mapping_version: 0,
+            lost: vec![],
+            added: vec![],
+            moves: vec![],
+            alternatives: vec![],
+            waits: None,
+            lacking: 0,
+            having: 0,
+            held: 0,
+            redriven: 0,
+            began_at,
+            opened_at: None,
+            decided: vec![],
+            snoozed_until: None,
+            first,
+            mark: None,
+        }
+    }
+
+    /// What kind of change it is, as far as anybody knows.
+    pub fn kind(&self) -> DriftKind {
+        let decided = self.decided.iter().flat_map(|decided| &decided.moves);
+        decided.chain(&self.moves).map(|m| m.kind).next().unwrap_or(DriftKind::Removed)
+    }
+
+    /// Folds a decision in, once.
+    pub(super) fn apply(&mut self, decision: &Decision, at: i64) {
+        let place = (decision.input_offset, decision.ordinal);
+        if self.mark.is_some_and(|mark| place <= mark) {
+            return;
+        }
+        self.mark = Some(place);
+        match &decision.fact {
+            Fact::RecordHeld { .. } => self.held += 1,
+            Fact::DriftDetected { lost, added, lacking, having, mapping_version, .. } => {
+                (self.status, self.opened_at) = (Status::Open, Some(at));
+                (self.lost, self.added) = (lost.clone(), added.clone());
+                (self.lacking, self.having, self.mapping_version) = (*lacking, *having, *mapping_version);
+            }
+            Fact::RepairProposed { moves, alternatives, waits, .. } => {
+                self.status = Status::Open;
+                (self.moves, self.alternatives, self.waits) = (moves.clone(), alternatives.clone(), waits.clone());
+            }
+            Fact::RepairApplied { moves, removed, by, why, .. } => {
+                let status = if moves.is_empty() { Status::Removed } else { Status::Repaired };
+                self.decided(status, moves, removed, by, why, at);
+            }
+            Fact::RepairRejected { by, why, .. } => {
+                self.status = Status::Rejected;
+                self.decided(Status::Rejected, &[], &[], by, why, at);
+            }
+            Fact::RepairReverted { by, why, .. } => {
+                self.status = Status::Reverted;
+                self.decided(Status::Reverted, &[], &[], by, why, at);
+            }
+            Fact::RecordsReleased { .. } => {
+                let last = self.decided.iter().rev().find(|d| d.status != Status::Rejected);
+                self.status = last.map_or(Status::Released, |decided| decided.status);
+            }
+            Fact::RecordsRedriven { count, .. } => self.redriven = *count,
+            Fact::TimerSet { id, at } if id.starts_with("snooze-") => self.snoozed_until = Some(*at),
+            Fact::MappingActivated { version, .. } => self.mapping_version = *version,
+            _ => {}
+        }
+    }
+
+    fn decided(&mut self, status: Status, moves: &[Move], removed: &[String], by: &str, why: &str, at: i64) {
+        let (by, why) = (by.to_owned(), why.to_owned());
+        self.decided.push(Decided { status, moves: moves.to_vec(), removed: removed.to_vec(), by, why, at });
+    }
+}
+
+/// The case that a decision is about, by the offset of the input at which it began.
+pub(super) fn case_of(fact: &Fact) -> Option<u64> {
+    match fact {
+        Fact::RecordHeld { case, .. }
+        | Fact::DriftDetected { case, .. }
+        | Fact::RepairProposed { case, .. }
+        | Fact::RepairApplied { case, .. }
+        | Fact::RepairRejected { case, .. }
+        | Fact::RepairReverted { case, .. }
+        | Fact::RecordsReleased { case, .. }
+        | Fact::RecordsRedriven { case, .. } => Some(*case),
+        Fact::TimerSet { id, .. } => id.split_once('-')?.1.parse().ok(),
+        Fact::ShapeObserved { .. }
+        | Fact::RecordQuarantined { .. }
+        | Fact::MappingActivated { .. }
+        | Fact::CommandApplied { .. }
+        | Fact::CommandRefused { .. } => None,
+    }
+}
+
+pub(super) fn key_of(stream: &str, case: u64) -> String {
+    format!("{stream}/{case:020}")
+}
+
+pub(super) fn read(key: &str, row: &Row) -> Result<Case, StoreError> {
+    serde_json::from_slice(&row.value).map_err(|e| StoreError::Unreadable(format!("the case {key}: {e}")))
+}
+
+/// A tenant's cases, of one stream or all, from the first after `after` on.
+pub async fn list(
+    store: &dyn Store,
+    tenant: TenantId,
+    stream: Option<&StreamId>,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<(String, Case)>, StoreError> {
+    let prefix = stream.map_or_else(String::new, |s| format!("{s}/"));
+    let rows = store.scan(tenant, Table::Cases, &prefix, after, limit).await?;
+    rows.into_iter().map(|(key, row)| read(&key, &row).map(|case| (key, case))).collect()
+}
+
+/// One case of a tenant, by its position.
+pub async fn find(store: &dyn Store, tenant: TenantId, position: Position) -> Result<Option<Case>, StoreError> {
+    const PAGE: usize = 1_000;
+    let mut after: Option<String> = None;
+    loop {
+        let page = list(store, tenant, None, after.as_deref(), PAGE).await?;
+        let Some((last, _)) = page.last() else { return Ok(None) };
+        after = Some(last.clone());
+        if let Some((_, case)) = page.into_iter().find(|(_, case)| case.position == position) {
+            return Ok(Some(case));
+        }
+    }
+}

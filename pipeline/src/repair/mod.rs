@@ -1,0 +1,330 @@
+//! The repairer: reads `decisions`, keeps the cases, and sends back in by the front door what they call for: suggestions
+//! of the matcher, times that have come, held records that may go.
+
+mod case;
+mod redrive;
+mod revert;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::decision::Fact;
+use schemas::{BatchKind, Decision, Input, Position, StreamId, Topic};
+use tokio::sync::watch;
+
+pub use case::{Case, Decided, Status, find, list};
+
+use crate::ingest::{Ingest, OpenStream};
+use crate::log::{Log, LogError, Stored};
+use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, decode_decisions, read_snapshot, stream_of};
+use crate::step::StreamState;
+use crate::step::drift::Phase;
+use crate::store::{Expect, Store, StoreError, Table};
+use case::{case_of, key_of};
+use redrive::Redrive;
+use revert::Revert;
+use timers::{Timer, Timers};
+
+const READER: &str = "repairer";
+const READ_BYTES: usize = 1 << 20;
+/// How long a state that is not written yet is given before the next look.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Repairs the streams of one partition.
+pub struct Repairer {
+    log: Arc<dyn Log>,
+    store: Arc<dyn Store>,
+    ingest: Ingest,
+    partition: u32,
+    checkpoint: Checkpoint,
+    timers: Timers,
+    stop: watch::Receiver<bool>,
+    kept: watch::Sender<u64>,
+    done: watch::Sender<u64>,
+    stall: Stall,
+}
+
+/// How far a repairer is on `decisions`.
+#[derive(Debug, Clone)]
+pub struct Repaired {
+    /// The cases of everything below are kept.
+    pub kept: watch::Receiver<u64>,
+    /// What everything below calls for is on `inputs`.
+    pub done: watch::Receiver<u64>,
+}
+
+/// What a decision calls for.
+enum Call {
+    Suggest(u64),
+    Redrive(u64),
+    Revert(Revert),
+    Time(Timer),
+    /// Another mapping is in force: what was suggested for the open cases was made on a former one.
+    Again,
+}
+
+type Cases = BTreeMap<String, Option<Case>>;
+
+impl Repairer {
+    /// A repairer of `partition`, at its checkpoint, and a view on how far it is.
+    pub async fn start(
+        log: Arc<dyn Log>,
+        store: Arc<dyn Store>,
+        partition: u32,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(Self, Repaired), ProcessError> {
+        let checkpoint = Checkpoint::read(&*log, &*store, Topic::Decisions, partition, READER).await?;
+        let timers = Timers::read(&*store, partition).await?;
+        // Nothing is done before what is due by now is told.
+        let ((kept, kept_too), (done, done_too)) = (watch::channel(0), watch::channel(0));
+        let repaired = Repaired { kept: kept_too, done: done_too };
+        let ingest = Ingest::new(log.clone(), store.clone());
+        Ok((
+            Self { log, store, ingest, partition, checkpoint, timers, stop, kept, done, stall: Stall::new(None) },
+            repaired,
+        ))
+    }
+
+    /// Why it does not get on, as long as it does not.
+    pub fn stall(&self) -> watch::Receiver<Option<String>> {
+        self.stall.subscribe()
+    }
+
+    /// Repairs until it is stopped.
+    pub async fn run(mut self) -> Result<(), ProcessError> {
+        let mut stop = self.stop.clone();
+        loop {
+            let done = match self.tell_due(now()).await {
+                Ok(()) => self.drain().await,
+                failed => failed,
+            };
+            match done {
+                Ok(()) => _ = self.stall.send_if_modified(|stall| stall.take().is_some()),
+                // What was not noted is done again: every input that it sends is taken once.
+                Err(error) if error.is_retryable() => {
+                    self.stall.send_replace(Some(error.to_string()));
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                Err(error) => return Err(error),
+            }
+            let due = self.timers.next().map(|at| u64::try_from(at.saturating_sub(now())).unwrap_or(0));
+            let due = async {
+                match due {
+                    Some(micros) => tokio::time::sleep(Duration::from_micros(micros)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                waited = self.log.wait_beyond(Topic::Decisions, self.partition, self.checkpoint.offset()) => waited?,
+                () = due => {}
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Tells every time that has come by `now`, in microseconds since 1970 UTC.
+    pub async fn tell_due(&mut self, now: i64) -> Result<(), ProcessError> {
+        while let Some((key, timer)) = self.timers.due(now) {
+            let open = self.open(&timer.stream);
+            match self.ingest.send(&open, &[Input::TimePassed { id: timer.id }]).await {
+                // Nobody is left whose time could come.
+                Ok(_) | Err(LogError::Forgotten) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.timers.forget(&*self.store, &key).await?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, stream: &StreamId) -> OpenStream {
+        OpenStream { id: stream.clone(), partition: self.partition }
+    }
+
+    /// Does everything that the decisions which are there call for.
+    pub async fn drain(&mut self) -> Result<(), ProcessError> {
+        loop {
+            let next = self.checkpoint.offset();
+            let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
+            let Some(end) = batches.last().map(Stored::end) else {
+                self.kept.send_replace(next);
+                self.done.send_replace(next);
+                return Ok(());
+            };
+            let mut calls = Vec::new();
+            for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Decisions) {
+                calls.extend(self.take(stored).await?);
+            }
+            self.kept.send_replace(end);
+            for (stream, offset, call) in calls {
+                match self.answer(&stream, offset, call, end).await {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(()),
+                    // Nothing of a tenant that was deleted is repaired.
+                    Err(ProcessError::Log(LogError::Forgotten)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            self.checkpoint.write(&*self.store, end).await?;
+            self.done.send_replace(end);
+        }
+    }
+
+    /// Keeps the cases of a batch, and says what it calls for: each with the offset of its input.
+    async fn take(&mut self, stored: &Stored) -> Result<Vec<(StreamId, u64, Call)>, ProcessError> {
+        let header = stored.header();
+        let subject = || ProcessError::Subject { offset: stored.first, subject: header.subject.clone() };
+        let stream = stream_of(header).ok_or_else(subject)?;
+        let Some(body) = stored.body(Topic::Decisions, self.partition)? else { return Ok(Vec::new()) };
+        let decisions = decode_decisions(&body)
+            .map_err(|e| ProcessError::State { stream: stream.to_string(), message: e.to_string() })?;
+        let mut cases = Cases::new();
+        let mut calls = Vec::new();
+        for decision in &decisions {
+            self.keep(&stream, stored, decision, &mut cases).await?;
+            calls.extend(call(&stream, decision).map(|call| (stream.clone(), decision.input_offset, call)));
+        }
+        self.write(&stream, cases).await?;
+        Ok(calls)
+    }
+
+    async fn keep(
+        &self,
+        stream: &StreamId,
+        stored: &Stored,
+        decision: &Decision,
+        cases: &mut Cases,
+    ) -> Result<(), StoreError> {
+        let at = stored.header().logged_at;
+        if matches!(decision.fact, Fact::MappingActivated { .. }) {
+            self.load_waiting(stream, cases).await?;
+            let waiting = cases.values_mut().flatten().filter(|case| case.status.is_waiting());
+            waiting.for_each(|case| case.apply(decision, at));
+            return Ok(());
+        }
+        let Some(number) = case_of(&decision.fact) else { return Ok(()) };
+        let key = key_of(&stream.to_string(), number);
+        if !cases.contains_key(&key) {
+            let row = self.store.get(stream.tenant, Table::Cases, &key).await?;
+            let known = row.map(|row| case::read(&key, &row)).transpose()?;
+            let epoch = self.log.epoch(Topic::Inputs);
+            let position = Position { epoch, partition: self.partition, offset: number };
+            // A run that stands twice does not bring back a case that is over and forgotten.
+            let begins = matches!(decision.fact, Fact::TimerSet { .. } | Fact::DriftDetected { .. });
+            let new = || begins.then(|| Case::new(position, stream.to_string(), stored.first, at));
+            cases.insert(key.clone(), known.or_else(new));
+        }
+        if let Some(Some(case)) = cases.get_mut(&key) {
+            case.apply(decision, at);
+        }
+        Ok(())
+    }
+
+    /// Reads the stream's cases that somebody can decide.
+    async fn load_waiting(&self, stream: &StreamId, cases: &mut Cases) -> Result<(), StoreError> {
+        const PAGE: usize = 1_000;
+        let mut after: Option<String> = None;
+        loop {
+            let page = list(&*self.store, stream.tenant, Some(stream), after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, case) in page.into_iter().filter(|(_, case)| case.status.is_waiting()) {
+                cases.entry(key).or_insert(Some(case));
+            }
+        }
+    }
+
+    /// Writes cases back; an absence that was an accident, and is over, leaves nothing behind.
+    async fn write(&self, stream: &StreamId, cases: Cases) -> Result<(), StoreError> {
+        for (key, case) in cases.iter().filter_map(|(key, case)| Some((key, case.as_ref()?))) {
+            if case.status == Status::Released && case.redriven == case.held && case.opened_at.is_none() {
+                self.store.delete(stream.tenant, Table::Cases, key, Expect::Any).await?;
+                continue;
+            }
+            let value = serde_json::to_vec(case).expect("a case has only text keys");
+            self.store.put(stream.tenant, Table::Cases, key, value.into(), Expect::Any).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self, stream: &StreamId, offset: u64, call: Call, end: u64) -> Result<bool, ProcessError> {
+        match call {
+            Call::Time(timer) => self.timers.set(&*self.store, timer).await?,
+            Call::Suggest(case) => return self.suggest(stream, offset, Some(case)).await,
+            Call::Revert(revert) => return self.revert(&self.open(stream), offset, &revert).await,
+            Call::Again => return self.suggest(stream, offset, None).await,
+            Call::Redrive(case) => {
+                let key = key_of(&stream.to_string(), case);
+                let row = self.store.get(stream.tenant, Table::Cases, &key).await?;
+                // What is forgotten was re-driven to its end.
+                let Some(row) = row else { return Ok(true) };
+                let from = case::read(&key, &row)?.first;
+                return self.redrive(&Redrive { open: self.open(stream), case, from, to: end }).await;
+            }
+        }
+        Ok(true)
+    }
+
+    /// A stream's state once it covers an input; nothing when it is to stop before.
+    async fn state_behind(&self, stream: &StreamId, offset: u64) -> Result<Option<StreamState>, ProcessError> {
+        loop {
+            match read_snapshot(&*self.store, stream).await? {
+                Some(state) if state.next.offset > offset => return Ok(Some(state)),
+                _ if self.is_stopping() => return Ok(None),
+                None if self.is_forgotten(offset).await? => return Err(LogError::Forgotten.into()),
+                _ => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    /// Whether the tenant of an input was deleted: no state of its streams is ever written again.
+    async fn is_forgotten(&self, offset: u64) -> Result<bool, LogError> {
+        Ok(self.log.read(Topic::Inputs, self.partition, offset, 1).await?.first().is_some_and(Stored::is_forgotten))
+    }
+
+    /// Suggests repairs for a case, or for every open one of the stream, once the state behind the decision is written.
+    async fn suggest(&self, stream: &StreamId, offset: u64, only: Option<u64>) -> Result<bool, ProcessError> {
+        let Some(state) = self.state_behind(stream, offset).await? else { return Ok(false) };
+        let Some((_, mapping_version)) = state.mapping() else { return Ok(true) };
+        let open = state.drift().cases().iter().filter(|(_, case)| case.phase == Phase::Open);
+        for case in open.map(|(case, _)| *case).filter(|case| only.is_none_or(|only| only == *case)) {
+            let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case));
+            let (moves, alternatives) = match suggested {
+                Ok(suggested) => (suggested.moves, suggested.alternatives),
+                Err(error) => {
+                    tracing::warn!(%stream, case, %error, "nothing is suggested for a case");
+                    continue;
+                }
+            };
+            let id = format!("suggest-{case}-{mapping_version}");
+            let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives };
+            self.ingest.send(&self.open(stream), &[suggestion]).await?;
+        }
+        Ok(true)
+    }
+}
+
+/// What a decision calls for.
+fn call(stream: &StreamId, decision: &Decision) -> Option<Call> {
+    match &decision.fact {
+        Fact::TimerSet { id, at } => Some(Call::Time(Timer { stream: stream.clone(), id: id.clone(), at: *at })),
+        Fact::DriftDetected { case, .. } => Some(Call::Suggest(*case)),
+        Fact::MappingActivated { version, .. } if *version > 1 => Some(Call::Again),
+        Fact::RecordsReleased { case, .. } => Some(Call::Redrive(*case)),
+        Fact::RepairReverted { into, since, .. } => Some(Call::Revert(Revert { into: *into, since: *since })),
+        _ => None,
+    }
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

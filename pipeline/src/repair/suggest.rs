@@ -1,0 +1,163 @@
+//! Suggestions: the matcher is asked where the lost paths of a case may have gone. What it says is an input, so that
+//! replay does not ask again.
+
+use matcher::{Candidate, Field, Kind, Matcher, OperationKind, Problem, SIGNALS, Task, TooLarge, operations};
+use schemas::drift::{DriftKind, Lost, Move, Signal};
+use schemas::mapping::Path;
+use schemas::shape::{NodeId, ShapeTree, TypeClass};
+use serde_json::Value;
+
+use crate::step::StreamState;
+use crate::step::drift::{Format, Profile};
+
+/// Alternatives that are named of a lost path.
+const ALTERNATIVES_MAX: usize = 5;
+/// What is less likely is not named, in thousandths.
+const LIKELY_MIN: u16 = 20;
+/// That a field has another type is seen, not guessed, in thousandths.
+const RETYPED: u16 = 990;
+/// Signals that are named of a move.
+const SIGNALS_MAX: usize = 6;
+
+/// Where the lost paths of a case have gone, and where else they may have gone.
+pub(super) struct Suggested {
+    pub(super) moves: Vec<Move>,
+    pub(super) alternatives: Vec<Move>,
+}
+
+/// Asks the matcher.
+pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLarge> {
+    let (tree, drift) = (state.shape(), state.drift());
+    let lost = drift.lost(case, tree);
+    let before: Vec<Field> = lost.iter().map(|lost| before(state, lost)).collect();
+    let after: Vec<Field> = drift.added_nodes(case, tree).filter_map(|node| after(state, node, &before)).collect();
+    let entity = state.entity().map_or_else(String::new, |entity| entity.entity.to_string());
+    let matcher = Matcher::default();
+    let found = matcher.find(&Problem::of_change(&entity, &before, &after), Task::Drift, &[])?;
+    let mut moves = Vec::new();
+    for operation in operations(&matcher, &entity, &before, &after)? {
+        let Some(kind) = kind_of(operation.kind) else { continue };
+        let parts = operation.from.len();
+        for (part, from) in operation.from.into_iter().enumerate() {
+            let row = before.iter().position(|field| field.name == from);
+            let candidates = row.and_then(|row| found.get(row)).map_or(&[][..], Vec::as_slice);
+            let candidate =
+                candidates.iter().find(|c| after.get(c.target).is_some_and(|f| operation.to.contains(&f.name)));
+            moves.push(Move {
+                to: operation.to.iter().map(|name| text_of(tree, name)).collect(),
+                kind,
+                confidence: thousandths(operation.confidence),
+                part: (parts > 1).then_some(part),
+                signals: candidate.map_or_else(Vec::new, signals),
+                from,
+            });
+        }
+    }
+    let is_moved = |lost: &&Lost| moves.iter().any(|m: &Move| m.from == lost.path);
+    let retyped: Vec<&Lost> = lost.iter().filter(|lost| lost.retyped && !is_moved(lost)).collect();
+    moves.extend(retyped.into_iter().map(|lost| {
+        let (from, to, kind) = (lost.path.clone(), vec![lost.path.clone()], DriftKind::Retyped);
+        Move { from, to, kind, confidence: RETYPED, part: None, signals: vec![] }
+    }));
+    let mut alternatives = Vec::new();
+    for (field, candidates) in before.iter().zip(&found) {
+        let others = candidates.iter().filter_map(|c| Some((c, after.get(c.target)?)));
+        let others = others.map(|(candidate, target)| Move {
+            from: field.name.clone(),
+            to: vec![text_of(tree, &target.name)],
+            kind: DriftKind::Renamed,
+            confidence: thousandths(candidate.confidence),
+            part: None,
+            signals: signals(candidate),
+        });
+        let is_new = |other: &Move| !moves.iter().any(|m| m.from == other.from && m.to == other.to);
+        alternatives.extend(others.filter(|m| m.confidence >= LIKELY_MIN && is_new(m)).take(ALTERNATIVES_MAX));
+    }
+    Ok(Suggested { moves, alternatives })
+}
+
+/// A repair moves what was lost; what has only come, gone or another type is none.
+fn kind_of(kind: OperationKind) -> Option<DriftKind> {
+    Some(match kind {
+        OperationKind::Rename => DriftKind::Renamed,
+        OperationKind::Nest => DriftKind::Nested,
+        OperationKind::Unnest => DriftKind::Unnested,
+        OperationKind::Split => DriftKind::Split,
+        OperationKind::Merge => DriftKind::Merged,
+        OperationKind::Remove | OperationKind::Add | OperationKind::TypeChange => return None,
+    })
+}
+
+/// Rounded down: confidence is rather too low than too high.
+fn thousandths(confidence: f32) -> u16 {
+    (confidence.clamp(0.0, 1.0) * 1000.0) as u16
+}
+
+fn signals(candidate: &Candidate) -> Vec<Signal> {
+    let mut all: Vec<Signal> = SIGNALS
+        .iter()
+        .zip(candidate.signals)
+        .map(|((name, _, _), strength)| Signal { name: (*name).to_owned(), strength: (strength * 1000.0) as i32 })
+        .collect();
+    all.sort_by_key(|signal| std::cmp::Reverse(signal.strength));
+    all.truncate(SIGNALS_MAX);
+    all
+}
+
+/// The path that leads to a field of this name, as mappings write it.
+fn text_of(tree: &ShapeTree, name: &str) -> String {
+    let node = node_of(tree, name);
+    let path = node.and_then(|node| Path::of_parts(&tree.parts(node)).ok());
+    path.map_or_else(|| name.to_owned(), |path| path.as_str().to_owned())
+}
+
+fn node_of(tree: &ShapeTree, name: &str) -> Option<NodeId> {
+    let path = Path::new(name).ok()?;
+    tree.find(path.choices().first()?)
+}
+
+fn before(state: &StreamState, lost: &Lost) -> Field {
+    let profile = node_of(state.shape(), &lost.path).and_then(|node| state.drift().profiles().of(node));
+    field(lost.path.clone(), profile)
+}
+
+/// A new path as a target; none when it is of a class that nothing lost has.
+fn after(state: &StreamState, node: NodeId, before: &[Field]) -> Option<Field> {
+    let tree = state.shape();
+    let field = field(tree.path(node), state.drift().profiles().of(node));
+    let is_nested = matches!(field.kind, Kind::Object | Kind::Array) || field.name.contains("[]");
+    (!is_nested || before.iter().any(|lost| lost.kind == field.kind || lost.name.contains("[]"))).then_some(field)
+}
+
+fn field(name: String, profile: Option<&Profile>) -> Field {
+    let Some(profile) = profile else { return Field { name, ..Field::default() } };
+    let value = |sample: &crate::step::drift::Sample| match sample.is_text() {
+        true => Value::from(sample.value()),
+        false => serde_json::from_str(sample.value()).unwrap_or_else(|_| sample.value().into()),
+    };
+    let null_rate = (profile.values > 0).then(|| profile.nulls as f32 / profile.values as f32);
+    Field {
+        name,
+        kind: kind(profile),
+        samples: profile.samples.iter().map(value).collect(),
+        null_rate,
+        ..Field::default()
+    }
+}
+
+/// The type that most values have.
+fn kind(profile: &Profile) -> Kind {
+    let most = TypeClass::ALL.iter().zip(profile.classes).max_by_key(|(_, count)| *count);
+    let is_mostly = |format: Format| profile.formats[format as usize] * 10 > profile.formats.iter().sum::<u64>() * 9;
+    match most {
+        None | Some((_, 0)) => Kind::Unknown,
+        Some((TypeClass::Boolean, _)) => Kind::Boolean,
+        Some((TypeClass::Number, _)) if is_mostly(Format::Integer) => Kind::Integer,
+        Some((TypeClass::Number, _)) => Kind::Number,
+        Some((TypeClass::Text, _)) if is_mostly(Format::Date) => Kind::Date,
+        Some((TypeClass::Text, _)) if is_mostly(Format::Moment) => Kind::DateTime,
+        Some((TypeClass::Text, _)) => Kind::String,
+        Some((TypeClass::Object, _)) => Kind::Object,
+        Some((TypeClass::Array, _)) => Kind::Array,
+    }
+}

@@ -1,0 +1,220 @@
+//! The repairer: what it sends back in, and that dying changes nothing.
+
+use schemas::drift::{Decide, Verdict};
+use schemas::input::Command;
+
+use super::*;
+use crate::process::{Processor, read_state};
+use crate::step::Counters;
+use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, stream};
+
+fn payload(id: usize, name: &str) -> String {
+    let second = id % 60;
+    format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:{second:02}Z","{name}":{}.25}}"#, 1000 + id)
+}
+
+async fn feed(line: &Line, open: &OpenStream, lane: u128, ids: std::ops::Range<usize>, name: &str) {
+    let payloads: Vec<String> = ids.map(|id| payload(id, name)).collect();
+    line.append(open, lane, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+async fn repairer(line: &Line) -> Repairer {
+    let (stop, stopped) = watch::channel(false);
+    // Dropped, it says false for ever.
+    drop(stop);
+    Repairer::start(line.log.clone(), line.store.clone(), 0, stopped).await.unwrap().0
+}
+
+/// Processes and repairs until nothing moves any more.
+async fn settle(line: &Line) {
+    loop {
+        let end = line.log.end(Topic::Inputs, 0).await.unwrap();
+        line.process().await;
+        repairer(line).await.drain().await.unwrap();
+        if line.log.end(Topic::Inputs, 0).await.unwrap() == end {
+            return;
+        }
+    }
+}
+
+async fn counters(line: &Line) -> Counters {
+    read_state(&*line.store, &stream("orders")).await.unwrap().unwrap().counters
+}
+
+async fn cases(line: &Line) -> Vec<Case> {
+    list(&*line.store, TENANT, None, None, 100).await.unwrap().into_iter().map(|(_, case)| case).collect()
+}
+
+async fn decide(line: &Line, id: &str, verdict: Verdict) {
+    decide_of(line, 0, id, verdict).await;
+}
+
+async fn decide_of(line: &Line, at: usize, id: &str, verdict: Verdict) {
+    let case = cases(line).await.remove(at);
+    let (offset, mapping_version) = (case.position.offset, case.mapping_version);
+    let decide = Decide { case: offset, mapping_version, verdict, by: "ada".into(), why: "seen".into() };
+    let input = Input::Command { id: id.into(), command: Command::Decide(decide) };
+    let open = OpenStream { id: stream("orders"), partition: 0 };
+    line.ingest().send(&open, &[input]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_rename_is_repaired_by_itself_and_every_record_gets_its_row() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..200, "TotalAmount").await;
+    settle(&line).await;
+    let found = cases(&line).await;
+    assert_eq!(found.len(), 1);
+    let case = &found[0];
+    assert_eq!((case.status, case.decided[0].by.as_str()), (Status::Repaired, "rules"), "{case:?}");
+    assert_eq!((case.held, case.redriven), (100, 100), "the repairer had its turn when all were held");
+    assert_eq!(case.moves[0].to, ["TotalAmount"]);
+    let counters = counters(&line).await;
+    assert_eq!((counters.taken, counters.accepted, counters.held), (200, 200, 0));
+    assert!(line.values().await.iter().all(Option::is_some), "none is blank");
+    feed(&line, &open, 3, 200..220, "TotalAmount").await;
+    settle(&line).await;
+    assert_eq!(counters_of(&line).await, (220, 220));
+}
+
+async fn counters_of(line: &Line) -> (u64, u64) {
+    let counters = counters(line).await;
+    (counters.taken, counters.accepted)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_doubtful_waits_until_a_person_decides() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..150, "zq").await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, case.held), (Status::Open, 50));
+    assert!(case.waits.is_some());
+    assert_eq!(counters(&line).await.held, 50);
+    let to = Verdict::Edit {
+        moves: vec![schemas::drift::Move {
+            from: "Total".into(),
+            to: vec!["zq".into()],
+            kind: schemas::drift::DriftKind::Renamed,
+            confidence: 0,
+            part: None,
+            signals: vec![],
+        }],
+    };
+    decide(&line, "c", to).await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, case.redriven, &*case.decided[0].by), (Status::Repaired, 50, "ada"));
+    let counters = counters(&line).await;
+    assert_eq!((counters.accepted, counters.held), (150, 0));
+    assert!(line.values().await.iter().all(Option::is_some), "none is blank");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_that_is_taken_back_withdraws_its_rows_and_another_decision_brings_them_again() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..150, "TotalAmount").await;
+    settle(&line).await;
+    feed(&line, &open, 3, 150..170, "TotalAmount").await;
+    feed(&line, &open, 4, 170..180, "Total").await;
+    settle(&line).await;
+    assert_eq!(counters_of(&line).await, (180, 180));
+    decide(&line, "c", Verdict::Revert).await;
+    settle(&line).await;
+    let found = cases(&line).await;
+    assert_eq!(found.iter().map(|case| case.status).collect::<Vec<_>>(), [Status::Reverted, Status::Open]);
+    assert_eq!(found[1].held, 70, "what has the old path stays");
+    assert!(found[1].waits.as_deref().is_some_and(|why| why.contains("taken back")), "{:?}", found[1]);
+    let now = counters(&line).await;
+    assert_eq!((now.taken, now.accepted, now.held), (180, 110, 70));
+    assert_eq!(line.visible().await, 110);
+    feed(&line, &open, 5, 180..181, "TotalAmount").await;
+    settle(&line).await;
+    assert_eq!(counters(&line).await.held, 71, "and holds on");
+    decide_of(&line, 1, "d", Verdict::Approve { only: vec![] }).await;
+    settle(&line).await;
+    let now = counters(&line).await;
+    assert_eq!((now.taken, now.accepted, now.held), (181, 181, 0));
+    assert_eq!(line.visible().await, 181);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timer_is_told_once_it_is_due_though_the_repairer_died_meanwhile() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..103, "Sum").await;
+    settle(&line).await;
+    assert_eq!(cases(&line).await[0].status, Status::Watching);
+    let mut early = repairer(&line).await;
+    early.tell_due(0).await.unwrap();
+    settle(&line).await;
+    assert_eq!(cases(&line).await[0].status, Status::Watching);
+    for _ in 0..2 {
+        repairer(&line).await.tell_due(i64::MAX).await.unwrap();
+        settle(&line).await;
+    }
+    assert!(cases(&line).await[0].opened_at.is_some());
+    let told = line.facts().await.iter().filter(|(_, fact)| *fact == "DriftDetected").count();
+    assert_eq!(told, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_accident_leaves_no_case_behind() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..101, "Sum").await;
+    feed(&line, &open, 3, 101..150, "Total").await;
+    settle(&line).await;
+    assert_eq!(cases(&line).await, []);
+    assert_eq!(counters_of(&line).await, (150, 150));
+}
+
+/// Processes and repairs with a log and a store that fail after so many writes, then without.
+async fn with_a_death(writes: i64) -> (Line, bool) {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..60, "Total").await;
+    feed(&line, &open, 2, 60..90, "TotalAmount").await;
+    let fuse = Fuse::crash(writes);
+    let log = Arc::new(Fused { fuse: fuse.clone(), inner: line.log.clone() });
+    let store = Arc::new(Fused { fuse: fuse.clone(), inner: line.store.clone() });
+    let (stop, stopped) = watch::channel(false);
+    for _ in 0..6 {
+        let Ok((mut processor, _)) = Processor::start(log.clone(), store.clone(), 0).await else { break };
+        let Ok((mut repairer, _)) = Repairer::start(log.clone(), store.clone(), 0, stopped.clone()).await else {
+            break;
+        };
+        if processor.drain().await.is_err() || repairer.drain().await.is_err() {
+            break;
+        }
+    }
+    drop(stop);
+    settle(&line).await;
+    (line, fuse.has_blown())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wherever_processor_and_repairer_die_each_held_record_ends_in_one_row() {
+    let mut writes = 0;
+    loop {
+        let (line, has_blown) = with_a_death(writes).await;
+        let found = counters(&line).await;
+        assert_eq!((found.taken, found.accepted, found.held), (90, 90, 0), "it died at write {writes}: {found:?}");
+        let values = line.values().await;
+        assert_eq!(values.iter().flatten().count(), 90, "it died at write {writes}");
+        assert_eq!(cases(&line).await[0].status, Status::Repaired, "it died at write {writes}");
+        if !has_blown {
+            assert!(writes > 15, "{writes} writes");
+            return;
+        }
+        writes += 1;
+    }
+}

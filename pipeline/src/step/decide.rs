@@ -1,0 +1,291 @@
+//! Cases are decided here: by the rules when a suggestion is good enough, else by a person.
+
+use schemas::decision::Fact;
+use schemas::drift::{Decide, DriftKind, Lost, Move, Verdict};
+use schemas::mapping::{Method, Path};
+use schemas::shape::ShapeTree;
+use schemas::{Entity, Mapping};
+
+use super::cast::shorten;
+use super::drift::Applied;
+use super::state::Opened;
+use super::{DEFINITION_BYTES_MAX, StreamState, check_change};
+
+/// From this confidence on, in thousandths, a repair that breaks nothing is applied by itself.
+const AUTOMATIC: u16 = 900;
+/// Moves that a suggestion or a decision may name.
+const MOVES_MAX: usize = 2_000;
+/// Characters of a name or reason that are kept.
+const TEXT_CHARS_MAX: usize = 1_000;
+/// Who decides when nobody need be asked.
+const RULES: &str = "rules";
+
+/// What is to be done with lost paths.
+struct Repair<'a> {
+    /// The input that says so.
+    at: u64,
+    moves: Vec<(Lost, Move)>,
+    removed: Vec<Lost>,
+    by: &'a str,
+    why: &'a str,
+    method: Method,
+}
+
+impl StreamState {
+    /// Takes a suggestion in: applied when it is sure and breaks nothing, else it waits for a person.
+    pub(super) fn suggested(
+        &mut self,
+        at: u64,
+        case: u64,
+        mapping_version: u32,
+        moves: Vec<Move>,
+        alternatives: Vec<Move>,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(), String> {
+        self.check_case(case, mapping_version)?;
+        if moves.len() + alternatives.len() > MOVES_MAX {
+            return Err(format!("it names more than {MOVES_MAX} moves"));
+        }
+        let lost = self.drift.lost(case, &self.shape);
+        let best = likeliest(&lost, &moves);
+        let is_reverted = self.drift.is_reverting(case);
+        let waits = match is_reverted {
+            true => Some("a repair of it was taken back".to_owned()),
+            false => waits(&lost, &best, &self.shape),
+        };
+        facts.push(Fact::RepairProposed {
+            case,
+            mapping_version,
+            moves: moves.clone(),
+            alternatives,
+            waits: waits.clone(),
+        });
+        if let Some(open) = self.drift.open_case(case) {
+            open.moves = moves;
+        }
+        if waits.is_some() {
+            return Ok(());
+        }
+        let why = "every lost path has one counterpart at 0.90 or more, and nothing breaks";
+        self.repair(case, Repair { at, moves: best, removed: vec![], by: RULES, why, method: Method::Heuristic }, facts)
+    }
+
+    /// Carries out a person's decision.
+    pub(super) fn decide(&mut self, decide: &Decide, at: u64, now: i64, facts: &mut Vec<Fact>) -> Result<(), String> {
+        let Decide { case, mapping_version, verdict, .. } = decide;
+        let (by, why) = (cut(&decide.by), cut(&decide.why));
+        // What is taken back was decided, so its case is open no more.
+        if *verdict != Verdict::Revert {
+            self.check_case(*case, *mapping_version)?;
+        }
+        let lost = self.drift.lost(*case, &self.shape);
+        let (by, why, method) = (&*by, &*why, Method::Human);
+        match verdict {
+            Verdict::Approve { only } => {
+                let lost = chosen(lost, only)?;
+                let moves = self.drift.cases().get(case).map(|case| likeliest(&lost, &case.moves)).unwrap_or_default();
+                if let Some(without) = lost.iter().find(|l| !moves.iter().any(|(known, _)| known == *l)) {
+                    return Err(format!(
+                        "nothing is proposed for {}: edit the case, accept it as removed, or approve the others only",
+                        without.path
+                    ));
+                }
+                self.repair(*case, Repair { at, moves, removed: vec![], by, why, method }, facts)
+            }
+            Verdict::Edit { moves } if moves.is_empty() || moves.len() > MOVES_MAX => {
+                Err(format!("name from 1 to {MOVES_MAX} moves"))
+            }
+            Verdict::Edit { moves } => {
+                let froms: Vec<String> = moves.iter().map(|m| m.from.clone()).collect();
+                let lost = chosen(lost, &froms)?;
+                let moves = likeliest(&lost, moves).into_iter().map(|(l, m)| (l, Move { confidence: 1000, ..m }));
+                let moves = moves.collect();
+                self.repair(*case, Repair { at, moves, removed: vec![], by, why, method }, facts)
+            }
+            Verdict::AcceptAsRemoved { only } => {
+                let removed = chosen(lost, only)?;
+                self.repair(*case, Repair { at, moves: vec![], removed, by, why, method }, facts)
+            }
+            Verdict::Revert => self.revert(*case, at, by, why, facts),
+            Verdict::Reject => {
+                if let Some(open) = self.drift.open_case(*case) {
+                    open.moves.clear();
+                }
+                facts.push(Fact::RepairRejected { case: *case, by: by.to_owned(), why: why.to_owned() });
+                Ok(())
+            }
+            Verdict::Snooze { until } if *until <= now => Err("the time to ask again is over".to_owned()),
+            Verdict::Snooze { until } => {
+                facts.push(Fact::TimerSet { id: format!("snooze-{case}"), at: *until });
+                Ok(())
+            }
+        }
+    }
+
+    /// The case must wait for a decision, and the mapping be the one that the decision was made on.
+    fn check_case(&mut self, case: u64, mapping_version: u32) -> Result<(), String> {
+        if self.drift.open_case(case).is_none() {
+            return Err("the case is not open: it was decided, or there is none".to_owned());
+        }
+        match &self.opened {
+            Some(opened) if opened.version == mapping_version => Ok(()),
+            Some(opened) => Err(format!(
+                "it was made on mapping version {mapping_version}, in force is {}: look again",
+                opened.version
+            )),
+            None => Err("the stream is not open".to_owned()),
+        }
+    }
+
+    /// Puts the new paths before the old ones, and lets go what the case held for want of them.
+    fn repair(&mut self, case: u64, repair: Repair<'_>, facts: &mut Vec<Fact>) -> Result<(), String> {
+        let Repair { at, moves, removed, by, why, method } = repair;
+        let Some(opened) = &self.opened else { return Err("the stream is not open".to_owned()) };
+        let mut mapping = opened.mapping.clone();
+        let (stays, moves): (Vec<_>, Vec<_>) = moves.into_iter().partition(|(_, to)| to.kind == DriftKind::Retyped);
+        for (lost, to) in &moves {
+            mapping = mapping.moved(lost, to, method).map_err(|e| e.to_string())?;
+        }
+        mapping.validate(&opened.entity).map_err(|e| e.to_string())?;
+        check_change(&opened.mapping, &mapping, false).map_err(|e| e.to_string())?;
+        let text = mapping.text();
+        if text.len() > DEFINITION_BYTES_MAX {
+            return Err(format!("the mapping would be longer than {DEFINITION_BYTES_MAX} bytes"));
+        }
+        let (version, entity, by) = (opened.version + 1, opened.entity.clone(), by.to_owned());
+        facts.push(Fact::RepairApplied {
+            case,
+            moves: moves.iter().chain(&stays).map(|(_, m)| m.clone()).collect(),
+            removed: removed.iter().map(|lost| lost.path.clone()).collect(),
+            by: by.clone(),
+            why: why.to_owned(),
+        });
+        let lost = moves.iter().chain(&stays).map(|(lost, _)| lost.clone()).chain(removed.iter().cloned());
+        let lost: Vec<Lost> = lost.collect();
+        let is_fed = |name: &str| lost.iter().any(|lost| lost.feeds.iter().any(|feed| feed == name));
+        let former = opened.mapping.fields.iter().filter(|(name, _)| is_fed(name.as_str()));
+        let former = former.map(|(name, rules)| (name.clone(), rules.clone())).collect();
+        let since = self.drift.since(case);
+        self.drift.remember(case, Applied { at, since, lost, former });
+        if mapping != opened.mapping {
+            facts.push(activated(version, &entity, &mapping, text, &by));
+            self.opened = Some(Opened { entity, mapping, version });
+        }
+        let moved: Vec<Lost> = moves.into_iter().map(|(lost, _)| lost).collect();
+        let why = if removed.is_empty() { "repaired" } else { "accepted as removed" };
+        let stays: Vec<Lost> = stays.into_iter().map(|(lost, _)| lost).chain(removed).collect();
+        // Before the mapping is bound: under the watches that the case began with.
+        if !stays.is_empty() {
+            self.drift.decide(case, &stays, true, why, facts);
+        }
+        if !moved.is_empty() {
+            self.drift.decide(case, &moved, false, why, facts);
+        }
+        self.bind();
+        Ok(())
+    }
+
+    /// Puts the former rules of what a decision concerned back in force, and holds for the want of it again.
+    fn revert(&mut self, case: u64, at: u64, by: &str, why: &str, facts: &mut Vec<Fact>) -> Result<(), String> {
+        let (Some(applied), Some(opened)) = (self.drift.applied(case).cloned(), &self.opened) else {
+            return Err("nothing was decided of it that can be taken back".to_owned());
+        };
+        if self.drift.cases().contains_key(&case) {
+            return Err("what it held is still on its way: try again a little later".to_owned());
+        }
+        if applied.lost.iter().any(|lost| lost.feeds.iter().any(|feed| feed.starts_with('$'))) {
+            return Err("it concerned a key, a version or a sign of deletion: rows are found by them".to_owned());
+        }
+        let mut mapping = opened.mapping.clone();
+        mapping.fields.extend(applied.former);
+        mapping.validate(&opened.entity).map_err(|e| e.to_string())?;
+        let (version, entity) = (opened.version + 1, opened.entity.clone());
+        let (by, why) = (by.to_owned(), why.to_owned());
+        facts.push(Fact::RepairReverted { case, into: at, since: applied.at, by: by.clone(), why });
+        if mapping != opened.mapping {
+            facts.push(activated(version, &entity, &mapping, mapping.text(), &by));
+            self.opened = Some(Opened { entity, mapping, version });
+        }
+        self.bind();
+        self.drift.reopen(case, at, &self.shape, facts);
+        Ok(())
+    }
+}
+
+fn activated(version: u32, entity: &Entity, mapping: &Mapping, text: String, by: &str) -> Fact {
+    Fact::MappingActivated {
+        version,
+        entity: entity.entity.clone(),
+        mapping: mapping.hash(),
+        entity_definition: entity.hash(),
+        by: by.to_owned(),
+        text: Some(text),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+/// The lost paths of these names; all when none is named.
+fn chosen(lost: Vec<Lost>, only: &[String]) -> Result<Vec<Lost>, String> {
+    if let Some(unknown) = only.iter().find(|name| !lost.iter().any(|l| l.path == **name)) {
+        return Err(format!("the case has lost no path {:?}", shorten(unknown)));
+    }
+    Ok(lost.into_iter().filter(|l| only.is_empty() || only.contains(&l.path)).collect())
+}
+
+/// For each lost path the first move of it.
+fn likeliest(lost: &[Lost], moves: &[Move]) -> Vec<(Lost, Move)> {
+    let first = |lost: &Lost| moves.iter().find(|m| m.from == lost.path).map(|m| (lost.clone(), m.clone()));
+    lost.iter().filter_map(first).collect()
+}
+
+/// Why a repair waits for a person; nothing when it may be applied by itself.
+fn waits(lost: &[Lost], best: &[(Lost, Move)], tree: &ShapeTree) -> Option<String> {
+    if let Some(without) = lost.iter().find(|l| !best.iter().any(|(known, _)| known == *l)) {
+        return Some(format!("{} has no counterpart", without.path));
+    }
+    for (at, (lost, to)) in best.iter().enumerate() {
+        let (from, [new]) = (&lost.path, &to.to[..]) else {
+            return Some(format!("{} was split", lost.path));
+        };
+        if let Some(feed) = lost.feeds.iter().find(|feed| feed.starts_with('$')) {
+            let what = feed.trim_start_matches('$');
+            return Some(format!("{from} feeds the {what} of the rows"));
+        }
+        if to.kind == DriftKind::Retyped {
+            return Some(format!("{from} has another type than before"));
+        }
+        if to.part.is_some() || !matches!(to.kind, DriftKind::Renamed | DriftKind::Nested | DriftKind::Unnested) {
+            return Some(format!("{from} is no plain rename"));
+        }
+        if best[..at].iter().any(|(_, other)| other.to == to.to) {
+            return Some(format!("{from} and another path would both be {new}"));
+        }
+        if to.confidence < AUTOMATIC {
+            return Some(format!("{from} → {new} has a confidence below 0.90"));
+        }
+        match (types(tree, from), types(tree, new)) {
+            (_, None) => return Some(format!("no record had {new}")),
+            (Some(before), Some(after)) if after & !before != 0 => {
+                return Some(format!("{new} has another type than {from}"));
+            }
+            _ => {}
+        }
+        let parts = Path::new(new).ok().and_then(|path| path.choices().first().cloned());
+        let node = |path: &str| Path::new(path).ok().and_then(|path| tree.find(path.choices().first()?));
+        let is_inside = |node_| node(from).is_some_and(|from| lost.retyped && tree.is_below(node_, from));
+        if parts.and_then(|parts| tree.find(&parts)).is_some_and(|node| tree.is_requested(node) && !is_inside(node)) {
+            return Some(format!("{new} is mapped already"));
+        }
+    }
+    None
+}
+
+/// The types seen at a path, as bits; nothing when none was.
+fn types(tree: &ShapeTree, path: &str) -> Option<u8> {
+    let path = Path::new(path).ok()?;
+    let node = tree.find(path.choices().first()?)?;
+    Some(tree.types(node)).filter(|types| *types != 0)
+}

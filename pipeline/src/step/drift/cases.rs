@@ -1,0 +1,218 @@
+//! Cases: what is held for one cause, from the first record that lacks something to the last that came again.
+
+use schemas::decision::Fact;
+use schemas::drift::{Lost, Move};
+use schemas::mapping::Path;
+use schemas::shape::{NodeId, ShapeTree};
+use serde::{Deserialize, Serialize};
+
+use super::watch::{Look, Since, Usual, Watch};
+use super::{Drift, RELEASED_MAX};
+
+/// After so long, in microseconds, it is told whether what was missed is back, however few records came.
+const HOLD_MICROS: i64 = 30_000_000;
+/// Added paths that a case names.
+const ADDED_MAX: usize = 200;
+/// A watch that no case is about joins one that opens when so many held records all lack it.
+const BESIDE_MIN: u64 = 20;
+const TIMER: &str = "hold-";
+
+/// A case that is not over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// Where it is.
+    pub phase: Phase,
+    /// Records that it held.
+    pub held: u64,
+    /// Held records that had a path which was never seen before the case.
+    pub with_new: u64,
+    /// Held records that came again.
+    pub redriven: u64,
+    /// Paths for want of which it holds nothing again: they were released, or are gone for good.
+    pub freed: Vec<Vec<String>>,
+    /// The moves proposed, for each lost field the likeliest first.
+    pub moves: Vec<Move>,
+    /// It took the place of a decision that was taken back: only a person decides it, and records that were accepted
+    /// come again under it.
+    #[serde(default)]
+    pub is_reverted: bool,
+    /// The input at which the first of the cases began that this one took the place of.
+    #[serde(default)]
+    pub since: Option<u64>,
+}
+
+/// Where a case is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Records are held; whether what they lack is back is not told yet.
+    #[default]
+    Watching,
+    /// It is not back: somebody must decide.
+    Open,
+    /// Over: what it held may go.
+    Over,
+}
+
+/// The timer of a case.
+pub(super) fn timer(case: u64, now: i64) -> Fact {
+    Fact::TimerSet { id: format!("{TIMER}{case}"), at: now.saturating_add(HOLD_MICROS) }
+}
+
+impl Drift {
+    /// The time of a timer has come.
+    pub(in crate::step) fn time_passed(&mut self, id: &str, now: i64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        let Some(case) = id.strip_prefix(TIMER).and_then(|case| case.parse().ok()) else { return };
+        if self.cases.get(&case).is_none_or(|case| case.phase != Phase::Watching) {
+            return;
+        }
+        self.settle(case, true, tree, facts);
+        if self.cases.get(&case).is_some_and(|case| case.phase == Phase::Watching) {
+            facts.push(timer(case, now));
+        }
+    }
+
+    /// Opens a case or releases what it holds, once the records since it began tell which.
+    pub(super) fn settle(&mut self, id: u64, is_due: bool, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        let Some(case) = self.cases.get(&id) else { return };
+        let with_new = case.with_new * 2 >= case.held;
+        let mine = |watch: &&Watch| watch.case == Some(id);
+        let looks: Vec<Look> = self.watches.iter().filter(mine).map(|watch| watch.look(with_new, is_due)).collect();
+        if looks.contains(&Look::Gone) {
+            self.open(id, with_new, tree, facts);
+        } else if looks.iter().all(|look| *look == Look::Back) && self.waiting() < RELEASED_MAX {
+            self.let_go(id, |_| true);
+            self.end(id, "what was missing is back at its usual rate", facts);
+        }
+    }
+
+    /// Takes watches out of a case, and never again holds for want of them what it held.
+    fn let_go(&mut self, id: u64, is_wanted: impl Fn(&Watch) -> bool) {
+        let Some(case) = self.cases.get_mut(&id) else { return };
+        for watch in self.watches.iter_mut().filter(|watch| watch.case == Some(id) && is_wanted(watch)) {
+            watch.settle();
+            case.freed.push(watch.paths.clone());
+        }
+    }
+
+    /// Ends the cases whose paths the mapping in force reads no more.
+    pub(in crate::step) fn end_orphans(&mut self, facts: &mut Vec<Fact>) {
+        let has_watch = |id: &u64| self.watches.iter().any(|watch| watch.case == Some(*id));
+        let orphan = |(id, case): (&u64, &Case)| (case.phase != Phase::Over && !has_watch(id)).then_some(*id);
+        let orphans: Vec<u64> = self.cases.iter().filter_map(orphan).collect();
+        for id in orphans {
+            self.end(id, "the mapping in force does not read it", facts);
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.cases.values().filter(|case| case.phase == Phase::Over).count()
+    }
+
+    fn open(&mut self, id: u64, with_new: bool, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        let Some(case) = self.cases.get_mut(&id) else { return };
+        case.phase = Phase::Open;
+        let held = case.held;
+        self.let_go(id, |watch| watch.look(with_new, true) == Look::Back);
+        let (mut lacking, mut having) = (0, u64::MAX);
+        for watch in &mut self.watches {
+            let is_beside = watch.case.is_none() && held >= BESIDE_MIN && watch.beside == held;
+            if is_beside && watch.usual.is_common() {
+                watch.case = Some(id);
+                watch.since.lacking = held;
+            }
+            if watch.case != Some(id) {
+                continue;
+            }
+            (lacking, having) = (watch.since.lacking.max(lacking), watch.since.having.min(having));
+        }
+        self.detected(id, lacking, having, tree, facts);
+    }
+
+    pub(super) fn detected(&self, case: u64, lacking: u64, having: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        let (lost, added, mapping_version) = (self.lost(case, tree), self.added(case, tree), self.mapping_version);
+        facts.push(Fact::DriftDetected { case, lost, added, lacking, having, mapping_version });
+    }
+
+    /// Paths that came since the case began and that no rule names.
+    pub fn added(&self, case: u64, tree: &ShapeTree) -> Vec<String> {
+        let text = |node| Path::of_parts(&tree.parts(node)).ok().map(|path| path.as_str().to_owned());
+        self.added_nodes(case, tree).filter_map(text).take(ADDED_MAX).collect()
+    }
+
+    /// The input behind which a path is new to a case.
+    pub(in crate::step) fn since(&self, case: u64) -> u64 {
+        self.cases.get(&case).and_then(|case| case.since).unwrap_or(case)
+    }
+
+    /// Their nodes; also those below a path that became an object.
+    pub fn added_nodes<'a>(&'a self, case: u64, tree: &'a ShapeTree) -> impl Iterator<Item = NodeId> + 'a {
+        let retyped: Vec<NodeId> = self
+            .lost(case, tree)
+            .into_iter()
+            .filter(|lost| lost.retyped)
+            .filter_map(|lost| tree.find(Path::new(&lost.path).ok()?.choices().first()?))
+            .collect();
+        let is_below = move |node| retyped.iter().any(|retyped| tree.is_below(node, *retyped));
+        let since = self.since(case);
+        self.profiles.since(since).filter(move |node| !tree.is_requested(*node) || is_below(*node))
+    }
+
+    /// Ends a case: what it holds may go.
+    fn end(&mut self, id: u64, why: &str, facts: &mut Vec<Fact>) {
+        let Some(case) = self.cases.get_mut(&id) else { return };
+        case.phase = Phase::Over;
+        case.moves.clear();
+        let count = case.held;
+        facts.push(Fact::RecordsReleased { case: id, count, why: why.to_owned() });
+        if count == 0 {
+            self.cases.remove(&id);
+        }
+    }
+
+    /// The case, while it waits for a decision.
+    pub(in crate::step) fn open_case(&mut self, id: u64) -> Option<&mut Case> {
+        self.cases.get_mut(&id).filter(|case| case.phase == Phase::Open)
+    }
+
+    /// Paths of a case that were decided: repaired ones are missed again where the new path is absent, too; removed ones
+    /// are not missed until they were there for a while. The case ends when nothing is left of it.
+    pub(in crate::step) fn decide(
+        &mut self,
+        id: u64,
+        lost: &[Lost],
+        is_removed: bool,
+        why: &str,
+        facts: &mut Vec<Fact>,
+    ) {
+        let is_meant = |watch: &Watch| lost.iter().any(|lost| lost.paths == watch.paths);
+        if is_removed {
+            self.let_go(id, is_meant);
+        }
+        for watch in self.watches.iter_mut().filter(|watch| is_meant(watch)) {
+            if is_removed {
+                watch.usual = Usual::default();
+                watch.forget_types();
+            }
+            (watch.case, watch.since) = (None, Since::default());
+        }
+        if !self.watches.iter().any(|watch| watch.case == Some(id)) {
+            self.end(id, why, facts);
+        }
+    }
+
+    /// A held record has come again; false when no case waits for it.
+    pub(in crate::step) fn is_awaited(&self, id: u64) -> bool {
+        self.cases.get(&id).is_some_and(|case| case.phase == Phase::Over && case.redriven < case.held)
+    }
+
+    /// Counts a held record that has come again.
+    pub(in crate::step) fn redriven(&mut self, id: u64, facts: &mut Vec<Fact>) {
+        let Some(case) = self.cases.get_mut(&id) else { return };
+        case.redriven += 1;
+        if case.redriven == case.held {
+            facts.push(Fact::RecordsRedriven { case: id, count: case.held });
+            self.cases.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Profiles: what the values at each path of a stream look like, in bounded bytes and whole numbers alone.
+
+use std::collections::BTreeMap;
+
+use schemas::shape::{NodeId, ShapeTree, SlotKind, TypeClass, leaves, unescape};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::format::{FORMATS, Format, format, magnitude};
+
+/// Paths with a profile; those that come later have none.
+const PATHS_MAX: usize = 2_000;
+/// Values kept of a path: those whose hashes are the smallest, so that each distinct value is as likely as another.
+pub const SAMPLES_MAX: usize = 20;
+/// A kept value's bytes; of a longer one the beginning is kept.
+const SAMPLE_BYTES_MAX: usize = 48;
+/// So many records are looked at wholly, and behind them …
+const WHOLE: u64 = 1_000;
+/// … one of so many.
+const EVERY: u64 = 32;
+
+/// The profiles of a stream's paths.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Profiles {
+    /// Records that might have been looked at.
+    records: u64,
+    paths: BTreeMap<NodeId, Profile>,
+}
+
+/// What the values at one path look like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Offset of the input at which the path was first looked at.
+    pub first: u64,
+    /// Values looked at, nulls among them.
+    pub values: u64,
+    /// Nulls.
+    pub nulls: u64,
+    /// Values of each class, in the order of [`TypeClass::ALL`].
+    pub classes: [u64; TypeClass::ALL.len()],
+    /// Texts and numbers of each format.
+    pub formats: [u64; FORMATS],
+    /// Numbers by how many digits stand before the point; below 1 how many zeros stand behind it.
+    pub magnitudes: BTreeMap<i8, u64>,
+    /// Some distinct values, ordered by their hashes.
+    pub samples: Vec<Sample>,
+}
+
+/// A value that is kept: its hash, whether it is a text and not JSON of its own, the text or the JSON. A list, because a
+/// snapshot holds many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample(u32, bool, String);
+
+impl Sample {
+    /// Whether it is a text, and not JSON of its own.
+    pub fn is_text(&self) -> bool {
+        self.1
+    }
+
+    /// The text, or the JSON.
+    pub fn value(&self) -> &str {
+        &self.2
+    }
+}
+
+impl Profiles {
+    /// Whether the next record that flows is to be looked at wholly.
+    pub(super) fn is_due(&mut self) -> bool {
+        self.records += 1;
+        self.records <= WHOLE || self.records.is_multiple_of(EVERY)
+    }
+
+    /// Looks at every value of a record; answers whether one stood at a path that was never looked at before `since`.
+    pub(super) fn look(&mut self, tree: &ShapeTree, payload: &str, offset: u64, since: u64) -> bool {
+        let mut has_new = false;
+        leaves(tree, payload, &mut |node, kind, text| {
+            if self.paths.len() >= PATHS_MAX && !self.paths.contains_key(&node) {
+                return;
+            }
+            let profile = self.paths.entry(node).or_insert_with(|| Profile { first: offset, ..Profile::default() });
+            has_new |= profile.first >= since;
+            profile.add(kind, text);
+        });
+        has_new
+    }
+
+    /// The profile of a path.
+    pub fn of(&self, node: NodeId) -> Option<&Profile> {
+        self.paths.get(&node)
+    }
+
+    /// Paths that were first looked at at `since` or later.
+    pub(super) fn since(&self, since: u64) -> impl Iterator<Item = NodeId> {
+        self.paths.iter().filter(move |(_, profile)| profile.first >= since).map(|(node, _)| *node)
+    }
+}
+
+impl Profile {
+    fn add(&mut self, kind: SlotKind, text: &str) {
+        self.values += 1;
+        let class = match kind {
+            SlotKind::Absent | SlotKind::Null => {
+                self.nulls += 1;
+                return;
+            }
+            SlotKind::True | SlotKind::False => TypeClass::Boolean,
+            SlotKind::Number => TypeClass::Number,
+            SlotKind::Text | SlotKind::EscapedText => TypeClass::Text,
+            SlotKind::Nested if text.starts_with('[') => TypeClass::Array,
+            SlotKind::Nested => TypeClass::Object,
+        };
+        self.classes[place(class)] += 1;
+        if matches!(class, TypeClass::Object | TypeClass::Array) {
+            return;
+        }
+        let mut plain = String::new();
+        let value = match kind {
+            SlotKind::EscapedText => {
+                unescape(text, &mut plain);
+                &plain
+            }
+            _ => text,
+        };
+        let found = format(value);
+        self.formats[found as usize] += 1;
+        if let Some(digits) = magnitude(value).filter(|_| matches!(found, Format::Integer | Format::Decimal)) {
+            *self.magnitudes.entry(digits).or_default() += 1;
+        }
+        self.keep(value, class == TypeClass::Text);
+    }
+
+    fn keep(&mut self, value: &str, is_text: bool) {
+        let hash = (xxh3_64(value.as_bytes()) >> 32) as u32;
+        let Err(at) = self.samples.binary_search_by_key(&hash, |sample| sample.0) else { return };
+        if at == SAMPLES_MAX {
+            return;
+        }
+        let end = value.floor_char_boundary(SAMPLE_BYTES_MAX);
+        // A number that is cut off would be another number.
+        if end < value.len() && !is_text {
+            return;
+        }
+        self.samples.insert(at, Sample(hash, is_text, value[..end].to_owned()));
+        self.samples.truncate(SAMPLES_MAX);
+    }
+
+    /// How many distinct values there were, about: exact while they are few.
+    pub fn distinct(&self) -> u64 {
+        match self.samples.last() {
+            Some(last) if self.samples.len() == SAMPLES_MAX => {
+                (SAMPLES_MAX as u64 - 1) * (1 << 32) / u64::from(last.0).max(1)
+            }
+            _ => self.samples.len() as u64,
+        }
+    }
+
+    /// The classes seen, as bits of [`TypeClass`].
+    pub fn types(&self) -> u8 {
+        let seen = TypeClass::ALL.iter().zip(self.classes).filter(|(_, count)| *count > 0);
+        seen.fold(0, |bits, (class, _)| bits | *class as u8)
+    }
+}
+
+fn place(class: TypeClass) -> usize {
+    (class as u8).trailing_zeros() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use schemas::shape::Walker;
+
+    use super::*;
+
+    fn profiled(payloads: &[String]) -> (ShapeTree, Profiles) {
+        let (mut tree, mut profiles, mut walker) = (ShapeTree::default(), Profiles::default(), Walker::default());
+        for (offset, payload) in (0..).zip(payloads) {
+            walker.walk(&mut tree, payload).unwrap();
+            profiles.look(&tree, payload, offset, u64::MAX);
+        }
+        (tree, profiles)
+    }
+
+    fn of<'a>((tree, profiles): &'a (ShapeTree, Profiles), path: &str) -> &'a Profile {
+        profiles.of(tree.find(&[path]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_profile_tells_types_nulls_formats_magnitudes_and_distinct_values() {
+        let record = |n: usize| {
+            let status = ["open", "won", "lost"][n % 3];
+            let chance = if n.is_multiple_of(4) { "null".to_owned() } else { format!("0.{n}") };
+            format!(r#"{{"id":"00{n}","status":"{status}","chance":{chance},"cents":{},"tags":["a"]}}"#, 1000 + n)
+        };
+        let all = profiled(&(0..100).map(record).collect::<Vec<_>>());
+        let status = of(&all, "status");
+        assert_eq!((status.values, status.distinct(), status.samples.len()), (100, 3, 3));
+        assert_eq!(of(&all, "chance").nulls, 25);
+        assert_eq!(of(&all, "chance").types(), TypeClass::Number as u8);
+        assert_eq!(of(&all, "cents").magnitudes, BTreeMap::from([(4, 100)]));
+        assert_eq!(of(&all, "cents").formats[Format::Integer as usize], 100);
+        assert_eq!(of(&all, "tags").types(), TypeClass::Array as u8);
+        let ids = of(&all, "id").distinct();
+        assert!((50..200).contains(&ids), "about 100, not {ids}");
+    }
+
+    #[test]
+    fn a_profile_stays_small_whatever_comes() {
+        let record = |n: usize| format!(r#"{{"text":"{}{n}","number":9{n}{}}}"#, "é".repeat(9000), "0".repeat(3000));
+        let all = profiled(&(0..200).map(record).collect::<Vec<_>>());
+        let bytes = serde_json::to_vec(&all.1).unwrap().len();
+        assert!(bytes < 4_000, "{bytes} bytes");
+        assert!(of(&all, "number").samples.is_empty(), "a number is kept whole or not at all");
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_records_makes_no_difference(values: Vec<(bool, i64, String)>, seed: u64) {
+            let record = |(is_text, number, text): &(bool, i64, String)| {
+                let value = if *is_text { serde_json::json!(text) } else { serde_json::json!(number) };
+                serde_json::json!({ "v": value }).to_string()
+            };
+            let mut payloads: Vec<String> = values.iter().map(record).collect();
+            prop_assume!(!payloads.is_empty());
+            let before = of(&profiled(&payloads), "v").clone();
+            let turn = seed as usize % payloads.len();
+            payloads.rotate_left(turn);
+            let turned = profiled(&payloads);
+            prop_assert_eq!(&before, of(&turned, "v"));
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Watches: what the mapping reads out of a record, and how often that is there.
+
+use schemas::drift::{Lost, feeds};
+use schemas::shape::{Slot, SlotKind, TypeClass};
+use serde::{Deserialize, Serialize};
+
+use crate::step::rules::{Choice, Rules};
+
+/// Present in so many records in a row, what is missing is missed …
+const RUN: u64 = 20;
+/// … or in 99.9 % of so many.
+const MANY: u64 = 1_000;
+/// Within so many records since something was first missed it is told whether it is back.
+const WINDOW: u64 = 1_000;
+/// So many records tell as much as waiting on would, when they all say the same.
+const ENOUGH: u64 = 20;
+
+/// How often something was there, up to the last record that flowed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Usual {
+    pub(super) records: u64,
+    pub(super) present: u64,
+    /// Records in a row that had it.
+    pub(super) run: u64,
+}
+
+impl Usual {
+    #[inline]
+    pub(super) fn have(&mut self) {
+        self.records += 1;
+        self.present += 1;
+        self.run += 1;
+    }
+
+    pub(super) fn lack(&mut self) {
+        self.records += 1;
+        self.run = 0;
+    }
+
+    /// Whether a record that lacks it is suspect.
+    pub(super) fn is_steady(&self) -> bool {
+        self.run >= RUN || (self.records >= MANY && self.absent() * 1_000 <= self.records)
+    }
+
+    /// Whether it is there often enough that many records without it would be strange.
+    pub(super) fn is_common(&self) -> bool {
+        self.records >= ENOUGH && self.present * 10 >= self.records * 3
+    }
+
+    fn absent(&self) -> u64 {
+        self.records - self.present
+    }
+
+    /// Of so many records how many may lack it and it is still at its usual rate: twice what was usual, counted with
+    /// three more than were seen, because few records without an absence say little; of what was absent before, three
+    /// more. Below one in twenty nothing is called drift, unless the records came `with_new` paths.
+    fn tolerated(&self, records: u64, with_new: bool) -> u64 {
+        let usual = 2 * (self.absent() + 3) * records / self.records.max(1);
+        let was_absent = self.absent() * 1_000 > self.records;
+        let more = if was_absent && !with_new { 3 } else { 0 };
+        usual.max(if with_new { 0 } else { records / 20 }) + more
+    }
+}
+
+/// What was seen since something was first missed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Since {
+    pub(super) lacking: u64,
+    pub(super) having: u64,
+    /// Of the lacking: had it, but of a type that it never had, and these types.
+    pub(super) strange: u64,
+    pub(super) types: u8,
+}
+
+/// What the records since then say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It is back at its usual rate.
+    Back,
+    /// It is gone, or rarer than it was.
+    Gone,
+    /// Too early to say.
+    Unclear,
+}
+
+/// Something that the mapping reads: one path, or several of which any will do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Watch {
+    pub(super) paths: Vec<String>,
+    pub(super) feeds: Vec<String>,
+    #[serde(skip)]
+    pub(super) slots: Vec<u32>,
+    /// The objects around its paths: where one of them is null, it is null and not absent.
+    #[serde(skip)]
+    pub(super) around: Vec<u32>,
+    pub(super) usual: Usual,
+    /// The case that its absence belongs to.
+    pub(super) case: Option<u64>,
+    pub(super) since: Since,
+    /// Held records that lack it, while it is in no case.
+    pub(super) beside: u64,
+    /// The types that it has, as bits, and how many values told so.
+    pub(super) types: u8,
+    pub(super) learnt: u64,
+    /// The type in the record at hand, as a bit; 0 where there is no value.
+    #[serde(skip)]
+    pub(super) now: u8,
+}
+
+impl Watch {
+    /// Looks for it in a record; true when it lacks it: none of its paths is there, or what is there is of a type that
+    /// it never had.
+    #[inline]
+    pub(super) fn is_lacking(&mut self, slots: &[Slot], payload: &[u8]) -> bool {
+        let slot = |slot: &u32| slots.get(*slot as usize).copied().unwrap_or_default();
+        self.now = 0;
+        let mut is_absent = true;
+        for found in self.slots.iter().map(slot) {
+            match found.kind {
+                SlotKind::Absent => continue,
+                SlotKind::Null => is_absent = false,
+                SlotKind::True | SlotKind::False => self.now = TypeClass::Boolean as u8,
+                SlotKind::Number => self.now = TypeClass::Number as u8,
+                SlotKind::Text | SlotKind::EscapedText => self.now = TypeClass::Text as u8,
+                SlotKind::Nested if payload.get(found.start) == Some(&b'[') => self.now = TypeClass::Array as u8,
+                SlotKind::Nested => self.now = TypeClass::Object as u8,
+            }
+            if self.now != 0 {
+                return self.is_strange();
+            }
+        }
+        is_absent && !self.around.iter().any(|around| slot(around).kind == SlotKind::Null)
+    }
+
+    /// Whether what is there is of a type that it never had.
+    #[inline]
+    pub(super) fn is_strange(&self) -> bool {
+        self.now & !self.types != 0 && self.learnt >= RUN
+    }
+
+    /// The record has it and flows.
+    #[inline]
+    pub(super) fn have(&mut self) {
+        self.usual.have();
+        if self.now & !self.types != 0 || self.learnt < RUN {
+            self.types |= self.now;
+            self.learnt += u64::from(self.now != 0);
+        }
+    }
+
+    /// A record since it was first missed.
+    pub(super) fn count(&mut self, is_lacking: bool) {
+        if !is_lacking {
+            self.since.having += 1;
+            return;
+        }
+        self.since.lacking += 1;
+        self.since.strange += u64::from(self.now != 0);
+        self.since.types |= self.now;
+    }
+
+    /// What it has been so far counts no more.
+    pub(super) fn forget_types(&mut self) {
+        (self.types, self.learnt) = (0, 0);
+    }
+
+    /// Whether a record that brings its key or version itself can do without it.
+    pub(super) fn is_needless(&self, has_key: bool, has_version: bool) -> bool {
+        self.feeds.iter().all(|feed| (has_key && feed == feeds::KEY) || (has_version && feed == feeds::VERSION))
+    }
+
+    /// What the records since it was first missed say; at the end of the time they must say something.
+    pub(super) fn look(&self, with_new: bool, is_due: bool) -> Look {
+        let Since { lacking, having, .. } = self.since;
+        let records = lacking + having;
+        let is_rarer = lacking > self.usual.tolerated(records, with_new);
+        if is_due || records >= WINDOW {
+            return if is_rarer { Look::Gone } else { Look::Back };
+        }
+        match is_rarer {
+            false if having >= ENOUGH => Look::Back,
+            true if lacking >= ENOUGH && lacking * 2 > records => Look::Gone,
+            _ => Look::Unclear,
+        }
+    }
+
+    /// It belongs to no case any more; what was seen meanwhile counts.
+    pub(super) fn settle(&mut self) {
+        let Since { lacking, having, strange, types } = std::mem::take(&mut self.since);
+        self.usual.records += lacking + having;
+        self.usual.present += having + strange;
+        self.types |= types;
+        self.usual.run = 0;
+        (self.case, self.beside) = (None, 0);
+    }
+
+    pub(super) fn lost(&self, seen: Option<String>) -> Lost {
+        let last = || self.paths.last().cloned().unwrap_or_default();
+        let retyped = self.since.strange * 2 > self.since.lacking;
+        Lost { path: seen.unwrap_or_else(last), paths: self.paths.clone(), feeds: self.feeds.clone(), retyped }
+    }
+}
+
+/// What a mapping reads. A field of several rules is there when the source of any of them is.
+pub(super) fn watches(rules: &Rules) -> Vec<Watch> {
+    let mut all = Vec::new();
+    for part in &rules.key {
+        add(&mut all, &[part], feeds::KEY);
+    }
+    if let Some((version, _)) = &rules.version {
+        add(&mut all, &[version], feeds::VERSION);
+    }
+    for (sign, _) in &rules.deleted {
+        add(&mut all, &[sign], feeds::DELETED);
+    }
+    for field in &rules.fields {
+        match &field.rules[..] {
+            [rule] => rule.from.iter().for_each(|part| add(&mut all, &[part], &field.name)),
+            rules => add(&mut all, &rules.iter().flat_map(|rule| &rule.from).collect::<Vec<_>>(), &field.name),
+        }
+    }
+    all
+}
+
+fn add(all: &mut Vec<Watch>, choices: &[&Choice], feed: &str) {
+    let (mut slots, mut paths, mut around) = (Vec::new(), Vec::new(), Vec::new());
+    for choice in choices {
+        around.extend_from_slice(&choice.around);
+        for (slot, path) in choice.slots.iter().zip(&choice.paths) {
+            if !slots.contains(slot) {
+                slots.push(*slot);
+                paths.push(path.clone());
+            }
+        }
+    }
+    if slots.is_empty() {
+        return;
+    }
+    match all.iter_mut().find(|watch| watch.slots == slots) {
+        Some(watch) if watch.feeds.iter().any(|known| known == feed) => {}
+        Some(watch) => watch.feeds.push(feed.to_owned()),
+        None => all.push(Watch {
+            paths,
+            feeds: vec![feed.to_owned()],
+            slots,
+            around,
+            usual: Usual::default(),
+            case: None,
+            since: Since::default(),
+            beside: 0,
+            types: 0,
+            learnt: 0,
+            now: 0,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usual(present: u64, absent: u64, run: u64) -> Usual {
+        Usual { records: present + absent, present, run }
+    }
+
+    fn look(usual: Usual, lacking: u64, having: u64, is_due: bool) -> Look {
+        let since = Since { lacking, having, ..Since::default() };
+        let (paths, feeds, slots, around) = Default::default();
+        let (case, beside, types, learnt, now) = (Some(1), 0, 0, 0, 0);
+        Watch { paths, feeds, slots, around, usual, case, since, beside, types, learnt, now }.look(false, is_due)
+    }
+
+    #[test]
+    fn what_was_in_twenty_records_in_a_row_or_in_almost_all_of_a_thousand_is_missed() {
+        assert!(!usual(19, 0, 19).is_steady());
+        assert!(usual(20, 0, 20).is_steady());
+        assert!(usual(25, 5, 20).is_steady());
+        assert!(!usual(990, 9, 3).is_steady());
+        assert!(usual(1998, 2, 3).is_steady());
+        assert!(!usual(1997, 3, 3).is_steady());
+    }
+
+    #[test]
+    fn a_field_that_is_gone_is_told_from_one_that_is_rare() {
+        let always = usual(10_000, 0, 10_000);
+        assert_eq!(look(always, 19, 0, false), Look::Unclear);
+        assert_eq!(look(always, 20, 0, false), Look::Gone);
+        assert_eq!(look(always, 1, 20, false), Look::Back);
+        assert_eq!(look(always, 3, 20, false), Look::Unclear);
+        assert_eq!(look(always, 500, 500, false), Look::Gone);
+        assert_eq!(look(always, 1, 0, true), Look::Gone, "nothing says that it is back");
+        let often = usual(9_500, 500, 20);
+        assert_eq!(look(often, 2, 0, true), Look::Back, "one in twenty was always missing");
+        assert_eq!(look(often, 60, 940, false), Look::Back);
+        assert_eq!(look(often, 20, 0, false), Look::Gone);
+        assert_eq!(look(usual(20, 0, 20), 40, 960, false), Look::Back, "twenty records know little of what is rare");
+    }
+}

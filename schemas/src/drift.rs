@@ -1,0 +1,130 @@
+//! Drift: what a stream's records lost, where it may have gone, and what was decided.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of change it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriftKind {
+    /// A field has another name, or stands elsewhere.
+    Renamed,
+    /// A field stands deeper than before.
+    Nested,
+    /// A field stands less deep than before.
+    Unnested,
+    /// Several fields hold what one held.
+    Split,
+    /// One field holds what several held.
+    Merged,
+    /// A field is gone and nothing took its place.
+    Removed,
+    /// A field has another type.
+    Retyped,
+    /// A field is new.
+    Added,
+}
+
+/// What stands for the key, the version and the sign of deletion among the things that a path feeds. Fields of entities
+/// have no such names.
+pub mod feeds {
+    /// The row's key.
+    pub const KEY: &str = "$key";
+    /// The source version.
+    pub const VERSION: &str = "$version";
+    /// The sign that tells a delete.
+    pub const DELETED: &str = "$deleted";
+}
+
+/// Something that records of the stream (almost) always had, and lack now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Its source path; of several that it may stand at, the one that was seen.
+    pub path: String,
+    /// Every path that it may stand at by the mapping in force.
+    pub paths: Vec<String>,
+    /// What it fills: canonical fields, or `$key`, `$version`, `$deleted`.
+    pub feeds: Vec<String>,
+    /// It is there, but of a type that it never had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retyped: bool,
+}
+
+/// Where something lost may have gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// What was lost, as [`Lost::path`].
+    pub from: String,
+    /// Where it is now: one path; several when it was split, in the order in which they are joined.
+    pub to: Vec<String>,
+    /// The kind of change.
+    pub kind: DriftKind,
+    /// The probability, in thousandths.
+    #[serde(default)]
+    pub confidence: u16,
+    /// When several became one: which part of it, parted by blanks, counted from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<usize>,
+    /// The signals that spoke for it most, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<Signal>,
+}
+
+/// A signal behind a move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signal {
+    /// Its name.
+    pub name: String,
+    /// Its strength, in thousandths.
+    pub strength: i32,
+}
+
+/// A decision of a case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decide {
+    /// The case: the offset of the input at which it began.
+    pub case: u64,
+    /// The mapping version that it was made on; the step refuses any other.
+    pub mapping_version: u32,
+    /// What is decided.
+    pub verdict: Verdict,
+    /// Who decided.
+    pub by: String,
+    /// Why.
+    #[serde(default)]
+    pub why: String,
+}
+
+/// What is decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// The likeliest moves are right; of all lost paths, or of these only.
+    Approve {
+        /// Lost paths; all when empty.
+        #[serde(default)]
+        only: Vec<String>,
+    },
+    /// These moves are right.
+    Edit {
+        /// The moves.
+        moves: Vec<Move>,
+    },
+    /// The proposal is wrong; what is held stays held.
+    Reject,
+    /// The lost paths are gone for good: null from here on. All, or these only.
+    AcceptAsRemoved {
+        /// Lost paths; all when empty.
+        #[serde(default)]
+        only: Vec<String>,
+    },
+    /// The repair was wrong: the former rules again, and what was accepted since is held and withdrawn where it lacks
+    /// what they read.
+    Revert,
+    /// Ask again later.
+    Snooze {
+        /// When, in microseconds since 1970 UTC.
+        until: i64,
+    },
+}
