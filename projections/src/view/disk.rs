@@ -1,5 +1,6 @@
 //! A view's tables on disk: reading them into memory, writing files, the two commits, and what is deleted afterwards.
 
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use arrow::array::BooleanArray;
@@ -15,15 +16,21 @@ use super::memory::Memory;
 use super::moves::Moves;
 use super::place::TablePlace;
 use super::state::{Budgeted, Plan, State, Written};
-use super::table::{Change, Table, TableFile};
+use super::table::{Change, Table, TableFile, now_millis};
 use super::tail::{keep_bits, live_rows};
 
 /// The open tables, and the files that have gone from them.
 pub(super) struct Disk {
     pub(super) main: Table,
     pub(super) deleted: DeletedKeys,
-    pub(super) gone: Vec<(Instant, Path)>,
+    pub(super) gone: Vec<Gone>,
 }
+
+/// A file that has gone from its table, and since when.
+pub(super) type Gone = (Instant, Path);
+
+/// How the names of files end that are being written.
+const STAGED: &str = ".part";
 
 /// Which part of a flush failed.
 pub(super) enum FlushError {
@@ -68,7 +75,7 @@ impl Disk {
         let (old, young) = std::mem::take(&mut self.gone).into_iter().partition(|(at, _)| at.elapsed() >= grace);
         self.gone = young;
         let store = self.main.place().views.clone();
-        for (at, path) in <Vec<(Instant, Path)>>::into_iter(old) {
+        for (at, path) in <Vec<Gone>>::into_iter(old) {
             match store.delete(&path).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => {
@@ -80,7 +87,8 @@ impl Disk {
     }
 }
 
-/// Reads keys and order keys of all files and of the deleted keys into a new state, and sweeps both tables.
+/// Reads keys and order keys of all files and of the deleted keys into a new state, and sweeps both tables. Answers also
+/// the files that have gone and stay for a while.
 pub(super) async fn load(
     main: &Table,
     deleted: &DeletedKeys,
@@ -88,12 +96,12 @@ pub(super) async fn load(
     standing: Standing,
     grace: Duration,
     memory: &Budgeted,
-) -> Result<State, ViewError> {
+) -> Result<(State, Vec<Gone>), ViewError> {
     let version = standing.deleted;
     let mut state = State::new(entity, main.schema()?, standing, memory)?;
     let files = main.files()?;
     state.index.reserve(files.iter().map(|f| f.rows).sum());
-    sweep(main.place(), &files, grace).await;
+    let mut gone = sweep(main.place(), Some(main), &files, grace).await;
     for file in files {
         let number = state.add_file(file.clone());
         let rows = read_keys(main.place(), &file, |row, hash, order| state.index_row(number, row, hash, order)).await?;
@@ -102,36 +110,56 @@ pub(super) async fn load(
         }
         state.recount();
     }
-    let files = match version {
-        Some(version) => deleted.files(version).await?,
-        None => Vec::new(),
+    let newest = Table::open(deleted.place().clone(), None).await?;
+    let files = match (version, &newest) {
+        (Some(version), Some(newest)) if newest.version() == version => newest.files()?,
+        (Some(version), _) => deleted.files(version).await?,
+        (None, _) => Vec::new(),
     };
-    sweep(deleted.place(), &files, grace).await;
     deleted.read(&files, |hash, order| state.index_deleted(hash, order)).await?;
+    let others = newest.as_ref().map_or(Ok(Vec::new()), Table::files)?;
+    gone.extend(sweep(deleted.place(), newest.as_ref(), &[files, others].concat(), grace).await);
     state.recount();
-    Ok(state)
+    Ok((state, gone))
 }
 
-/// Deletes files that the table does not name, or never did, once they are older than `grace`, and what a crash left of
-/// files and commits that were being written. What cannot be deleted now is tried again at the next opening.
-async fn sweep(place: &TablePlace, files: &[TableFile], grace: Duration) {
-    let known: std::collections::HashSet<_> = files.iter().map(|f| place.file(&f.name)).collect();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+/// Deletes data files that have gone from the table for longer than `grace`, those that no version named and that were
+/// written longer ago than that, and what a crash left of files and commits that were being written. What cannot be
+/// deleted now is tried again at the next opening. Answers the files that have gone and stay for who still reads them.
+async fn sweep(place: &TablePlace, table: Option<&Table>, named: &[TableFile], grace: Duration) -> Vec<Gone> {
+    let named: HashSet<_> = named.iter().map(|f| place.file(&f.name)).collect();
+    let (now, now_millis) = (Instant::now(), now_millis());
+    let mut staying = Vec::new();
     let swept = async {
-        for folder in [place.prefix.clone(), place.log()] {
-            for object in place.views.list_with_delimiter(Some(&folder)).await?.objects {
-                let age = now.as_millis().cast_signed() - i128::from(object.last_modified.timestamp_millis());
-                let is_ours = place.is_data(&object.location) || object.location.as_ref().ends_with(".part");
-                if is_ours && !known.contains(&object.location) && age >= grace.as_millis().cast_signed() {
-                    place.views.delete(&object.location).await?;
-                }
+        let mut objects = place.views.list_with_delimiter(Some(&place.prefix)).await.map_err(fail(place))?.objects;
+        let is_ours = |path: &Path| place.is_data(path) || path.as_ref().ends_with(STAGED);
+        objects.retain(|object| is_ours(&object.location) && !named.contains(&object.location));
+        let removed = match table {
+            Some(table) if !objects.is_empty() => table.removed().await?,
+            _ => HashMap::new(),
+        };
+        let log = place.views.list_with_delimiter(Some(&place.log())).await.map_err(fail(place))?.objects;
+        objects.extend(log.into_iter().filter(|object| object.location.as_ref().ends_with(STAGED)));
+        for object in objects {
+            let removed = removed.get(&object.location).copied();
+            let since = removed.unwrap_or(object.last_modified.timestamp_millis());
+            let age = Duration::from_millis(u64::try_from(now_millis.saturating_sub(since)).unwrap_or(0));
+            if age >= grace {
+                place.views.delete(&object.location).await.map_err(fail(place))?;
+            } else if removed.is_some() {
+                staying.push((now.checked_sub(age).unwrap_or(now), object.location));
             }
         }
-        Ok::<_, object_store::Error>(())
+        Ok::<_, ViewError>(())
     };
     if let Err(error) = swept.await {
         tracing::warn!(table = place.name(), %error, "files that no view needs could not be deleted");
     }
+    staying
+}
+
+fn fail(place: &TablePlace) -> impl Fn(object_store::Error) -> ViewError {
+    |error| ViewError::io(place.name(), &error)
 }
 
 /// Writes the live rows of a plan's files and chunks into new files. After an error nothing is left of them.

@@ -131,8 +131,8 @@ impl View {
         let transactions = main.transactions(&start).await?;
         let standing = start.read(&transactions)?;
         let deleted = DeletedKeys::new(deleted_place.clone());
-        let state = load(&main, &deleted, entity, standing, grace, &memory).await?;
-        let disk = Arc::new(tokio::sync::Mutex::new(Disk { main, deleted, gone: Vec::new() }));
+        let (state, gone) = load(&main, &deleted, entity, standing, grace, &memory).await?;
+        let disk = Arc::new(tokio::sync::Mutex::new(Disk { main, deleted, gone }));
         Ok(Self { tenant, name, place: table_place, deleted_place, grace, memory, state: Mutex::new(state), disk })
     }
     /// The owner.

@@ -1,6 +1,6 @@
 //! A Delta Lake table as views use it: opened, read from at a version, committed to at exactly the next one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
@@ -9,6 +9,8 @@ use deltalake_core::kernel::{Action, Add, MetadataExt as _, Remove, StructField,
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use futures::TryStreamExt as _;
+use object_store::path::Path;
 use std::sync::Arc;
 
 use super::GRACE;
@@ -117,6 +119,17 @@ impl Table {
             stats: String::new(),
         };
         Ok(views.iter().map(file).collect())
+    }
+    /// Files that were taken out of it, as paths in the store of all views, and when: in milliseconds since 1970 UTC. Its
+    /// log forgets them after the grace.
+    pub async fn removed(&self) -> Result<HashMap<Path, i64>, ViewError> {
+        let state = self.delta.snapshot().map_err(|e| self.fail(e))?;
+        let log = self.delta.log_store();
+        let removed = state.all_tombstones(&*log).map_ok(|file| {
+            let path = self.place.file(&file.path());
+            (path, file.deletion_timestamp().unwrap_or(0))
+        });
+        removed.try_collect().await.map_err(|e| self.fail(e))
     }
     /// The transactions that the newest commit of ours named. Others may have committed since; theirs name none. Where
     /// they did so until our commit was cleaned away, a checkpoint still knows those that a view at `start` would name.
@@ -230,7 +243,7 @@ fn transactions_of(commit: &[u8]) -> BTreeMap<String, u64> {
 }
 
 /// Milliseconds since 1970 UTC, for what other readers of the table want to know.
-fn now_millis() -> i64 {
+pub(super) fn now_millis() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

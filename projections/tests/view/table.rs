@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use schemas::{Topic, Version};
 
-use projections::view::{Place, View, ViewError};
+use projections::view::{GRACE, Place, View, ViewError};
 
 use crate::support::*;
 
@@ -58,6 +58,10 @@ fn arrive(changes: &[Change]) -> Vec<Event> {
         amount: *amount,
     };
     changes.iter().enumerate().map(event).collect()
+}
+
+fn is_data(entry: &std::fs::DirEntry) -> bool {
+    entry.path().extension().is_some_and(|e| e == "parquet")
 }
 
 async fn run(changes: &[Change], steps: &[(usize, Step)]) -> BTreeMap<String, String> {
@@ -130,7 +134,7 @@ async fn events_that_come_while_a_flush_writes_are_neither_lost_nor_doubled() {
     let place = Place::local(folder.path()).unwrap();
     let log = log(1);
     // Readers of a snapshot rely on the grace.
-    let view = View::open(&place, TENANT, orders(), start(), projections::view::GRACE).await.map(Arc::new).unwrap();
+    let view = View::open(&place, TENANT, orders(), start(), GRACE).await.map(Arc::new).unwrap();
     let mut input = 0;
     let mut batch = |round: i64| -> Vec<Event> {
         let event = |n: u64| event(&format!("k{}", (n * 7) % 1500), round, n, (!n.is_multiple_of(11)).then_some(round));
@@ -288,8 +292,7 @@ async fn small_files_are_merged_and_those_that_went_are_deleted_after_the_grace(
     assert!(snapshot.files.len() <= 9, "{} files", snapshot.files.len());
     assert_eq!(rows(&snapshot, &[]).await.len(), 20);
     let orders = folder.path().join(TENANT.to_string()).join("orders");
-    let parquet = |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|e| e == "parquet");
-    let on_disk = std::fs::read_dir(&orders).unwrap().filter(|e| parquet(e.as_ref().unwrap())).count();
+    let on_disk = std::fs::read_dir(&orders).unwrap().filter(|e| is_data(e.as_ref().unwrap())).count();
     assert_eq!(on_disk, snapshot.files.len(), "the grace is zero here");
 }
 
@@ -314,6 +317,35 @@ async fn what_a_crash_left_of_files_and_commits_is_swept_and_commits_and_checkpo
         .unwrap();
     open(&place).await;
     assert_eq!(both(), before);
+}
+
+#[tokio::test]
+async fn a_file_that_has_just_gone_stays_for_who_still_reads_it_however_long_ago_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::local(folder.path()).unwrap();
+    let patient = async || Arc::new(View::open(&place, TENANT, orders(), start(), GRACE).await.unwrap());
+    let view = patient().await;
+    apply(&view, &[event("a", 1, 0, 1), event("b", 1, 1, 1), event("z", 1, 2, None)]);
+    view.flush(log(1)).await.unwrap();
+    let read = view.snapshot().unwrap();
+    let tenant = folder.path().join(TENANT.to_string());
+    let old = std::time::SystemTime::now() - GRACE * 2;
+    for table in ["orders", "orders__deleted"] {
+        std::fs::write(tenant.join(table).join("part-never-named.parquet"), "").unwrap();
+        for file in std::fs::read_dir(tenant.join(table)).unwrap().map(Result::unwrap).filter(is_data) {
+            std::fs::File::options().write(true).open(file.path()).unwrap().set_modified(old).unwrap();
+        }
+    }
+    apply(&view, &[event("a", 2, 3, 2), event("b", 2, 4, None)]);
+    view.flush(log(1)).await.unwrap();
+    let count =
+        |table: &str| std::fs::read_dir(tenant.join(table)).unwrap().filter(|e| is_data(e.as_ref().unwrap())).count();
+    assert_eq!((count("orders"), count("orders__deleted")), (3, 3));
+    patient().await;
+    assert_eq!((count("orders"), count("orders__deleted")), (2, 2), "what no version named goes by its age");
+    assert_eq!(rows(&read, &[]).await.len(), 2, "the query goes on");
+    open(&place).await;
+    assert_eq!(count("orders"), 1);
 }
 
 #[tokio::test]
