@@ -230,7 +230,15 @@ impl ProjectorHandle {
         };
         match outcome.await {
             // The gate is held until the new files are in place.
-            Ok(_gate) => rebuild.commit(&*shared.log).await,
+            Ok(_gate) => {
+                let committed = rebuild.commit(&*shared.log).await;
+                if let Err(error) = &committed
+                    && slot.view.stopped().is_some()
+                {
+                    shared.drop_stopped(slot, error);
+                }
+                committed
+            }
             Err(error) => {
                 rebuild.abandon().await;
                 Err(error)
