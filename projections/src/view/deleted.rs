@@ -52,9 +52,14 @@ impl DeletedKeys {
         Table::open(self.place.clone(), Some(version)).await?.ok_or_else(missing)?.files()
     }
     /// Reads all keys of the files.
-    pub async fn read(&self, files: &[TableFile], mut each: impl FnMut(u128, OrderKey)) -> Result<(), ViewError> {
+    pub async fn read(
+        &self,
+        files: &[TableFile],
+        memory: &Memory,
+        mut each: impl FnMut(u128, OrderKey),
+    ) -> Result<(), ViewError> {
         for file in files {
-            read_keys(&self.place, file, |_, hash, order| each(hash, order)).await?;
+            read_keys(&self.place, file, memory, |_, hash, order| each(hash, order)).await?;
         }
         Ok(())
     }
@@ -99,7 +104,7 @@ impl DeletedKeys {
         let mut writer = PartWriter::new(self.place.clone(), deleted_schema(), memory);
         let copied = async {
             for file in files {
-                for batch in read_file(&self.place, file).await? {
+                for batch in read_file(&self.place, file, memory).await? {
                     let batch = batch.map_err(|e| ViewError::io(self.place.name(), &e))?;
                     writer.write(&batch).await?;
                 }

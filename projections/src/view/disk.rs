@@ -104,7 +104,8 @@ pub(super) async fn load(
     let mut gone = sweep(main.place(), Some(main), &files, grace).await;
     for file in files {
         let number = state.add_file(file.clone());
-        let rows = read_keys(main.place(), &file, |row, hash, order| state.index_row(number, row, hash, order)).await?;
+        let offer = |row, hash, order| state.index_row(number, row, hash, order);
+        let rows = read_keys(main.place(), &file, &memory.all, offer).await?;
         if let Some(file) = state.files.get_mut(&number) {
             file.file.rows = rows;
         }
@@ -116,7 +117,7 @@ pub(super) async fn load(
         (Some(version), _) => deleted.files(version).await?,
         (None, _) => Vec::new(),
     };
-    deleted.read(&files, |hash, order| state.index_deleted(hash, order)).await?;
+    deleted.read(&files, &memory.all, |hash, order| state.index_deleted(hash, order)).await?;
     let others = newest.as_ref().map_or(Ok(Vec::new()), Table::files)?;
     gone.extend(sweep(deleted.place(), newest.as_ref(), &[files, others].concat(), grace).await);
     state.recount();
@@ -170,7 +171,7 @@ pub(super) async fn write_parts(place: &TablePlace, plan: &Plan, memory: &Memory
         for (number, file) in &plan.files {
             moves.file(*number, &file.dead, file.file.rows);
             let mut first = 0;
-            for batch in read_file(place, &file.file).await? {
+            for batch in read_file(place, &file.file, memory).await? {
                 let batch = batch.map_err(|e| ViewError::io(place.name(), &e))?;
                 let mask = BooleanArray::new(keep_bits(&file.dead, first, batch.num_rows()), None);
                 first += batch.num_rows();

@@ -6,7 +6,7 @@ use arrow::array::{Array, AsArray as _, RecordBatch, StringArray};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use bytes::Bytes;
 use object_store::{ObjectStoreExt as _, PutPayload};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
@@ -111,15 +111,17 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Reads a file's key and order columns, or those of the table of deleted keys, row by row. Answers the rows.
+/// Reads a file's key and order columns, or those of the table of deleted keys, row by row. Answers the rows. What is
+/// held meanwhile is counted on `memory`.
 pub async fn read_keys(
     place: &TablePlace,
     file: &TableFile,
+    memory: &Memory,
     mut each: impl FnMut(usize, u128, OrderKey),
 ) -> Result<usize, ViewError> {
     let table = place.name();
     let mut rows = 0;
-    for batch in read_columns(place, file, Some(&INDEXED)).await? {
+    for batch in read_columns(place, file, Some(&INDEXED), memory).await? {
         let batch = batch.map_err(|e| ViewError::io(table, &e))?;
         let mut keys = Keys::of(&batch, table)?;
         let versions = text(&batch, VERSION, table)?;
@@ -138,29 +140,45 @@ pub async fn read_keys(
     Ok(rows)
 }
 
-/// Reads a whole file, batch by batch.
-pub async fn read_file(
-    place: &TablePlace,
-    file: &TableFile,
-) -> Result<impl Iterator<Item = Result<RecordBatch, arrow::error::ArrowError>>, ViewError> {
-    read_columns(place, file, None).await
+/// The batches of a file, which is in memory as long as they are read.
+pub struct Batches {
+    reader: ParquetRecordBatchReader,
+    _held: Charge,
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, arrow::error::ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.reader.next()
+    }
+}
+
+/// Reads a whole file, batch by batch. What is held meanwhile is counted on `memory`.
+pub async fn read_file(place: &TablePlace, file: &TableFile, memory: &Memory) -> Result<Batches, ViewError> {
+    read_columns(place, file, None, memory).await
 }
 
 async fn read_columns(
     place: &TablePlace,
     file: &TableFile,
     columns: Option<&[&str]>,
-) -> Result<impl Iterator<Item = Result<RecordBatch, arrow::error::ArrowError>>, ViewError> {
+    memory: &Memory,
+) -> Result<Batches, ViewError> {
     let fail = |e: &(dyn std::error::Error + 'static)| ViewError::io(place.name(), e);
+    let mut held = memory.charge();
+    held.set(usize::try_from(file.bytes).unwrap_or(usize::MAX));
     let got = place.views.get(&place.file(&file.name)).await.map_err(|e| fail(&e))?;
     let bytes = got.bytes().await.map_err(|e| fail(&e))?;
+    held.set(bytes.len());
     let mut builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| fail(&e))?;
     if let Some(columns) = columns {
         let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
         builder = builder.with_projection(mask);
     }
     let rows = batch_rows(builder.metadata());
-    builder.with_batch_size(rows).build().map_err(|e| fail(&e))
+    let reader = builder.with_batch_size(rows).build().map_err(|e| fail(&e))?;
+    Ok(Batches { reader, _held: held })
 }
 
 /// How many rows of a file are read at a time.
@@ -325,12 +343,14 @@ mod tests {
         let files = writer.finish(Ok(())).await.unwrap();
         assert!(files[0].bytes < 8 << 20, "a dictionary or compression made it small: {} bytes", files[0].bytes);
         let mut rows = 0;
-        for batch in read_file(&place, &files[0]).await.unwrap() {
+        assert_eq!(memory.bytes(), 0);
+        for batch in read_file(&place, &files[0], &memory).await.unwrap() {
             let batch = batch.unwrap();
+            assert_eq!(memory.bytes() as u64, files[0].bytes, "the file is in memory");
             assert!(batch.num_rows() <= 20, "{} rows of 900 KiB", batch.num_rows());
             rows += batch.num_rows();
         }
-        assert_eq!(rows, 150);
+        assert_eq!((rows, memory.bytes()), (150, 0));
     }
 
     #[tokio::test]

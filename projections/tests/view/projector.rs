@@ -293,6 +293,31 @@ async fn a_field_that_is_defined_while_a_query_opens_its_view_keeps_its_values()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn queries_that_ask_for_a_closed_view_at_once_read_its_table_once() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 100)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    running.stop().await;
+    let (place, fault) = faulty_place(folder.path());
+    let running = Running::start_at(&log, &store, place, Budget::default());
+    running.caught_up(&log).await;
+    fault.send_replace(Fault::Wait("orders/part-"));
+    let mut queries = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let handle = running.handle.clone();
+        queries.spawn(async move { handle.view(TENANT, &order_name()).await.unwrap().unwrap() });
+    }
+    fault.is_waited_for().await;
+    fault.send_replace(Fault::None);
+    let views = queries.join_all().await;
+    assert!(views.iter().all(|view| Arc::ptr_eq(view, &views[0])));
+    assert_eq!(fault.data_reads(), 2, "one file of rows, one of deleted keys");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_entity_does_not_get_the_table_of_the_first() {
     let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
     define(&log, TENANT, &orders()).await;

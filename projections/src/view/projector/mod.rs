@@ -75,6 +75,9 @@ impl Default for Budget {
 /// A view stays open for at least so many times as long as opening it took.
 const OPEN_AT_LEAST: u32 = 10;
 
+/// Views that are opened at a time for those who ask: each holds a file of its table meanwhile.
+const LOADS: usize = 2;
+
 /// (tenant, entity).
 type ViewKey = (TenantId, EntityName);
 
@@ -102,13 +105,21 @@ struct Partition {
     checkpointed: Mutex<Option<Instant>>,
     /// Views that were dropped with rows that no table has, or could not be opened.
     incomplete: Mutex<HashMap<ViewKey, Incomplete>>,
-    /// Views that are being read from their tables without the gate, and whether somebody else has opened or deleted
-    /// them since.
-    loading: Mutex<Vec<(ViewKey, Weak<AtomicBool>)>>,
+    /// Views that are being opened without the gate.
+    loading: Mutex<HashMap<ViewKey, Weak<Loading>>>,
     /// Why it is folded no more.
     failed: Mutex<Option<ViewError>>,
     /// Why it does not get on, as long as it does not.
     stall: Stall,
+}
+
+/// A view that is being read from its tables without the gate.
+#[derive(Default)]
+struct Loading {
+    /// Held by who opens it; all others wait, and find it open.
+    turn: tokio::sync::Mutex<()>,
+    /// Whether somebody else has opened or deleted it since.
+    is_stale: AtomicBool,
 }
 
 /// A view that is not open and whose table lacks events.
@@ -130,6 +141,8 @@ struct Shared {
     views: Mutex<HashMap<ViewKey, Arc<Slot>>>,
     turns: AtomicU64,
     permits: Arc<Semaphore>,
+    /// Held by those who open views without a gate, while they read tables.
+    loads: Semaphore,
     flushed: Notify,
     /// Why the last flush found no room, unless another one has found some since.
     full: Mutex<Option<ViewError>>,
@@ -161,6 +174,7 @@ impl Projector {
         let shared = Shared {
             partitions: (0..log.partitions(Topic::Events)).map(partition).collect(),
             permits: Arc::new(Semaphore::new(budget.flushes.max(1))),
+            loads: Semaphore::new(LOADS),
             log,
             store,
             place,

@@ -1,7 +1,7 @@
 //! Which views are open: opening them at the partition's position, closing them, and their definitions in the store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use pipeline::{Expect, StoreError, Table};
 use schemas::{BatchKind, Entity, EntityName, Position, TenantId, Topic};
 
 use super::fold::key_of;
-use super::{Incomplete, Shared, Slot, ViewKey};
+use super::{Incomplete, Loading, Shared, Slot, ViewKey};
 use crate::view::View;
 use crate::view::error::ViewError;
 use crate::view::marks::Standing;
@@ -100,6 +100,7 @@ impl Shared {
         }
         let started = Instant::now();
         let view = self.load(number, key, at).await?;
+        self.catch_up(number, key, &view, at).await?;
         self.list(number, key, view, started)
     }
     /// The view, opened if need be. Its tables are read without the gate, so that other views of the partition go on.
@@ -107,16 +108,36 @@ impl Shared {
         if let Some(slot) = self.find(key) {
             return Ok(slot);
         }
+        let loading = self.loading(number, key);
+        let _turn = loading.turn.lock().await;
+        self.open_in_turn(number, key, &loading).await
+    }
+    /// The same, for who has the turn.
+    pub(super) async fn open_in_turn(
+        self: &Arc<Self>,
+        number: u32,
+        key: &ViewKey,
+        loading: &Loading,
+    ) -> Result<Arc<Slot>, ViewError> {
+        if let Some(slot) = self.find(key) {
+            return Ok(slot);
+        }
         let (started, partition) = (Instant::now(), self.partition(number));
-        let is_stale = Arc::new(AtomicBool::new(false));
-        partition.loading.lock().push((key.clone(), Arc::downgrade(&is_stale)));
+        loading.is_stale.store(false, Ordering::Release);
         let at = *partition.position.borrow();
-        let view = self.load(number, key, at).await;
+        let view = async {
+            let permit = self.loads.acquire().await.map_err(|_| ViewError::ShutDown)?;
+            let view = self.load(number, key, at).await?;
+            drop(permit);
+            self.catch_up(number, key, &view, at).await?;
+            Ok::<_, ViewError>(view)
+        };
+        let view = view.await;
         let gate = partition.gate.lock().await;
         if let Some(slot) = self.find(key) {
             return Ok(slot);
         }
-        if is_stale.load(Ordering::Acquire) {
+        if loading.is_stale.load(Ordering::Acquire) {
             // Somebody opened it, wrote to its tables and closed it.
             return self.open(number, key, *gate).await;
         }
@@ -128,17 +149,25 @@ impl Shared {
         self.catch_up(number, key, &view, *gate).await?;
         self.list(number, key, view, started)
     }
+    /// What those share who open a view at the same time.
+    pub(super) fn loading(&self, number: u32, key: &ViewKey) -> Arc<Loading> {
+        let mut all = self.partition(number).loading.lock();
+        if let Some(loading) = all.get(key).and_then(Weak::upgrade) {
+            return loading;
+        }
+        all.retain(|_, loading| loading.strong_count() > 0);
+        let loading = Arc::new(Loading::default());
+        all.insert(key.clone(), Arc::downgrade(&loading));
+        loading
+    }
     /// Whoever reads the view's tables without the gate has to read them again.
     pub(super) fn outdate(&self, number: u32, key: &ViewKey) {
-        self.partition(number).loading.lock().retain(|(loading, is_stale)| {
-            let Some(is_stale) = is_stale.upgrade() else { return false };
-            if loading == key {
-                is_stale.store(true, Ordering::Release);
-            }
-            true
-        });
+        let all = self.partition(number).loading.lock();
+        if let Some(loading) = all.get(key).and_then(Weak::upgrade) {
+            loading.is_stale.store(true, Ordering::Release);
+        }
     }
-    /// Reads a view's tables and brings it to `at`.
+    /// Reads a view's tables; if there are none, new ones hold what comes from `at` on.
     async fn load(&self, number: u32, key: &ViewKey, at: u64) -> Result<Arc<View>, ViewError> {
         let (tenant, name) = key;
         let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
@@ -147,9 +176,7 @@ impl Shared {
         let start = Position { epoch, partition: number, offset: since };
         let start = Standing::start(start, self.log.epoch(Topic::Inputs));
         let (grace, memory) = (self.budget.grace, self.memory.clone());
-        let view = Arc::new(View::open_within(&self.place, *tenant, entity, start, grace, memory).await?);
-        self.catch_up(number, key, &view, at).await?;
-        Ok(view)
+        View::open_within(&self.place, *tenant, entity, start, grace, memory).await.map(Arc::new)
     }
     /// Lists a view as open. The caller holds the partition's gate.
     fn list(&self, number: u32, key: &ViewKey, view: Arc<View>, started: Instant) -> Result<Arc<Slot>, ViewError> {
