@@ -179,6 +179,10 @@ impl View {
     pub fn stop(&self, error: ViewError) {
         self.state.lock().stop(error);
     }
+    /// From where on the table on disk may lack events; `None` if it has all that came.
+    pub fn lacks_from(&self) -> Option<u64> {
+        self.state.lock().lacks_from()
+    }
     /// Why the view takes no more events, if it does not.
     pub fn stopped(&self) -> Option<ViewError> {
         self.state.lock().stopped().cloned()

@@ -196,6 +196,7 @@ impl State {
     }
     /// The view takes no more events, and nobody reads it: it holds nothing any more.
     pub fn stop(&mut self, error: ViewError) {
+        self.committed = self.committed();
         self.stopped.get_or_insert(error);
         self.index = KeyIndex::default();
         self.tail = Tail::new(self.columns.clone());
@@ -231,6 +232,8 @@ impl State {
         if end <= self.standing.position.offset {
             return Ok(applied);
         }
+        // Events come in the log's order: what stands before was of other views.
+        self.advance(first);
         let unreadable = |source| ViewError::Events { offset: first, source };
         let mut reader = EventBatchReader::new(body).map_err(unreadable)?;
         let shared = reader.shared.clone();
@@ -266,10 +269,10 @@ impl State {
         Ok(applied)
     }
     fn finish_batch(&mut self, end: u64, stream: usize, counts: StreamCounts) {
-        self.standing.position.offset = end;
-        if counts.applied + counts.deleted > 0 && self.dirty_since.is_none() {
-            self.dirty_since = Some(Instant::now());
+        if counts.applied + counts.deleted > 0 {
+            self.soil();
         }
+        self.standing.position.offset = end;
         let total = &mut self.fates.at(stream).counts;
         total.applied += counts.applied;
         total.late += counts.late;
@@ -364,7 +367,7 @@ impl State {
             self.tail.set_layout(columns.clone());
             self.columns = columns;
             self.snapshot = None;
-            self.dirty_since.get_or_insert_with(Instant::now);
+            self.soil();
         }
         self.entity = merged;
         Ok(())
@@ -373,6 +376,13 @@ impl State {
     pub fn advance(&mut self, offset: u64) {
         let position = &mut self.standing.position.offset;
         *position = offset.max(*position);
+    }
+    /// From the view's position on, the table lacks something.
+    fn soil(&mut self) {
+        if self.dirty_since.is_none() {
+            self.committed = self.standing.position.offset;
+            self.dirty_since = Some(Instant::now());
+        }
     }
     /// Whether something is not yet in the table.
     pub fn is_dirty(&self) -> bool {
@@ -384,7 +394,11 @@ impl State {
     }
     /// The position up to which the table is complete.
     pub fn committed(&self) -> u64 {
-        if self.is_dirty() || self.stopped.is_some() { self.committed } else { self.standing.position.offset }
+        self.lacks_from().unwrap_or(self.standing.position.offset)
+    }
+    /// From where on the table may lack events; `None` if it has all that came.
+    pub fn lacks_from(&self) -> Option<u64> {
+        (self.is_dirty() || self.stopped.is_some()).then_some(self.committed)
     }
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pipeline::{Log, MemoryStore, Store};
+use pipeline::{Log, MemoryStore, Store, Table};
 use projections::view::{Budget, Place, Projector, ProjectorHandle, ViewError};
 use schemas::{TenantId, Topic};
 use tokio::sync::watch;
@@ -67,6 +67,13 @@ pub fn events(from: u64, to: u64) -> Vec<Event> {
     (from..to).map(|n| event(&format!("k{}", n % 700), (n % 5) as i64, n, (n % 13 != 0).then_some(n as i64))).collect()
 }
 
+/// Where a restart begins.
+async fn checkpoint(store: &Arc<dyn Store>) -> u64 {
+    let key = format!("{}/0/projector", Topic::Events);
+    let row = store.get(TenantId::SYSTEM, Table::Checkpoints, &key).await.unwrap().unwrap();
+    u64::from_be_bytes(row.value.as_ref().try_into().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_projector_that_is_killed_or_stopped_goes_on_where_its_tables_are() {
     let (log, store, folder) = (log(2), store(), tempfile::tempdir().unwrap());
@@ -98,6 +105,35 @@ async fn a_projector_that_is_killed_or_stopped_goes_on_where_its_tables_are() {
         assert_eq!((info.rows, info.tail_rows), (expected.len(), 0));
     }
     assert!(running.handle.snapshot(tenant(9), &order_name(), None).await.unwrap().is_none());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_view_whose_table_has_everything_holds_no_restart_back_and_lacks_nothing_after_it() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    for number in 1..3 {
+        define(&log, tenant(number), &orders()).await;
+    }
+    append(&log, tenant(1), &events(0, 100)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    running.handle.flush_all().await.unwrap();
+    append(&log, tenant(2), &events(0, 500)).await;
+    running.caught_up(&log).await;
+    running.handle.flush_all().await.unwrap();
+    assert_eq!(running.handle.holdings().open, 2);
+    let end = log.end(Topic::Events, 0).await.unwrap();
+    assert_eq!(checkpoint(&store).await, end);
+    append(&log, tenant(1), &events(500, 550)).await;
+    append(&log, tenant(2), &events(500, 550)).await;
+    running.caught_up(&log).await;
+    running.handle.flush(tenant(2), None).await.unwrap();
+    assert_eq!(checkpoint(&store).await, end, "from there on a table lacks something");
+    let before = [running.rows(tenant(1)).await, running.rows(tenant(2)).await];
+    running.kill().await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    assert_eq!([running.rows(tenant(1)).await, running.rows(tenant(2)).await], before);
     running.stop().await;
 }
 

@@ -180,17 +180,18 @@ impl Shared {
         }
         outcome
     }
-    /// Writes the lowest position that an open view's table does not have, if it has moved.
+    /// Writes the lowest position from which on a view's table lacks events, if it has moved. A view whose table has all
+    /// that came is complete up to the gate, open or closed.
     pub(super) async fn checkpoint(&self, number: u32) -> Result<(), ViewError> {
         let partition = self.partition(number);
         *partition.checkpointed.lock() = Some(Instant::now());
         let lowest = {
-            // Under the gate no view is between being opened and being listed.
+            // Under the gate no view is between being opened and being listed, and none has events before it to come.
             let gate = partition.gate.lock().await;
             let open = self.open_views(Some(number));
-            let committed = open.iter().map(|slot| slot.view.committed());
+            let lacking = open.iter().filter_map(|slot| slot.view.lacks_from());
             let incomplete = partition.incomplete.lock();
-            committed.chain(incomplete.values().map(|view| view.complete)).min().unwrap_or(*gate).min(*gate)
+            lacking.chain(incomplete.values().map(|view| view.complete)).min().unwrap_or(*gate).min(*gate)
         };
         if lowest <= partition.checkpoint.load(Ordering::Relaxed) {
             return Ok(());
