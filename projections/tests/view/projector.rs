@@ -354,6 +354,33 @@ async fn queries_that_ask_for_a_closed_view_at_once_read_its_table_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_view_without_rows_is_looked_for_in_the_log_once() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), store());
+    let faulty = FaultyLog::new(log(1));
+    let log: Arc<dyn Log> = faulty.clone();
+    for number in 1..3 {
+        define(&log, tenant(number), &orders()).await;
+    }
+    for round in 0..3 {
+        append(&log, tenant(2), &events(round * 100, round * 100 + 100)).await;
+        let running = Running::start(&log, &store, folder.path(), Budget::default());
+        running.caught_up(&log).await;
+        assert!(running.rows(tenant(1)).await.is_empty());
+        running.stop().await;
+    }
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    faulty.reads.send_modify(Vec::clear);
+    let end = log.end(Topic::Events, 0).await.unwrap();
+    assert!(running.rows(tenant(1)).await.is_empty());
+    assert!(faulty.reads.borrow().iter().all(|from| *from == end), "read from {:?}", faulty.reads.borrow());
+    append(&log, tenant(1), &events(0, 50)).await;
+    running.caught_up(&log).await;
+    assert!(!running.rows(tenant(1)).await.is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_entity_does_not_get_the_table_of_the_first() {
     let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
     define(&log, TENANT, &orders()).await;

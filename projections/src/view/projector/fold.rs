@@ -114,7 +114,8 @@ impl Shared {
         };
         let incomplete = &self.partition(number).incomplete;
         let failed = incomplete.lock().get(&key).and_then(|view| view.failed);
-        if failed.is_some_and(|at| at.elapsed() < REOPEN_AFTER) {
+        let rests = failed.is_some_and(|at| at.elapsed() < REOPEN_AFTER);
+        if rests || self.is_left_to_who_opens(number, &key) {
             return Ok(None);
         }
         match self.open(number, &key, stored.first).await {

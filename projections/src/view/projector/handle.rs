@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use object_store::ObjectStoreExt as _;
-use pipeline::{Expect, Table};
+use pipeline::Table;
 use schemas::ids::EntityName;
 use schemas::{BatchKind, Entity, Position, TenantId, Topic};
 use tokio::sync::watch;
 
 use super::fold::key_of;
-use super::register::Note;
 use super::{Partition, Shared, Slot, ViewKey};
 use crate::snapshot::ViewSnapshot;
 use crate::view::error::ViewError;
@@ -172,13 +170,6 @@ impl ProjectorHandle {
     pub fn progress(&self, partition: u32) -> BTreeMap<u32, Position> {
         self.shared.partition(partition).progress.lock().clone()
     }
-    /// Returns once what became of the inputs before `input` is applied in the partition of `events`.
-    pub async fn wait_input(&self, partition: u32, input: Position) -> Result<(), ViewError> {
-        let reached = |shared: &Shared| {
-            shared.partition(partition).progress.lock().get(&input.partition).is_some_and(|p| *p >= input)
-        };
-        self.wait(partition, reached).await
-    }
     async fn wait(&self, partition: u32, reached: impl Fn(&Shared) -> bool) -> Result<(), ViewError> {
         let mut position = self.shared.partition(partition).position.subscribe();
         loop {
@@ -266,29 +257,19 @@ impl ProjectorHandle {
         }
         Ok(())
     }
-    /// Deletes the tables of a view that cannot be opened, and opens it anew: it is folded from zero.
+    /// Deletes the tables of a view that cannot be opened, and opens it anew: it is folded from zero, while others go on.
     async fn open_anew(&self, tenant: TenantId, name: &EntityName) -> Result<Arc<Slot>, ViewError> {
         let (shared, key) = (&self.shared, (tenant, name.clone()));
         let number = shared.partition_of(tenant, name);
-        let gate = shared.partition(number).gate.lock().await;
-        match shared.open(number, &key, *gate).await {
+        let loading = shared.loading(number, &key);
+        let _turn = loading.turn.lock().await;
+        match shared.open_in_turn(number, &key, &loading).await {
             // Somebody else made it work meanwhile.
             Ok(slot) => return Ok(slot),
             Err(error) if error.is_of_the_table() => {}
             Err(error) => return Err(error),
         }
-        let entity = shared.entity(tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
-        shared.outdate(number, &key);
-        let note = Note { since: 0 }.to_bytes();
-        shared.store.put(tenant, Table::Views, name.as_str(), note, Expect::Any).await?;
-        for place in [shared.place.table(tenant, &entity.table), shared.place.deleted(tenant, &entity.table)] {
-            let fail = |e: object_store::Error| ViewError::io(place.name(), &e);
-            let listed: Vec<_> =
-                futures::TryStreamExt::try_collect(place.views.list(Some(&place.prefix))).await.map_err(fail)?;
-            for object in listed {
-                place.views.delete(&object.location).await.map_err(fail)?;
-            }
-        }
-        shared.open(number, &key, *gate).await
+        shared.delete_tables(number, &key).await?;
+        shared.open_in_turn(number, &key, &loading).await
     }
 }

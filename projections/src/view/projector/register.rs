@@ -5,6 +5,8 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
+use object_store::ObjectStoreExt as _;
 use pipeline::definitions::{self, DefinitionError};
 use pipeline::{Expect, StoreError, Table};
 use schemas::{BatchKind, Entity, EntityName, Position, TenantId, Topic};
@@ -101,6 +103,7 @@ impl Shared {
         let started = Instant::now();
         let view = self.load(number, key, at).await?;
         self.catch_up(number, key, &view, at).await?;
+        self.note_empty(key, &view, at).await?;
         self.list(number, key, view, started)
     }
     /// The view, opened if need be. Its tables are read without the gate, so that other views of the partition go on.
@@ -147,6 +150,7 @@ impl Shared {
             view.define(&entity)?;
         }
         self.catch_up(number, key, &view, *gate).await?;
+        self.note_empty(key, &view, *gate).await?;
         self.list(number, key, view, started)
     }
     /// What those share who open a view at the same time.
@@ -159,6 +163,13 @@ impl Shared {
         let loading = Arc::new(Loading::default());
         all.insert(key.clone(), Arc::downgrade(&loading));
         loading
+    }
+    /// Whether somebody opens, without the gate, a view whose table lacks events: what comes meanwhile is read from the log
+    /// in the end.
+    pub(super) fn is_left_to_who_opens(&self, number: u32, key: &ViewKey) -> bool {
+        let partition = self.partition(number);
+        let loading = partition.loading.lock().get(key).and_then(Weak::upgrade);
+        loading.is_some_and(|loading| loading.turn.try_lock().is_err()) && partition.incomplete.lock().contains_key(key)
     }
     /// Whoever reads the view's tables without the gate has to read them again.
     pub(super) fn outdate(&self, number: u32, key: &ViewKey) {
@@ -213,6 +224,36 @@ impl Shared {
             Ok(_) | Err(StoreError::Conflict { .. }) => Ok(at),
             Err(error) => Err(error.into()),
         }
+    }
+    /// Notes that a view without rows has no events before `at`, so that nobody looks for them again. The caller holds the
+    /// partition's gate.
+    async fn note_empty(&self, key: &ViewKey, view: &View, at: u64) -> Result<(), ViewError> {
+        let (tenant, name) = key;
+        if !view.is_empty() || self.note(*tenant, name, at).await? >= at {
+            return Ok(());
+        }
+        let note = Note { since: at }.to_bytes();
+        self.store.put(*tenant, Table::Views, name.as_str(), note, Expect::Any).await?;
+        Ok(())
+    }
+    /// Deletes the tables of a view that is not open. It is folded from zero when it is opened.
+    pub(super) async fn delete_tables(&self, number: u32, key: &ViewKey) -> Result<(), ViewError> {
+        let (tenant, name) = key;
+        let partition = self.partition(number);
+        let _gate = partition.gate.lock().await;
+        let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
+        self.outdate(number, key);
+        partition.incomplete.lock().insert(key.clone(), Incomplete { complete: 0, failed: None });
+        let note = Note { since: 0 }.to_bytes();
+        self.store.put(*tenant, Table::Views, name.as_str(), note, Expect::Any).await?;
+        for place in [self.place.table(*tenant, &entity.table), self.place.deleted(*tenant, &entity.table)] {
+            let fail = |e: object_store::Error| ViewError::io(place.name(), &e);
+            let listed: Vec<_> = place.views.list(Some(&place.prefix)).try_collect().await.map_err(fail)?;
+            for object in listed {
+                place.views.delete(&object.location).await.map_err(fail)?;
+            }
+        }
+        Ok(())
     }
     /// Brings a view that was just opened to `at`: by reading the log where its table may lack events.
     async fn catch_up(&self, number: u32, key: &ViewKey, view: &Arc<View>, at: u64) -> Result<(), ViewError> {
