@@ -1,5 +1,7 @@
 //! Dates and times: days and microseconds since 1970-01-01 UTC.
 
+use std::fmt::Write as _;
+
 /// 0001-01-01T00:00:00Z in microseconds.
 pub const MIN_TIMESTAMP: i64 = -62_135_596_800_000_000;
 /// 9999-12-31T23:59:59.999999Z in microseconds.
@@ -64,15 +66,70 @@ pub fn is_pattern(pattern: &str) -> bool {
 
 /// Writes microseconds as RFC 3339 in UTC, the fraction only if there is one.
 pub fn format_timestamp(at: i64) -> String {
-    match jiff::Timestamp::from_microsecond(at) {
-        Ok(at) => at.to_string(),
-        Err(_) => at.to_string(),
-    }
+    let mut text = String::with_capacity(27);
+    write_timestamp(&mut text, at);
+    text
 }
 
 /// Writes days since 1970-01-01 as `YYYY-MM-DD`.
 pub fn format_date(days: i32) -> String {
-    format_timestamp(i64::from(days) * DAY_MICROS).chars().take(10).collect()
+    let mut text = String::with_capacity(10);
+    write_date(&mut text, i64::from(days));
+    text
+}
+
+/// Appends what [`format_timestamp`] gives.
+pub fn write_timestamp(out: &mut String, at: i64) {
+    write_date(out, at.div_euclid(DAY_MICROS));
+    let in_day = at.rem_euclid(DAY_MICROS);
+    let seconds = in_day / 1_000_000;
+    for (mark, number) in [('T', seconds / 3600), (':', seconds / 60 % 60), (':', seconds % 60)] {
+        out.push(mark);
+        write_digits(out, number, 2);
+    }
+    let mut micros = in_day % 1_000_000;
+    if micros > 0 {
+        out.push('.');
+        let mut places = 6;
+        while micros % 10 == 0 {
+            micros /= 10;
+            places -= 1;
+        }
+        write_digits(out, micros, places);
+    }
+    out.push('Z');
+}
+
+fn write_date(out: &mut String, days: i64) {
+    // Civil from days: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    if (0..10_000).contains(&year) {
+        write_digits(out, year, 4);
+    } else {
+        // No value of ours: ISO 8601 has a sign and more digits there.
+        let _ = write!(out, "{year:+07}");
+    }
+    for number in [month, day] {
+        out.push('-');
+        write_digits(out, number, 2);
+    }
+}
+
+fn write_digits(out: &mut String, number: i64, places: u32) {
+    let mut left = number;
+    for place in (0..places).rev() {
+        let unit = 10i64.pow(place);
+        out.push(char::from(b'0' + (left / unit) as u8));
+        left %= unit;
+    }
 }
 
 fn digits(bytes: &[u8]) -> Option<i64> {
@@ -197,6 +254,18 @@ mod tests {
         assert_eq!(parse_date("1970-01-02"), Some(1));
         assert_eq!(parse_date("1970-01-01T23:30:00-01:00"), Some(1));
         assert_eq!(format_date(1), "1970-01-02");
+        assert_eq!(format_date(parse_date("9999-12-31").unwrap()), "9999-12-31");
+        assert_eq!(format_date(parse_date("0001-01-01").unwrap()), "0001-01-01");
+        assert_eq!(format_date(parse_date("2024-02-29").unwrap()), "2024-02-29");
+    }
+
+    #[test]
+    fn times_are_written_to_the_last_microsecond_that_can_be_read() {
+        assert_eq!(format_timestamp(MAX_TIMESTAMP), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(format_timestamp(MIN_TIMESTAMP), "0001-01-01T00:00:00Z");
+        assert_eq!(format_timestamp(1_729_434_645_120_000), "2024-10-20T14:30:45.12Z");
+        assert_eq!(format_timestamp(MAX_TIMESTAMP + 1), "+010000-01-01T00:00:00Z");
+        assert!(format_timestamp(i64::MIN).starts_with('-') && format_date(i32::MAX).starts_with('+'));
     }
 
     #[test]
@@ -239,6 +308,16 @@ mod tests {
         #[test]
         fn a_timestamp_reads_back_from_its_text(at in MIN_TIMESTAMP..=MAX_TIMESTAMP) {
             prop_assert_eq!(parse_timestamp(&format_timestamp(at)), Some(at));
+        }
+
+        #[test]
+        fn a_timestamp_of_the_last_days_reads_back_too(at in MAX_TIMESTAMP - 3 * DAY_MICROS..=MAX_TIMESTAMP) {
+            prop_assert_eq!(parse_timestamp(&format_timestamp(at)), Some(at));
+        }
+
+        #[test]
+        fn a_timestamp_is_written_as_others_write_it(at in MIN_TIMESTAMP..=MAX_TIMESTAMP - 2 * DAY_MICROS) {
+            prop_assert_eq!(format_timestamp(at), jiff::Timestamp::from_microsecond(at).unwrap().to_string());
         }
 
         #[test]

@@ -193,7 +193,8 @@ fn literal(schema: &Schema, name: &str, value: &str) -> Result<String, RowsError
         DataType::Timestamp(..) => {
             let wrong = || wrong("a time such as 2026-01-31T00:00:00Z");
             let at = schemas::time::parse_timestamp(value).ok_or_else(wrong)?;
-            Ok(format!("CAST('{}' AS TIMESTAMP)", schemas::time::format_timestamp(at)))
+            // Nanoseconds would end in the year 2262.
+            Ok(format!("CAST('{}' AS TIMESTAMP(6))", schemas::time::format_timestamp(at)))
         }
         _ => Ok(text(value)),
     }

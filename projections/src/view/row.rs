@@ -282,7 +282,7 @@ pub fn write_version(out: &mut String, version: &PackedVersion) -> bool {
         PackedVersion::None => return false,
         PackedVersion::Time(at) => {
             out.push('t');
-            write_timestamp(out, *at);
+            schemas::time::write_timestamp(out, *at);
         }
         PackedVersion::Integer(number) => {
             let _ = write!(out, "i{number}");
@@ -293,58 +293,6 @@ pub fn write_version(out: &mut String, version: &PackedVersion) -> bool {
         }
     }
     true
-}
-
-/// Writes RFC 3339 as [`schemas::time::format_timestamp`] does, in a tenth of the time.
-fn write_timestamp(out: &mut String, at: i64) {
-    if !(schemas::time::MIN_TIMESTAMP..=schemas::time::MAX_TIMESTAMP).contains(&at) {
-        out.push_str(&schemas::time::format_timestamp(at));
-        return;
-    }
-    let days = at.div_euclid(86_400_000_000);
-    let in_day = at.rem_euclid(86_400_000_000);
-    // Civil from days: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    digits(out, year, 4);
-    out.push('-');
-    digits(out, month, 2);
-    out.push('-');
-    digits(out, day, 2);
-    out.push('T');
-    let seconds = in_day / 1_000_000;
-    digits(out, seconds / 3600, 2);
-    out.push(':');
-    digits(out, seconds / 60 % 60, 2);
-    out.push(':');
-    digits(out, seconds % 60, 2);
-    let mut micros = in_day % 1_000_000;
-    if micros > 0 {
-        out.push('.');
-        let mut places = 6;
-        while micros % 10 == 0 {
-            micros /= 10;
-            places -= 1;
-        }
-        digits(out, micros, places);
-    }
-    out.push('Z');
-}
-
-fn digits(out: &mut String, number: i64, places: u32) {
-    let mut left = number;
-    for place in (0..places).rev() {
-        let unit = 10i64.pow(place);
-        out.push(char::from(b'0' + (left / unit) as u8));
-        left %= unit;
-    }
 }
 
 /// Reads a version column's value.

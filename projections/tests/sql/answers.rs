@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
+use projections::sql::RowsPage;
 
 use crate::data::*;
 
@@ -36,6 +37,41 @@ async fn dead_rows_are_left_out_and_the_tail_is_read() {
         ] {
             assert_eq!(csv(&engine, &views, sql).await, rows, "{sql}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_filtered_by_times_to_the_end_of_the_calendar() {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let schema = Arc::new(Schema::new(vec![
+        text("_connection"),
+        text("_stream"),
+        text("_key"),
+        Field::new("at", time, true),
+        Field::new("day", DataType::Date32, true),
+    ]));
+    let last = schemas::time::MAX_TIMESTAMP;
+    let days = schemas::time::parse_date("9999-12-31").unwrap();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(vec!["crm", "crm"])),
+        Arc::new(StringArray::from(vec!["deals", "deals"])),
+        Arc::new(StringArray::from(vec!["a", "b"])),
+        Arc::new(TimestampMicrosecondArray::from(vec![last - 1, last]).with_timezone("UTC")),
+        Arc::new(Date32Array::from(vec![days - 1, days])),
+    ];
+    let rows = RecordBatch::try_new(schema.clone(), columns).unwrap();
+    let views = [view("deals", schema.clone(), memory(), vec![], vec![rows])];
+    for (filter, expected) in [
+        ("at:eq:9999-12-31T23:59:59.999999Z", "b"),
+        ("at:lt:9999-12-31T23:59:59.999999Z", "a"),
+        ("at:gt:2262-04-11T23:47:16.854775Z", "a b"),
+        ("day:eq:9999-12-31", "b"),
+        ("day:lte:9999-12-30", "a"),
+    ] {
+        let page = RowsPage { filters: vec![filter.into()], limit: 5, ..RowsPage::default() };
+        let sql = page.to_sql("deals", &schema).unwrap().replace("SELECT *", "SELECT _key");
+        assert_eq!(csv(&engine(|_| {}), &views, &sql).await, expected, "{filter}");
     }
 }
 

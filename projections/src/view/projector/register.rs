@@ -187,7 +187,12 @@ impl Shared {
         let start = Position { epoch, partition: number, offset: since };
         let start = Standing::start(start, self.log.epoch(Topic::Inputs));
         let (grace, memory) = (self.budget.grace, self.memory.clone());
-        View::open_within(&self.place, *tenant, entity, start, grace, memory).await.map(Arc::new)
+        let view = View::open_within(&self.place, *tenant, entity, start, grace, memory).await?;
+        if view.is_empty() && since < at {
+            // What was noted may be beyond the last commit, which then held a definition alone.
+            view.advance(since);
+        }
+        Ok(Arc::new(view))
     }
     /// Lists a view as open. The caller holds the partition's gate.
     fn list(&self, number: u32, key: &ViewKey, view: Arc<View>, started: Instant) -> Result<Arc<Slot>, ViewError> {
