@@ -144,7 +144,7 @@ async fn sweep(place: &TablePlace, table: Option<&Table>, named: &[TableFile], g
         for object in objects {
             let removed = removed.get(&object.location).copied();
             let since = removed.unwrap_or(object.last_modified.timestamp_millis());
-            let age = Duration::from_millis(u64::try_from(now_millis - since).unwrap_or(0));
+            let age = Duration::from_millis(u64::try_from(now_millis.saturating_sub(since)).unwrap_or(0));
             if age >= grace {
                 place.views.delete(&object.location).await.map_err(fail(place))?;
             } else if removed.is_some() {

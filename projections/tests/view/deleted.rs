@@ -99,5 +99,6 @@ async fn a_flush_that_fails_before_it_commits_leaves_no_file_behind() {
     assert_eq!(files(), before);
     fault.send_replace(Fault::None);
     view.flush(log(1)).await.unwrap();
-    assert_eq!(keys(&*open(&place).await).await, ["c"]);
+    let view = open(&place).await;
+    assert_eq!(keys(&view).await, ["c"]);
 }

@@ -138,9 +138,9 @@ impl Shared {
             let view = self.load(number, key, at).await?;
             drop(permit);
             self.catch_up(number, key, &view, at).await?;
-            Ok(view)
+            Ok::<_, ViewError>(view)
         };
-        let view: Result<Arc<View>, ViewError> = view.await;
+        let view = view.await;
         let gate = partition.gate.lock().await;
         if let Some(slot) = self.find(key) {
             return Ok(slot);
