@@ -135,7 +135,7 @@ impl QueryEngine {
     ) -> Result<QueryResult, QueryError> {
         tokio::select! {
             biased;
-            () = &mut stop => return Err(QueryError::Cancelled),
+            () = &mut stop => Err(QueryError::Cancelled),
             result = self.begin(tables, sql) => {
                 let mut result = result?;
                 result.batches.stop = stop;
