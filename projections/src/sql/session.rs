@@ -61,6 +61,8 @@ impl Sessions {
         options.execution.enable_recursive_ctes = false;
         // Results of a text column keep the view's own type.
         options.execution.parquet.schema_force_view_types = false;
+        // It sets memory aside for as many groups as LIMIT says, before it has seen one.
+        options.optimizer.enable_topk_aggregation = false;
         let template = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(RuntimeEnv::default()))

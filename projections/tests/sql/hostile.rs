@@ -339,6 +339,61 @@ async fn functions_that_make_much_of_a_number_do_not_exist() {
 }
 
 #[tokio::test]
+async fn lists_of_a_size_are_no_types() {
+    let (engine, views) = small().await;
+    let statements = [
+        "SELECT CAST(NULL AS INT[2000000000][100000])",
+        "SELECT array_length(TRY_CAST([1] AS INT[1000000000])) FROM orders",
+        "SELECT id FROM orders WHERE array_length(TRY_CAST([1] AS INT[1000000000])) > 1",
+        "SELECT id FROM orders ORDER BY [id]::BIGINT[1000000000]",
+        "SELECT count(*) FROM orders GROUP BY CAST(NULL AS BIGINT[1000000000])",
+        "SELECT 1 FROM orders a JOIN orders b ON a.id = b.id AND CAST([a.id] AS INT[1000000000]) IS NOT NULL",
+        "SELECT max(id) OVER (PARTITION BY CAST(NULL AS INT[1000000000])) FROM orders",
+        "SELECT 1 WHERE EXISTS (SELECT CAST(NULL AS INT[1000000000][]) FROM orders)",
+        "SELECT id FROM orders LIMIT CAST(NULL AS INT[1000000000])",
+        "VALUES (CAST(NULL AS INT[1000000000]))",
+        "SELECT CAST(NULL AS STRUCT<a INT, b INT[1000000000]>)",
+        "SELECT INT[1000000000] '[1]'",
+    ];
+    assert_codes(&engine, &views, &statements, &["sql_invalid"]).await;
+    assert_eq!(csv(&engine, &views, "SELECT CAST([1, 2] AS BIGINT[])").await, "\"[1, 2]\"");
+}
+
+#[tokio::test]
+async fn a_large_number_in_a_statement_sets_no_memory_aside() {
+    let (engine, views) = small().await;
+    let huge = "9223372036854775807";
+    for (sql, answer) in [
+        (
+            format!("SELECT country, max(id) FROM orders GROUP BY country ORDER BY max(id) DESC LIMIT {huge}"),
+            "it,999 fr,998 de,997 ch,996 at,995 ,990",
+        ),
+        (
+            "SELECT id, max(id) FROM orders WHERE id < 2 GROUP BY id ORDER BY max(id) LIMIT 1000000000000".into(),
+            "0,0 1,1",
+        ),
+        (format!("SELECT id FROM orders WHERE id < 2 ORDER BY id LIMIT {huge}"), "0 1"),
+        (format!("SELECT id FROM orders ORDER BY id LIMIT 9 OFFSET {huge}"), ""),
+        (format!("SELECT DISTINCT country FROM orders WHERE id < 3 ORDER BY 1 LIMIT {huge}"), "ch de "),
+        (
+            format!(
+                "SELECT lead(id, {huge}) OVER w, lag(id, {huge}) OVER w, ntile({huge}) OVER w, nth_value(id, {huge}) OVER w FROM orders WHERE id < 1 WINDOW w AS (ORDER BY id)"
+            ),
+            ",,1,",
+        ),
+        (
+            format!(
+                "SELECT sum(id) OVER (ORDER BY id ROWS BETWEEN {huge} PRECEDING AND {huge} FOLLOWING) FROM orders WHERE id < 3"
+            ),
+            "3 3 3",
+        ),
+        (format!("SELECT left('ab', {huge}), substr('ab', 2, {huge}), split_part('ab', 'a', {huge})"), "ab,b,\"\""),
+    ] {
+        assert_eq!(csv(&engine, &views, &sql).await, answer, "{sql}");
+    }
+}
+
+#[tokio::test]
 async fn joins_that_compare_every_row_with_every_row_are_bounded() {
     let (engine, views) = small().await;
     assert_eq!(csv(&engine, &views, "SELECT count(*) FROM orders a, orders b").await, "1000000");

@@ -7,6 +7,7 @@ mod patterns;
 mod plan;
 mod syntax;
 mod text;
+mod types;
 
 pub(super) use joins::check_joins;
 pub(super) use plan::check_plan;

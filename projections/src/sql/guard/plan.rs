@@ -147,12 +147,12 @@ impl Check<'_> {
             | Expr::Negative(_)
             | Expr::Between(_)
             | Expr::Case(_)
-            | Expr::Cast(_)
-            | Expr::TryCast(_)
             | Expr::InList(_)
             | Expr::GroupingSet(_)
             | Expr::OuterReferenceColumn(..)
             | Expr::Unnest(_) => Ok(()),
+            Expr::Cast(e) => types::check(e.field.data_type()),
+            Expr::TryCast(e) => types::check(e.field.data_type()),
             Expr::Like(e) => patterns::check_like(&e.pattern),
             Expr::SimilarTo(e) => patterns::check_regex(&e.pattern, None),
             Expr::BinaryExpr(e) => patterns::check_operator(e),
