@@ -222,9 +222,9 @@ impl Run {
         tables: &[Arc<ViewSnapshot>],
         sql: &str,
     ) -> Result<(SessionContext, Arc<dyn ExecutionPlan>), QueryError> {
-        let statement: Statement = guard::parse(sql)?;
+        let statement: Statement = guard::parse(sql, tables)?;
         self.deadline.check()?;
-        let session = self.sessions.open(tables).map_err(QueryError::planning)?;
+        let session = self.sessions.open(tables, &self.deadline).map_err(QueryError::planning)?;
         let state = session.context.state();
         let logical = state.statement_to_plan(statement).await.map_err(QueryError::planning)?;
         SQLOptions::new()

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`engine`] runs a query from text to stream, [`guard`] refuses what must not run, `functions` and
 //! `bounded` say which functions there are, `session` builds the catalogue of one query, `table` scans a view and `live`
-//! picks the rows that count. `memory`, `portions`, `windows` and `deadline` keep a running query within its limits, and
+//! picks the rows that count. `planning`, `memory`, `portions`, `windows` and `deadline` keep a query within its limits, and
 //! [`mod@format`] writes results.
 
 mod bounded;
@@ -13,6 +13,7 @@ mod information;
 mod live;
 mod memory;
 mod pick;
+mod planning;
 mod portions;
 mod session;
 mod table;

@@ -338,6 +338,68 @@ async fn functions_that_make_much_of_a_number_do_not_exist() {
     assert_codes(&engine, &views, &statements, &["sql_invalid", "sql_forbidden"]).await;
 }
 
+/// Statements of a few KB that kept the planner busy for minutes, or took all memory in one step of it.
+#[tokio::test]
+async fn small_statements_with_large_plans_are_refused() {
+    let (engine, views) = small().await;
+    let list = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(",");
+    let wide = |columns: usize| format!("WITH a AS (VALUES ({}))", list(columns, &|i| i.to_string()));
+    let nested = |depth: usize, open: &str, inner: &str, close: &str| {
+        format!("SELECT {}{inner}{} FROM orders", open.repeat(depth), close.repeat(depth))
+    };
+    let arms = |count: usize, word: &str| vec!["SELECT * FROM a"; count].join(word);
+    let sort =
+        |i: usize| format!("sum(column1) OVER (PARTITION BY column{} ORDER BY column{})", i % 20 + 1, i / 20 + 21);
+    let statements = [
+        format!("{} SELECT count(*) FROM {}", wide(500), list(150, &|i| format!("a t{i}"))),
+        format!("{} SELECT count(*) FROM {}", wide(1_900), list(33, &|i| format!("a t{i}"))),
+        format!("{} SELECT * FROM {}", wide(500), list(33, &|i| format!("a t{i}"))),
+        format!(
+            "{}, b AS (SELECT * FROM {}) SELECT count(*) FROM b x, b y",
+            wide(500),
+            list(16, &|i| format!("a t{i}"))
+        ),
+        format!(
+            "{} SELECT count(*) FROM (SELECT DISTINCT * FROM {}) AS q",
+            wide(500),
+            list(20, &|i| format!("a t{i}"))
+        ),
+        format!("{} {}", wide(1_900), arms(64, " UNION ALL ")),
+        format!("{} SELECT {} FROM a", wide(100), list(400, &sort)),
+        format!("{} SELECT {} FROM a", wide(500), vec!["*"; 450].join(",")),
+        nested(20, "coalesce(", "nullif(id, 3)", ", 1)"),
+        nested(30, "coalesce(", "nullif(id, 3)", ", 1)"),
+        nested(30, "nvl(", "nullif(id, 3)", ", 1)"),
+        nested(20, "(", "id > 1", " BETWEEN false AND true)"),
+        nested(20, "(", "id > 1", " NOT BETWEEN false AND true)"),
+        nested(20, "CASE WHEN ", "id = 1 OR country = 'x'", " THEN country = 'a' ELSE id = 7 END"),
+        nested(15, "(CAST(", "country", " AS VARCHAR) ~ 'a|b|c')"),
+        nested(15, "regexp_like(CAST(", "country", " AS VARCHAR), 'a|b|c')"),
+    ];
+    let statements: Vec<_> = statements.iter().map(String::as_str).collect();
+    assert_codes(&engine, &views, &statements, &["query_limit"]).await;
+    for (sql, answer) in [
+        (format!("SELECT coalesce({}id) FROM orders WHERE id = 4", "nullif(id, 4), ".repeat(300)), "4"),
+        (format!("SELECT {}id{} FROM orders WHERE id = 4", "coalesce(nullif(id, 4), ".repeat(15), ")".repeat(15)), "4"),
+        (
+            format!(
+                "SELECT CASE {} END FROM orders WHERE id = 4",
+                list(200, &|i| format!("WHEN id = {i} THEN {i}")).replace(',', " ")
+            ),
+            "4",
+        ),
+        (
+            format!(
+                "SELECT count(*) FROM orders t0 {}",
+                (1..20).map(|i| format!("JOIN orders t{i} ON t{i}.id = t0.id ")).collect::<String>()
+            ),
+            "1000",
+        ),
+    ] {
+        assert_eq!(csv(&engine, &views, &sql).await, answer, "{sql}");
+    }
+}
+
 #[tokio::test]
 async fn lists_of_a_size_are_no_types() {
     let (engine, views) = small().await;
