@@ -13,14 +13,16 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use futures::{FutureExt, Stream, StreamExt};
+use schemas::TenantId;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Sleep, sleep_until, timeout_at};
 
 use super::bounded::Calls;
 use super::deadline::{Deadline, watch};
 use super::footer::FooterCache;
+use super::places::{Place, Places};
 use super::portions::{divide, growing_calls};
 use super::session::Sessions;
 use super::weight::batch_bytes;
@@ -36,8 +38,6 @@ const STACK_BYTES: usize = 64 << 20;
 const BATCHES_WAITING: usize = 2;
 /// Parquet footers kept.
 const FOOTER_BYTES_MAX: usize = 64 << 20;
-/// How long a query waits for a place at most.
-const PLACE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What queries may take.
 ///
@@ -55,8 +55,10 @@ pub struct QueryLimits {
     pub rows_max: Option<usize>,
     /// Bytes of a result: of its values, not of buffers that they share.
     pub result_bytes_max: usize,
-    /// Queries that run at once.
+    /// Queries that run at once, half of them one tenant's at most.
     pub concurrent: usize,
+    /// How long a query waits for a place, half of its timeout at most.
+    pub place_wait: Duration,
 }
 
 impl Default for QueryLimits {
@@ -68,6 +70,7 @@ impl Default for QueryLimits {
             rows_max: None,
             result_bytes_max: 256 << 20,
             concurrent: 8,
+            place_wait: Duration::from_secs(5),
         }
     }
 }
@@ -77,7 +80,7 @@ pub struct QueryEngine {
     /// Taken when the engine goes.
     runtime: Option<Runtime>,
     sessions: Arc<Sessions>,
-    places: Arc<Semaphore>,
+    places: Places,
     limits: QueryLimits,
 }
 
@@ -102,7 +105,7 @@ impl QueryEngine {
             .map_err(|e| QueryError::Failed(format!("threads for queries cannot be started: {e}")))?;
         let footers = Arc::new(FooterCache::new(FOOTER_BYTES_MAX));
         let sessions = Arc::new(Sessions::new(&limits, footers));
-        let places = Arc::new(Semaphore::new(limits.concurrent.max(1)));
+        let places = Places::new(limits.concurrent);
         Ok(Self { runtime: Some(runtime), sessions, places, limits })
     }
 
@@ -111,13 +114,19 @@ impl QueryEngine {
         &self.limits
     }
 
-    /// Runs one statement over the given views and no others. Returns once the statement is planned.
+    /// Runs a tenant's statement over the given views and no others. Returns once the statement is planned.
     ///
     /// To be called within a Tokio runtime with a timer.
-    pub async fn query(&self, tables: Vec<Arc<ViewSnapshot>>, sql: &str) -> Result<QueryResult, QueryError> {
+    pub async fn query(
+        &self,
+        tenant: TenantId,
+        tables: Vec<Arc<ViewSnapshot>>,
+        sql: &str,
+    ) -> Result<QueryResult, QueryError> {
         guard::check_text(sql)?;
         let deadline = Arc::new(Deadline::after(self.limits.timeout));
-        let place = self.place().await?;
+        let wait = self.limits.place_wait.min(self.limits.timeout / 2);
+        let place = self.places.take(tenant, wait).await?;
         let (opened, schema) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
         let run = Run {
@@ -134,14 +143,6 @@ impl QueryEngine {
             Ok(Err(_)) => Err(broken_off()),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Ok(Ok(schema))) => Ok(QueryResult { schema, batches: BatchStream::new(receiver, deadline, task) }),
-        }
-    }
-
-    async fn place(&self) -> Result<OwnedSemaphorePermit, QueryError> {
-        let wait = PLACE_WAIT_MAX.min(self.limits.timeout / 2);
-        match timeout(wait, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(QueryError::Busy),
         }
     }
 }
@@ -173,7 +174,7 @@ impl Run {
         tables: Vec<Arc<ViewSnapshot>>,
         sql: String,
         opened: oneshot::Sender<Result<SchemaRef, QueryError>>,
-        _place: OwnedSemaphorePermit,
+        _place: Place,
     ) {
         let deadline = Arc::clone(&self.deadline);
         let sender = self.sender.clone();

@@ -1,6 +1,6 @@
 //! SQL over pinned views: a tenant's text in, record batches out, and nothing else within reach.
 //!
-//! Read in this order: [`engine`] runs a query from text to stream, [`guard`] refuses what must not run, `functions` and
+//! Read in this order: [`engine`] runs a query from text to stream in one of its `places`, [`guard`] refuses what must not run, `functions` and
 //! `bounded` say which functions there are, `session` builds the catalogue of one query, `table` scans a view and `live`
 //! picks the rows that count. `planning`, `memory`, `portions`, `windows` and `deadline` keep a query within its limits, and
 //! [`mod@format`] writes results.
@@ -13,6 +13,7 @@ mod information;
 mod live;
 mod memory;
 mod pick;
+mod places;
 mod planning;
 mod portions;
 mod session;

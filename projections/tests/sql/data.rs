@@ -12,7 +12,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use projections::sql::{Format, ResultWriter};
 use projections::{FileSnapshot, QueryEngine, QueryError, QueryLimits, RowSet, ViewSnapshot};
-use schemas::Position;
+use schemas::{Position, TenantId};
 
 pub const COUNTRIES: [&str; 5] = ["at", "ch", "de", "fr", "it"];
 
@@ -92,6 +92,10 @@ pub async fn orders(store: Arc<dyn ObjectStore>) -> Arc<ViewSnapshot> {
     view("orders", schema(), store, files, tail)
 }
 
+pub fn tenant(number: u8) -> TenantId {
+    TenantId::from_bytes([number; 16])
+}
+
 pub fn engine(change: impl FnOnce(&mut QueryLimits)) -> QueryEngine {
     let mut limits = QueryLimits { timeout: Duration::from_secs(20), ..QueryLimits::default() };
     change(&mut limits);
@@ -103,7 +107,7 @@ pub async fn run(
     views: &[Arc<ViewSnapshot>],
     sql: &str,
 ) -> Result<(SchemaRef, Vec<RecordBatch>), QueryError> {
-    let result = engine.query(views.to_vec(), sql).await?;
+    let result = engine.query(tenant(1), views.to_vec(), sql).await?;
     Ok((result.schema, result.batches.try_collect().await?))
 }
 

@@ -71,7 +71,7 @@ async fn statements_that_do_more_than_read_are_forbidden() {
     // Some do not parse in a query's place, which is as good.
     assert_codes(&engine, &views, &statements, &["sql_forbidden", "sql_invalid"]).await;
     for sql in &statements[..28] {
-        let error = engine.query(views.to_vec(), sql).await.map(|_| ()).unwrap_err();
+        let error = engine.query(tenant(1), views.to_vec(), sql).await.map(|_| ()).unwrap_err();
         assert_eq!(error.code(), "sql_forbidden", "{sql}: {error}");
     }
 }

@@ -37,7 +37,7 @@ async fn a_dropped_result_frees_its_place() {
     let views = [same(300_000)];
     let sql = "SELECT a.id FROM same a JOIN same b ON a.key = b.key";
     for _ in 0..3 {
-        let mut result = engine.query(views.to_vec(), sql).await.unwrap();
+        let mut result = engine.query(tenant(1), views.to_vec(), sql).await.unwrap();
         assert!(result.batches.next().await.unwrap().is_ok());
     }
 }
@@ -49,7 +49,8 @@ async fn a_reader_that_does_not_read_does_not_keep_its_place() {
         limits.concurrent = 1;
     });
     let views = [same(300_000)];
-    let kept = engine.query(views.to_vec(), "SELECT a.id FROM same a JOIN same b ON a.key = b.key").await.unwrap();
+    let kept =
+        engine.query(tenant(1), views.to_vec(), "SELECT a.id FROM same a JOIN same b ON a.key = b.key").await.unwrap();
     let mut codes = vec![];
     for _ in 0..4 {
         codes.push(csv(&engine, &views, "SELECT count(*) FROM same").await);
@@ -66,7 +67,8 @@ async fn a_query_that_finds_no_place_is_told_so() {
         limits.concurrent = 1;
     });
     let views = [same(300_000)];
-    let kept = engine.query(views.to_vec(), "SELECT a.id FROM same a JOIN same b ON a.key = b.key").await.unwrap();
+    let kept =
+        engine.query(tenant(1), views.to_vec(), "SELECT a.id FROM same a JOIN same b ON a.key = b.key").await.unwrap();
     assert_eq!(csv(&engine, &views, "SELECT 1").await, "query_busy");
     drop(kept);
     assert_eq!(csv(&engine, &views, "SELECT 1").await, "1");

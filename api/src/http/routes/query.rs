@@ -46,7 +46,7 @@ impl Routes {
         let format = accepted(request.header("accept"))?;
         super::wait_for(&doors, body.min_position.as_deref()).await?;
         let tables = doors.line.snapshots(caller.tenant, &body.sql).await.map_err(Problem::internal)?;
-        let result = doors.line.queries.query(tables, &body.sql).await?;
+        let result = doors.line.queries.query(caller.tenant, tables, &body.sql).await?;
         Rows::stream(result, format).await
     }
 }

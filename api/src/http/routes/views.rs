@@ -195,7 +195,7 @@ impl Routes {
             None => None,
         };
         let sql = page.to_sql(&snapshot.table, &snapshot.schema).map_err(|e| Problem::invalid(e.to_string()))?;
-        let result = doors.line.queries.query(vec![snapshot], &sql).await?;
+        let result = doors.line.queries.query(caller.tenant, vec![snapshot], &sql).await?;
         let schema = result.schema;
         let batches: Vec<RecordBatch> = result.batches.try_collect().await?;
         let next = next_cursor(&doors, &purpose, asked, &page, &batches);
