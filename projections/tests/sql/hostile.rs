@@ -7,10 +7,7 @@ use projections::{QueryEngine, ViewSnapshot};
 use crate::data::*;
 
 async fn small() -> (QueryEngine, [Arc<ViewSnapshot>; 1]) {
-    let engine = engine(|limits| {
-        limits.memory_bytes = 64 << 20;
-        limits.timeout = Duration::from_secs(10);
-    });
+    let engine = engine(|limits| limits.memory_bytes = 64 << 20);
     (engine, [orders(Arc::new(InMemory::new())).await])
 }
 
@@ -281,7 +278,11 @@ fn peak_mb() -> usize {
 /// Statements that took gigabytes, each in a way of its own; all tests of this program share the memory that is seen.
 #[tokio::test]
 async fn no_statement_takes_gigabytes() {
-    let (engine, _) = small().await;
+    // They are all large: those that take longer need not be seen to their end.
+    let engine = engine(|limits| {
+        limits.memory_bytes = 64 << 20;
+        limits.timeout = Duration::from_secs(10);
+    });
     let store: Arc<dyn object_store::ObjectStore> = Arc::new(InMemory::new());
     let ids = (0..20_000i64).map(|i| i % 1_000);
     let files = vec![file(&store, "a.parquet", &rows(ids), 20_000, []).await];
@@ -308,12 +309,11 @@ async fn no_statement_takes_gigabytes() {
         "SELECT count(*) FROM orders WHERE regexp_like(country, '\\w{500}' || id)".into(),
     ] {
         let head: String = sql.chars().take(60).collect();
-        let started = std::time::Instant::now();
         let end = match run(&engine, &views, &sql).await {
             Ok(_) => "answered",
             Err(error) => error.code(),
         };
-        println!("{head}: {end} after {} ms, peak {} MB", started.elapsed().as_millis(), peak_mb());
+        println!("{head}: {end}, peak {} MB", peak_mb());
         assert!(["answered", "query_limit", "query_timeout", "sql_invalid"].contains(&end), "{head}: {end}");
         assert!(peak_mb() < 1_500, "{head}: {} MB", peak_mb());
     }
