@@ -77,7 +77,7 @@ impl Product {
     pub fn query<'a>(&'a self, tenant: TenantId, sql: &'a str) -> BoxFuture<'a, Result<Vec<RecordBatch>>> {
         Box::pin(async move {
             let tables = self.0.snapshots(tenant, sql).await?;
-            Ok(self.0.queries.query(tables, sql).await?.batches.try_collect().await?)
+            Ok(self.0.queries.query(tenant, tables, sql).await?.batches.try_collect().await?)
         })
     }
 

@@ -13,7 +13,7 @@ pub async fn run(args: QueryArgs, line: &Line, out: &mut dyn Output) -> anyhow::
     let format = if out.json() { Format::Json } else { args.format.parse()? };
     let tenant = line.tenant(&args.tenant.parse()?).await?;
     let tables = line.snapshots(tenant, &args.sql).await?;
-    let result = line.queries.query(tables, &args.sql).await?;
+    let result = line.queries.query(tenant, tables, &args.sql).await?;
     let mut batches = result.batches;
     let mut writer = ResultWriter::new(format, result.schema, Writer(out)).context("writing the answer")?;
     let mut left = args.max_rows;

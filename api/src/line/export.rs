@@ -139,7 +139,7 @@ impl Line {
         let engine = QueryEngine::new(limits)?;
         for entity in self.roles.projector.entities(tenant).await? {
             let Some(view) = self.roles.projector.snapshot(tenant, &entity.entity, None).await? else { continue };
-            let mut result = engine.query(vec![view], &format!("select * from {}", entity.table)).await?;
+            let mut result = engine.query(tenant, vec![view], &format!("select * from {}", entity.table)).await?;
             while let Some(batch) = result.batches.next().await {
                 let mut writer = ResultWriter::new(Format::Json, result.schema.clone(), Vec::new())?;
                 writer.write(&batch?)?;

@@ -113,10 +113,12 @@ impl Line {
         let trace = asking.trace;
         let (listed, mut stop) = self.list_query(tenant, asking)?;
         let account = self.account(tenant).await.map_err(|error| NoTurn::Failed(format!("{error:#}")))?;
+        // No more than the engine gives one tenant: here they wait in turn, there they would be refused.
+        let most = account.quota.queries.min((self.queries.limits().concurrent / 2).max(1));
         let place = tokio::select! {
             biased;
             () = &mut stop => return Err(NoTurn::Cancelled),
-            place = self.asks.place(tenant, 1, account.quota.queries) => place.map_err(|Busy| NoTurn::Busy)?,
+            place = self.asks.place(tenant, 1, most) => place.map_err(|Busy| NoTurn::Busy)?,
         };
         Ok(Turn { stop, place, listed, trace, viewed: self.viewed.clone() })
     }
@@ -176,8 +178,8 @@ impl Turn {
     ) -> Result<QueryResult, QueryError> {
         let Self { stop, place, listed, trace, viewed } = self;
         let positions: Vec<_> = tables.iter().map(|view| (view.table.clone(), view.position)).collect();
-        let mut result = engine.query_until(tables, sql, stop).await?;
         let (tenant, query) = listed.key.clone();
+        let mut result = engine.query_until(tenant, tables, sql, stop).await?;
         let views = positions.into_iter().filter(|(table, _)| result.tables.contains(table)).collect();
         let at = jiff::Timestamp::now().as_microsecond();
         // Nobody may be watching.

@@ -125,7 +125,7 @@ impl Line {
         // A scan that nobody typed: it holds a batch at a time, and its length is that of the table.
         let limits =
             QueryLimits { timeout: SCAN_MAX, result_bytes_max: usize::MAX, concurrent: 1, ..Default::default() };
-        Ok(Some(StreamRows { engine: QueryEngine::new(limits)?, snapshot, sql }))
+        Ok(Some(StreamRows { engine: QueryEngine::new(limits)?, tenant: stream.tenant, snapshot, sql }))
     }
 }
 
@@ -152,6 +152,7 @@ impl ViewStatus {
 /// The visible rows of a stream, pinned: reading them twice gives the same.
 pub struct StreamRows {
     engine: QueryEngine,
+    tenant: TenantId,
     snapshot: Arc<ViewSnapshot>,
     sql: String,
 }
@@ -162,7 +163,7 @@ pub struct Keys(BatchStream);
 impl StreamRows {
     /// Reads their keys.
     pub async fn keys(&self) -> anyhow::Result<Keys> {
-        Ok(Keys(self.engine.query(vec![self.snapshot.clone()], &self.sql).await?.batches))
+        Ok(Keys(self.engine.query(self.tenant, vec![self.snapshot.clone()], &self.sql).await?.batches))
     }
 }
 

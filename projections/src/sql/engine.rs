@@ -19,14 +19,16 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
+use schemas::TenantId;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Sleep, sleep_until, timeout_at};
 
 use super::bounded::Calls;
 use super::deadline::{Deadline, watch};
 use super::footer::FooterCache;
+use super::places::{Place, Places};
 use super::portions::{divide, growing_calls};
 use super::session::Sessions;
 use super::weight::batch_bytes;
@@ -42,8 +44,6 @@ const STACK_BYTES: usize = 64 << 20;
 const BATCHES_WAITING: usize = 2;
 /// Parquet footers kept.
 const FOOTER_BYTES_MAX: usize = 64 << 20;
-/// How long a query waits for a place at most.
-const PLACE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What queries may take.
 ///
@@ -61,8 +61,10 @@ pub struct QueryLimits {
     pub rows_max: Option<usize>,
     /// Bytes of a result: of its values, not of buffers that they share.
     pub result_bytes_max: usize,
-    /// Queries that run at once.
+    /// Queries that run at once, half of them one tenant's at most.
     pub concurrent: usize,
+    /// How long a query waits for a place, half of its timeout at most.
+    pub place_wait: Duration,
 }
 
 impl Default for QueryLimits {
@@ -74,6 +76,7 @@ impl Default for QueryLimits {
             rows_max: None,
             result_bytes_max: 256 << 20,
             concurrent: 8,
+            place_wait: Duration::from_secs(5),
         }
     }
 }
@@ -83,7 +86,7 @@ pub struct QueryEngine {
     /// Taken when the engine goes.
     runtime: Option<Runtime>,
     sessions: Arc<Sessions>,
-    places: Arc<Semaphore>,
+    places: Places,
     limits: QueryLimits,
 }
 
@@ -110,7 +113,7 @@ impl QueryEngine {
             .map_err(|e| QueryError::Failed(format!("threads for queries cannot be started: {e}")))?;
         let footers = Arc::new(FooterCache::new(FOOTER_BYTES_MAX));
         let sessions = Arc::new(Sessions::new(&limits, footers));
-        let places = Arc::new(Semaphore::new(limits.concurrent.max(1)));
+        let places = Places::new(limits.concurrent);
         Ok(Self { runtime: Some(runtime), sessions, places, limits })
     }
 
@@ -119,16 +122,22 @@ impl QueryEngine {
         &self.limits
     }
 
-    /// Runs one statement over the given views and no others. Returns once the statement is planned.
+    /// Runs a tenant's statement over the given views and no others. Returns once the statement is planned.
     ///
     /// To be called within a Tokio runtime with a timer.
-    pub async fn query(&self, tables: Vec<Arc<ViewSnapshot>>, sql: &str) -> Result<QueryResult, QueryError> {
-        self.query_until(tables, sql, Box::pin(std::future::pending())).await
+    pub async fn query(
+        &self,
+        tenant: TenantId,
+        tables: Vec<Arc<ViewSnapshot>>,
+        sql: &str,
+    ) -> Result<QueryResult, QueryError> {
+        self.query_until(tenant, tables, sql, Box::pin(std::future::pending())).await
     }
 
     /// The same, until `stop` is ready: it ends with [`QueryError::Cancelled`] then, whatever it is doing.
     pub async fn query_until(
         &self,
+        tenant: TenantId,
         tables: Vec<Arc<ViewSnapshot>>,
         sql: &str,
         mut stop: Stop,
@@ -136,7 +145,7 @@ impl QueryEngine {
         tokio::select! {
             biased;
             () = &mut stop => Err(QueryError::Cancelled),
-            result = self.begin(tables, sql) => {
+            result = self.begin(tenant, tables, sql) => {
                 let mut result = result?;
                 result.batches.stop = stop;
                 Ok(result)
@@ -144,10 +153,16 @@ impl QueryEngine {
         }
     }
 
-    async fn begin(&self, tables: Vec<Arc<ViewSnapshot>>, sql: &str) -> Result<QueryResult, QueryError> {
+    async fn begin(
+        &self,
+        tenant: TenantId,
+        tables: Vec<Arc<ViewSnapshot>>,
+        sql: &str,
+    ) -> Result<QueryResult, QueryError> {
         guard::check_text(sql)?;
         let deadline = Arc::new(Deadline::after(self.limits.timeout));
-        let place = self.place().await?;
+        let wait = self.limits.place_wait.min(self.limits.timeout / 2);
+        let place = self.places.take(tenant, wait).await?;
         let (opened, schema) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
         let run = Run {
@@ -166,14 +181,6 @@ impl QueryEngine {
             Ok(Ok(Ok(Opened { schema, tables }))) => {
                 Ok(QueryResult { schema, tables, batches: BatchStream::new(receiver, deadline, task) })
             }
-        }
-    }
-
-    async fn place(&self) -> Result<OwnedSemaphorePermit, QueryError> {
-        let wait = PLACE_WAIT_MAX.min(self.limits.timeout / 2);
-        match timeout(wait, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(QueryError::Busy),
         }
     }
 }
@@ -211,7 +218,7 @@ impl Run {
         tables: Vec<Arc<ViewSnapshot>>,
         sql: String,
         opened: oneshot::Sender<Result<Opened, QueryError>>,
-        _place: OwnedSemaphorePermit,
+        _place: Place,
     ) {
         let deadline = Arc::clone(&self.deadline);
         let sender = self.sender.clone();
@@ -260,9 +267,9 @@ impl Run {
         tables: &[Arc<ViewSnapshot>],
         sql: &str,
     ) -> Result<(SessionContext, Arc<dyn ExecutionPlan>, Vec<String>), QueryError> {
-        let statement: Statement = guard::parse(sql)?;
+        let statement: Statement = guard::parse(sql, tables)?;
         self.deadline.check()?;
-        let session = self.sessions.open(tables).map_err(QueryError::planning)?;
+        let session = self.sessions.open(tables, &self.deadline).map_err(QueryError::planning)?;
         let state = session.context.state();
         let logical = state.statement_to_plan(statement).await.map_err(QueryError::planning)?;
         SQLOptions::new()

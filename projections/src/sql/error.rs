@@ -22,7 +22,7 @@ pub enum QueryError {
     /// The query did not end within its time.
     #[error("the query did not end within {} ms: narrow it with a filter or a limit", .0.as_millis())]
     Timeout(Duration),
-    /// All places for queries are taken.
+    /// All places for queries are taken, or all of the tenant's share.
     #[error("too many queries are running: try again in a moment")]
     Busy,
     /// Somebody stopped it.

@@ -1,8 +1,8 @@
 //! SQL over pinned views: a tenant's text in, record batches out, and nothing else within reach.
 //!
-//! Read in this order: [`engine`] runs a query from text to stream, [`guard`] refuses what must not run, `functions` and
+//! Read in this order: [`engine`] runs a query from text to stream in one of its `places`, [`guard`] refuses what must not run, `functions` and
 //! `bounded` say which functions there are, `session` builds the catalogue of one query, `table` scans a view and `live`
-//! picks the rows that count. `memory`, `portions`, `windows` and `deadline` keep a running query within its limits, and
+//! picks the rows that count. `planning`, `memory`, `portions`, `windows` and `deadline` keep a query within its limits, and
 //! [`mod@format`] writes results.
 
 mod bounded;
@@ -13,6 +13,8 @@ mod information;
 mod live;
 mod memory;
 mod pick;
+mod places;
+mod planning;
 mod portions;
 mod session;
 mod table;

@@ -19,11 +19,13 @@ use object_store::ObjectStore;
 use url::Url;
 
 use super::bounded::Calls;
+use super::deadline::Deadline;
 use super::engine::QueryLimits;
 use super::footer::FooterCache;
 use super::functions;
 use super::information::Information;
 use super::memory::QueryPool;
+use super::planning::{Wanted, watched};
 use super::table::ViewTable;
 use crate::{FileSnapshot, ViewSnapshot};
 
@@ -61,7 +63,9 @@ impl Sessions {
         options.execution.enable_recursive_ctes = false;
         // Results of a text column keep the view's own type.
         options.execution.parquet.schema_force_view_types = false;
-        let template = SessionStateBuilder::new()
+        // It sets memory aside for as many groups as LIMIT says, before it has seen one.
+        options.optimizer.enable_topk_aggregation = false;
+        let template = watched(SessionStateBuilder::new())
             .with_config(config)
             .with_runtime_env(Arc::new(RuntimeEnv::default()))
             .with_scalar_functions(functions::scalar_functions())
@@ -73,8 +77,8 @@ impl Sessions {
         Self { template, footers, memory_bytes: limits.memory_bytes, common_memory }
     }
 
-    /// A session with just the given views.
-    pub(super) fn open(&self, views: &[Arc<ViewSnapshot>]) -> Result<QuerySession> {
+    /// A session with just the given views, which plans until the deadline.
+    pub(super) fn open(&self, views: &[Arc<ViewSnapshot>], deadline: &Arc<Deadline>) -> Result<QuerySession> {
         let public = MemorySchemaProvider::new();
         let mut stores = HashMap::new();
         for (i, view) in views.iter().enumerate() {
@@ -94,6 +98,7 @@ impl Sessions {
         let calls = Calls::default();
         let mut config = self.template.config().clone();
         config.options_mut().extensions.insert(calls.clone());
+        config.options_mut().extensions.insert(Wanted(Arc::clone(deadline)));
         let state = SessionStateBuilder::new_from_existing(self.template.clone())
             .with_config(config)
             .with_catalog_list(Arc::new(catalogs))

@@ -12,7 +12,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 /// Returns once it is so. The projector looks at its views several times a second.
 async fn until(what: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+    let waited = tokio::time::timeout(Duration::from_secs(600), async {
         while !what() {
             tokio::task::yield_now().await;
         }

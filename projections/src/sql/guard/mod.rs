@@ -2,11 +2,13 @@
 //!
 //! The limits are fixed: they follow from what the planner and its stack bear, not from taste.
 
+mod copies;
 mod joins;
 mod patterns;
 mod plan;
 mod syntax;
 mod text;
+mod types;
 
 pub(super) use joins::check_joins;
 pub(super) use plan::check_plan;
@@ -27,7 +29,7 @@ pub const WORDS_MAX: usize = 10_000;
 pub const SET_ARMS_MAX: usize = 64;
 /// SELECTs.
 pub const SELECTS_MAX: usize = 128;
-/// JOINs.
+/// Joins, by JOIN or by a comma after FROM.
 pub const JOINS_MAX: usize = 32;
 /// Open brackets at any point.
 pub const DEPTH_MAX: usize = 40;
@@ -35,6 +37,9 @@ pub const DEPTH_MAX: usize = 40;
 pub const LITERAL_BYTES_MAX: usize = 4 * 1024;
 /// Tables and queries after every common table expression is put in where it is named.
 pub const RELATIONS_MAX: u64 = 200;
+/// Columns of all steps of a plan together: a step copies the columns of what is below it, and the optimizer passes over
+/// all steps some eighty times.
+pub const PLAN_COLUMNS_MAX: u64 = 100_000;
 /// Grouping sets that CUBE and ROLLUP come to.
 pub const GROUPING_SETS_MAX: usize = 64;
 /// Expression nodes after every column is replaced by what computes it, as the optimizer may do.

@@ -15,19 +15,25 @@ use super::*;
 
 /// Refuses a plan that holds anything but reading nodes over the given tables and the allowed functions.
 pub(in super::super) fn check_plan(plan: &LogicalPlan, tables: &HashSet<String>) -> Result<(), QueryError> {
-    Check { tables, nodes: 0 }.columns(plan).map(|_| ())
+    Check { tables, nodes: 0, columns: 0 }.columns(plan).map(|_| ())
 }
 
 struct Check<'a> {
     tables: &'a HashSet<String>,
     /// Expression nodes so far, columns written out.
     nodes: u64,
+    /// Columns of all nodes so far.
+    columns: u64,
 }
 
 impl Check<'_> {
     /// Checks a node and what is below it, and gives the written-out size of each of its columns.
     fn columns(&mut self, plan: &LogicalPlan) -> Result<Vec<u64>, QueryError> {
         let width = plan.schema().fields().len();
+        self.columns = self.columns.saturating_add(width as u64);
+        if self.columns > PLAN_COLUMNS_MAX {
+            return Err(syntax::too_wide());
+        }
         match plan {
             LogicalPlan::TableScan(scan) => {
                 if !self.tables.contains(scan.table_name.table()) {
@@ -111,19 +117,27 @@ impl Check<'_> {
 
     /// Checks an expression, and gives its size with every column written out.
     fn expression(&mut self, expr: &Expr, schema: &DFSchema, below: &[u64]) -> Result<u64, QueryError> {
-        let mut size = 0u64;
-        expr.apply(|e| {
-            let nodes = match e {
-                Expr::Column(column) => size_of(column, schema, below),
-                _ => 1,
-            };
-            size = size.saturating_add(nodes);
-            self.nodes = self.nodes.saturating_add(nodes);
-            if self.nodes > EXPRESSION_NODES_MAX {
-                let text = "the statement computes columns from columns too many times over: split it";
-                return Err(QueryError::Limit(text.into()).into());
-            }
-            self.node(e).map_err(DataFusionError::from)?;
+        let size = self.written_out(expr, schema, below)?;
+        self.nodes = self.nodes.saturating_add(size);
+        match self.nodes > EXPRESSION_NODES_MAX {
+            true => Err(QueryError::Limit(
+                "the statement computes expressions from expressions too many times over: split it".into(),
+            )),
+            false => Ok(size),
+        }
+    }
+
+    fn written_out(&mut self, expr: &Expr, schema: &DFSchema, below: &[u64]) -> Result<u64, QueryError> {
+        self.node(expr)?;
+        let mut size = match expr {
+            Expr::Column(column) => size_of(column, schema, below),
+            _ => 1,
+        };
+        let mut place = 0;
+        expr.apply_children(|child| {
+            let inner = self.written_out(child, schema, below).map_err(DataFusionError::from)?;
+            size = size.saturating_add(inner.saturating_mul(copies::of(expr, place)));
+            place += 1;
             Ok(TreeNodeRecursion::Continue)
         })
         .map_err(QueryError::planning)?;
@@ -147,12 +161,12 @@ impl Check<'_> {
             | Expr::Negative(_)
             | Expr::Between(_)
             | Expr::Case(_)
-            | Expr::Cast(_)
-            | Expr::TryCast(_)
             | Expr::InList(_)
             | Expr::GroupingSet(_)
             | Expr::OuterReferenceColumn(..)
             | Expr::Unnest(_) => Ok(()),
+            Expr::Cast(e) => types::check(e.field.data_type()),
+            Expr::TryCast(e) => types::check(e.field.data_type()),
             Expr::Like(e) => patterns::check_like(&e.pattern),
             Expr::SimilarTo(e) => patterns::check_regex(&e.pattern, None),
             Expr::BinaryExpr(e) => patterns::check_operator(e),
