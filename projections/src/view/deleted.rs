@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 
 use super::columns::deleted_schema;
 use super::error::ViewError;
-use super::files::{PartWriter, read_file, read_keys};
+use super::files::{PartWriter, discard, read_file, read_keys};
 use super::index::OrderKey;
 use super::memory::Memory;
 use super::place::TablePlace;
@@ -65,14 +65,40 @@ impl DeletedKeys {
     }
     /// Commits files of more keys. The new version holds them and what `base` held, the version that the view's own
     /// table names: what a commit in between added belongs to a flush that never came to be. Answers the new version and
-    /// the files that went.
+    /// the files that went. After an error that came before the commit nothing is left of the files.
     pub async fn commit(
         &mut self,
         base: Option<u64>,
         mut add: Vec<TableFile>,
         memory: &Memory,
     ) -> Result<(u64, Vec<TableFile>), ViewError> {
-        let mut table = match self.table.take() {
+        let (mut table, change) = match self.prepare(base, &mut add, memory).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                discard(&self.place, &add).await;
+                return Err(error);
+            }
+        };
+        let remove = change.remove.clone();
+        if let Err(error) = table.commit(change).await {
+            if matches!(error, ViewError::Conflict { .. }) {
+                discard(&self.place, &add).await;
+            }
+            return Err(error);
+        }
+        let version = table.version();
+        self.table = Some(table);
+        Ok((version, remove))
+    }
+    /// The table, and the change that brings it from its newest version to what `base` held and the files of `add`; what
+    /// is merged is added to them.
+    async fn prepare(
+        &mut self,
+        base: Option<u64>,
+        add: &mut Vec<TableFile>,
+        memory: &Memory,
+    ) -> Result<(Table, Change), ViewError> {
+        let table = match self.table.take() {
             Some(table) => table,
             None => match Table::open(self.place.clone(), None).await? {
                 Some(table) => table,
@@ -94,11 +120,9 @@ impl DeletedKeys {
         }
         let is_in = |files: &[TableFile], file: &TableFile| files.iter().any(|f| f.name == file.name);
         let remove: Vec<_> = head.iter().filter(|file| !is_in(&keep, file)).cloned().collect();
-        add.extend(keep.into_iter().filter(|file| !is_in(&head, file)));
-        table.commit(Change { add, remove: remove.clone(), ..Change::default() }).await?;
-        let version = table.version();
-        self.table = Some(table);
-        Ok((version, remove))
+        let back = keep.into_iter().filter(|file| !is_in(&head, file));
+        let add = add.iter().cloned().chain(back).collect();
+        Ok((table, Change { add, remove, ..Change::default() }))
     }
     async fn merge(&self, files: &[TableFile], memory: &Memory) -> Result<Vec<TableFile>, ViewError> {
         let mut writer = PartWriter::new(self.place.clone(), deleted_schema(), memory);

@@ -79,3 +79,27 @@ async fn small_files_of_deleted_keys_are_merged_and_those_that_went_are_deleted_
     let late: Vec<_> = (0..40).map(|n| event(&format!("k{n}"), 4, 100 + n, 1)).collect();
     assert_eq!(apply(&view, &late).counts.late, 40);
 }
+
+#[tokio::test]
+async fn a_flush_that_fails_before_it_commits_leaves_no_file_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, fault) = faulty_place(folder.path());
+    let view = open(&place).await;
+    apply(&view, &[event("a", 1, 0, 1), event("b", 1, 1, 1), event("b", 2, 2, None)]);
+    view.flush(log(1)).await.unwrap();
+    let view = open(&place).await;
+    apply(&view, &[event("c", 1, 3, 1), event("a", 2, 4, None)]);
+    let files = || {
+        let tables = ["orders", "orders__deleted"].map(|table| folder.path().join(TENANT.to_string()).join(table));
+        tables.map(|table| std::fs::read_dir(table).unwrap().count())
+    };
+    let before = files();
+    fault.send_replace(Fault::Full("orders__deleted/_delta_log"));
+    let error = view.flush(log(1)).await.unwrap_err();
+    assert!(view.stopped().is_none(), "nothing can have been committed: {error}");
+    assert_eq!(files(), before);
+    fault.send_replace(Fault::None);
+    view.flush(log(1)).await.unwrap();
+    let view = open(&place).await;
+    assert_eq!(keys(&view).await, ["c"]);
+}
