@@ -146,12 +146,12 @@ impl ObjectStore for FaultyStore {
     }
 }
 
-/// A log that cannot make anything durable, or waits when it is read from the start, once it is told so.
+/// A log that cannot make anything durable, or waits when it is read from some offsets, once it is told so.
 pub struct FaultyLog {
     pub inner: Arc<dyn Log>,
     pub fails: AtomicBool,
-    /// Whether reads from the start wait.
-    pub holds: watch::Sender<bool>,
+    /// Reads from these offsets wait.
+    pub holds: watch::Sender<Range<u64>>,
     /// From where it was read.
     pub reads: watch::Sender<Vec<u64>>,
 }
@@ -159,12 +159,18 @@ pub struct FaultyLog {
 impl FaultyLog {
     /// Nothing is wrong yet.
     pub fn new(inner: Arc<dyn Log>) -> Arc<Self> {
-        let (holds, reads) = (watch::Sender::new(false), watch::Sender::default());
+        let (holds, reads) = (watch::Sender::default(), watch::Sender::default());
         Arc::new(Self { inner, fails: AtomicBool::new(false), holds, reads })
     }
-    /// Returns once somebody has begun to read from the start.
-    pub async fn is_read_from_the_start(&self) {
-        self.reads.subscribe().wait_for(|reads| reads.contains(&0)).await.unwrap();
+    /// Reads from these offsets wait from now on.
+    pub fn hold(&self, offsets: Range<u64>) {
+        self.reads.send_modify(Vec::clear);
+        self.holds.send_replace(offsets);
+    }
+    /// Returns once a read waits.
+    pub async fn is_waited_for(&self) {
+        let holds = self.holds.borrow().clone();
+        self.reads.subscribe().wait_for(|reads| reads.iter().any(|from| holds.contains(from))).await.unwrap();
     }
 }
 
@@ -193,9 +199,7 @@ impl Log for FaultyLog {
         max_bytes: usize,
     ) -> std::result::Result<Vec<Stored>, LogError> {
         self.reads.send_modify(|reads| reads.push(from));
-        if from == 0 {
-            let _ = self.holds.subscribe().wait_for(|holds| !holds).await;
-        }
+        let _ = self.holds.subscribe().wait_for(|holds| !holds.contains(&from)).await;
         self.inner.read(topic, partition, from, max_bytes).await
     }
     async fn end(&self, topic: Topic, partition: u32) -> std::result::Result<u64, LogError> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 use pipeline::definitions::{self, DefinitionError};
-use pipeline::{Expect, StoreError, Table};
+use pipeline::{Expect, StoreError, Stored, Table};
 use schemas::{BatchKind, Entity, EntityName, Position, TenantId, Topic};
 
 use super::fold::key_of;
@@ -20,15 +20,20 @@ use crate::view::rebuild::{SPILL_BYTES, SPILL_ROWS};
 
 const CATCH_UP_BYTES: usize = 4 << 20;
 
-/// What the store keeps of a view: its table holds nothing from before.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Note {
-    pub(super) since: u64,
+/// What the store keeps of a view.
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+struct Note {
+    /// The view has no event before.
+    since: u64,
+    /// Whether its table was committed while it was being caught up: from its position on it may lack events, wherever the
+    /// partition's checkpoint stands.
+    #[serde(default)]
+    is_partial: bool,
 }
 
 impl Note {
-    pub(super) fn to_bytes(&self) -> Bytes {
-        serde_json::to_vec(self).expect("a note has no map keys that are not text").into()
+    fn to_bytes(self) -> Bytes {
+        serde_json::to_vec(&self).expect("a note has no map keys that are not text").into()
     }
 }
 
@@ -182,7 +187,7 @@ impl Shared {
     async fn load(&self, number: u32, key: &ViewKey, at: u64) -> Result<Arc<View>, ViewError> {
         let (tenant, name) = key;
         let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
-        let since = self.note(*tenant, name, at).await?;
+        let since = self.note(key, at).await?.since;
         let epoch = self.log.epoch(Topic::Events);
         let start = Position { epoch, partition: number, offset: since };
         let start = Standing::start(start, self.log.epoch(Topic::Inputs));
@@ -217,29 +222,31 @@ impl Shared {
         self.partition(number).incomplete.lock().remove(key);
         Ok(slot)
     }
-    /// Where the view's first event stands; remembered, so that a table that was deleted is folded again from there.
-    async fn note(&self, tenant: TenantId, name: &EntityName, at: u64) -> Result<u64, ViewError> {
-        if let Some(row) = self.store.get(tenant, Table::Views, name.as_str()).await? {
+    /// What is noted of the view; if nothing is, that its first event stands at `at` or later, so that a table that was
+    /// deleted is folded again from there.
+    async fn note(&self, (tenant, name): &ViewKey, at: u64) -> Result<Note, ViewError> {
+        if let Some(row) = self.store.get(*tenant, Table::Views, name.as_str()).await? {
             // An unreadable note costs time, not rows.
-            return Ok(serde_json::from_slice::<Note>(&row.value).map_or(0, |note| note.since));
+            return Ok(serde_json::from_slice(&row.value).unwrap_or(Note { since: 0, is_partial: true }));
         }
-        let note = Note { since: at }.to_bytes();
-        match self.store.put(tenant, Table::Views, name.as_str(), note, Expect::Absent).await {
+        let note = Note { since: at, is_partial: false };
+        match self.store.put(*tenant, Table::Views, name.as_str(), note.to_bytes(), Expect::Absent).await {
             // Two open it at once: what the other noted is as good.
-            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(at),
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(note),
             Err(error) => Err(error.into()),
         }
+    }
+    async fn put_note(&self, (tenant, name): &ViewKey, note: Note) -> Result<(), ViewError> {
+        self.store.put(*tenant, Table::Views, name.as_str(), note.to_bytes(), Expect::Any).await?;
+        Ok(())
     }
     /// Notes that a view without rows has no events before `at`, so that nobody looks for them again. The caller holds the
     /// partition's gate.
     async fn note_empty(&self, key: &ViewKey, view: &View, at: u64) -> Result<(), ViewError> {
-        let (tenant, name) = key;
-        if !view.is_empty() || self.note(*tenant, name, at).await? >= at {
+        if !view.is_empty() || self.note(key, at).await?.since >= at {
             return Ok(());
         }
-        let note = Note { since: at }.to_bytes();
-        self.store.put(*tenant, Table::Views, name.as_str(), note, Expect::Any).await?;
-        Ok(())
+        self.put_note(key, Note { since: at, is_partial: false }).await
     }
     /// Deletes the tables of a view that is not open. It is folded from zero when it is opened.
     pub(super) async fn delete_tables(&self, number: u32, key: &ViewKey) -> Result<(), ViewError> {
@@ -249,8 +256,7 @@ impl Shared {
         let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
         self.outdate(number, key);
         partition.incomplete.lock().insert(key.clone(), Incomplete { complete: 0, failed: None });
-        let note = Note { since: 0 }.to_bytes();
-        self.store.put(*tenant, Table::Views, name.as_str(), note, Expect::Any).await?;
+        self.put_note(key, Note { since: 0, is_partial: false }).await?;
         for place in [self.place.table(*tenant, &entity.table), self.place.deleted(*tenant, &entity.table)] {
             let fail = |e: object_store::Error| ViewError::io(place.name(), &e);
             let listed: Vec<_> = place.views.list(Some(&place.prefix)).try_collect().await.map_err(fail)?;
@@ -268,33 +274,31 @@ impl Shared {
             return Err(ViewError::WentBack { view: from, log: end });
         }
         let partition = self.partition(number);
+        let mut note = self.note(key, at).await?;
         let is_new = from == 0 || view.committed() == from && view.is_empty();
-        let lacks = is_new || partition.incomplete.lock().contains_key(key);
+        let lacks = is_new || note.is_partial || partition.incomplete.lock().contains_key(key);
         let mut offset = if lacks { from } else { at };
         while offset < at {
             let batches = self.log.read(Topic::Events, number, offset, CATCH_UP_BYTES).await?;
             let Some(last) = batches.last() else { break };
             offset = last.end();
-            let (view, key) = (view.clone(), key.clone());
-            let work = tokio::task::spawn_blocking({
-                let view = view.clone();
-                move || -> Result<(), ViewError> {
-                    for stored in batches.iter().filter(|s| s.first < at && s.header().kind == BatchKind::Rows) {
-                        if key_of(stored).as_ref() == Some(&key) {
-                            let body = stored.body(Topic::Events, number)?;
-                            view.apply(stored.first, stored.header().count, &body)?;
-                        }
-                    }
-                    Ok(())
-                }
-            });
+            let (caught_up, own) = (view.clone(), key.clone());
+            let work = tokio::task::spawn_blocking(move || apply_own(number, &own, &caught_up, &batches, at));
             work.await.unwrap_or(Err(ViewError::ShutDown))?;
             let load = view.load();
             if load.tail_rows >= SPILL_ROWS || load.tail_bytes >= SPILL_BYTES {
+                if !note.is_partial {
+                    note.is_partial = true;
+                    self.put_note(key, note).await?;
+                }
                 view.flush(self.log.clone()).await?;
             }
         }
         view.advance(at);
+        if note.is_partial {
+            view.flush(self.log.clone()).await?;
+            self.put_note(key, Note { is_partial: false, ..note }).await?;
+        }
         Ok(())
     }
     /// Forgets a view that has stopped because of its table, so that it is opened again; its rows come from the log.
@@ -317,6 +321,17 @@ impl Shared {
         self.views.lock().remove(&slot.key());
         true
     }
+}
+
+/// Applies what a view has among the batches before `at`.
+fn apply_own(number: u32, key: &ViewKey, view: &View, batches: &[Stored], at: u64) -> Result<(), ViewError> {
+    for stored in batches.iter().filter(|s| s.first < at && s.header().kind == BatchKind::Rows) {
+        if key_of(stored).as_ref() == Some(key) {
+            let body = stored.body(Topic::Events, number)?;
+            view.apply(stored.first, stored.header().count, &body)?;
+        }
+    }
+    Ok(())
 }
 
 fn read_entity(name: &EntityName, value: &[u8]) -> Result<Entity, ViewError> {
