@@ -121,6 +121,7 @@ end-to-end: programs venv
 
 slice: programs venv
 	@$(PYTHON) benches/campaign/kill9.py --seed $(SEED) --count 12
+	@$(PYTHON) benches/campaign/drift.py --seed $(SEED) --count 5
 	$(PYTHON) benches/campaign/powercut.py --seed $(SEED) --count 2
 	$(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 2
 	$(PYTHON) benches/campaign/idle_tenants.py --count 30
@@ -134,6 +135,7 @@ full-count: programs venv
 	@$(PYTHON) benches/campaign/exact.py --seed $(SEED) --records 1000000 --keys 100000
 	$(PYTHON) benches/campaign/exact.py --seed $(SEED) --records 1200000 --keys 1000000
 	$(PYTHON) benches/campaign/kill9.py --seed $(SEED) --count 200
+	$(PYTHON) benches/campaign/drift.py --seed $(SEED) --count 100
 	$(PYTHON) benches/campaign/powercut.py --seed $(SEED) --count 20
 	$(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 10
 	$(PYTHON) benches/campaign/idle_tenants.py --count 1000

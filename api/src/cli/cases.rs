@@ -90,6 +90,9 @@ fn row(case: &Case) -> Vec<serde_json::Value> {
 }
 
 fn told(to: &Move) -> String {
+    if to.kind == DriftKind::Retyped {
+        return format!("{} as it is now", to.from);
+    }
     let part = to.part.map_or_else(String::new, |part| format!(" (part {part})"));
     format!("{} → {}{part}", to.from, to.to.join(" + "))
 }
@@ -103,8 +106,9 @@ async fn show(args: &CaseArgs, line: &Line, out: &mut dyn Output) -> anyhow::Res
         return Ok(out.value(&case)?);
     }
     out.line(&format!("case {} of {}: {}", case.position, case.stream, case.status.name()))?;
-    for Lost { path, feeds, .. } in &case.lost {
-        out.line(&format!("  lost      {path}, which fills {}", feeds.join(", ")))?;
+    for Lost { path, feeds, retyped, .. } in &case.lost {
+        let what = if *retyped { "retyped" } else { "lost" };
+        out.line(&format!("  {what:<9} {path}, which fills {}", feeds.join(", ")))?;
     }
     if !case.added.is_empty() {
         out.line(&format!("  came      {}", case.added.join(", ")))?;

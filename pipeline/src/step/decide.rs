@@ -2,7 +2,7 @@
 
 use schemas::decision::Fact;
 use schemas::drift::{Decide, DriftKind, Lost, Move, Verdict};
-use schemas::mapping::{Method, Path};
+use schemas::mapping::{Method, Path, Repairs};
 use schemas::shape::ShapeTree;
 use schemas::{Entity, Mapping};
 
@@ -49,9 +49,11 @@ impl StreamState {
         let lost = self.drift.lost(case, &self.shape);
         let best = likeliest(&lost, &moves);
         let is_reverted = self.drift.is_reverting(case);
-        let waits = match is_reverted {
-            true => Some("a repair of it was taken back".to_owned()),
-            false => waits(&lost, &best, &self.shape),
+        let repairs = self.opened.as_ref().and_then(|opened| opened.mapping.repairs);
+        let waits = match repairs {
+            _ if is_reverted => Some("a repair of it was taken back".to_owned()),
+            Some(Repairs::Approve) => Some("the stream's mapping has a person approve every repair".to_owned()),
+            Some(Repairs::Automatic) | None => waits(&lost, &best, &self.shape),
         };
         facts.push(Fact::RepairProposed {
             case,

@@ -75,8 +75,21 @@ pub struct Mapping {
     /// How the source wraps its values, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<Dialect>,
+    /// Who decides a repair of drift; the rules, unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repairs: Option<Repairs>,
     /// The rules of each canonical field.
     pub fields: IndexMap<EntityName, FieldRules>,
+}
+
+/// Who decides a repair of drift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Repairs {
+    /// What is sure and breaks nothing is applied by itself; a person decides the rest.
+    Automatic,
+    /// A person decides every one.
+    Approve,
 }
 
 /// A way of wrapping values in objects.

@@ -201,6 +201,19 @@ fn what_is_doubtful_or_breaks_something_waits_for_a_person() {
 }
 
 #[test]
+fn a_mapping_can_have_a_person_approve_every_repair() {
+    let mut stream = Stream::new();
+    for input in opening(&MAPPING.replace(r#""fields""#, r#""repairs":"approve","fields""#), ENTITY) {
+        stream.control(&input);
+    }
+    feed(&mut stream, &(0..100).map(|id| with(id, "Total")).collect::<Vec<_>>());
+    feed(&mut stream, &(0..30).map(|id| with(id, "Amount")).collect::<Vec<_>>());
+    let outcome = suggest(&mut stream, "s", vec![renamed("Total", "Amount", 999)]);
+    assert_eq!(names(&outcome), ["RepairProposed"]);
+    assert_eq!(names(&decide(&mut stream, "c", Verdict::Approve { only: vec![] })).len(), 4);
+}
+
+#[test]
 fn a_person_approves_edits_rejects_or_accepts_as_removed() {
     let drifted = || {
         let mut stream = steady(100);

@@ -37,9 +37,14 @@ impl Usual {
         self.run = 0;
     }
 
-    /// Whether a record that lacks it is suspect.
+    /// Whether a record that lacks it is suspect. Of what one record in twenty lacks, as many are known, twenty in a row
+    /// are nothing: it must be thrice as long as runs of it usually are.
     pub(super) fn is_steady(&self) -> bool {
-        self.run >= RUN || (self.records >= MANY && self.absent() * 1_000 <= self.records)
+        if self.records >= MANY && self.absent() * 1_000 <= self.records {
+            return true;
+        }
+        let is_rare = self.records >= MANY && self.absent() * 20 >= self.records;
+        self.run >= RUN && (!is_rare || self.run * self.absent() >= 3 * self.records)
     }
 
     /// Whether it is there often enough that many records without it would be strange.
@@ -278,6 +283,8 @@ mod tests {
         assert!(!usual(990, 9, 3).is_steady());
         assert!(usual(1998, 2, 3).is_steady());
         assert!(!usual(1997, 3, 3).is_steady());
+        assert!(usual(960, 40, 20).is_steady());
+        assert!(!usual(900, 100, 29).is_steady() && usual(900, 100, 30).is_steady(), "one in ten lacks it anyway");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct CaseInfo {
     stream: String,
     /// watching, open, rejected, repaired, removed, released or reverted.
     status: String,
-    /// renamed, nested, unnested, split, merged or removed, as far as anybody knows.
+    /// renamed, nested, unnested, split, merged, retyped or removed, as far as anybody knows.
     kind: String,
     /// The mapping version that a decision is made on.
     mapping_version: u32,
@@ -63,6 +63,8 @@ struct LostInfo {
     path: String,
     /// What it fills: fields of the entity, or `$key`, `$version`, `$deleted`.
     feeds: Vec<String>,
+    /// It is there, but of a type that it never had.
+    retyped: bool,
 }
 
 /// Where a lost path may have gone.
@@ -131,7 +133,7 @@ pub fn case(case: Case) -> CaseInfo {
         status: case.status.name().to_owned(),
         kind,
         mapping_version: case.mapping_version,
-        lost: case.lost.into_iter().map(|Lost { path, feeds, .. }| LostInfo { path, feeds }).collect(),
+        lost: case.lost.into_iter().map(lost).collect(),
         added: case.added,
         moves: case.moves.into_iter().map(shown).collect(),
         alternatives: case.alternatives.into_iter().map(shown).collect(),
@@ -145,6 +147,10 @@ pub fn case(case: Case) -> CaseInfo {
         snoozed_until: case.snoozed_until.map(time::of_micros),
         decided: case.decided.into_iter().map(decided).collect(),
     }
+}
+
+fn lost(lost: Lost) -> LostInfo {
+    LostInfo { path: lost.path, feeds: lost.feeds, retyped: lost.retyped }
 }
 
 fn decided(decided: Decided) -> DecidedInfo {
