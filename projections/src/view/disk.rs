@@ -111,15 +111,20 @@ pub(super) async fn load(
         }
         state.recount();
     }
-    let newest = Table::open(deleted.place().clone(), None).await?;
+    let newest = Table::open(deleted.place().clone(), None).await;
     let files = match (version, &newest) {
-        (Some(version), Some(newest)) if newest.version() == version => newest.files()?,
+        (Some(version), Ok(Some(newest))) if newest.version() == version => newest.files()?,
         (Some(version), _) => deleted.files(version).await?,
         (None, _) => Vec::new(),
     };
     deleted.read(&files, &memory.all, |hash, order| state.index_deleted(hash, order)).await?;
-    let others = newest.as_ref().map_or(Ok(Vec::new()), Table::files)?;
-    gone.extend(sweep(deleted.place(), newest.as_ref(), &[files, others].concat(), grace).await);
+    match newest.and_then(|newest| Ok((newest.as_ref().map_or(Ok(Vec::new()), Table::files)?, newest))) {
+        Ok((others, newest)) => {
+            gone.extend(sweep(deleted.place(), newest.as_ref(), &[files, others].concat(), grace).await);
+        }
+        // What the view needs of it has been read; what may be deleted is not known.
+        Err(error) => tracing::warn!(table = deleted.place().name(), %error, "what no view needs stays for now"),
+    }
     state.recount();
     Ok((state, gone))
 }
