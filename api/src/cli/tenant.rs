@@ -9,7 +9,7 @@ use super::{DeleteArgs, InviteArgs, TenantCommand};
 use crate::auth::master_key::MasterKey;
 use crate::auth::{Accounts, Role};
 use crate::http::now;
-use crate::http::routes::time;
+use crate::http::time;
 use crate::line::Line;
 use crate::output::Output;
 

@@ -11,6 +11,7 @@ pub mod ops;
 pub mod problem;
 pub mod public;
 pub mod routes;
+pub mod time;
 
 use std::sync::Arc;
 

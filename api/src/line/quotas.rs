@@ -46,17 +46,17 @@ impl Default for Quota {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaChange {
-    /// See [`Quota`].
+    /// Records a second that it may bring in.
     pub records_per_second: Option<u64>,
-    /// See [`Quota`].
+    /// Bytes of records a second that it may bring in.
     pub bytes_per_second: Option<u64>,
-    /// See [`Quota`].
+    /// Bytes of records that it may bring in altogether.
     pub stored_bytes: Option<u64>,
-    /// See [`Quota`].
+    /// Queries of it that run at once.
     pub queries: Option<usize>,
-    /// See [`Quota`].
+    /// Event streams that it may have open at once.
     pub streams: Option<usize>,
-    /// See [`Quota`].
+    /// Connections that it may have.
     pub connections: Option<usize>,
 }
 

@@ -8,11 +8,12 @@ use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
-use super::{Signed, Tag, time};
+use super::{Signed, Tag};
 use crate::auth::accounts::SignedIn;
 use crate::auth::{Caller, Role, Who};
 use crate::http::manners::journal;
 use crate::http::problem::Problem;
+use crate::http::time;
 use crate::http::{Doors, now};
 
 /// A new organisation and its first admin.

@@ -9,10 +9,11 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use schemas::ConnectionName;
 
 use super::account::Done;
-use super::{Signed, Tag, time};
+use super::{Signed, Tag};
 use crate::auth::Role;
 use crate::auth::api_keys::{ApiKey, NewApiKey};
 use crate::http::problem::Problem;
+use crate::http::time;
 use crate::http::{Doors, now};
 
 /// A key, without its secret.

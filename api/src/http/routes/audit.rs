@@ -8,12 +8,13 @@ use poem_openapi::param::Query;
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 
-use super::{Signed, Tag, time};
+use super::{Signed, Tag};
 use crate::auth::Role;
 use crate::auth::rows::Rows;
 use crate::http::Doors;
 use crate::http::manners::journal::Entry;
 use crate::http::problem::Problem;
+use crate::http::time;
 
 const LIMIT: u32 = 100;
 

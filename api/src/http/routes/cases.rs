@@ -11,13 +11,14 @@ use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
+use schemas::Position;
 use schemas::drift::Verdict;
-use schemas::{Position, StreamId};
 
-use super::{Signed, Tag, time};
+use super::{Signed, Tag};
 use crate::auth::{Caller, Role};
 use crate::http::Doors;
 use crate::http::problem::Problem;
+use crate::http::time;
 use crate::line::{DecideError, Outcome};
 use shape::{CaseInfo, CasePage, MoveWanted};
 
@@ -113,7 +114,7 @@ impl Routes {
         #[oai(validator(max_length = 1024))]
         cursor: Query<Option<String>>,
     ) -> Result<Json<CasePage>, Problem> {
-        let of = stream_wanted(&caller, connection.0, stream.0)?;
+        let of = super::stream_wanted(&caller, connection.0, stream.0)?;
         let wanted = statuses(status.0.as_deref())?;
         let purpose = format!("{}/cases", caller.tenant);
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
@@ -218,24 +219,6 @@ impl Routes {
         let until = time::seconds_of(&until).and_then(|seconds| seconds.checked_mul(1_000_000));
         let until = until.ok_or_else(|| Problem::invalid("until is a time with its zone: 2026-01-31T10:00:00Z"))?;
         decide(&doors, &caller, &case, mapping_version, Verdict::Snooze { until }, &why).await
-    }
-}
-
-fn stream_wanted(
-    caller: &Caller,
-    connection: Option<String>,
-    stream: Option<String>,
-) -> Result<Option<StreamId>, Problem> {
-    match (connection, stream) {
-        (None, None) if caller.is_bound() => Err(Problem::invalid("name connection and stream")),
-        (None, None) => Ok(None),
-        (Some(connection), Some(stream)) => {
-            caller.require_connection(&connection)?;
-            let name = |e: schemas::ids::InvalidName| Problem::invalid(e.to_string());
-            let (connection, stream) = (connection.parse().map_err(name)?, stream.parse().map_err(name)?);
-            Ok(Some(StreamId { tenant: caller.tenant, connection, stream }))
-        }
-        _ => Err(Problem::invalid("name connection and stream, or neither")),
     }
 }
 

@@ -12,12 +12,13 @@ use poem_openapi::types::Any;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde_json::Value;
 
-use super::{Signed, Tag, time};
+use super::{Signed, Tag};
 use crate::auth::{Caller, Role};
 use crate::connections::running::Id;
 use crate::connections::{ConnectionError, connector};
 use crate::http::manners::etag;
 use crate::http::problem::Problem;
+use crate::http::time;
 use crate::http::{Doors, now};
 use shape::{ConnectionInfo, ConnectionPage, ConnectorList, HealthInfo, StreamList, tag};
 

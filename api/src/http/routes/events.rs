@@ -14,10 +14,11 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSch
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{Signed, Tag, time};
+use super::{Signed, Tag};
 use crate::auth::{AuthError, Caller};
 use crate::http::manners::etag::Streamed;
 use crate::http::problem::Problem;
+use crate::http::time;
 use crate::http::{Doors, now};
 use crate::line::OpenStream;
 use crate::live::{self, Feed, Filter, Sent, Vector};

@@ -9,10 +9,11 @@ use poem_openapi::types::Any;
 use poem_openapi::{Enum, Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::{Signed, Tag, time};
+use super::{Signed, Tag};
 use crate::auth::AuthError;
 use crate::http::Doors;
 use crate::http::problem::Problem;
+use crate::http::time;
 use crate::line::{EntityFields, Item};
 
 const LIMIT: u32 = 100;

@@ -12,7 +12,6 @@ pub mod quarantine;
 pub mod query;
 pub mod records;
 pub mod tenant;
-pub mod time;
 pub mod users;
 pub mod views;
 
@@ -20,7 +19,7 @@ use poem_openapi::auth::Bearer;
 use poem_openapi::{OpenApi, OpenApiService, SecurityScheme, Tags};
 
 use poem::http::StatusCode;
-use schemas::Position;
+use schemas::{Position, StreamId};
 
 use super::Doors;
 use super::problem::Problem;
@@ -98,4 +97,23 @@ fn open_key(doors: &Doors, purpose: &str, cursor: Option<&str>) -> Result<Option
     let Some(text) = cursor else { return Ok(None) };
     let opened = doors.seal.open(purpose, text).and_then(|bytes| String::from_utf8(bytes).ok());
     opened.map(Some).ok_or_else(|| Problem::invalid("this cursor is none of ours: begin without one"))
+}
+
+/// The stream that a list is confined to, if it is; who is bound to connections must name one of them.
+fn stream_wanted(
+    caller: &Caller,
+    connection: Option<String>,
+    stream: Option<String>,
+) -> Result<Option<StreamId>, Problem> {
+    match (connection, stream) {
+        (None, None) if caller.is_bound() => Err(Problem::invalid("name connection and stream")),
+        (None, None) => Ok(None),
+        (Some(connection), Some(stream)) => {
+            caller.require_connection(&connection)?;
+            let name = |e: schemas::ids::InvalidName| Problem::invalid(e.to_string());
+            let (connection, stream) = (connection.parse().map_err(name)?, stream.parse().map_err(name)?);
+            Ok(Some(StreamId { tenant: caller.tenant, connection, stream }))
+        }
+        _ => Err(Problem::invalid("name connection and stream, or neither")),
+    }
 }

@@ -9,11 +9,12 @@ use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
-use schemas::{Position, StreamId};
+use schemas::Position;
 
-use super::{Signed, Tag, time};
+use super::{Signed, Tag};
 use crate::http::Doors;
 use crate::http::problem::Problem;
+use crate::http::time;
 
 const LIMIT: u32 = 100;
 
@@ -85,17 +86,7 @@ impl Routes {
         #[oai(validator(max_length = 1024))]
         cursor: Query<Option<String>>,
     ) -> Result<Json<QuarantinePage>, Problem> {
-        let of = match (connection.0, stream.0) {
-            (None, None) if caller.is_bound() => return Err(Problem::invalid("name connection and stream")),
-            (None, None) => None,
-            (Some(connection), Some(stream)) => {
-                caller.require_connection(&connection)?;
-                let name = |e: schemas::ids::InvalidName| Problem::invalid(e.to_string());
-                let (connection, stream) = (connection.parse().map_err(name)?, stream.parse().map_err(name)?);
-                Some(StreamId { tenant: caller.tenant, connection, stream })
-            }
-            _ => return Err(Problem::invalid("name connection and stream, or neither")),
-        };
+        let of = super::stream_wanted(&caller, connection.0, stream.0)?;
         let purpose = format!("{}/quarantine", caller.tenant);
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;

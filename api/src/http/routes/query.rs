@@ -9,12 +9,13 @@ use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 
 use super::account::Done;
-use super::{Signed, Tag, time};
+use super::{Signed, Tag};
 use crate::auth::{AuthError, Caller, Role};
 use crate::http::Doors;
 use crate::http::answer::{Rows, accepted};
 use crate::http::manners::trace;
 use crate::http::problem::Problem;
+use crate::http::time;
 use crate::line::{Asking, RunningQuery};
 
 /// A question.

@@ -8,10 +8,11 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::account::Done;
-use super::{Signed, Tag, time};
+use super::{Signed, Tag};
 use crate::auth::Role;
 use crate::auth::accounts::User;
 use crate::http::problem::Problem;
+use crate::http::time;
 use crate::http::{Doors, now};
 
 /// A user.

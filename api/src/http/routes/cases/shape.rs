@@ -4,7 +4,7 @@ use pipeline::repair::{Case, Decided};
 use poem_openapi::Object;
 use schemas::drift::{DriftKind, Lost, Move};
 
-use crate::http::routes::time;
+use crate::http::time;
 
 /// A page of cases.
 #[derive(Debug, Object)]

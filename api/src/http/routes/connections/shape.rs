@@ -4,13 +4,13 @@ use poem_openapi::types::Any;
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
 
-use super::time;
 use crate::auth::rows::Versioned;
 use crate::connections::connector::{self, Connector};
 use crate::connections::health::Health;
 use crate::connections::row::Connection;
 use crate::connections::{Progress, row};
 use crate::http::problem::{PlaceError, Problem};
+use crate::http::time;
 
 /// A type of connector.
 #[derive(Debug, Object)]
