@@ -121,7 +121,7 @@ end-to-end: programs venv
 
 slice: programs venv
 	@$(PYTHON) benches/campaign/kill9.py --seed $(SEED) --count 12
-	@$(PYTHON) benches/campaign/drift.py --seed $(SEED) --count 5
+	$(PYTHON) benches/campaign/drift.py --seed $(SEED) --count 5
 	$(PYTHON) benches/campaign/powercut.py --seed $(SEED) --count 2
 	$(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 2
 	$(PYTHON) benches/campaign/idle_tenants.py --count 30
