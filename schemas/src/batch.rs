@@ -1,5 +1,7 @@
 //! How anything lies on the log: a header in clear, a compressed body, a checksum over both.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 
 use crate::ids::TenantId;
@@ -94,15 +96,28 @@ pub enum BatchError {
     Wire(#[from] WireError),
 }
 
+/// A header takes at most so many bytes beside its subject, the length and the codec of the body among them.
+const HEADER_BYTES: usize = 128;
 const CODEC_NONE: u8 = 0;
 const CODEC_LZ4: u8 = 1;
 /// Below this, compression costs more than it saves.
 const COMPRESS_FROM_BYTES: usize = 256;
+/// What stands before a packed body, and what sealing puts behind it.
+const ENDS_BYTES: usize = 32;
+/// Room that a thread keeps for compressing.
+const ROOM_BYTES_MAX: usize = 2 << 20;
+
+thread_local! {
+    /// Used once more for each body: the greatest size that a body may come to is several times what it comes to, and
+    /// fresh memory would have to be cleared.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 impl Batch {
     /// The batch as it lies on disk: version, checksum, header, body.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.body.len() / 2 + 128);
+        let packed_bytes = if self.header.key_id == 0 { self.body.len() / 2 } else { self.body.len() };
+        let mut out = Vec::with_capacity(HEADER_BYTES + self.header.subject.len() + packed_bytes);
         let version = if self.header.trace.is_some() { FORMAT_VERSION } else { WITHOUT_TRACE };
         out.push(version);
         out.extend_from_slice(&[0; 8]);
@@ -142,12 +157,19 @@ pub fn pack(body: &[u8], out: &mut Vec<u8>) {
     if body.len() < COMPRESS_FROM_BYTES {
         return put_plain(body, out);
     }
-    wire::put_u64(out, body.len() as u64);
-    out.push(CODEC_LZ4);
-    let start = out.len();
-    out.resize(start + lz4_flex::block::get_maximum_output_size(body.len()), 0);
-    let written = lz4_flex::block::compress_into(body, &mut out[start..]).expect("the room is the largest output size");
-    out.truncate(start + written);
+    ROOM.with_borrow_mut(|room| {
+        let size = lz4_flex::block::get_maximum_output_size(body.len());
+        if room.len() < size {
+            room.resize(size, 0);
+        }
+        let written = lz4_flex::block::compress_into(body, room).expect("the room is the largest output size");
+        out.reserve(written + ENDS_BYTES);
+        wire::put_u64(out, body.len() as u64);
+        out.push(CODEC_LZ4);
+        out.extend_from_slice(&room[..written]);
+        room.truncate(ROOM_BYTES_MAX);
+        room.shrink_to(ROOM_BYTES_MAX);
+    });
 }
 
 fn put_plain(body: &[u8], out: &mut Vec<u8>) {
@@ -185,10 +207,7 @@ impl Packed {
         let body = match self.codec {
             CODEC_NONE => self.bytes.clone(),
             CODEC_LZ4 => {
-                let mut body = vec![0; self.body_len];
-                let written =
-                    lz4_flex::block::decompress_into(&self.bytes, &mut body).map_err(|_| BatchError::Unpack)?;
-                body.truncate(written);
+                let body = lz4_flex::block::decompress(&self.bytes, self.body_len).map_err(|_| BatchError::Unpack)?;
                 body.into()
             }
             _ => return Err(WireError::Invalid("a codec").into()),

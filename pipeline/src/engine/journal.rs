@@ -59,8 +59,7 @@ fn damage(path: &Path) -> std::io::Result<Option<u64>> {
     while skip_batch(&mut file)? {
         valid = file.stream_position()?;
     }
-    file.seek(SeekFrom::Start(valid))?;
-    let rest = without_zeros(&mut file)?;
+    let rest = without_zeros(file.into_inner(), valid)?;
     let Some(next) = (1..rest.len()).find(|at| is_batch(&rest[*at..])) else { return Ok(None) };
     Ok((!has_hole(&rest[..next], valid)).then_some(valid))
 }
@@ -121,23 +120,33 @@ fn is_batch(bytes: &[u8]) -> bool {
     }
 }
 
-/// What is left of a file, without the zeros at its end: a journal is made longer than it is used.
-fn without_zeros(file: &mut BufReader<File>) -> std::io::Result<Vec<u8>> {
+/// What stands in a file from `start` on, without the zeros at its end: a journal is made longer than it is used. Holes are
+/// not read.
+fn without_zeros(mut file: File, start: u64) -> std::io::Result<Vec<u8>> {
     let mut chunk = vec![0; 1 << 16];
-    let (mut rest, mut zeros) = (Vec::new(), 0);
-    loop {
+    let (mut rest, mut at) = (Vec::new(), start);
+    while let Some(data) = next_data(&file, at)? {
+        at = file.seek(SeekFrom::Start(data))?;
         let read = file.read(&mut chunk)?;
         if read == 0 {
-            return Ok(rest);
+            break;
         }
-        match chunk[..read].iter().rposition(|byte| *byte != 0) {
-            None => zeros += read,
-            Some(last) => {
-                rest.resize(rest.len() + zeros, 0);
-                rest.extend_from_slice(&chunk[..=last]);
-                zeros = read - last - 1;
-            }
+        if let Some(last) = chunk[..read].iter().rposition(|byte| *byte != 0) {
+            rest.resize((at - start) as usize, 0);
+            rest.extend_from_slice(&chunk[..=last]);
         }
+        at += read as u64;
+    }
+    Ok(rest)
+}
+
+/// Where, from `at` on, a file has bytes that are written; `at` where the file system cannot say.
+fn next_data(file: &File, at: u64) -> std::io::Result<Option<u64>> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(data) => Ok(Some(data)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(at)),
+        Err(error) => Err(error.into()),
     }
 }
 

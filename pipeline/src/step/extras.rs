@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use schemas::shape::{Slot, SlotKind, Walker};
 
-use super::record::View;
 use super::rules::{Rules, Spare};
+use super::view::View;
 
 /// Closes `extras`: what the walk kept, and alternatives that were present and that no field took. `taken` says of each
 /// slot whether a field was made of it.

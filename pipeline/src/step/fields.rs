@@ -6,8 +6,9 @@ use schemas::shape::SlotKind;
 use schemas::value::{FieldType, Value};
 
 use super::cast::{Token, as_json, cast, cast_transformed, transform};
-use super::record::{ROW_BYTES_MAX, Refused, View, row_too_large};
+use super::record::{ROW_BYTES_MAX, Refused, row_too_large};
 use super::rules::{Choice, FieldPlan};
+use super::view::View;
 
 /// Appends a value for each field up to the last that is not null; answers how many. `absent` are the mapped fields that
 /// are null, `taken` the slots that fields were made of.

@@ -7,11 +7,13 @@ pub mod drift;
 mod extended_json;
 mod extras;
 mod fields;
+mod key;
 mod record;
 mod rules;
 mod state;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use schemas::decision::Fact;
 use schemas::event::{EventBatch, ViewControl};
@@ -19,7 +21,7 @@ use schemas::wire::WireError;
 use schemas::{BatchKind, Decision, EntityName, Lane};
 
 pub use control::{MappingChange, check_change};
-pub use record::KeyReader;
+pub use key::KeyReader;
 pub use state::{Counters, LaneState, StreamState};
 
 use record::RecordFold;
@@ -93,6 +95,19 @@ pub struct Scratch {
     absent: Vec<usize>,
     /// What the look for drift found.
     facts: Vec<Fact>,
+    /// Bytes of the rows that the last batch gave, and its own.
+    rows_per_input: (usize, usize),
+}
+
+impl Scratch {
+    /// Room for the rows of a batch of so many bytes, judged by the last one: rows that outgrow it are copied.
+    fn rows_room(&self, input_bytes: usize) -> usize {
+        let (rows, input) = match self.rows_per_input {
+            (_, 0) => (3, 4),
+            (rows, input) => (rows + rows / 16 + 256, input),
+        };
+        input_bytes.saturating_mul(rows).div_ceil(input).min(record::PIECE_BYTES)
+    }
 }
 
 /// One batch of inputs of one stream, as the log has it.

@@ -1,37 +1,25 @@
 //! Records: told apart by lane and ordinal, walked once, mapped to a row or set aside with a reason.
 
-use std::borrow::Cow;
-
 use schemas::decision::Fact;
 use schemas::event::{EventBatchWriter, RowKind};
-use schemas::mapping::{Deleted, Dialect};
 use schemas::reason::Reason;
 use schemas::record::{RECORD_BYTES_MAX, RecordBatchReader};
-use schemas::shape::{ShapeTree, Slot, SlotKind, Walker, unescape};
+use schemas::shape::ShapeTree;
 use schemas::version::Version;
 use schemas::wire::WireError;
-use schemas::{BatchKind, Decision, Lane, Mapping, Op, Record};
+use schemas::{BatchKind, Decision, Lane, Op, Record};
 
-use super::cast::{Token, boolean, shorten};
 use super::drift::{Drift, Passing};
-use super::extended_json;
 use super::extras::write_extras;
 use super::fields::map_fields;
-use super::rules::{Choice, FieldRule, Rules};
+use super::key::{is_deleted, key_and_version};
+use super::rules::Rules;
 use super::state::Counters;
+use super::view::View;
 use super::{CURSOR_BYTES_MAX, InputBatch, Outcome, Scratch, StepError, StreamState, shared};
 
-const VERSION_MISSING: &str =
-    "the version is absent, null or empty (a source without versions is opened with version none)";
-/// A longer key is refused, in bytes.
-const KEY_BYTES_MAX: usize = 4096;
-const KEY_UNREADABLE: &str = "a key is a text, number or boolean of at most 4,096 bytes";
-/// A longer version is refused, in bytes.
-const VERSION_BYTES_MAX: usize = 4096;
-const VERSION_TOO_LONG: &str = "a version has at most 4,096 bytes";
-
 /// Rows or decisions of about so many bytes are handed over at once.
-const PIECE_BYTES: usize = 8 << 20;
+pub(super) const PIECE_BYTES: usize = 8 << 20;
 /// What a decision counts beside its text.
 const DECISION_BYTES: usize = 256;
 /// A larger row is refused, in bytes: it comes of a large value that several fields are mapped from.
@@ -76,6 +64,7 @@ impl<'a> RecordFold<'a> {
         let rules = state.rules.as_ref();
         let shared = shared(state, input.logged_at, version, rules.map_or(0, |r| r.confidence));
         let lane = state.lanes.entry(self.reader.lane).or_default();
+        let rows_room = scratch.rows_room(input.body.len());
         let mut fold = Fold {
             rules,
             shape: &mut state.shape,
@@ -85,7 +74,7 @@ impl<'a> RecordFold<'a> {
             freed_by: self.freed_by,
             origin: 0,
             scratch,
-            rows: EventBatchWriter::new(&shared, (input.body.len() / 2).min(PIECE_BYTES)),
+            rows: EventBatchWriter::new(&shared, rows_room),
             row_bytes: 0,
             decisions: Vec::new(),
             decision_bytes: 0,
@@ -136,14 +125,20 @@ impl<'a> RecordFold<'a> {
             }
             // An old batch that comes again moves neither ordinal nor cursor.
             let cursor = self.reader.cursor;
-            if self.has_new && lane.cursor != cursor && cursor.len() <= CURSOR_BYTES_MAX {
+            // A batch of re-driven records has the case's number there, and no place of a source.
+            let is_place = self.freed_by.is_none() && cursor.len() <= CURSOR_BYTES_MAX;
+            if self.has_new && is_place && lane.cursor != cursor {
                 lane.cursor = cursor.to_vec();
             }
         }
+        fold.drift.count_as_ever();
         state.next.offset = fold.offset;
-        let Fold { rows, decisions, .. } = fold;
+        let Fold { rows, decisions, scratch, .. } = fold;
         let count = rows.count();
         let rows = if count > 0 { vec![(rows.finish(), count)] } else { Vec::new() };
+        if let ([(rows, _)], true) = (&rows[..], self.folded == input.count) {
+            scratch.rows_per_input = (rows.len(), input.body.len());
+        }
         Ok(Outcome { entity, controls: Vec::new(), rows, decisions })
     }
 }
@@ -212,13 +207,12 @@ impl Fold<'_> {
         }
     }
 
-    /// Looks for drift; true when the record is held.
-    fn is_held(&mut self, record: &Record<'_>, payload: &str, rules: &Rules) -> bool {
+    /// Looks for drift; true when the record is held. What tells a delete is never suspect.
+    fn is_held(&mut self, record: &Record<'_>, payload: &str) -> bool {
         let Scratch { walker, facts, .. } = &mut *self.scratch;
-        let view = View { payload, slots: &walker.slots, dialect: rules.dialect };
         let passing = Passing {
             payload,
-            slots: view.slots,
+            slots: &walker.slots,
             offset: self.offset,
             origin: self.origin,
             logged_at: self.logged_at,
@@ -226,8 +220,7 @@ impl Fold<'_> {
             has_version: record.version != Version::None,
             freed_by: self.freed_by,
         };
-        let is_deleted = || is_deleted(&view, rules).unwrap_or(false);
-        let is_held = self.drift.examine(&passing, self.shape, facts, is_deleted);
+        let is_held = self.drift.examine(&passing, self.shape, facts);
         if !facts.is_empty() {
             self.tell();
         }
@@ -295,13 +288,15 @@ impl Fold<'_> {
             self.decision_bytes += path.len();
             self.decide(Fact::ShapeObserved { path, class: seen.class, fingerprint });
         }
-        if record.op == Op::Upsert && self.is_held(record, payload, rules) {
+        let view = View { payload, slots: &self.scratch.walker.slots, dialect: rules.dialect };
+        let tells_delete = if record.op == Op::Delete { Ok(true) } else { is_deleted(&view, rules) };
+        if !matches!(tells_delete, Ok(true)) && self.is_held(record, payload) {
             return Ok(Fate::Held);
         }
         let Scratch { walker, values, taken, extras, key: read, absent, .. } = &mut *self.scratch;
         let view = View { payload, slots: &walker.slots, dialect: rules.dialect };
         let (key, version) = key_and_version(record, &view, rules, read)?;
-        if record.op == Op::Delete || is_deleted(&view, rules)? {
+        if tells_delete? {
             self.rows.push(RowKind::Deleted, self.offset, 0, self.origin, key, &version, 0, &[], &[]);
             return Ok(Fate::Row(RowKind::Deleted));
         }
@@ -334,224 +329,5 @@ fn read_detail(reason: Reason) -> &'static str {
         Reason::InvalidEncoding => "the bytes are not valid in the file's encoding",
         Reason::RowTooLong => "the row has more cells than the header has columns",
         _ => "the row could not be taken apart",
-    }
-}
-
-/// A walked payload.
-pub(super) struct View<'a> {
-    pub(super) payload: &'a str,
-    pub(super) slots: &'a [Slot],
-    dialect: Option<Dialect>,
-}
-
-impl<'a> View<'a> {
-    /// The first alternative that has a value; else the first that is blank or is an object or array where none is due.
-    #[inline]
-    pub(super) fn find(&self, choice: &Choice) -> Option<Token<'a>> {
-        self.token(self.chosen(choice)?)
-    }
-
-    /// The slot of the alternative that [`View::find`] finds.
-    #[inline]
-    pub(super) fn chosen(&self, choice: &Choice) -> Option<u32> {
-        let mut stand_in = None;
-        for slot in &choice.slots {
-            match self.presence(*slot, choice) {
-                Presence::Value => return Some(*slot),
-                Presence::StandIn => stand_in = stand_in.or(Some(*slot)),
-                Presence::Nothing => {}
-            }
-        }
-        stand_in
-    }
-
-    #[inline(always)]
-    fn presence(&self, slot: u32, choice: &Choice) -> Presence {
-        let Some(Slot { kind, start, end }) = self.slots.get(slot as usize) else { return Presence::Nothing };
-        let raw = || self.payload.as_bytes().get(*start..*end).unwrap_or_default();
-        match kind {
-            SlotKind::Absent | SlotKind::Null => Presence::Nothing,
-            SlotKind::Text if is_blank(raw()) => Presence::StandIn,
-            SlotKind::Nested if !choice.takes_nested => match raw() {
-                [b'[', inside @ .., b']'] if is_blank(inside) => Presence::Nothing,
-                _ => Presence::StandIn,
-            },
-            _ => Presence::Value,
-        }
-    }
-
-    /// The rule that fills a field: the first whose source has a value; else the last, which may have a constant.
-    #[inline]
-    pub(super) fn rule<'r>(&self, rules: &'r [FieldRule]) -> Option<&'r FieldRule> {
-        let ([] | [_]) = rules else {
-            let has_value = |c: &Choice| c.slots.iter().any(|s| matches!(self.presence(*s, c), Presence::Value));
-            return rules.iter().find(|rule| rule.from.iter().any(has_value)).or(rules.last());
-        };
-        rules.first()
-    }
-
-    #[inline]
-    pub(super) fn token(&self, slot: u32) -> Option<Token<'a>> {
-        let slot = self.slots.get(slot as usize)?;
-        let raw = self.payload.get(slot.start..slot.end)?;
-        let text = match slot.kind {
-            SlotKind::Absent | SlotKind::Null => return None,
-            SlotKind::EscapedText => {
-                let mut text = String::with_capacity(raw.len());
-                unescape(raw, &mut text);
-                Cow::Owned(text)
-            }
-            SlotKind::Nested if self.dialect == Some(Dialect::ExtendedJson) => {
-                return Some(extended_json::unwrap(raw).unwrap_or(Token { kind: slot.kind, text: raw.into() }));
-            }
-            _ => Cow::Borrowed(raw),
-        };
-        Some(Token { kind: slot.kind, text })
-    }
-
-    pub(super) fn wraps_one_value(&self, slot: u32) -> bool {
-        self.dialect == Some(Dialect::ExtendedJson) && self.token(slot).is_some_and(|t| t.kind != SlotKind::Nested)
-    }
-}
-
-/// What an alternative has to give.
-enum Presence {
-    Nothing,
-    /// Blank, or an object or array where none is due: counts when no other alternative has a value.
-    StandIn,
-    Value,
-}
-
-#[inline]
-fn is_blank(text: &[u8]) -> bool {
-    text.iter().all(u8::is_ascii_whitespace)
-}
-
-/// The key and the version: what the source itself gives, else what the mapping reads.
-fn key_and_version<'k>(
-    record: &Record<'k>,
-    view: &View<'_>,
-    rules: &Rules,
-    read: &'k mut String,
-) -> Result<(&'k str, Version), Refused> {
-    let key = match record.key {
-        Some(key) if key.len() <= KEY_BYTES_MAX => key,
-        Some(_) => return Err(Refused::new(Reason::KeyUnreadable, None, KEY_UNREADABLE)),
-        None => {
-            read_key(view, &rules.key, read)?;
-            read
-        }
-    };
-    let version = match (&record.version, &rules.version) {
-        (Version::None, Some((choice, version_type))) if record.op == Op::Upsert => {
-            read_version(view, choice, *version_type)?
-        }
-        (Version::Text(text), _) if text.len() > VERSION_BYTES_MAX => {
-            return Err(Refused::new(Reason::VersionUnreadable, None, VERSION_TOO_LONG));
-        }
-        (version, _) => version.clone(),
-    };
-    Ok((key, version))
-}
-
-fn read_key(view: &View<'_>, parts: &[Choice], key: &mut String) -> Result<(), Refused> {
-    key.clear();
-    let mut texts = Vec::new();
-    for part in parts {
-        let path = part.paths.first().map(String::as_str);
-        let token = view.find(part).filter(|t| !t.text.is_empty());
-        let Some(token) = token else {
-            return Err(Refused::new(Reason::KeyMissing, path, "the key is absent, null or empty"));
-        };
-        if token.kind == SlotKind::Nested || token.text.len() > KEY_BYTES_MAX {
-            return Err(Refused::new(Reason::KeyUnreadable, path, KEY_UNREADABLE));
-        }
-        if parts.len() == 1 {
-            key.push_str(&token.text);
-            return Ok(());
-        }
-        texts.push(token.text);
-    }
-    if texts.is_empty() {
-        return Err(Refused::new(Reason::KeyMissing, None, "neither the source nor the mapping gives a key"));
-    }
-    // Several parts are written as a JSON array, so that no two keys look alike.
-    *key = serde_json::to_string(&texts).unwrap_or_default();
-    let path = parts.first().and_then(|part| part.paths.first()).map(String::as_str);
-    if key.len() > KEY_BYTES_MAX { Err(Refused::new(Reason::KeyUnreadable, path, KEY_UNREADABLE)) } else { Ok(()) }
-}
-
-fn read_version(view: &View<'_>, choice: &Choice, version_type: schemas::VersionType) -> Result<Version, Refused> {
-    let path = choice.paths.first().map(String::as_str);
-    let token = view.find(choice).filter(|t| !t.text.is_empty());
-    let Some(token) = token else {
-        return Err(Refused::new(Reason::VersionMissing, path, VERSION_MISSING));
-    };
-    Version::parse(&token.text, version_type).filter(|_| token.kind != SlotKind::Nested).ok_or_else(|| {
-        let detail = format!("{:?} is no version of type {version_type:?}", shorten(&token.text));
-        Refused::new(Reason::VersionUnreadable, path, detail)
-    })
-}
-
-fn is_deleted(view: &View<'_>, rules: &Rules) -> Result<bool, Refused> {
-    for (choice, sign) in &rules.deleted {
-        let Some(token) = view.find(choice) else { continue };
-        if says_deleted(&token, sign).map_err(|detail| {
-            Refused::new(Reason::DeletedUnreadable, choice.paths.first().map(String::as_str), detail)
-        })? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn says_deleted(token: &Token<'_>, sign: &Deleted) -> Result<bool, String> {
-    if let Some(expected) = &sign.equals {
-        return Ok(token.text.trim_ascii().eq_ignore_ascii_case(expected));
-    }
-    if token.text.trim_ascii().is_empty() {
-        return Ok(false);
-    }
-    // A time of deletion says yes as well.
-    let time = || schemas::time::parse_timestamp(&token.text).map(|_| true);
-    boolean(&token.text)
-        .or_else(time)
-        .ok_or_else(|| format!("{:?} is neither yes nor no, nor a time", shorten(&token.text)))
-}
-
-/// Reads keys out of payloads as the step does, without folding them.
-pub struct KeyReader {
-    shape: ShapeTree,
-    parts: Vec<Choice>,
-    dialect: Option<Dialect>,
-    walker: Walker,
-    key: String,
-}
-
-impl KeyReader {
-    /// A reader of the keys that a stream's mapping gives.
-    pub fn of(mapping: &Mapping) -> Self {
-        Self::reading(&mapping.key.0, mapping.dialect)
-    }
-
-    /// A reader of the keys that these paths give.
-    pub fn new(paths: &[schemas::mapping::Path]) -> Self {
-        Self::reading(paths, None)
-    }
-
-    fn reading(paths: &[schemas::mapping::Path], dialect: Option<Dialect>) -> Self {
-        let mut shape = ShapeTree::default();
-        let bind = |path| super::rules::bind(path, &mut shape, false, dialect.is_some());
-        let parts = paths.iter().map(bind).collect();
-        Self { shape, parts, dialect, walker: Walker::default(), key: String::new() }
-    }
-
-    /// The key of a payload; nothing when it has none that can be read.
-    pub fn read(&mut self, payload: &[u8]) -> Option<&str> {
-        let payload = std::str::from_utf8(payload).ok()?;
-        self.walker.walk(&mut self.shape, payload).ok()?;
-        let view = View { payload, slots: &self.walker.slots, dialect: self.dialect };
-        read_key(&view, &self.parts, &mut self.key).ok()?;
-        Some(&self.key)
     }
 }

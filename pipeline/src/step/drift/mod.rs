@@ -46,6 +46,9 @@ pub struct Drift {
     /// Watches that the record at hand lacks.
     #[serde(skip)]
     lacking: Vec<usize>,
+    /// Records in a row that brought nothing new, some of which a watch may have to count yet.
+    #[serde(skip)]
+    as_ever: u64,
 }
 
 /// A record on its way, walked and not yet mapped.
@@ -108,15 +111,17 @@ impl Drift {
         watch.lost(watch.paths.iter().rev().max_by_key(seen).cloned())
     }
 
-    /// Looks at a record; true when it is held. `is_deleted` says whether it tells a delete: that is never suspect.
+    /// Looks at a record that tells no delete; true when it is held.
     #[inline]
-    pub(super) fn examine(
-        &mut self,
-        record: &Passing<'_>,
-        tree: &ShapeTree,
-        facts: &mut Vec<Fact>,
-        is_deleted: impl FnOnce() -> bool,
-    ) -> bool {
+    pub(super) fn examine(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) -> bool {
+        let (slots, payload, so_far) = (record.slots, record.payload.as_bytes(), self.as_ever);
+        let is_plain = self.cases.is_empty() && record.freed_by.is_none();
+        if is_plain && self.watches.iter_mut().all(|watch| watch.is_as_ever(slots, payload, so_far)) {
+            self.as_ever += 1;
+            self.sample(record, tree);
+            return false;
+        }
+        self.count_as_ever();
         self.lacking.clear();
         for (at, watch) in self.watches.iter_mut().enumerate() {
             if watch.is_lacking(record.slots, record.payload.as_bytes()) {
@@ -125,28 +130,33 @@ impl Drift {
         }
         if self.cases.is_empty() && self.lacking.is_empty() {
             self.watches.iter_mut().for_each(Watch::have);
-            if self.profiles.is_due() {
-                self.profiles.look(tree, record.payload, record.offset, u64::MAX);
-            }
+            self.sample(record, tree);
             return false;
         }
-        self.closely(record, tree, facts, is_deleted)
+        self.closely(record, tree, facts)
     }
 
-    fn closely(
-        &mut self,
-        record: &Passing<'_>,
-        tree: &ShapeTree,
-        facts: &mut Vec<Fact>,
-        is_deleted: impl FnOnce() -> bool,
-    ) -> bool {
+    /// Counts the records that brought nothing new. Behind it the state may be read.
+    pub(super) fn count_as_ever(&mut self) {
+        let records = std::mem::take(&mut self.as_ever);
+        for watch in &mut self.watches {
+            watch.count_as_ever(records);
+            watch.start_over();
+        }
+    }
+
+    #[inline]
+    fn sample(&mut self, record: &Passing<'_>, tree: &ShapeTree) {
+        if self.profiles.is_due() {
+            self.profiles.look(tree, record.payload, record.offset, u64::MAX);
+        }
+    }
+
+    fn closely(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) -> bool {
         let watches = &self.watches;
         self.lacking.retain(|at| !watches[*at].is_needless(record.has_key, record.has_version));
         if let Some(case) = record.freed_by.and_then(|case| self.cases.get(&case)) {
             self.lacking.retain(|at| !case.freed.contains(&watches[*at].paths));
-        }
-        if !self.lacking.is_empty() && is_deleted() {
-            return false;
         }
         self.begin(record, facts);
         self.count(record.freed_by.is_some());
@@ -212,12 +222,10 @@ impl Drift {
             let is_lacking = lacking.next_if(|next| **next == at).is_some();
             match (watch.case, is_lacking) {
                 (Some(_), _) => {}
-                (None, true) if watch.now == 0 => watch.usual.lack(),
+                (None, true) if watch.now == 0 => watch.usual.lack(1),
                 (None, _) => watch.have(),
             }
         }
-        if self.profiles.is_due() {
-            self.profiles.look(tree, record.payload, record.offset, u64::MAX);
-        }
+        self.sample(record, tree);
     }
 }

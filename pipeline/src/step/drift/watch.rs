@@ -26,15 +26,17 @@ pub(super) struct Usual {
 
 impl Usual {
     #[inline]
-    pub(super) fn have(&mut self) {
-        self.records += 1;
-        self.present += 1;
-        self.run += 1;
+    pub(super) fn have(&mut self, records: u64) {
+        self.records += records;
+        self.present += records;
+        self.run += records;
     }
 
-    pub(super) fn lack(&mut self) {
-        self.records += 1;
-        self.run = 0;
+    pub(super) fn lack(&mut self, records: u64) {
+        if records > 0 {
+            self.records += records;
+            self.run = 0;
+        }
     }
 
     /// Whether a record that lacks it is suspect. Of what one record in twenty lacks, as many are known, twenty in a row
@@ -110,31 +112,93 @@ pub(super) struct Watch {
     /// The type in the record at hand, as a bit; 0 where there is no value.
     #[serde(skip)]
     pub(super) now: u8,
+    /// Whether the records that are not counted yet lack it; and how many records were counted, of those in a row that
+    /// bring nothing new.
+    #[serde(skip)]
+    lacks: bool,
+    #[serde(skip)]
+    counted: u64,
+}
+
+/// What a record has of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Absent,
+    /// It, or an object around it.
+    Null,
+    /// A value of this type, as a bit.
+    Value(u8),
 }
 
 impl Watch {
+    #[inline]
+    fn see(&self, slots: &[Slot], payload: &[u8]) -> Seen {
+        let slot = |slot: &u32| slots.get(*slot as usize).copied().unwrap_or_default();
+        let mut seen = Seen::Absent;
+        for found in self.slots.iter().map(slot) {
+            let class = match found.kind {
+                SlotKind::Absent => continue,
+                SlotKind::Null => {
+                    seen = Seen::Null;
+                    continue;
+                }
+                SlotKind::True | SlotKind::False => TypeClass::Boolean,
+                SlotKind::Number => TypeClass::Number,
+                SlotKind::Text | SlotKind::EscapedText => TypeClass::Text,
+                SlotKind::Nested if payload.get(found.start) == Some(&b'[') => TypeClass::Array,
+                SlotKind::Nested => TypeClass::Object,
+            };
+            return Seen::Value(class as u8);
+        }
+        let is_null = || self.around.iter().any(|around| slot(around).kind == SlotKind::Null);
+        if seen == Seen::Absent && is_null() { Seen::Null } else { seen }
+    }
+
+    /// Whether a record brings nothing new: it has what it should and of a type that it had before, or lacks what nobody
+    /// misses. Such records are not counted one by one: `so_far` of them came before this one.
+    #[inline]
+    pub(super) fn is_as_ever(&mut self, slots: &[Slot], payload: &[u8], so_far: u64) -> bool {
+        let lacks = match self.see(slots, payload) {
+            Seen::Absent => true,
+            Seen::Null => false,
+            Seen::Value(class) if class & self.types != 0 && self.learnt >= RUN => false,
+            Seen::Value(_) => return false,
+        };
+        lacks == self.lacks || self.turns(lacks, so_far)
+    }
+
+    /// The records before had it and this one lacks it, or the other way round. False when that says something.
+    fn turns(&mut self, lacks: bool, so_far: u64) -> bool {
+        self.count_as_ever(so_far);
+        let is_only = |feed: &String| feed == feeds::KEY || feed == feeds::VERSION;
+        if lacks && (self.usual.is_steady() || self.feeds.iter().all(is_only)) {
+            return false;
+        }
+        self.lacks = lacks;
+        true
+    }
+
+    /// Counts the records that brought nothing new, which are so many by now.
+    pub(super) fn count_as_ever(&mut self, so_far: u64) {
+        let records = so_far - std::mem::replace(&mut self.counted, so_far);
+        match self.lacks {
+            true => self.usual.lack(records),
+            false => self.usual.have(records),
+        }
+    }
+
+    /// The next records are looked at one by one, or are the first ones.
+    pub(super) fn start_over(&mut self) {
+        (self.lacks, self.counted) = (false, 0);
+    }
+
     /// Looks for it in a record; true when it lacks it: none of its paths is there, or what is there is of a type that
     /// it never had.
     #[inline]
     pub(super) fn is_lacking(&mut self, slots: &[Slot], payload: &[u8]) -> bool {
-        let slot = |slot: &u32| slots.get(*slot as usize).copied().unwrap_or_default();
-        self.now = 0;
-        let mut is_absent = true;
-        for found in self.slots.iter().map(slot) {
-            match found.kind {
-                SlotKind::Absent => continue,
-                SlotKind::Null => is_absent = false,
-                SlotKind::True | SlotKind::False => self.now = TypeClass::Boolean as u8,
-                SlotKind::Number => self.now = TypeClass::Number as u8,
-                SlotKind::Text | SlotKind::EscapedText => self.now = TypeClass::Text as u8,
-                SlotKind::Nested if payload.get(found.start) == Some(&b'[') => self.now = TypeClass::Array as u8,
-                SlotKind::Nested => self.now = TypeClass::Object as u8,
-            }
-            if self.now != 0 {
-                return self.is_strange();
-            }
-        }
-        is_absent && !self.around.iter().any(|around| slot(around).kind == SlotKind::Null)
+        let seen = self.see(slots, payload);
+        self.now = if let Seen::Value(class) = seen { class } else { 0 };
+        seen == Seen::Absent || self.is_strange()
     }
 
     /// Whether what is there is of a type that it never had.
@@ -146,7 +210,7 @@ impl Watch {
     /// The record has it and flows.
     #[inline]
     pub(super) fn have(&mut self) {
-        self.usual.have();
+        self.usual.have(1);
         if self.now & !self.types != 0 || self.learnt < RUN {
             self.types |= self.now;
             self.learnt += u64::from(self.now != 0);
@@ -256,6 +320,8 @@ fn add(all: &mut Vec<Watch>, choices: &[&Choice], feed: &str) {
             types: 0,
             learnt: 0,
             now: 0,
+            lacks: false,
+            counted: 0,
         }),
     }
 }
@@ -271,8 +337,10 @@ mod tests {
     fn look(usual: Usual, lacking: u64, having: u64, is_due: bool) -> Look {
         let since = Since { lacking, having, ..Since::default() };
         let (paths, feeds, slots, around) = Default::default();
-        let (case, beside, types, learnt, now) = (Some(1), 0, 0, 0, 0);
-        Watch { paths, feeds, slots, around, usual, case, since, beside, types, learnt, now }.look(false, is_due)
+        let (case, beside, types, learnt, now, lacks, counted) = (Some(1), 0, 0, 0, 0, false, 0);
+        let watch =
+            Watch { paths, feeds, slots, around, usual, case, since, beside, types, learnt, now, lacks, counted };
+        watch.look(false, is_due)
     }
 
     #[test]
