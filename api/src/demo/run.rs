@@ -114,7 +114,8 @@ async fn show(
         "  API",
         &format!("http://{address}/docs; sign in as {EMAIL} with the password {PASSWORD}", address = server.address),
     )?;
-    let bearer = format!("-H 'authorization: Bearer {token}'");
+    say(out, "  first", &format!("export TOKEN={token}"))?;
+    let bearer = "-H \"authorization: Bearer $TOKEN\"";
     let base = format!("http://{}/api/v1", server.address);
     for line in [
         format!("curl {bearer} '{base}/dcl/views/opportunities/rows?limit=2&order_by=amount&direction=desc'"),
