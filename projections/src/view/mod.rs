@@ -30,6 +30,7 @@ pub mod rebuild;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use pipeline::Log;
 use schemas::ids::{ConnectionName, EntityName, StreamName};
@@ -124,10 +125,7 @@ impl View {
             |e: schemas::entity::InvalidEntity| ViewError::Definition { entity: name.clone(), reason: e.to_string() };
         entity.validate().map_err(refused)?;
         let (table_place, deleted_place) = (place.table(tenant, &entity.table), place.deleted(tenant, &entity.table));
-        let main = match Table::open(table_place.clone(), None).await? {
-            Some(table) => table,
-            None => Table::create(table_place.clone(), &Columns::new(&entity)?.schema).await?,
-        };
+        let main = open_or_create(&table_place, &Columns::new(&entity)?.schema).await?;
         let transactions = main.transactions(&start).await?;
         let standing = start.read(&transactions)?;
         let deleted = DeletedKeys::new(deleted_place.clone());
@@ -333,4 +331,15 @@ struct Committed {
     written: Written,
     flushed: Flushed,
     deleted: Option<u64>,
+}
+
+/// The table; of several that make it at once, each gets the one that was made.
+async fn open_or_create(place: &TablePlace, schema: &SchemaRef) -> Result<Table, ViewError> {
+    if let Some(table) = Table::open(place.clone(), None).await? {
+        return Ok(table);
+    }
+    match Table::create(place.clone(), schema).await {
+        Err(error @ ViewError::Conflict { .. }) => Table::open(place.clone(), None).await?.ok_or(error),
+        made => made,
+    }
 }
