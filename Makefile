@@ -126,7 +126,12 @@ slice: programs venv
 	$(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 2
 	$(PYTHON) benches/campaign/idle_tenants.py --count 30
 	$(PYTHON) benches/campaign/isolation.py --seed $(SEED) --count 300
+	$(PYTHON) benches/campaign/contract.py --seed $(SEED) --calls 800
+	$(PYTHON) benches/campaign/neighbours.py --seed $(SEED)
+	$(PYTHON) benches/campaign/abuse.py --seed $(SEED)
+	$(PYTHON) benches/campaign/live.py --seed $(SEED) --count 3
 	$(PYTHON) benches/bench.py --seed $(SEED) --quick
+	$(PYTHON) benches/doors.py --seed $(SEED) --quick
 
 campaign: export CAMPAIGN_REQUIRED := 1
 campaign: full-count positive-control
@@ -140,6 +145,10 @@ full-count: programs venv
 	$(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 10
 	$(PYTHON) benches/campaign/idle_tenants.py --count 1000
 	$(PYTHON) benches/campaign/isolation.py --seed $(SEED) --count 10000
+	$(PYTHON) benches/campaign/contract.py --seed $(SEED) --calls 6000
+	$(PYTHON) benches/campaign/neighbours.py --seed $(SEED) --rounds 5
+	$(PYTHON) benches/campaign/abuse.py --seed $(SEED)
+	$(PYTHON) benches/campaign/live.py --seed $(SEED) --count 50
 
 # A build that acknowledges before the fsync must be found out.
 positive-control: plant programs venv
@@ -162,6 +171,7 @@ fit: system-test
 
 bench: programs venv
 	@$(PYTHON) benches/bench.py --seed $(SEED) $(BENCH)
+	[ -n "$(BENCH)" ] || $(PYTHON) benches/doors.py --seed $(SEED)
 
 # -- care --------------------------------------------------------------------------------------------------------------
 

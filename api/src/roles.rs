@@ -29,6 +29,8 @@ use crate::line::{Bounds, Fair, Line, VIEWED_KEPT};
 const ASKS: Bounds = Bounds { places: 1, waiting: 64, wait: Duration::from_secs(5) };
 /// Pushes that are taken in at once: enough to share an fsync, few enough to be fair; in bytes what may wait.
 const PUSHES: Bounds = Bounds { places: 16, waiting: 64 << 20, wait: Duration::from_secs(10) };
+/// Exports under way: one for each tenant, and how many more of it may wait.
+const EXPORTS: Bounds = Bounds { places: 8, waiting: 4, wait: Duration::from_secs(10) };
 
 /// The roles that run in this process, and how far they are.
 pub(crate) struct Roles {
@@ -96,6 +98,7 @@ impl Line {
             quotas: Default::default(),
             asks,
             pushes: Fair::new(PUSHES),
+            exports: Fair::new(EXPORTS),
             running: Default::default(),
             is_patient,
             viewed: broadcast::Sender::new(VIEWED_KEPT),

@@ -41,6 +41,16 @@ class Failed(Exception):
     """A command ended with an error."""
 
 
+def until(what, condition, patience=60):
+    """What a condition gives once it gives something."""
+    deadline = time.monotonic() + patience
+    while not (given := condition()):
+        if time.monotonic() > deadline:
+            raise Failed(f"waited {patience} s in vain: {what}")
+        time.sleep(0.02)
+    return given
+
+
 def environment(more=None):
     """The environment of a program of ours. A fault is planted only by who asks for it."""
     return {name: value for name, value in os.environ.items() if name != "AUTONOMOS_PLANT"} | (more or {})
@@ -184,10 +194,11 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Server:
     """A server on a folder, ready when this returns; stops at the end of a `with`."""
 
-    def __init__(self, data_dir, patience=60, more=()):
+    def __init__(self, data_dir, patience=60, more=(), host="127.0.0.1", port=0):
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.listen = f"127.0.0.1:{probe.getsockname()[1]}"
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            self.listen = f"{host}:{probe.getsockname()[1]}"
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([program(), "serve", "--data-dir", str(data_dir), "--listen", self.listen,
                                          *more],
@@ -218,10 +229,15 @@ class Server:
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(next(row for row in status.splitlines() if row.startswith("VmRSS")).split()[1]) / 1024
 
-    def said(self):
+    def said(self, most=800):
         """The end of what it said on standard error."""
         self.errors.seek(0)
-        return self.errors.read()[-800:]
+        return self.errors.read()[-most:]
+
+    def kill(self):
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
 
     def stop(self):
         """Has it drain and end; kills it if it does not."""

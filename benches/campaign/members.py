@@ -2,28 +2,49 @@
 operation of its OpenAPI file, a call that must succeed."""
 
 import contextlib
+import http.client
 import itertools
 import json
 import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 
 import line
 
 ROLES = ["admin", "editor", "viewer"]
+# Who calls: people of each role, and a program with an editor's key.
+CALLERS = [*ROLES, "program"]
 PASSWORD = "a password that is long enough"
 PUSH = "connection=crm&stream=opportunity&system=salesforce"
+# Every row with every row of its stage, over and over: it runs until it is stopped, or its time is over.
+MATCHED = "opportunities t0" + "".join(f" join opportunities t{n} on t{n - 1}.stage = t{n}.stage" for n in range(1, 4))
+ENDLESS = f"select count(*) from {MATCHED}"
 # Calls that a rate turned away are made again.
 AGAIN = 8
+# Addresses of this machine's own, so that sign-ins, which are rationed by address, come from many.
+ADDRESSES = (f"127.{a}.{b}.{c}" for a in range(1, 255) for b in range(255) for c in range(1, 255))
+
+
+def open_from_anew(asked, timeout):
+    """Opens a request from an address that no other call came from."""
+    address = (next(ADDRESSES), 0)
+    connect = lambda host, **more: http.client.HTTPConnection(host, source_address=address, **more)
+    class Handler(urllib.request.HTTPHandler):
+        def http_open(self, request):
+            return self.do_open(connect, request)
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), Handler()).open(asked, timeout=timeout)
 
 
 class Tenant:
-    """A tenant with a user of each role and one of everything, all of it marked with a word that no other tenant has."""
+    """A tenant with a user of each role and one of everything. A word that no other tenant has marks its data, and, unless
+    a label is given that others may have too, the names of its users and keys."""
 
-    def __init__(self, base, data, name, root):
+    def __init__(self, base, data, name, root, word=None, label=None):
         self.tokens = {}
-        self.base, self.name, self.word = base, name, f"marked{name}word"
+        self.base, self.name, self.word = base, name, word or f"marked{name}word"
+        self.label = label or self.word
         self.numbers = itertools.count()
         (root / name / "deals.csv").write_text(f"Id,Name,LastModifiedDate\nf1,{self.word},2026-01-01T00:00:00Z\n")
         # The tenant is there already, for its folder was declared: the operator invites its first admin.
@@ -32,10 +53,12 @@ class Tenant:
         self.tokens = {"admin": accepted["access_token"]}
         for role in ROLES[1:]:
             self.tokens[role] = self.user(role)
+        program = {"name": f"{self.label} program", "role": "editor"}
+        self.tokens["program"] = self.call("POST", "/auth/keys", program)["secret"]
         self.seed()
 
     def address(self, name):
-        return f"{name}@{self.word}.example"
+        return f"{name}@{self.label}.example"
 
     def call(self, method, path, body=None, token=None, content="application/json", headers=None):
         """A call that must succeed; gives its answer."""
@@ -45,11 +68,12 @@ class Tenant:
         if token or self.tokens:
             headers["authorization"] = f"Bearer {token or self.tokens['admin']}"
         asked = urllib.request.Request(f"{self.base}/api/v1{path}", body and body.encode(), headers, method=method)
+        signs_in = path in ("/auth/login", "/auth/accept", "/auth/register")
         for attempt in range(AGAIN):
             try:
-                with line.DIRECT.open(asked, timeout=30) as answer:
+                with (open_from_anew if signs_in else line.DIRECT.open)(asked, timeout=60) as answer:
                     text = answer.read()
-                    self.last = answer.headers
+                    self.last, self.status = answer.headers, answer.status
                     is_json = answer.headers.get("content-type", "").startswith("application/json")
                     return json.loads(text) if text and is_json else text
             except urllib.error.HTTPError as error:
@@ -85,7 +109,7 @@ class Tenant:
 
     def key(self):
         """The id of a key that nobody needs."""
-        return self.call("POST", "/auth/keys", {"name": f"{self.word} {next(self.numbers)}", "role": "viewer"})["key"]["id"]
+        return self.call("POST", "/auth/keys", {"name": f"{self.label} {next(self.numbers)}", "role": "viewer"})["key"]["id"]
 
     def session(self):
         """The id of a session that nobody needs."""
@@ -94,28 +118,70 @@ class Tenant:
         sessions = self.call("GET", "/auth/sessions")["sessions"]
         return next(s["id"] for s in sessions if not s["current"])
 
+    def drifted(self, field, status):
+        """A case of this status: deals whose amount is called otherwise from the hundredth on, or is not there."""
+        connection = f"drift{next(self.numbers)}"
+        name = lambda n: "Amount" if n < 100 else field
+        amount = lambda n: {name(n): 100.5 + n * 7} if name(n) else {}
+        row = {"Name": self.word, "StageName": "Open", "LastModifiedDate": "2026-01-01T00:00:00Z"}
+        rows = [json.dumps({"Id": f"{n}", **amount(n), **row}) for n in range(150)]
+        query = f"connection={connection}&stream=opportunity"
+        self.call("POST", f"/records?{query}&system=salesforce", "\n".join(rows), content="application/x-ndjson")
+        return self.case_of(query, status)
+
+    def case_of(self, query, status):
+        """The id of the stream's case of this status, once there is one."""
+        is_there = lambda: self.call("GET", f"/aam/cases?{query}&status={status}")["cases"]
+        return line.until("a case is told", is_there)[0]["case"]
+
+    def doubtful(self):
+        """A case that waits for a person, with a proposal of which nobody is sure."""
+        return self.drifted("Bla", "waiting")
+
+    def lacking(self):
+        """A case that waits for a person, with nothing proposed."""
+        return self.drifted(None, "waiting")
+
+    def repaired(self):
+        """A case that was repaired by itself."""
+        return self.drifted("DealAmount", "repaired")
+
+    def proposed(self):
+        """A case that waits for a person, with a proposal: one that was repaired by itself, and reverted."""
+        case = self.repaired()
+        self.call("POST", f"/aam/cases/{case}/revert", {"why": "for a look"})
+        connection, stream = self.call("GET", f"/aam/cases/{case}")["stream"].split("/")
+        return self.case_of(f"connection={connection}&stream={stream}", "waiting")
+
+    def slow_query(self):
+        """The id of a query that runs until somebody stops it, or its time is over."""
+        name = f"slow{next(self.numbers)}"
+        query = {"sql": ENDLESS, "id": name}
+        threading.Thread(target=self.try_call, args=("POST", "/query", query), daemon=True).start()
+        is_listed = lambda: name in [query["id"] for query in self.call("GET", "/query")["queries"]]
+        line.until("a query that takes long is listed", is_listed)
+        return name
+
     def renew(self):
         """Makes anew what calls may have ended."""
-        self.known |= {"connection": self.connection(), "key": self.key(), "session": self.session(), "user": self.user_id()}
+        self.known |= {"connection": self.connection(), "key": self.key(), "session": self.session(),
+                       "user": self.user_id(), "case": self.doubtful()}
 
     def seed(self):
-        rows = [json.dumps({"Id": f"00{n}", "Name": self.word, "Amount": n, "LastModifiedDate": "2026-01-01T00:00:00Z"})
-                for n in range(20)] + [f'{{"Name":"{self.word} without an id"}}']
+        rows = [json.dumps({"Id": f"00{n}", "Name": self.word, "Amount": n, "StageName": "Open",
+                            "LastModifiedDate": "2026-01-01T00:00:00Z"}) for n in range(400)] + [f'{{"Name":"{self.word} that is no JSON']
         self.pushed = self.call("POST", f"/records?{PUSH}", "\n".join(rows), content="application/x-ndjson")
         self.known = {"view": "opportunities"}
         self.renew()
         self.call("GET", f"/dcl/views/opportunities/rows?limit=1&min_position={self.pushed['position']}")
-        deadline = time.monotonic() + 30
-        while not (set_aside := self.call("GET", "/quarantine")["records"]):
-            if time.monotonic() > deadline:
-                raise line.Failed("the record that was set aside is not shown")
-            time.sleep(0.05)
+        set_aside = line.until("the record that was set aside is shown", lambda: self.call("GET", "/quarantine")["records"])
         self.known["quarantined"] = set_aside[0]["position"]
 
 
 def good_calls(tenant):
     """For each operation a call that must succeed: its path, its body, a header or two, and whose token it takes."""
-    new = lambda name: f"{name}{next(tenant.numbers)}"
+    # Nobody else makes anything of that name, also not with a call that was meant for this tenant.
+    new = lambda name: f"{name}{zlib.crc32(tenant.name.encode()):08x}{next(tenant.numbers)}"
     connection = lambda rest="": f"/aam/connections/{tenant.known['connection']}{rest}"
     def change_connection():
         tenant.call("GET", connection())
@@ -131,15 +197,8 @@ def good_calls(tenant):
         register = {"name": name, "email": tenant.address(name), "password": PASSWORD}
         return "/tenant", {"name": name}, {}, tenant.call("POST", "/auth/register", register)["access_token"]
     def cancel_query():
-        tables, name = ", ".join(f"opportunities t{number}" for number in range(8)), new("slow")
-        query = {"sql": f"select count(*) from {tables}", "id": name}
-        threading.Thread(target=tenant.try_call, args=("POST", "/query", query)).start()
-        deadline = time.monotonic() + 30
-        while name not in [query["id"] for query in tenant.call("GET", "/query")["queries"]]:
-            if time.monotonic() > deadline:
-                raise line.Failed("a query that takes long is not listed")
-            time.sleep(0.05)
-        return f"/query/{name}",
+        return f"/query/{tenant.slow_query()}",
+    decide = lambda case, verdict, **body: (f"/aam/cases/{case}/{verdict}", {"why": "for a look", **body})
     login = {"tenant": tenant.name, "email": tenant.address("admin"), "password": PASSWORD}
     return {
         "register": register,
@@ -175,6 +234,14 @@ def good_calls(tenant):
         "describe_view": lambda: ("/dcl/views/opportunities",),
         "read_rows": lambda: ("/dcl/views/opportunities/rows?limit=5",),
         "query": lambda: ("/query", {"sql": "select count(*) from opportunities"}),
+        "list_cases": lambda: ("/aam/cases",),
+        "show_case": lambda: (f"/aam/cases/{tenant.known['case']}",),
+        "approve_case": lambda: decide(tenant.proposed(), "approve"),
+        "edit_case": lambda: decide(tenant.doubtful(), "edit", moves=[{"from": "Amount", "to": ["Bla"]}]),
+        "reject_case": lambda: decide(tenant.doubtful(), "reject"),
+        "accept_case_as_removed": lambda: decide(tenant.doubtful(), "accept-removed"),
+        "revert_case": lambda: decide(tenant.repaired(), "revert"),
+        "snooze_case": lambda: decide(tenant.doubtful(), "snooze", until="2099-01-01T00:00:00Z"),
         "list_quarantine": lambda: ("/quarantine",),
         "show_quarantined": lambda: (f"/quarantine/{tenant.known['quarantined']}",),
         "make_ticket": lambda: ("/events/tickets",),

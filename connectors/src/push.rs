@@ -4,10 +4,13 @@
 use schemas::reason::Reason;
 use schemas::record::{RECORD_BYTES_MAX, RecordBatch, RecordBatchWriter};
 use schemas::{Lane, Op, Record, Version};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Bytes of records in a batch.
 const BATCH_BYTES: usize = 512 << 10;
+/// Records in a body: many more could only be next to nothing each, and each costs more than its bytes.
+const RECORDS_MAX: usize = 200_000;
 
 /// How a pushed body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +30,15 @@ pub enum PushError {
     /// Nothing in it.
     #[error("the body holds no record")]
     Empty,
+    /// Too much in it.
+    #[error("the body holds more than {RECORDS_MAX} records: send it in parts")]
+    TooMany,
 }
 
 /// The batches of a body, in order. A record that cannot be read goes along and is quarantined with its reason.
 pub fn batches(lane: Lane, format: PushFormat, body: &[u8]) -> Result<Vec<RecordBatch>, PushError> {
-    let mut batches = Batches { lane, writer: RecordBatchWriter::new(lane, 0, 0), ordinal: 0, full: Vec::new() };
+    let mut batches =
+        Batches { count: 0, lane, writer: RecordBatchWriter::new(lane, 0, 0), ordinal: 0, full: Vec::new() };
     match format {
         PushFormat::Ndjson => {
             for line in body.split(|byte| *byte == b'\n') {
@@ -39,23 +46,56 @@ pub fn batches(lane: Lane, format: PushFormat, body: &[u8]) -> Result<Vec<Record
                 batches.ordinal += 1;
                 let line = line.trim_ascii();
                 if !line.is_empty() {
-                    batches.push(line);
+                    batches.push(line)?;
                 }
             }
         }
         PushFormat::Json => {
-            let items: Vec<&RawValue> =
+            let items: Items<'_> =
                 serde_json::from_slice(body).map_err(|error| PushError::NoArray(error.to_string()))?;
-            for item in items {
+            for item in items.0 {
                 batches.ordinal += 1;
-                batches.push(item.get().as_bytes());
+                batches.push(item.get().as_bytes())?;
             }
         }
     }
     batches.finish()
 }
 
+/// The items of an array, up to one more than there may be; the rest is looked through and not held.
+struct Items<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Items<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor)
+    }
+}
+
+struct ItemsVisitor;
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = Items<'de>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Items<'de>, A::Error> {
+        let mut items = Vec::new();
+        while items.len() <= RECORDS_MAX {
+            match array.next_element::<&'de RawValue>()? {
+                Some(item) => items.push(item),
+                None => return Ok(Items(items)),
+            }
+        }
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Items(items))
+    }
+}
+
 struct Batches {
+    /// Records so far.
+    count: usize,
     lane: Lane,
     writer: RecordBatchWriter,
     ordinal: u64,
@@ -63,7 +103,11 @@ struct Batches {
 }
 
 impl Batches {
-    fn push(&mut self, payload: &[u8]) {
+    fn push(&mut self, payload: &[u8]) -> Result<(), PushError> {
+        self.count += 1;
+        if self.count > RECORDS_MAX {
+            return Err(PushError::TooMany);
+        }
         let defect = match payload.len() > RECORD_BYTES_MAX {
             true => Some(Reason::RecordTooLarge),
             false => std::str::from_utf8(payload).is_err().then_some(Reason::InvalidEncoding),
@@ -75,6 +119,7 @@ impl Batches {
         }
         let (op, version) = (Op::Upsert, Version::None);
         self.writer.push(&Record { ordinal: self.ordinal, op, key: None, version, defect, payload });
+        Ok(())
     }
 
     fn turn(&mut self) {
@@ -126,6 +171,18 @@ mod tests {
         assert_eq!(read(&batches(Lane(1), PushFormat::Json, b"[7]").unwrap()), [(1, None, b"7".to_vec())]);
         let bad = batches(Lane(1), PushFormat::Ndjson, b"\xff\xfe").unwrap();
         assert_eq!(read(&bad)[0].1, Some(Reason::InvalidEncoding));
+    }
+
+    #[test]
+    fn more_records_than_a_body_may_hold_are_refused_whole() {
+        let lines = "1\n".repeat(RECORDS_MAX);
+        let array = |more: &str| format!("[{}1{more}]", "1,".repeat(RECORDS_MAX - 1)).into_bytes();
+        assert!(batches(Lane(1), PushFormat::Ndjson, lines.as_bytes()).is_ok());
+        assert!(batches(Lane(1), PushFormat::Json, &array("")).is_ok());
+        let many = format!("{lines}1\n");
+        assert_eq!(batches(Lane(1), PushFormat::Ndjson, many.as_bytes()), Err(PushError::TooMany));
+        assert_eq!(batches(Lane(1), PushFormat::Json, &array(",1,1")), Err(PushError::TooMany));
+        assert!(matches!(batches(Lane(1), PushFormat::Json, &array(",1,")), Err(PushError::NoArray(_))));
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What people do with their accounts: register, sign in and out, invite, change passwords and roles.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pipeline::{Store, Table, definitions};
 use schemas::{TenantId, TenantName};
 use serde::{Deserialize, Serialize};
 
 use super::api_keys::ApiKeys;
+use super::guesses::Guesses;
 use super::invitations::{Invitations, Purpose};
 use super::password::Passwords;
 use super::rows::Rows;
@@ -61,6 +64,7 @@ pub struct Accounts {
     /// Session tokens.
     pub tokens: Tokens,
     passwords: Passwords,
+    guesses: Guesses,
 }
 
 impl Accounts {
@@ -74,6 +78,7 @@ impl Accounts {
             invitations: Invitations::new(store.clone()),
             tokens: Tokens::new(key)?,
             passwords: Passwords::new()?,
+            guesses: Guesses::default(),
             store,
         })
     }
@@ -97,15 +102,17 @@ impl Accounts {
         self.begin(tenant, user, agent, now).await
     }
 
-    /// Signs in. Unknown addresses take as long as wrong passwords, and are told the same.
+    /// Signs in. Unknown addresses take as long as wrong passwords, and are told the same. `from` is the client's
+    /// network address, `agent` what it calls itself.
     pub async fn login(
         &self,
         tenant: Option<&str>,
         email: &str,
         password: &str,
-        agent: &str,
+        (from, agent): (IpAddr, &str),
         now: i64,
     ) -> Result<SignedIn, AuthError> {
+        let guess = self.guesses.begin(email, from, Instant::now())?;
         let candidates = self.candidates(tenant, email).await?;
         let mut found = Vec::new();
         for (tenant, id, user) in &candidates {
@@ -119,6 +126,7 @@ impl Accounts {
         match found.len() {
             0 => Err(AuthError::WrongPassword),
             1 => {
+                guess.was_right();
                 let (tenant, id, user) = found.remove(0);
                 self.begin(tenant, (id, user), agent, now).await
             }

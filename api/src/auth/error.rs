@@ -14,6 +14,12 @@ pub enum AuthError {
     /// Address or password is wrong: nothing tells which.
     #[error("the address or the password is wrong")]
     WrongPassword,
+    /// Too many wrong passwords for this account, from addresses that it never signed in from.
+    #[error("too many wrong passwords for this account: try again in {after} s, or ask an admin for a reset")]
+    Guessed {
+        /// Seconds after which one more may be tried.
+        after: u64,
+    },
     /// Several tenants know this address and password.
     #[error("several organisations know this address and password: name one in the field tenant")]
     TenantNeeded,

@@ -10,6 +10,7 @@ pub mod caller;
 pub mod accounts;
 pub mod api_keys;
 pub mod gate;
+mod guesses;
 pub mod invitations;
 pub mod sessions;
 

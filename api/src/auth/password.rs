@@ -23,10 +23,12 @@ const LANES_MAX: u32 = 4;
 pub const PASSWORD_CHARS_MIN: usize = 10;
 /// The longest password, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
-const AT_ONCE: usize = 2;
+/// Passwords that are hashed at once, at most.
+const AT_ONCE_MAX: usize = 4;
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Hashes and checks passwords, two at a time; who waits too long is told so.
+/// Hashes and checks passwords, on half of the cores at most, so that a flood of sign-ins leaves the rest to everybody else;
+/// who waits too long is told so.
 #[derive(Clone)]
 pub struct Passwords {
     permits: Arc<Semaphore>,
@@ -38,7 +40,8 @@ impl Passwords {
     /// Ready to hash.
     pub fn new() -> Result<Self, AuthError> {
         let dummy = hash_now("a password that nobody has")?.into();
-        Ok(Self { permits: Arc::new(Semaphore::new(AT_ONCE)), dummy })
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { permits: Arc::new(Semaphore::new((cores / 2).clamp(1, AT_ONCE_MAX))), dummy })
     }
 
     /// Refuses a password that is too short, too long or a single repeated character.

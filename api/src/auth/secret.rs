@@ -25,7 +25,12 @@ pub fn id() -> Result<String, AuthError> {
 
 /// The SHA-256 of a token, in hex. Tokens are random, so no slow hash is needed.
 pub fn hash(token: &str) -> String {
-    hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref())
+    hash_bytes(token.as_bytes())
+}
+
+/// The SHA-256 of bytes, in hex.
+pub fn hash_bytes(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 /// Whether two texts are equal, in a time that does not tell where they differ.

@@ -107,6 +107,9 @@ impl FileConnection {
             if stream.system.is_some() == stream.mapping.is_some() {
                 faults.push(Fault::new(&at, "say either system or mapping"));
             }
+            for (place, file) in stream.files.iter().enumerate().filter(|(_, file)| file.contains('\0')) {
+                faults.push(Fault::new(format!("{at}/files/{place}"), format!("{file:?} is no path")));
+            }
             if self.watch && stream.mode == Mode::Snapshot {
                 let detail = "a watched stream cannot be a snapshot, which deletes what a half-written file lacks: leave \
                               watch out, and sync once the files are whole";

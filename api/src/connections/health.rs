@@ -1,5 +1,7 @@
 //! Whether a connection's streams can be read: each source is opened, its head read, and nothing written.
 
+use std::time::Duration;
+
 use connectors::file::FileSource;
 use pipeline::source::{Source, SourceError};
 use schemas::record::RecordBatchReader;
@@ -11,6 +13,13 @@ use crate::line::Definitions;
 
 /// Bytes of a source that are looked at.
 const HEAD_BYTES: usize = 64 << 10;
+/// How long a source may take to show them.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
+/// A source that shows nothing in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no record of it could be read within {} s", LOOK_WITHIN.as_secs())]
+struct Slow;
 
 /// How a stream is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +66,8 @@ async fn try_look(args: &IngestArgs, definitions: Definitions<'_>, health: &mut 
     let settings = draft.settings().clone();
     let mut source = tokio::task::spawn_blocking(move || FileSource::open(settings, Vec::new())).await??;
     health.source_bytes = source.total_bytes();
-    let Some(batch) = source.next(HEAD_BYTES).await? else { return Ok(()) };
+    let head = tokio::time::timeout(LOOK_WITHIN, source.next(HEAD_BYTES)).await;
+    let Some(batch) = head.map_err(|_| Slow)?? else { return Ok(()) };
     let mut reader = RecordBatchReader::new(&batch.records.body)?;
     while let Some(record) = reader.next_record()? {
         health.records_seen += 1;
@@ -67,6 +77,10 @@ async fn try_look(args: &IngestArgs, definitions: Definitions<'_>, health: &mut 
 }
 
 fn trouble(error: &anyhow::Error) -> Trouble {
+    if error.is::<Slow>() {
+        let remedy = "look into the file: its first record is very long, or the disk is slow";
+        return Trouble { code: "slow", problem: error.to_string(), remedy };
+    }
     let (code, remedy) = match error.downcast_ref::<SourceError>() {
         Some(SourceError::Config(_)) => ("settings", "change the connection's settings: files, format, encoding"),
         Some(SourceError::Io { source, .. }) => match source.kind() {

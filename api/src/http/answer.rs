@@ -16,6 +16,9 @@ use projections::QueryError;
 use projections::sql::engine::BatchStream;
 use projections::sql::{Format, QueryResult, ResultWriter};
 
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
 use super::manners::etag::Streamed;
 use super::problem::Problem;
 
@@ -73,8 +76,9 @@ pub struct Rows {
 
 impl Rows {
     /// The whole result of a query, streamed. An error before the first row is a problem; a later one breaks the answer
-    /// off, so that no client takes a part for the whole.
-    pub async fn stream(result: QueryResult, format: Format) -> Result<Self, Problem> {
+    /// off, so that no client takes a part for the whole; so does a client that has not taken it all by `until`, and the
+    /// query's place is free then, however slowly the client reads on.
+    pub async fn stream(result: QueryResult, format: Format, until: Instant) -> Result<Self, Problem> {
         let spool = Spool::default();
         let mut batches = result.batches;
         let first = batches.next().await.transpose()?;
@@ -83,8 +87,9 @@ impl Rows {
             writer.write(&batch).map_err(Problem::internal)?;
         }
         let state = Streaming { batches, writer: Some(writer), spool, format, has_begun: false };
-        let parts =
-            futures::stream::try_unfold(state, |mut state| async move { Ok(state.next().await?.map(|b| (b, state))) });
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(hand_over(state, sender, until));
+        let parts = futures::stream::unfold(receiver, |mut parts| async move { Some((parts.recv().await?, parts)) });
         let mut response = respond(format, Body::from_bytes_stream::<_, Bytes, std::io::Error>(parts));
         response.set_data(Streamed);
         Ok(Self { response })
@@ -192,6 +197,27 @@ impl Streaming {
                 }
             }
         }
+    }
+}
+
+/// Hands part after part over, until the client has gone or its time is over.
+async fn hand_over(mut state: Streaming, parts: mpsc::Sender<std::io::Result<Bytes>>, until: Instant) {
+    let handing = async {
+        loop {
+            let next = tokio::select! {
+                next = state.next() => next,
+                () = parts.closed() => return,
+            };
+            let Some(part) = next.transpose() else { return };
+            let is_last = part.is_err();
+            if parts.send(part).await.is_err() || is_last {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout_at(until, handing).await.is_err() {
+        drop(state);
+        _ = parts.send(Err(std::io::Error::other("the client did not take the result in time"))).await;
     }
 }
 

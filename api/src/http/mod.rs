@@ -11,6 +11,7 @@ pub mod ops;
 pub mod problem;
 pub mod public;
 pub mod routes;
+pub mod text;
 pub mod time;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::live::Tickets;
 use manners::idempotency::Answer;
 use manners::journal::Journal;
 use manners::rate::{Budgets, Rates};
+use manners::room::Room;
 
 /// Where records are pushed; it has bounds of its own.
 pub const RECORDS_PATH: &str = "/api/v1/records";
@@ -49,6 +51,8 @@ pub struct Doors {
     pub journal: Journal,
     /// Rationing.
     pub budgets: Budgets,
+    /// Room for bodies.
+    pub room: Arc<Room>,
     /// Answers that were given under an idempotency key.
     pub answers: Rows<Answer>,
     /// One-use tickets for streams.
@@ -92,6 +96,7 @@ impl Doors {
             seal: Seal::new(&master.derive("cursors")),
             journal: Journal::start(line.store.clone()),
             budgets: Budgets::new(operator.rates),
+            room: Arc::default(),
             answers: Rows::new(line.store.clone(), Table::Answers),
             tickets: Tickets::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),

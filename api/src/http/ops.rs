@@ -11,6 +11,7 @@ use schemas::Topic;
 use tokio::sync::Mutex;
 
 use super::Doors;
+use super::manners::shape;
 use super::problem::Problem;
 use crate::auth::{AuthError, secret};
 use crate::line::Line;
@@ -134,6 +135,8 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
         "bytes that views hold in memory, tails and indexes",
         views.memory_bytes,
     );
+    let panics = [(String::new(), shape::panics())];
+    text.family("autonomos_panics_total", "counter", "requests that ended in a panic", panics);
     let passed_over = [(String::new(), line.keys.forgotten())];
     let help = "items of deleted tenants that readers passed over, once for each reader";
     text.family("autonomos_forgotten_items_total", "counter", help, passed_over);

@@ -173,11 +173,13 @@ impl ResponseError for Problem {
 
 impl ApiResponse for Problem {
     fn meta() -> MetaResponses {
+        let problem = || MetaMediaType { content_type: MEDIA_TYPE, schema: ProblemBody::schema_ref() };
         let response = |(status, description): (u16, &'static str)| MetaResponse {
             description,
             status: Some(status),
             status_range: None,
-            content: vec![MetaMediaType { content_type: MEDIA_TYPE, schema: ProblemBody::schema_ref() }],
+            // A head that is too long is refused before anything of it is read.
+            content: if matches!(status, 414 | 431) { Vec::new() } else { vec![problem()] },
             headers: retry_after(status),
         };
         MetaResponses { responses: STATUSES.into_iter().map(response).collect() }
@@ -223,6 +225,9 @@ impl From<AuthError> for Problem {
         match error {
             AuthError::Unauthenticated => Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail),
             AuthError::WrongPassword => Self::new(StatusCode::UNAUTHORIZED, "wrong_password", detail),
+            AuthError::Guessed { after } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_guesses", detail).retry_after(after)
+            }
             AuthError::TenantNeeded => Self::new(StatusCode::CONFLICT, "tenant_needed", detail),
             AuthError::Forbidden { .. } | AuthError::NotForKeys | AuthError::OtherConnection(_) => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", detail)

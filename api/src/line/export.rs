@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::connections::connector;
 
 use super::views::SCAN_MAX;
-use super::{EntityFields, Line};
+use super::{Busy, EntityFields, Line};
 
 /// The form of the lines; raised when an older reader would misunderstand them.
 const FORM: u32 = 1;
@@ -31,16 +31,22 @@ const PAGE: usize = 500;
 const PARTS_WAITING: usize = 4;
 
 impl Line {
-    /// A tenant's export, part by part. Its task ends when nobody takes the parts any more. An error is the last item.
-    pub fn export(self: std::sync::Arc<Self>, tenant: TenantId) -> mpsc::Receiver<anyhow::Result<Bytes>> {
+    /// A tenant's export, part by part, once it has its place: one at a time. Its task ends when nobody takes the parts any
+    /// more. An error is the last item.
+    pub async fn export(
+        self: std::sync::Arc<Self>,
+        tenant: TenantId,
+    ) -> Result<mpsc::Receiver<anyhow::Result<Bytes>>, Busy> {
+        let place = self.exports.place(tenant, 1, 1).await?;
         let (parts, receiver) = mpsc::channel(PARTS_WAITING);
         tokio::spawn(async move {
+            let _place = place;
             let last = parts.clone();
             if let Err(error) = self.export_to(tenant, parts).await {
                 _ = last.send(Err(error)).await;
             }
         });
-        receiver
+        Ok(receiver)
     }
 
     /// The same, into a channel.

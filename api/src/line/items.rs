@@ -35,8 +35,21 @@ pub struct Item {
     pub entity: Option<String>,
     /// The trace of the request that it comes from.
     pub trace: Option<Trace>,
+    /// What it comes from, if it is a fact: the same fact stands twice on the log when a processor was killed.
+    pub cause: Option<Cause>,
     /// What it says: a CloudEvent, or the input.
     pub body: Value,
+}
+
+/// The input that a fact comes from, and its place among the facts of that input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cause {
+    /// The partition of `inputs`.
+    pub partition: u32,
+    /// The input's offset.
+    pub offset: u64,
+    /// The fact's place.
+    pub ordinal: u32,
 }
 
 /// The fields of entities, read once.
@@ -103,8 +116,8 @@ impl Batch {
         entity: Option<String>,
         body: Value,
     ) -> Item {
-        let (found, trace) = (self.at(place), self.trace);
-        Item { topic: found.topic, position: found.at, logged_at: found.logged_at, stage, stream, entity, trace, body }
+        let (Found { topic, at: position, logged_at, .. }, trace) = (self.at(place), self.trace);
+        Item { topic, position, logged_at, stage, stream, entity, trace, cause: None, body }
     }
 
     fn is_before(&self, place: u64, from: u64) -> bool {
@@ -154,8 +167,10 @@ fn decisions(batch: &Batch, stored: &Stored, body: &[u8], from: u64) -> anyhow::
     for (decision, place) in decode_decisions(body)?.iter().zip(0..) {
         if !batch.is_before(place, from) {
             let event = CloudEvent::of_decision(batch.at(place), &stream, decision).traced(batch.trace);
-            let body = serde_json::to_value(event)?;
-            items.push(batch.item(place, stage_of(decision), Some(stream.to_string()), None, body));
+            let (partition, ordinal) = (batch.found.at.partition, decision.ordinal);
+            let cause = Some(Cause { partition, offset: decision.input_offset, ordinal });
+            let (stage, stream, body) = (stage_of(decision), Some(stream.to_string()), serde_json::to_value(event)?);
+            items.push(Item { cause, ..batch.item(place, stage, stream, None, body) });
         }
     }
     Ok(items)
@@ -193,7 +208,9 @@ fn rows(
         if !batch.is_before(place, from) {
             let event = CloudEvent::of_row(batch.at(place), entity, &shared, &row, fields)?.traced(batch.trace);
             let (stream, entity) = (Some(stream.clone()), Some(entity.to_string()));
-            items.push(batch.item(place, Some(Stage::Canonicalized), stream, entity, serde_json::to_value(event)?));
+            let cause = Cause { partition: shared.input_partition, offset: row.input_offset, ordinal: row.ordinal };
+            let item = batch.item(place, Some(Stage::Canonicalized), stream, entity, serde_json::to_value(event)?);
+            items.push(Item { cause: Some(cause), ..item });
         }
         place += 1;
     }

@@ -36,7 +36,7 @@ pub use deletion::Halt;
 pub(crate) use deletion::Halted;
 pub(crate) use fair::{Bounds, Fair};
 pub use fair::{Busy, Place};
-pub use items::{EntityFields, Item};
+pub use items::{Cause, EntityFields, Item};
 pub use open::OpenError;
 pub(crate) use queries::Running;
 pub(crate) use queries::VIEWED_KEPT;
@@ -73,6 +73,8 @@ pub struct Line {
     pub(crate) asks: Arc<Fair<TenantId>>,
     /// Places for pushes.
     pub(crate) pushes: Arc<Fair<TenantId>>,
+    /// Places for exports.
+    pub(crate) exports: Arc<Fair<TenantId>>,
     pub(crate) running: Arc<Running>,
     pub(crate) viewed: broadcast::Sender<Arc<Viewed>>,
 }

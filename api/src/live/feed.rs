@@ -186,6 +186,9 @@ impl Feed {
         let items = self.line.items(reading.topic(), partition, stored, from, &mut self.fields).await;
         for item in items.map_err(|error| told(&error))? {
             self.at.set(reading, partition, item.position.offset + 1);
+            if item.cause.is_some_and(|cause| !self.at.tell(reading, partition, cause)) {
+                continue;
+            }
             let stage = match (reading, item.stage) {
                 (Reading::Views, Some(Stage::Canonicalized)) => Some(Stage::Materialized),
                 (Reading::Views, _) => None,

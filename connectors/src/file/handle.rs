@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::OFlags;
 
@@ -14,17 +15,33 @@ use super::discover::Found;
 use super::fault::Fault;
 use super::stamp::Stamp;
 
+/// Whether anybody still wants what is read: a file may be longer than anybody has patience.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted(Arc<AtomicBool>);
+
+impl Wanted {
+    /// Somebody does.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+    /// Nobody does any more: whatever reads on fails.
+    pub(super) fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// A regular file that may be read.
 #[derive(Debug, Clone)]
 pub(super) struct Handle {
     file: Arc<File>,
+    wanted: Wanted,
     /// What it was when it was opened.
     pub(super) stamp: Stamp,
 }
 
 impl Handle {
     /// Opens what was found, unless it is no regular file or, by now, a link out of where it was found.
-    pub(super) fn open(found: &Found, bounds: Option<&Bounds>) -> Result<Self, Fault> {
+    pub(super) fn open(found: &Found, bounds: Option<&Bounds>, wanted: &Wanted) -> Result<Self, Fault> {
         // Opening a pipe would wait for a writer, and opening a device can do anything at all.
         let kept_waiting = OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = OpenOptions::new().read(true).custom_flags(kept_waiting.bits() as i32).open(&found.path);
@@ -44,12 +61,12 @@ impl Handle {
                 return Err(Fault::Config("leads out of the folders in which files may be read".into()));
             }
         }
-        Ok(Self { file: Arc::new(file), stamp: Stamp::of(&meta) })
+        Ok(Self { file: Arc::new(file), wanted: wanted.clone(), stamp: Stamp::of(&meta) })
     }
 
     /// The bytes from `start` up to `end`, or to the end of the file as it is when it is reached.
     pub(super) fn read(&self, start: u64, end: u64) -> Part {
-        Part { file: self.file.clone(), at: start, end }
+        Part { file: self.file.clone(), wanted: self.wanted.clone(), at: start, end }
     }
 
     /// The stamp of the file as it is now.
@@ -89,12 +106,16 @@ fn real_path(file: &File, path: &Path) -> Result<PathBuf, Fault> {
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     file: Arc<File>,
+    wanted: Wanted,
     at: u64,
     end: u64,
 }
 
 impl Read for Part {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.wanted.0.load(Ordering::Relaxed) {
+            return Err(io::Error::other("nobody wants the file any more"));
+        }
         let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
         let len = self.file.read_at(&mut buffer[..wanted], self.at)?;
@@ -114,5 +135,23 @@ impl Seek for Part {
         self.at =
             at.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the file's beginning"))?;
         Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_wants_any_more_is_not_read_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, "0123456789").unwrap();
+        let (found, wanted) = (Found { path, base: None, stamp: None }, Wanted::new());
+        let Ok(handle) = Handle::open(&found, None, &wanted) else { panic!("it is there") };
+        let (mut part, mut bytes) = (handle.read(0, 10), [0; 4]);
+        assert_eq!(part.read(&mut bytes).unwrap(), 4);
+        wanted.end();
+        assert!(part.read(&mut bytes).is_err() && handle.read(0, 10).read(&mut bytes).is_err());
     }
 }

@@ -48,6 +48,7 @@ pub use settings::{FileFormat, FileSettings};
 
 use cursor::FileCursor;
 use discover::Found;
+use handle::Wanted;
 use opening::SETTLED;
 use reading::{Reading, Taken};
 use stamp::{Moment, Stamp};
@@ -65,6 +66,7 @@ pub struct FileSource {
     running: Option<JoinHandle<(Box<Files>, Read)>>,
     total_bytes: u64,
     found: Vec<Found>,
+    wanted: Wanted,
 }
 
 /// The place of the greatest generation of a path, as the line holds it.
@@ -76,6 +78,7 @@ struct Known {
 
 struct Files {
     settings: Arc<FileSettings>,
+    wanted: Wanted,
     known: HashMap<Vec<u8>, Known>,
     lanes: HashSet<Lane>,
     waiting: VecDeque<Found>,
@@ -100,8 +103,17 @@ impl FileSource {
             return Err(error);
         }
         let total_bytes = found.iter().map(|found| bytes_left(found, &known)).sum();
-        let files = Files { settings, known, lanes, waiting: found.clone().into(), current: None, errors };
-        Ok(Self { idle: Some(Box::new(files)), running: None, total_bytes, found })
+        let wanted = Wanted::new();
+        let files = Files {
+            settings,
+            wanted: wanted.clone(),
+            known,
+            lanes,
+            waiting: found.clone().into(),
+            current: None,
+            errors,
+        };
+        Ok(Self { idle: Some(Box::new(files)), running: None, total_bytes, found, wanted })
     }
 
     /// Whether every file is as it was when the source was opened and had then rested for ten seconds. Where it is not,
@@ -121,6 +133,13 @@ impl FileSource {
     /// Bytes of all files that were not taken yet when the source was opened, for progress.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
+    }
+}
+
+impl Drop for FileSource {
+    /// What still reads in the background stops.
+    fn drop(&mut self) {
+        self.wanted.end();
     }
 }
 
@@ -165,7 +184,7 @@ impl Files {
                 return joined(&mut self.errors).map_or(Ok(None), Err);
             };
             let known = self.known.get(found.path.as_os_str().as_encoded_bytes());
-            match Reading::open(&found, &self.settings, known, &self.lanes) {
+            match Reading::open(&found, &self.settings, &self.wanted, known, &self.lanes) {
                 Ok(reading) => self.current = reading,
                 Err(error) => self.errors.push(error),
             }

@@ -15,7 +15,7 @@ use super::decode::{Compression, Meter, Metered, Transcoded, read_head};
 use super::discover::Found;
 use super::excel::ExcelRows;
 use super::fault::Fault;
-use super::handle::{Handle, Part};
+use super::handle::{Handle, Part, Wanted};
 use super::input::Input;
 use super::json::JsonRows;
 use super::keys::{self, ContentKeys};
@@ -65,8 +65,13 @@ struct Behind {
 
 impl<'a> Opening<'a> {
     /// Opens the file.
-    pub(super) fn new(found: &'a Found, settings: &'a FileSettings, now: Moment) -> Result<Self, Fault> {
-        let handle = Handle::open(found, settings.bounds.as_ref())?;
+    pub(super) fn new(
+        found: &'a Found,
+        settings: &'a FileSettings,
+        wanted: &Wanted,
+        now: Moment,
+    ) -> Result<Self, Fault> {
+        let handle = Handle::open(found, settings.bounds.as_ref(), wanted)?;
         let path = found.path.as_path();
         // The time of a file may be wrong, that of another machine or one that lies ahead; then it is enough that the file
         // was the same for so long whenever it was looked at.
@@ -340,7 +345,7 @@ mod tests {
             let known = known_places(self.cursors.clone());
             let known = known.get(self.path.as_os_str().as_encoded_bytes());
             let lanes = self.cursors.iter().map(|cursor| cursor.lane).collect();
-            let mut opening = Opening::new(&found, &self.settings, now).unwrap();
+            let mut opening = Opening::new(&found, &self.settings, &Wanted::new(), now).unwrap();
             let reading = opening.open(known, &lanes).unwrap();
             let checked = opening.bytes_checked;
             let mut rows = 0;

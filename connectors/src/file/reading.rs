@@ -14,7 +14,7 @@ use super::cursor::{FileCursor, Tail};
 use super::decode::{Compression, Meter};
 use super::discover::Found;
 use super::fault::Fault;
-use super::handle::Handle;
+use super::handle::{Handle, Wanted};
 use super::keys::{self, ContentKeys};
 use super::manner::Manner;
 use super::opening::Opening;
@@ -90,10 +90,12 @@ impl Reading {
     pub(super) fn open(
         found: &Found,
         settings: &FileSettings,
+        wanted: &Wanted,
         known: Option<&Known>,
         lanes: &HashSet<Lane>,
     ) -> Result<Option<Self>, SourceError> {
-        let opened = Opening::new(found, settings, Moment::now()).and_then(|mut opening| opening.open(known, lanes));
+        let opening = Opening::new(found, settings, wanted, Moment::now());
+        let opened = opening.and_then(|mut opening| opening.open(known, lanes));
         opened.map_err(|fault| fault.of(&found.path))
     }
 

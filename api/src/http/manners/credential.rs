@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 
+use super::body;
 use crate::auth::AuthError;
 use crate::http::problem::Problem;
 use crate::http::{Doors, now, public};
@@ -31,8 +32,11 @@ impl<E: Endpoint> Endpoint for Known<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
-        if !public::is_public(request.uri().path()) {
-            self.know(&mut request).await?;
+        if !public::is_public(request.uri().path())
+            && let Err(problem) = self.know(&mut request).await
+        {
+            body::drain(&mut request).await;
+            return Err(problem.into());
         }
         Ok(self.endpoint.call(request).await?.into_response())
     }

@@ -195,6 +195,7 @@ fn hash(parts: &[&str], body: &[u8]) -> String {
         text.push_str(part);
         text.push('\n');
     }
-    text.push_str(&secret::hash(&String::from_utf8_lossy(body)));
+    // As bytes: texts that are no UTF-8 differ too.
+    text.push_str(&secret::hash_bytes(body));
     secret::hash(&text)
 }

@@ -1,8 +1,9 @@
 //! What every request goes through before and after its handler, each manner in a file of its own.
 //!
-//! The order, from outside in, is written down once, in [`all`]: shape errors, follow the trace, bound the body, know the
-//! caller, ration, answer repeats, keep the journal, tag what may be cached. Rationing and repeats come after the
-//! credential, so that they are counted for its tenant and never shared.
+//! The order, from outside in, is written down once, in [`all`]: follow the trace, shape errors, know the caller, ration,
+//! bound the body, end what is no longer allowed, answer repeats, keep the journal, tag what may be cached. Rationing and
+//! repeats come after the credential, so that they are counted for its tenant and never shared; nothing of a body is held for
+//! somebody who may not send it.
 
 pub mod body;
 pub mod credential;
@@ -10,7 +11,9 @@ pub mod etag;
 pub mod idempotency;
 pub mod journal;
 pub mod rate;
+pub mod room;
 pub mod shape;
+pub mod still;
 pub mod trace;
 
 use std::sync::Arc;
@@ -27,9 +30,10 @@ pub fn all(doors: &Arc<Doors>, endpoint: impl Endpoint + 'static) -> BoxEndpoint
         .around(etag::around)
         .with(journal::Keep(doors.clone()))
         .with(idempotency::AnswerOnce(doors.clone()))
+        .with(still::Allowed(doors.clone()))
+        .with(body::Bound(doors.clone()))
         .with(rate::Ration(doors.clone()))
         .with(credential::Know(doors.clone()))
-        .around(body::around)
         .with(shape::Shape)
         .around(trace::around)
         .boxed()

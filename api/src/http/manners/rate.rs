@@ -10,6 +10,7 @@ use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use schemas::TenantId;
 
+use super::body;
 use crate::auth::Caller;
 use crate::http::Doors;
 use crate::http::problem::Problem;
@@ -162,7 +163,7 @@ impl<E: Endpoint> Middleware<E> for Ration {
 impl<E: Endpoint> Endpoint for Rationed<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Response> {
+    async fn call(&self, mut request: Request) -> Result<Response> {
         // Probes and scrapes are the operator's own.
         if matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics") {
             return Ok(self.endpoint.call(request).await?.into_response());
@@ -182,6 +183,7 @@ impl<E: Endpoint> Endpoint for Rationed<E> {
                 Ok(response)
             }
             Err(seconds) => {
+                body::drain(&mut request).await;
                 let detail =
                     format!("more than {} requests a minute of this kind: try again in {seconds} s", rate.per_minute);
                 Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(seconds).into())
@@ -191,7 +193,7 @@ impl<E: Endpoint> Endpoint for Rationed<E> {
 }
 
 /// The peer's own address: headers that a client can write are not asked.
-fn address(request: &Request) -> IpAddr {
+pub fn address(request: &Request) -> IpAddr {
     let address = request.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip);
     match address {
         // A network gives each of its hosts as many addresses as it likes: its prefix counts.

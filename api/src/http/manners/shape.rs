@@ -1,6 +1,7 @@
 //! Errors in one shape: whatever fails inside, a panic too, leaves as a problem; every answer says how it is to be used.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt;
 use poem::error::ResponseError;
@@ -8,6 +9,14 @@ use poem::http::{HeaderValue, header};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 
 use crate::http::problem::{Problem, of_poem_error};
+
+/// Requests that ended in a panic.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// How many requests ended in a panic since the process began.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
 
 /// The middleware.
 pub struct Shape;
@@ -32,11 +41,40 @@ impl<E: Endpoint> Endpoint for Shaped<E> {
             Ok(Err(error)) if error.is::<Problem>() => error.into_response(),
             Ok(Err(error)) => of_poem_error(&error).as_response(),
             // The panic's own message went to standard error.
-            Err(_) => Problem::internal("a handler panicked").as_response(),
+            Err(_) => {
+                PANICS.fetch_add(1, Ordering::Relaxed);
+                Problem::internal("a handler panicked").as_response()
+            }
         };
         let headers = response.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::EndpointExt;
+    use poem::endpoint::make_sync;
+    use poem::http::StatusCode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_leaves_as_a_problem_that_tells_nothing_and_is_counted() {
+        let breaks = |request: Request| match request.uri().path() {
+            "/breaks" => panic!("a secret"),
+            _ => "fine",
+        };
+        let endpoint = make_sync(breaks).with(Shape);
+        let before = panics();
+        let ask = |path: &'static str| endpoint.get_response(Request::builder().uri_str(path).finish());
+        let broken = ask("/breaks").await;
+        assert_eq!(broken.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let said = broken.into_body().into_string().await.unwrap();
+        assert!(said.contains("\"internal\"") && !said.contains("secret"), "{said}");
+        assert!(panics() > before);
+        assert_eq!(ask("/works").await.status(), StatusCode::OK);
     }
 }

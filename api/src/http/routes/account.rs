@@ -11,8 +11,9 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use super::{Signed, Tag};
 use crate::auth::accounts::SignedIn;
 use crate::auth::{Caller, Role, Who};
-use crate::http::manners::journal;
+use crate::http::manners::{journal, rate};
 use crate::http::problem::Problem;
+use crate::http::text::Text;
 use crate::http::time;
 use crate::http::{Doors, now};
 
@@ -22,13 +23,13 @@ use crate::http::{Doors, now};
 struct Register {
     /// The organisation's name: lower-case letters, digits, - and _.
     #[oai(validator(min_length = 1, max_length = 63))]
-    name: String,
+    name: Text,
     /// The address to sign in with.
     #[oai(validator(min_length = 3, max_length = 254))]
-    email: String,
+    email: Text,
     /// At least 10 characters.
     #[oai(validator(max_length = 1024))]
-    password: String,
+    password: Text,
 }
 
 /// An address and a password.
@@ -37,13 +38,13 @@ struct Register {
 struct Login {
     /// The organisation, when several know the address.
     #[oai(validator(max_length = 63))]
-    tenant: Option<String>,
+    tenant: Option<Text>,
     /// The address.
     #[oai(validator(max_length = 254))]
-    email: String,
+    email: Text,
     /// The password.
     #[oai(validator(max_length = 1024))]
-    password: String,
+    password: Text,
 }
 
 /// An invitation or a reset, and the password to set.
@@ -52,10 +53,10 @@ struct Login {
 struct Accept {
     /// The one-use token.
     #[oai(validator(max_length = 128))]
-    token: String,
+    token: Text,
     /// The new password: at least 10 characters.
     #[oai(validator(max_length = 1024))]
-    password: String,
+    password: Text,
 }
 
 /// A session that has begun.
@@ -114,10 +115,10 @@ struct SessionList {
 struct PasswordChange {
     /// The password in force.
     #[oai(validator(max_length = 1024))]
-    old_password: String,
+    old_password: Text,
     /// The password to come: at least 10 characters.
     #[oai(validator(max_length = 1024))]
-    new_password: String,
+    new_password: Text,
 }
 
 /// It was made.
@@ -163,7 +164,10 @@ impl Routes {
         body: Json<Login>,
     ) -> Result<Json<SessionBegun>, Problem> {
         let Json(Login { tenant, email, password }) = body;
-        let begun = doors.accounts.login(tenant.as_deref(), &email, &password, agent(request), now()).await?;
+        let begun = doors
+            .accounts
+            .login(tenant.as_deref(), &email, &password, (rate::address(request), agent(request)), now())
+            .await?;
         Ok(Json(signed_in(&doors, begun, request).await?))
     }
 

@@ -13,6 +13,7 @@ use super::{Signed, Tag};
 use crate::auth::Role;
 use crate::auth::api_keys::{ApiKey, NewApiKey};
 use crate::http::problem::Problem;
+use crate::http::text::Text;
 use crate::http::time;
 use crate::http::{Doors, now};
 
@@ -49,15 +50,15 @@ struct KeyList {
 struct KeyWanted {
     /// Its name.
     #[oai(validator(min_length = 1, max_length = 80))]
-    name: String,
+    name: Text,
     /// What it may do: viewer or editor.
     role: Role,
     /// The connections that it is bound to; empty for all.
     #[oai(default, validator(max_items = 100))]
-    connections: Vec<String>,
+    connections: Vec<Text>,
     /// Until when it counts, as RFC 3339; for ever when left out.
     #[oai(validator(max_length = 64))]
-    expires_at: Option<String>,
+    expires_at: Option<Text>,
 }
 
 /// A key that was made.
@@ -103,7 +104,7 @@ impl Routes {
         let connections = connections.map_err(|e| Problem::invalid(e.to_string()))?;
         let wrong = || Problem::invalid("expires_at is no time: write it as 2027-01-31T00:00:00Z");
         let until = expires_at.map(|text| time::seconds_of(&text).ok_or_else(wrong)).transpose()?;
-        let wanted = NewApiKey { name, role, connections, until };
+        let wanted = NewApiKey { name: name.into(), role, connections, until };
         let (id, key, secret) = doors.accounts.keys.make(caller.tenant, wanted, &caller.label(), now()).await?;
         Ok(Made::Created(Json(KeyMade { key: info(id, key), secret })))
     }

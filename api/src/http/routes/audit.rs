@@ -45,7 +45,7 @@ struct AuditEntry {
 struct AuditPage {
     /// The entries.
     entries: Vec<AuditEntry>,
-    /// For the next page; null at the end.
+    /// For the next page; left out at the end.
     next: Option<String>,
 }
 

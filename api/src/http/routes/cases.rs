@@ -18,6 +18,7 @@ use super::{Signed, Tag};
 use crate::auth::{Caller, Role};
 use crate::http::Doors;
 use crate::http::problem::Problem;
+use crate::http::text::Text;
 use crate::http::time;
 use crate::line::{DecideError, Outcome};
 use shape::{CaseInfo, CasePage, MoveWanted};
@@ -32,10 +33,10 @@ const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 struct Decision {
     /// Why, for the record.
     #[oai(default, validator(max_length = 1000))]
-    why: String,
+    why: Text,
     /// Only of these lost paths; of all when left out.
     #[oai(default, validator(max_items = 1000))]
-    only: Vec<String>,
+    only: Vec<Text>,
     /// The mapping version that the case showed; when another is in force the decision is refused. By default the latest.
     mapping_version: Option<u32>,
 }
@@ -49,7 +50,7 @@ struct Edit {
     moves: Vec<MoveWanted>,
     /// Why, for the record.
     #[oai(default, validator(max_length = 1000))]
-    why: String,
+    why: Text,
     /// As of other decisions.
     mapping_version: Option<u32>,
 }
@@ -60,10 +61,10 @@ struct Edit {
 struct Snooze {
     /// A time with its zone, to come.
     #[oai(validator(max_length = 40))]
-    until: String,
+    until: Text,
     /// Why, for the record.
     #[oai(default, validator(max_length = 1000))]
-    why: String,
+    why: Text,
     /// As of other decisions.
     mapping_version: Option<u32>,
 }
@@ -149,7 +150,7 @@ impl Routes {
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
         let Json(Decision { why, only, mapping_version }) = body;
-        decide(&doors, &caller, &case, mapping_version, Verdict::Approve { only }, &why).await
+        decide(&doors, &caller, &case, mapping_version, Verdict::Approve { only: texts(only) }, &why).await
     }
 
     /// Another repair is right.
@@ -189,7 +190,7 @@ impl Routes {
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
         let Json(Decision { why, only, mapping_version }) = body;
-        decide(&doors, &caller, &case, mapping_version, Verdict::AcceptAsRemoved { only }, &why).await
+        decide(&doors, &caller, &case, mapping_version, Verdict::AcceptAsRemoved { only: texts(only) }, &why).await
     }
 
     /// The decision was wrong: the former rules are in force again, what was accepted since is looked at again by them, and
@@ -220,6 +221,10 @@ impl Routes {
         let until = until.ok_or_else(|| Problem::invalid("until is a time with its zone: 2026-01-31T10:00:00Z"))?;
         decide(&doors, &caller, &case, mapping_version, Verdict::Snooze { until }, &why).await
     }
+}
+
+fn texts(texts: Vec<Text>) -> Vec<String> {
+    texts.into_iter().map(String::from).collect()
 }
 
 fn statuses(text: Option<&str>) -> Result<Vec<Status>, Problem> {

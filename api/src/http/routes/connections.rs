@@ -18,6 +18,7 @@ use crate::connections::running::Id;
 use crate::connections::{ConnectionError, connector};
 use crate::http::manners::etag;
 use crate::http::problem::Problem;
+use crate::http::text::Text;
 use crate::http::time;
 use crate::http::{Doors, now};
 use shape::{ConnectionInfo, ConnectionPage, ConnectorList, HealthInfo, StreamList, tag};
@@ -30,10 +31,10 @@ const LIMIT: u32 = 100;
 struct ConnectionWanted {
     /// Its name; views name it with each row.
     #[oai(validator(min_length = 1, max_length = 127))]
-    name: String,
+    name: Text,
     /// The connector's type: see /api/v1/aam/connectors.
     #[oai(validator(min_length = 1, max_length = 40))]
-    connector: String,
+    connector: Text,
     /// After the connector's schema.
     settings: Any<Value>,
 }

@@ -46,7 +46,7 @@ struct QuarantinedRecord {
 struct QuarantinePage {
     /// The records.
     records: Vec<QuarantinedRecord>,
-    /// For the next page; null at the end.
+    /// For the next page; left out at the end.
     next: Option<String>,
 }
 

@@ -7,6 +7,7 @@ use poem::web::Data;
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
+use tokio::time::Instant;
 
 use super::account::Done;
 use super::{Signed, Tag};
@@ -15,6 +16,7 @@ use crate::http::Doors;
 use crate::http::answer::{Rows, accepted};
 use crate::http::manners::trace;
 use crate::http::problem::Problem;
+use crate::http::text::Text;
 use crate::http::time;
 use crate::line::{Asking, RunningQuery};
 
@@ -24,13 +26,13 @@ use crate::line::{Asking, RunningQuery};
 struct Question {
     /// One SELECT over the caller's views.
     #[oai(validator(min_length = 1, max_length = 262144))]
-    sql: String,
+    sql: Text,
     /// A position that a write answered: wait until the views show it.
     #[oai(validator(max_length = 64))]
-    min_position: Option<String>,
+    min_position: Option<Text>,
     /// The caller's own name for the query, by which it can be stopped; no two that run have the same.
     #[oai(validator(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$"))]
-    id: Option<String>,
+    id: Option<Text>,
 }
 
 /// A query that runs, or waits for its turn.
@@ -76,13 +78,15 @@ impl Routes {
             // A statement spans connections; the rows of the bound ones are read by /dcl/views.
             return Err(AuthError::OtherConnection("all of them: read /api/v1/dcl/views/{view}/rows".into()).into());
         }
+        let Json(Question { sql: Text(sql), min_position, id }) = body;
         let format = accepted(request.header("accept"))?;
-        super::wait_for(&doors, body.min_position.as_deref()).await?;
-        let asking = Asking { id: body.id.clone(), by: caller.label(), sql: body.sql.clone(), trace: trace::on_log() };
+        super::wait_for(&doors, min_position.as_deref()).await?;
+        let asking = Asking { id: id.map(String::from), by: caller.label(), sql: sql.clone(), trace: trace::on_log() };
+        let until = Instant::now() + doors.line.queries.limits().timeout;
         let turn = doors.line.turn_to_ask(caller.tenant, asking).await?;
-        let tables = doors.line.snapshots(caller.tenant, &body.sql).await.map_err(Problem::internal)?;
-        let result = turn.ask(&doors.line.queries, tables, &body.sql).await?;
-        Rows::stream(result, format).await
+        let tables = doors.line.snapshots(caller.tenant, &sql).await.map_err(Problem::internal)?;
+        let result = turn.ask(&doors.line.queries, tables, &sql).await?;
+        Rows::stream(result, format, until).await
     }
 
     /// List the queries that run or wait for their turn: one's own, an admin sees all.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use connectors::push::{self, PushFormat};
+use connectors::push::{self, PushError, PushFormat};
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem::{Body, Request};
@@ -84,8 +84,7 @@ impl Routes {
         let account = doors.line.account(caller.tenant).await.map_err(|e| Problem::internal(format!("{e:#}")))?;
         let _place = doors.line.place_to_push(caller.tenant, bytes.len()).await.map_err(|Busy| busy())?;
         let batches = tokio::task::block_in_place(|| push::batches(lane, format, &bytes));
-        let batches =
-            batches.map_err(|e| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_records", e.to_string()))?;
+        let batches = batches.map_err(of_push)?;
         let count = batches.iter().map(|batch| u64::from(batch.count)).sum();
         account.bring_in(count, bytes.len() as u64, Instant::now())?;
         let open = doors.line.open_stream(&id, system.0.as_deref(), &caller.label()).await.map_err(of_open)?;
@@ -99,6 +98,15 @@ impl Routes {
         let epoch = doors.line.log.epoch(Topic::Inputs);
         let position = Position { epoch, partition: open.partition, offset }.to_string();
         Ok(Json(Pushed { records, position }))
+    }
+}
+
+fn of_push(error: PushError) -> Problem {
+    match error {
+        PushError::TooMany => Problem::too_large(error.to_string()),
+        PushError::NoArray(_) | PushError::Empty => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_records", error.to_string())
+        }
     }
 }
 

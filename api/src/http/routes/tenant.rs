@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use poem::http::{HeaderValue, header};
+use poem::http::{HeaderValue, StatusCode, header};
 use poem::web::Data;
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::payload::Json;
@@ -16,6 +16,8 @@ use crate::auth::{AuthError, Role};
 use crate::http::Doors;
 use crate::http::manners::etag::Streamed;
 use crate::http::problem::Problem;
+use crate::http::text::Text;
+use crate::line::Busy;
 
 /// What is to be deleted, in the caller's own words.
 #[derive(Debug, Object)]
@@ -23,7 +25,7 @@ use crate::http::problem::Problem;
 struct Confirmation {
     /// The tenant's name: everything of it goes, for ever.
     #[oai(validator(min_length = 1, max_length = 127))]
-    name: String,
+    name: Text,
 }
 
 /// Lines of JSON on their way to a client.
@@ -51,6 +53,11 @@ impl ApiResponse for Lines {
     fn register(_: &mut Registry) {}
 }
 
+fn busy() -> Problem {
+    let detail = "an export of this organisation is under way: take it to its end, or try again in a moment";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exports", detail).retry_after(10)
+}
+
 /// The routes.
 pub struct Routes;
 
@@ -61,7 +68,7 @@ impl Routes {
     #[oai(path = "/export", method = "get", operation_id = "export_tenant")]
     async fn export(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed) -> Result<Lines, Problem> {
         caller.require(Role::Admin)?;
-        let parts = doors.line.clone().export(caller.tenant);
+        let parts = doors.line.clone().export(caller.tenant).await.map_err(|Busy| busy())?;
         let parts = futures::stream::unfold(parts, |mut parts| async move { Some((parts.recv().await?, parts)) });
         // An export that fails breaks off, so that no client takes a part for the whole.
         let parts = parts.map(|part| {
@@ -91,7 +98,7 @@ impl Routes {
         caller.require(Role::Admin)?;
         caller.user()?;
         let name = doors.accounts.tenant_name(caller.tenant).await?.ok_or(AuthError::Unauthenticated)?;
-        if name.as_str() != body.name {
+        if name.as_str() != &*body.name {
             return Err(Problem::invalid("this is not the tenant's name: to delete it, repeat its name exactly"));
         }
         let (line, tenant) = (doors.line.clone(), caller.tenant);

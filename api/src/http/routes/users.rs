@@ -12,6 +12,7 @@ use super::{Signed, Tag};
 use crate::auth::Role;
 use crate::auth::accounts::User;
 use crate::http::problem::Problem;
+use crate::http::text::Text;
 use crate::http::time;
 use crate::http::{Doors, now};
 
@@ -41,7 +42,7 @@ struct UserList {
 struct Invite {
     /// The address.
     #[oai(validator(min_length = 3, max_length = 254))]
-    email: String,
+    email: Text,
     /// What the user will be allowed to do.
     role: Role,
 }

@@ -4,19 +4,22 @@ use pipeline::repair::{Case, Decided};
 use poem_openapi::Object;
 use schemas::drift::{DriftKind, Lost, Move};
 
+use crate::http::text::Text;
 use crate::http::time;
 
 /// A page of cases.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct CasePage {
     /// The cases.
     pub cases: Vec<CaseInfo>,
-    /// For the next page; null at the end.
+    /// For the next page; left out at the end.
     pub next: Option<String>,
 }
 
 /// A case of drift.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct CaseInfo {
     /// Its id: the position of the input at which it began.
     case: String,
@@ -69,6 +72,7 @@ struct LostInfo {
 
 /// Where a lost path may have gone.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct MoveInfo {
     /// The lost path.
     from: String,
@@ -116,10 +120,10 @@ struct DecidedInfo {
 pub struct MoveWanted {
     /// The lost path, as the case shows it.
     #[oai(validator(min_length = 1, max_length = 8192))]
-    from: String,
+    from: Text,
     /// Where it is now; several paths are joined by a blank.
     #[oai(validator(min_items = 1, max_items = 20))]
-    to: Vec<String>,
+    to: Vec<Text>,
     /// Which part of it, parted by blanks and counted from 0, when several became one.
     part: Option<u32>,
 }
@@ -188,5 +192,6 @@ pub fn wanted(wanted: MoveWanted) -> Move {
         (1, None) => DriftKind::Renamed,
         _ => DriftKind::Split,
     };
+    let (from, to) = (from.into(), to.into_iter().map(String::from).collect());
     Move { from, to, kind, confidence: 1000, part: part.map(|part| part as usize), signals: vec![] }
 }

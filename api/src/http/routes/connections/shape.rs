@@ -56,7 +56,7 @@ pub struct ConnectionInfo {
 pub struct ConnectionPage {
     /// The connections, by name.
     pub connections: Vec<ConnectionInfo>,
-    /// For the next page; null at the end.
+    /// For the next page; left out at the end.
     pub next: Option<String>,
 }
 
@@ -91,7 +91,7 @@ struct StreamProgress {
     stream: String,
     /// Records that it took from the start; in = accepted + deleted + quarantined + held + duplicate.
     counts: Option<StreamCounts>,
-    /// The position on `inputs` up to which it is processed; null before its first record.
+    /// The position on `inputs` up to which it is processed; left out before its first record.
     position: Option<String>,
     /// Files, or other reading orders, whose place is held lately.
     lanes: u32,
