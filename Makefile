@@ -2,6 +2,7 @@
 # make test       everything: format, lints, docs, units, suites, properties, end to end, a slice of each campaign
 # make bench      one table: the line beside its peers on the same files (BENCH="--only line" for a part of it)
 # make campaign   every campaign with its full count; needs root, for disks that fill and lose their power
+# make client     a TypeScript client generated from the server's OpenAPI file, compiled, and run against a server
 # make fit        the matcher's constants, cross-validated and fitted anew (DATA=folder of the gold sets and their scorer)
 # make lint       clippy and rustfmt;  make docs   the documentation, without warnings
 
@@ -18,6 +19,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export CARGO_TERM_COLOR ?= always
 export PYTHONDONTWRITEBYTECODE := 1
 VENV := $(CACHE)/venv
+NPM := $(CACHE)/client
 PYTHON := $(VENV)/bin/python
 STAMPS := $(CACHE)/stamps
 BIN := $(CARGO_TARGET_DIR)/debug
@@ -28,7 +30,7 @@ DATA ?=
 
 say = printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help run test bench fit campaign lint docs system system-test venv programs plant unit end-to-end slice full-count positive-control
+.PHONY: help run test bench fit campaign client lint docs system system-test venv npm programs plant unit end-to-end slice full-count positive-control
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | sed -n '/^make/p'
@@ -55,6 +57,7 @@ system:
 system-test: system
 	@missing=()
 	python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+	command -v npm >/dev/null || missing+=(nodejs npm)
 	if [ "$$(id -u)" = 0 ]; then
 	  command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
 	  command -v mount >/dev/null && command -v losetup >/dev/null || missing+=(mount)
@@ -83,6 +86,17 @@ venv: system-test
 	  echo "$$wanted" > $(STAMPS)/venv
 	fi
 
+# What generates and compiles the client, by its lock file; made anew when that changes.
+npm: system-test
+	@wanted=$$(cat api/client/package.json api/client/package-lock.json | sha256sum | cut -d' ' -f1)
+	mkdir -p $(STAMPS) $(NPM)
+	if [ "$$(cat $(STAMPS)/npm 2>/dev/null)" != "$$wanted" ] || [ ! -x $(NPM)/node_modules/.bin/tsc ]; then
+	  $(call say,installing the packages of api/client/package-lock.json)
+	  cp api/client/package.json api/client/package-lock.json $(NPM)
+	  npm ci --prefix $(NPM) --no-audit --no-fund --silent
+	  echo "$$wanted" > $(STAMPS)/npm
+	fi
+
 # The features of every dependency are the same for one crate, the workspace and its tests, so nothing is built twice.
 programs: system
 	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 20 minutes on two cores)); fi
@@ -105,7 +119,7 @@ test: system-test venv
 	$(call say,3/5 the programs)
 	$(MAKE) programs
 	$(call say,4/5 end to end from outside and a slice of each campaign)
-	$(MAKE) end-to-end slice
+	$(MAKE) end-to-end slice client
 	$(call say,5/5 lints and documentation)
 	$(MAKE) lint docs
 	$(call say,all tests passed in $$((SECONDS - started)) s)
@@ -118,6 +132,9 @@ unit:
 
 end-to-end: programs venv
 	@$(PYTHON) benches/campaign/exact.py --seed $(SEED) --records 100000 --keys 10000
+
+client: programs npm
+	@python3 benches/campaign/client.py --tools $(NPM)
 
 slice: programs venv
 	@$(PYTHON) benches/campaign/kill9.py --seed $(SEED) --count 12

@@ -1,12 +1,13 @@
 //! The doors for people: the composition root, the HTTP API and the command line.
 //!
 //! [`roles`] wires the line together, [`mod@line`] is what can be done with it, [`cli`] are the commands, [`socket`] carries
-//! them to the process that holds the folder, [`http`] is the API for everybody else, [`auth`] who may ask it,
+//! them to the process that holds the folder, [`client`] to a server; [`http`] is the API for everybody else, [`auth`] who may ask it,
 //! [`connections`] what reads files for it, [`live`] the line as it moves, [`serve`] keeps that process running, [`demo`]
 //! is the demo's real files. [`folder`] says what may be taken for a data folder.
 
 pub mod auth;
 pub mod cli;
+pub mod client;
 pub mod connections;
 pub mod demo;
 pub mod folder;

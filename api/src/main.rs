@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use api::cli::{Cli, Command, TenantCommand, Top, dry_run};
+use api::cli::{Cli, Command, ServerArgs, TenantCommand, Top, dry_run, sign_in};
+use api::client::Client;
 use api::line::{Definitions, Line, Stalled};
 use api::output::{NewFile, Output, Terminal, is_reader_gone};
-use clap::Parser;
 use pipeline::MemoryStore;
 use pipeline::engine::{OpenError, format_version};
 
@@ -15,11 +15,12 @@ use pipeline::engine::{OpenError, format_version};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     // A server tells what it does; a command only what went wrong.
     let usual = match cli.command {
         Top::Serve(_) => "warn,api=info,pipeline=info,connectors=info,projections=info",
-        _ => "warn",
+        // What is wrong with a certificate the command says itself.
+        _ => "warn,rustls_platform_verifier=off",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("AUTONOMOS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
@@ -59,16 +60,32 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Top::Serve(args) => api::serve::run(&cli.data_dir, &args).await,
         Top::Demo(args) => api::demo::run(&cli.data_dir, &args, cli.json).await,
         Top::Match(args) => api::cli::match_::run(&args),
+        Top::Login(args) => sign_in::login(&args, &cli.server, &mut Terminal::new(cli.json)).await,
+        Top::Logout => sign_in::logout(&cli.server, &mut Terminal::new(cli.json)).await,
+        Top::Whoami => sign_in::whoami(&cli.server, &mut Terminal::new(cli.json)).await,
         Top::Folder(command) => {
             let command = complete(command)?;
             match file_of(&command)? {
                 Some(mut file) => {
-                    on_folder(&cli.data_dir, command, &mut file).await?;
+                    carry_out_at(&cli.data_dir, &cli.server, command, &mut file).await?;
                     Ok(file.keep()?)
                 }
-                None => on_folder(&cli.data_dir, command, &mut Terminal::new(cli.json)).await,
+                None => carry_out_at(&cli.data_dir, &cli.server, command, &mut Terminal::new(cli.json)).await,
             }
         }
+    }
+}
+
+/// Has the server that is named carry a command out, or does so on the folder.
+async fn carry_out_at(
+    folder: &Path,
+    server: &ServerArgs,
+    command: Command,
+    out: &mut dyn Output,
+) -> anyhow::Result<()> {
+    match &server.server {
+        Some(address) => api::cli::ask(&command, &Client::signed_in(server, address).await?, out).await,
+        None => on_folder(folder, command, out).await,
     }
 }
 

@@ -33,13 +33,13 @@ CHECKS = [not_a_server_error, checks.status_code_conformance, checks.content_typ
           checks.negative_data_rejection]
 # What a parameter in a path names, by the last word before it that is here.
 NAMED = {"sessions": "session", "users": "user", "keys": "key", "connections": "connection", "views": "view",
-         "quarantine": "quarantined", "cases": "case"}
+         "quarantine": "quarantined", "cases": "case", "runs": "run"}
 # What a wrong request may be refused with, besides what the check knows.
 REFUSED = ["400", "401", "403", "404", "405", "406", "409", "412", "413", "414", "415", "422", "428", "429", "431", "5xx"]
 CONFIG = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": REFUSED}}})
 # They end what others need: called with tokens of their own alone.
 ENDING = {"logout", "change_password", "delete_tenant", "remove_user", "change_user", "end_session", "revoke_key",
-          "delete_connection"}
+          "delete_connection", "end_run"}
 # They change what they are called for, for good: each round of them has one of its own.
 DECIDING = {"approve_case", "edit_case", "reject_case", "accept_case_as_removed", "revert_case", "snooze_case"}
 # Rationed by address: called from many.

@@ -21,6 +21,7 @@ PUSH = "connection=crm&stream=opportunity&system=salesforce"
 # Every row with every row of its stage, over and over: it runs until it is stopped, or its time is over.
 MATCHED = "opportunities t0" + "".join(f" join opportunities t{n} on t{n - 1}.stage = t{n}.stage" for n in range(1, 4))
 ENDLESS = f"select count(*) from {MATCHED}"
+RUN = {"connection": "crm", "stream": "opportunity", "system": "salesforce"}
 # Calls that a rate turned away are made again.
 AGAIN = 8
 # Addresses of this machine's own, so that sign-ins, which are rationed by address, come from many.
@@ -111,6 +112,10 @@ class Tenant:
         """The id of a key that nobody needs."""
         return self.call("POST", "/auth/keys", {"name": f"{self.label} {next(self.numbers)}", "role": "viewer"})["key"]["id"]
 
+    def run(self):
+        """The id of a run that nobody needs."""
+        return self.call("POST", "/runs", RUN)["run"]
+
     def session(self):
         """The id of a session that nobody needs."""
         login = {"tenant": self.name, "email": self.address("admin"), "password": PASSWORD}
@@ -165,7 +170,7 @@ class Tenant:
     def renew(self):
         """Makes anew what calls may have ended."""
         self.known |= {"connection": self.connection(), "key": self.key(), "session": self.session(),
-                       "user": self.user_id(), "case": self.doubtful()}
+                       "user": self.user_id(), "case": self.doubtful(), "run": self.run()}
 
     def seed(self):
         rows = [json.dumps({"Id": f"00{n}", "Name": self.word, "Amount": n, "StageName": "Open",
@@ -230,6 +235,11 @@ def good_calls(tenant):
         "check_connection": lambda: (connection("/health"),),
         "list_connection_streams": lambda: (connection("/streams"),),
         "push_records": lambda: (f"/records?{PUSH}", [{"Id": "more", "LastModifiedDate": "2026-01-01T00:00:00Z"}]),
+        "list_streams": lambda: ("/streams",),
+        "begin_run": lambda: ("/runs", RUN),
+        "plan_run": lambda: ("/runs/plan", RUN),
+        "show_run": lambda: (f"/runs/{tenant.run()}",),
+        "end_run": lambda: (f"/runs/{tenant.run()}",),
         "list_views": lambda: ("/dcl/views",),
         "describe_view": lambda: ("/dcl/views/opportunities",),
         "read_rows": lambda: ("/dcl/views/opportunities/rows?limit=5",),

@@ -3,5 +3,6 @@
 
 pub mod file;
 pub mod push;
+pub mod relay;
 
 pub use file::{Bounds, FileFormat, FileSettings, FileSource};

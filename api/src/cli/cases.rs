@@ -1,42 +1,33 @@
 //! `cases`: drift, and what people decide of it.
 
-use anyhow::{Context, bail};
-use pipeline::repair::{self, Case, Status};
-use schemas::drift::{DriftKind, Lost, Move, Verdict};
-use schemas::time::format_timestamp;
-use schemas::{Position, StreamId, TenantId};
+use anyhow::Context;
+use poem_openapi::types::ToJSON;
+use schemas::drift::{DriftKind, Move, Verdict};
 use serde_json::json;
 
+use super::backend::{Backend, Decision, StreamPath};
 use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, SnoozeArgs};
-use crate::line::{Line, Outcome};
+use crate::http::routes::cases::shape::{CaseInfo, LostInfo, MoveInfo};
 use crate::output::Output;
 
-const PAGE: usize = 1_000;
-/// Who decides at the command line: whoever may open the folder.
-const BY: &str = "command line";
-
 /// Carries out a `cases` command.
-pub async fn run(command: CasesCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+pub async fn run(command: &CasesCommand, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
     match command {
-        CasesCommand::List(args) => list(&args, line, out).await,
-        CasesCommand::Show(args) => show(&args, line, out).await,
-        CasesCommand::Approve(args) => {
-            let verdict = Verdict::Approve { only: args.only.clone() };
-            decide(&args, verdict, line, out).await
-        }
+        CasesCommand::List(args) => list(args, of, out).await,
+        CasesCommand::Show(args) => show(args, of, out).await,
+        CasesCommand::Approve(args) => decide(args, Verdict::Approve { only: args.only.clone() }, of, out).await,
         CasesCommand::Edit(EditArgs { decision, moves }) => {
             let moves = moves.iter().map(|text| read_move(text)).collect::<Result<_, _>>()?;
-            decide(&decision, Verdict::Edit { moves }, line, out).await
+            decide(decision, Verdict::Edit { moves }, of, out).await
         }
-        CasesCommand::Reject(args) => decide(&args, Verdict::Reject, line, out).await,
+        CasesCommand::Reject(args) => decide(args, Verdict::Reject, of, out).await,
         CasesCommand::AcceptRemoved(args) => {
-            let verdict = Verdict::AcceptAsRemoved { only: args.only.clone() };
-            decide(&args, verdict, line, out).await
+            decide(args, Verdict::AcceptAsRemoved { only: args.only.clone() }, of, out).await
         }
-        CasesCommand::Revert(args) => decide(&args, Verdict::Revert, line, out).await,
+        CasesCommand::Revert(args) => decide(args, Verdict::Revert, of, out).await,
         CasesCommand::Snooze(SnoozeArgs { decision, hours }) => {
-            let until = jiff::Timestamp::now().as_microsecond() + i64::from(hours) * 3_600_000_000;
-            decide(&decision, Verdict::Snooze { until }, line, out).await
+            let until = jiff::Timestamp::now().as_microsecond() + i64::from(*hours) * 3_600_000_000;
+            decide(decision, Verdict::Snooze { until }, of, out).await
         }
     }
 }
@@ -49,64 +40,47 @@ fn read_move(text: &str) -> anyhow::Result<Move> {
     Ok(Move { from: from.trim().to_owned(), to, kind, confidence: 1000, part: None, signals: vec![] })
 }
 
-async fn list(args: &CasesArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    let tenant = line.tenant(&args.tenant.parse()?).await?;
-    let stream = args.stream.as_deref().map(|text| read_stream(tenant, text)).transpose()?;
-    line.wait_cases().await?;
-    let mut rows = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = repair::list(&*line.store, tenant, stream.as_ref(), after.as_deref(), PAGE).await?;
-        let Some((last, _)) = page.last().filter(|_| rows.len() < args.limit) else { break };
-        after = Some(last.clone());
-        rows.extend(
-            page.into_iter().filter(|(_, case)| args.all || case.status.is_waiting()).map(|(_, case)| row(&case)),
-        );
-    }
-    rows.truncate(args.limit);
+async fn list(args: &CasesArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
+    let stream: Option<StreamPath> = args.stream.as_deref().map(str::parse).transpose()?;
+    let cases = of.cases(stream.as_ref(), args.all, args.limit).await?;
+    let rows: Vec<_> = cases.iter().map(row).collect();
     Ok(out.table(&["case", "stream", "status", "lost", "proposed", "confidence", "held", "began_at"], &rows)?)
 }
 
-fn read_stream(tenant: TenantId, text: &str) -> anyhow::Result<StreamId> {
-    let Some((connection, stream)) = text.split_once('/') else {
-        bail!("{text:?} names no stream: write CONNECTION/STREAM")
-    };
-    Ok(StreamId { tenant, connection: connection.parse()?, stream: stream.parse()? })
-}
-
-fn row(case: &Case) -> Vec<serde_json::Value> {
+fn row(case: &CaseInfo) -> Vec<serde_json::Value> {
     let lost: Vec<&str> = case.lost.iter().map(|lost| lost.path.as_str()).collect();
     let proposed: Vec<String> = case.moves.iter().map(told).collect();
     vec![
-        json!(case.position.to_string()),
+        json!(case.case),
         json!(case.stream),
-        json!(case.status.name()),
+        json!(case.status),
         json!(lost.join(", ")),
         json!(proposed.join(", ")),
-        json!(case.moves.iter().map(|m| f64::from(m.confidence) / 1000.0).reduce(f64::min)),
+        json!(case.moves.iter().map(|m| m.confidence).reduce(f64::min)),
         json!(case.held.saturating_sub(case.redriven)),
-        json!(format_timestamp(case.began_at)),
+        json!(case.began_at),
     ]
 }
 
-fn told(to: &Move) -> String {
-    if to.kind == DriftKind::Retyped {
+fn told(to: &MoveInfo) -> String {
+    if to.kind == "retyped" {
         return format!("{} as it is now", to.from);
     }
     let part = to.part.map_or_else(String::new, |part| format!(" (part {part})"));
     format!("{} → {}{part}", to.from, to.to.join(" + "))
 }
 
-async fn show(args: &CaseArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    let tenant = line.tenant(&args.tenant.parse()?).await?;
-    line.wait_cases().await?;
-    let case = line.case(tenant, args.case.parse()?).await?;
-    let case = case.with_context(|| format!("tenant {} has no case {}", args.tenant, args.case))?;
+fn is_waiting(case: &CaseInfo) -> bool {
+    matches!(case.status.as_str(), "open" | "rejected")
+}
+
+async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
+    let case = of.case(&args.case).await?;
     if out.json() {
-        return Ok(out.value(&case)?);
+        return Ok(out.value(&case.to_json().unwrap_or_default())?);
     }
-    out.line(&format!("case {} of {}: {}", case.position, case.stream, case.status.name()))?;
-    for Lost { path, feeds, retyped, .. } in &case.lost {
+    out.line(&format!("case {} of {}: {}", case.case, case.stream, case.status))?;
+    for LostInfo { path, feeds, retyped, .. } in &case.lost {
         let what = if *retyped { "retyped" } else { "lost" };
         out.line(&format!("  {what:<9} {path}, which fills {}", feeds.join(", ")))?;
     }
@@ -115,46 +89,37 @@ async fn show(args: &CaseArgs, line: &Line, out: &mut dyn Output) -> anyhow::Res
     }
     let moves = case.moves.iter().map(|m| ("proposed", m));
     for (what, to) in moves.chain(case.alternatives.iter().map(|m| ("or", m))) {
-        let signals: Vec<String> =
-            to.signals.iter().map(|s| format!("{} {:.2}", s.name, f64::from(s.strength) / 1000.0)).collect();
-        let confidence = f64::from(to.confidence) / 1000.0;
-        out.line(&format!("  {what:<9} {} at {confidence:.3} ({})", told(to), signals.join(", ")))?;
+        let signals: Vec<String> = to.signals.iter().map(|s| format!("{} {:.2}", s.name, s.strength)).collect();
+        out.line(&format!("  {what:<9} {} at {:.3} ({})", told(to), to.confidence, signals.join(", ")))?;
     }
     if let Some(waits) = &case.waits {
         out.line(&format!("  waits     {waits}"))?;
     }
-    let Case { lacking, having, held, redriven, .. } = &case;
+    let CaseInfo { lacking, having, held, redriven, .. } = &case;
     out.line(&format!(
         "  records   {lacking} lacked it and {having} had it when it opened; {held} held, {redriven} came again"
     ))?;
     for decided in &case.decided {
         let moves: Vec<String> = decided.moves.iter().map(told).chain(decided.removed.iter().cloned()).collect();
-        let (status, at) = (decided.status.name(), format_timestamp(decided.at));
-        out.line(&format!("  {status:<9} {} by {} at {at}: {}", moves.join(", "), decided.by, decided.why))?;
+        let (status, by, at, why) = (&decided.status, &decided.by, &decided.at, &decided.why);
+        out.line(&format!("  {status:<9} {} by {by} at {at}: {why}", moves.join(", ")))?;
     }
-    if case.status.is_waiting() {
+    if is_waiting(&case) {
         out.line("decide with: autonomos cases approve | edit | reject | accept-removed")?;
     }
     Ok(())
 }
 
-async fn decide(args: &DecideArgs, verdict: Verdict, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    let tenant = line.tenant(&args.of.tenant.parse()?).await?;
-    let position: Position = args.of.case.parse()?;
-    line.wait_cases().await?;
-    let outcome = line.decide(tenant, position, args.mapping_version, verdict, (BY, &args.why)).await?;
-    if let Outcome::Refused(reason) = outcome {
-        bail!("case {position}: {reason}");
-    }
-    line.catch_up().await?;
-    let case = line.case(tenant, position).await?.context("the case is gone")?;
+async fn decide(args: &DecideArgs, verdict: Verdict, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
+    let decision = Decision { verdict, why: args.why.clone(), mapping_version: args.mapping_version };
+    let case = of.decide(&args.of.case, decision).await?;
     if out.json() {
-        return Ok(out.value(&case)?);
+        return Ok(out.value(&case.to_json().unwrap_or_default())?);
     }
-    let Case { status, held, redriven, .. } = &case;
-    let what = match status {
-        Status::Rejected | Status::Open => format!("{} held records wait on", held - redriven),
-        _ => format!("{redriven} of {held} held records came again"),
+    let CaseInfo { case: id, status, held, redriven, .. } = &case;
+    let what = match is_waiting(&case) {
+        true => format!("{} held records wait on", held.saturating_sub(*redriven)),
+        false => format!("{redriven} of {held} held records came again"),
     };
-    Ok(out.line(&format!("case {position} is {}: {what}", status.name()))?)
+    Ok(out.line(&format!("case {id} is {status}: {what}"))?)
 }

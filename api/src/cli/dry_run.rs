@@ -1,16 +1,18 @@
 //! `ingest --dry-run`: shape, mapping and what stays unmapped. Nothing is written.
 
-use connectors::file::FileSource;
+use connectors::file::{FileSettings, FileSource};
 use pipeline::Source;
 use pipeline::step::{self, InputBatch, Scratch, StreamState};
 use schemas::decision::Fact;
 use schemas::input::DefinitionKind;
 use schemas::shape::TypeClass;
-use schemas::{BatchKind, Decision, Input};
+use schemas::{BatchKind, Decision, Entity, Input, Mapping, StreamId, TenantId};
 use serde_json::json;
 
 use super::IngestArgs;
-use super::plan::Draft;
+use super::ingest::shown_version;
+use super::plan::{Draft, Plan, settings};
+use crate::client::Client;
 use crate::line::Definitions;
 use crate::output::Output;
 
@@ -21,23 +23,41 @@ const LOOK_BYTES: usize = 4 << 20;
 pub async fn run(args: &IngestArgs, definitions: Definitions<'_>, out: &mut dyn Output) -> anyhow::Result<()> {
     let mut draft = Draft::new(args, definitions).await?;
     draft.look(definitions).await?;
-    let plan = draft.dry_plan();
-    let entity = &plan.entity_definition;
+    let Plan { stream, mapping, entity_definition, settings, .. } = draft.dry_plan();
+    look(stream, &mapping, &entity_definition, settings, out).await
+}
+
+/// The same, with the mapping and the entity that a server has.
+pub async fn at(args: &IngestArgs, server: &Client, out: &mut dyn Output) -> anyhow::Result<()> {
+    let shown = shown_version(args).await?;
+    let (mapping, entity) = server.plan(args, shown).await?;
+    let (connection, stream) = (args.connection.parse()?, args.stream.parse()?);
+    let stream = StreamId { tenant: TenantId::generate(), connection, stream };
+    look(stream, &mapping, &entity, settings(args, mapping.key.is_empty())?, out).await
+}
+
+async fn look(
+    stream: StreamId,
+    mapping: &Mapping,
+    entity: &Entity,
+    settings: FileSettings,
+    out: &mut dyn Output,
+) -> anyhow::Result<()> {
     let mut look = Look {
-        state: StreamState::new(plan.stream.clone(), 0, 0),
+        state: StreamState::new(stream.clone(), 0, 0),
         scratch: Scratch::default(),
         decisions: Vec::new(),
         is_whole: false,
     };
-    let (mapping, entity_definition) = (plan.mapping.hash(), entity.hash());
+    let (hash, entity_definition) = (mapping.hash(), entity.hash());
     for input in [
-        Input::Definition { hash: mapping.clone(), kind: DefinitionKind::Mapping, text: plan.mapping.text() },
+        Input::Definition { hash: hash.clone(), kind: DefinitionKind::Mapping, text: mapping.text() },
         Input::Definition { hash: entity_definition.clone(), kind: DefinitionKind::Entity, text: entity.text() },
-        Input::StreamOpened { stream: plan.stream.clone(), entity: entity.entity.clone(), mapping, entity_definition },
+        Input::StreamOpened { stream, entity: entity.entity.clone(), mapping: hash, entity_definition },
     ] {
         look.fold(BatchKind::Control, 1, &serde_json::to_vec(&input)?)?;
     }
-    let mut source = FileSource::open(plan.settings.clone(), Vec::new())?;
+    let mut source = FileSource::open(settings, Vec::new())?;
     let mut seen = 0;
     while seen < LOOK_BYTES {
         let Some(batch) = source.next(256 << 10).await? else {
@@ -49,7 +69,7 @@ pub async fn run(args: &IngestArgs, definitions: Definitions<'_>, out: &mut dyn 
     }
     // A snapshot has the absences counted up to now.
     look.state.snapshot();
-    report(&plan.mapping, &look, out)
+    report(mapping, &look, out)
 }
 
 struct Look {

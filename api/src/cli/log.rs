@@ -2,32 +2,27 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pipeline::process::{collect, decode_decisions, stream_of};
+use pipeline::process::{collect, stream_of};
 use pipeline::step::{self, InputBatch, Scratch, StreamState};
 use pipeline::{Log, Stored};
-use schemas::cloudevent::{CloudEvent, Found};
+use poem_openapi::types::Any;
 use schemas::event::{EventBatchReader, EventHash};
 use schemas::record::{RecordBatchReader, RecordBatchWriter};
-use schemas::value::FieldType;
-use schemas::{BatchKind, Position, StreamId, TenantId, Topic};
-use serde_json::json;
+use schemas::{BatchKind, StreamId, TenantId, Topic};
+use serde_json::{Value, json};
 
-use super::{CatArgs, LogCommand, RefoldArgs, StatArgs};
+use super::backend::Backend;
+use super::{CatArgs, RefoldArgs};
+use crate::http::routes::log::LogItem;
 use crate::line::Line;
 use crate::output::Output;
 
 const READ_BYTES: usize = 1 << 20;
+/// Items of the log that are asked for at once.
+const PAGE: usize = 1_000;
 
-/// Carries out a `log` command.
-pub async fn run(command: LogCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    match command {
-        LogCommand::Stat(args) => stat(&args, line, out).await,
-        LogCommand::Cat(args) => cat(&args, line, out).await,
-        LogCommand::Refold(args) => refold(&args, line, out).await,
-    }
-}
-
-async fn stat(args: &StatArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+/// Shows where each partition ends.
+pub async fn ends(line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for topic in Topic::ALL {
         for partition in 0..line.log.partitions(topic) {
@@ -35,29 +30,28 @@ async fn stat(args: &StatArgs, line: &Line, out: &mut dyn Output) -> anyhow::Res
             rows.push(vec![json!(topic.name()), json!(partition), json!(line.log.epoch(topic)), json!(end)]);
         }
     }
-    out.table(&["topic", "partition", "epoch", "end"], &rows)?;
-    let tenants = match &args.tenant {
-        Some(name) => vec![(name.parse()?, line.tenant(&name.parse()?).await?)],
-        None => line.tenants().await?,
-    };
+    Ok(out.table(&["topic", "partition", "epoch", "end"], &rows)?)
+}
+
+/// Shows the streams of each with their counters.
+pub async fn stat<B: Backend>(of: &[B], out: &mut dyn Output) -> anyhow::Result<()> {
     let mut rows = Vec::new();
-    for (name, tenant) in tenants {
-        for (stream, state) in line.streams(tenant).await? {
-            let c = state.counters;
-            let missing = serde_json::to_value(&state.missing)?;
+    for backend in of {
+        for stream in backend.streams().await? {
+            let c = stream.counts;
             rows.push(vec![
-                json!(name.as_str()),
-                json!(stream.to_string()),
-                json!(state.entity().map(|e| e.entity.as_str())),
+                json!(backend.tenant()),
+                json!(stream.stream),
+                json!(stream.entity),
                 json!(c.taken),
                 json!(c.accepted),
                 json!(c.deleted),
                 json!(c.quarantined),
                 json!(c.held),
                 json!(c.duplicate),
-                json!(state.mapping().map(|(_, version)| version)),
-                json!(state.shape().fingerprint().to_string()),
-                missing,
+                json!(stream.mapping_version),
+                json!(stream.fingerprint),
+                json!(stream.missing),
             ]);
         }
     }
@@ -78,94 +72,32 @@ async fn stat(args: &StatArgs, line: &Line, out: &mut dyn Output) -> anyhow::Res
     Ok(out.table(&columns, &rows)?)
 }
 
-async fn cat(args: &CatArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    let tenant = line.tenant(&args.tenant.parse()?).await?;
+/// Prints items of the log, one a line.
+pub async fn cat(args: &CatArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
     let topic: Topic = args.topic.parse().map_err(anyhow::Error::msg)?;
-    let mut left = args.limit;
-    for partition in 0..line.log.partitions(topic) {
-        let mut next = args.from;
-        loop {
-            let batches = line.log.read(topic, partition, next, READ_BYTES).await?;
-            let Some(end) = batches.last().map(Stored::end).filter(|_| left > 0) else { break };
-            for stored in batches.iter().filter(|s| s.header().tenant == tenant && s.end() > args.from) {
-                print(line, topic, partition, stored, args.from, &mut left, out).await?;
-            }
-            next = end;
+    let (mut left, mut after) = (args.limit, None::<String>);
+    while left > 0 {
+        let page = of.log(topic, args.from, after.as_deref(), left.min(PAGE)).await?;
+        left = left.saturating_sub(page.items.len());
+        for item in page.items {
+            out.value(&shown(topic, item))?;
         }
+        if page.at_end {
+            break;
+        }
+        after = Some(page.next);
     }
     Ok(())
 }
 
-async fn print(
-    line: &Line,
-    topic: Topic,
-    partition: u32,
-    stored: &Stored,
-    from: u64,
-    left: &mut usize,
-    out: &mut dyn Output,
-) -> anyhow::Result<()> {
-    let header = stored.header();
-    let Some(body) = stored.body(topic, partition)? else { return Ok(()) };
-    let found = |at: u64| Found {
-        tenant: header.tenant,
-        topic,
-        at: Position { epoch: line.log.epoch(topic), partition, offset: stored.first + at },
-        logged_at: header.logged_at,
-    };
-    let mut emit = |at: u64, value: serde_json::Value| -> anyhow::Result<()> {
-        if *left > 0 && stored.first + at >= from {
-            *left -= 1;
-            out.value(&value)?;
-        }
-        Ok(())
-    };
-    match header.kind {
-        BatchKind::Records | BatchKind::Redriven => {
-            let mut reader = RecordBatchReader::new(&body)?;
-            let lane = reader.lane;
-            let mut at = 0;
-            while let Some(r) = reader.next_record()? {
-                let position = found(at).at.to_string();
-                emit(
-                    at,
-                    json!({ "input": "record", "position": position, "stream": header.subject, "lane": lane,
-                    "ordinal": r.ordinal, "op": r.op, "key": r.key, "defect": r.defect,
-                    "payload": String::from_utf8_lossy(r.payload) }),
-                )?;
-                at += 1;
-            }
-        }
-        BatchKind::Control | BatchKind::ViewControl => {
-            let mut value: serde_json::Value = serde_json::from_slice(&body)?;
-            value["position"] = json!(found(0).at.to_string());
-            emit(0, value)?;
-        }
-        BatchKind::Decisions => {
-            let Some(stream) = stream_of(header) else { return Ok(()) };
-            for (at, decision) in decode_decisions(&body)?.iter().enumerate() {
-                let event = CloudEvent::of_decision(found(at as u64), &stream, decision).traced(header.trace);
-                emit(at as u64, serde_json::to_value(event)?)?;
-            }
-        }
-        BatchKind::Rows => {
-            let entity = header.subject.parse()?;
-            let fields: Vec<(String, FieldType)> = line
-                .entity(header.tenant, &entity)
-                .await?
-                .map(|e| e.fields.iter().map(|f| (f.name.to_string(), f.field_type())).collect())
-                .unwrap_or_default();
-            let mut reader = EventBatchReader::new(&body)?;
-            let shared = reader.shared.clone();
-            let mut at = 0;
-            while let Some(row) = reader.next_row()? {
-                let event = CloudEvent::of_row(found(at), &entity, &shared, &row, &fields)?.traced(header.trace);
-                emit(at, serde_json::to_value(event)?)?;
-                at += 1;
-            }
-        }
+/// An item as it is printed: a CloudEvent says itself where it stands, an input is told.
+fn shown(topic: Topic, item: LogItem) -> Value {
+    let LogItem { position, stream, item: Any(mut item), .. } = item;
+    if let (Topic::Inputs, Some(object)) = (topic, item.as_object_mut()) {
+        object.insert("position".into(), json!(position));
+        object.insert("stream".into(), json!(stream));
     }
-    Ok(())
+    item
 }
 
 type Hashes = BTreeMap<StreamId, EventHash>;
@@ -173,7 +105,7 @@ type Hashes = BTreeMap<StreamId, EventHash>;
 type Marks = HashMap<(u32, u32), (u64, u32)>;
 
 /// Folds `inputs` anew with other batches and compares with what lies on `events`.
-async fn refold(args: &RefoldArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+pub async fn refold(args: &RefoldArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     let wanted = match &args.tenant {
         Some(name) => Some(line.tenant(&name.parse()?).await?),
         None => None,

@@ -4,14 +4,12 @@ use anyhow::{Context, bail};
 use connectors::file::{FileFormat, FileSettings, FileSource};
 use pipeline::Source;
 use pipeline::step::KeyReader;
-use schemas::mapping::{Deleted, MappingFile, Path, Paths};
+use schemas::mapping::Path;
 use schemas::record::RecordBatchReader;
-use schemas::{
-    ConnectionName, Entity, Mapping, StreamId, StreamName, TenantId, TenantName, Version, VersionType, ontology,
-};
+use schemas::{Entity, Mapping, StreamId, TenantId, TenantName, Version, VersionType};
 
-use super::IngestArgs;
-use crate::line::{Definitions, Line};
+use super::{IngestArgs, tenant_name};
+use crate::line::{Definitions, Line, Opening, Said};
 
 /// Bytes of the source that are looked at to tell the type of its versions.
 const LOOK_BYTES: usize = 64 << 10;
@@ -30,18 +28,11 @@ pub struct Plan {
     pub settings: FileSettings,
 }
 
-/// A plan whose names, mapping and settings are right. Files and tenant need not be there yet.
+/// An opening, and the files to read. Files and tenant need not be there yet.
 pub struct Draft {
     tenant: TenantName,
-    tenant_id: Option<TenantId>,
-    connection: ConnectionName,
-    stream: StreamName,
-    mapping: Mapping,
-    entity: Option<Entity>,
-    entity_definition: Entity,
+    opening: Opening,
     settings: FileSettings,
-    /// The type of the version is to be told by the first records.
-    is_version_type_open: bool,
 }
 
 /// Checks everything, finds the files, and makes the tenant when its name is new.
@@ -58,53 +49,15 @@ pub async fn plan(args: &IngestArgs, line: &Line) -> anyhow::Result<Plan> {
 impl Draft {
     /// Checks the names, finds the mapping, applies what the command line says instead, and has it fit the entity.
     pub async fn new(args: &IngestArgs, definitions: Definitions<'_>) -> anyhow::Result<Self> {
-        let (tenant, connection, stream) = (args.tenant.parse()?, args.connection.parse()?, args.stream.parse()?);
-        let file = mapping_file(args, definitions)?;
-        let mut mapping = stream_mapping(&file, &stream)?.clone();
-        if let Some(key) = &args.key {
-            mapping.key = Paths(key.split(',').map(Path::new).collect::<Result<_, _>>()?);
-        }
-        if let Some(deleted) = &args.deleted {
-            let (field, equals) = match deleted.split_once('=') {
-                Some((field, value)) => (field, Some(value.to_owned())),
-                None => (deleted.as_str(), None),
-            };
-            mapping.deleted = vec![Deleted { field: Path::new(field)?, equals }];
-        }
-        if let Some(version) = &args.version {
-            mapping.version = Path::or_none(version)?;
-            mapping.version_type = None;
-        }
-        if let Some(name) = &args.version_type {
-            let known = serde_json::from_value(name.as_str().into());
-            let unknown = |_| anyhow::anyhow!("there is no version type {name:?}: choose time, integer or text");
-            mapping.version_type = Some(known.map_err(unknown)?);
-        }
-        let is_version_type_open =
-            args.version.is_some() && mapping.version.is_some() && mapping.version_type.is_none();
-        let settings = settings(args, mapping.key.is_empty())?;
-        settings.check()?;
-        let tenant_id = match &args.behalf {
+        let name = tenant_name(&args.tenant)?;
+        let tenant = match &args.behalf {
             Some(behalf) => Some(behalf.tenant),
-            None => definitions.find_tenant(&tenant).await?,
+            None => definitions.find_tenant(&name).await?,
         };
-        let mut entity = file.entities.iter().find(|e| e.entity == mapping.entity).cloned();
-        if entity.is_none() {
-            entity = definitions.folder_entity(&mapping.entity)?;
-        }
-        let entity_definition = definitions.evolved(tenant_id, &mapping.entity, entity.as_ref()).await?;
-        mapping.validate(&entity_definition)?;
-        Ok(Self {
-            tenant,
-            tenant_id,
-            connection,
-            stream,
-            mapping,
-            entity,
-            entity_definition,
-            settings,
-            is_version_type_open,
-        })
+        let opening = Opening::new(args.said(tenant), definitions).await?;
+        let settings = settings(args, opening.mapping.key.is_empty())?;
+        settings.check()?;
+        Ok(Self { tenant: name, opening, settings })
     }
 
     /// What to read, and how.
@@ -115,64 +68,43 @@ impl Draft {
     /// Finds the files, and reads from the first what only they tell.
     pub async fn look(&mut self, definitions: Definitions<'_>) -> anyhow::Result<()> {
         let source = FileSource::open(self.settings.clone(), Vec::new())?;
-        if let Some(path) = self.mapping.version.clone().filter(|_| self.is_version_type_open) {
-            let known = self.known_version_type(&path, definitions).await?;
-            self.mapping.version_type = Some(match known {
-                Some(known) => known,
-                None => shown_version_type(source, &path).await?,
-            });
+        if let Some(path) = self.opening.open_version() {
+            let shown = shown_version_type(source, path).await?;
+            self.opening.settle_version(shown, definitions).await?;
         }
         Ok(())
     }
 
     /// The plan for a tenant of this id.
     pub fn plan(self, tenant: TenantId) -> Plan {
-        let stream = StreamId { tenant, connection: self.connection, stream: self.stream };
-        let (mapping, entity, entity_definition) = (self.mapping, self.entity, self.entity_definition);
+        let Opening { connection, stream, mapping, entity, entity_definition, .. } = self.opening;
+        let stream = StreamId { tenant, connection, stream };
         Plan { stream, mapping, entity, entity_definition, settings: self.settings }
     }
 
     /// The plan for the tenant, or for one that is not made.
     pub fn dry_plan(self) -> Plan {
-        let tenant = self.tenant_id.unwrap_or_else(TenantId::generate);
+        let tenant = self.opening.tenant().unwrap_or_else(TenantId::generate);
         self.plan(tenant)
     }
-
-    /// A stream that is open keeps the type of its version.
-    async fn known_version_type(
-        &self,
-        path: &Path,
-        definitions: Definitions<'_>,
-    ) -> anyhow::Result<Option<VersionType>> {
-        let Some(tenant) = self.tenant_id else { return Ok(None) };
-        let stream = StreamId { tenant, connection: self.connection.clone(), stream: self.stream.clone() };
-        Ok(definitions.stream_state(&stream).await?.and_then(|state| {
-            let (mapping, _) = state.mapping()?;
-            (mapping.version.as_ref() == Some(path)).then_some(mapping.version_type)?
-        }))
-    }
 }
 
-fn mapping_file(args: &IngestArgs, definitions: Definitions<'_>) -> anyhow::Result<MappingFile> {
-    if let Some(text) = &args.mapping_text {
-        let name = args.mapping.as_ref().map_or_else(|| "the mapping".to_owned(), |p| p.display().to_string());
-        return Ok(ontology::read_mapping(&name, text)?);
+impl IngestArgs {
+    /// What the command line says of the stream.
+    pub fn said(&self, tenant: Option<TenantId>) -> Said<'_> {
+        let name = self.mapping.as_ref().and_then(|path| path.to_str()).unwrap_or("the mapping");
+        Said {
+            tenant,
+            connection: &self.connection,
+            stream: &self.stream,
+            system: self.system.as_deref(),
+            mapping: self.mapping_text.as_deref().map(|text| (name, text)),
+            key: self.key.as_deref(),
+            version: self.version.as_deref(),
+            version_type: self.version_type.as_deref(),
+            deleted: self.deleted.as_deref(),
+        }
     }
-    let system = args.system.as_deref().context("say --system or --mapping")?;
-    if let Some(file) = definitions.folder_mapping(system)? {
-        return Ok(file);
-    }
-    let known = || ontology::shipped_systems().collect::<Vec<_>>().join(", ");
-    ontology::shipped_mapping(system)
-        .with_context(|| format!("there is no mapping for {system:?}: use --mapping FILE, or one of {}", known()))
-}
-
-fn stream_mapping<'a>(file: &'a MappingFile, stream: &StreamName) -> anyhow::Result<&'a Mapping> {
-    if let Some(mapping) = file.stream(stream) {
-        return Ok(mapping);
-    }
-    let known = file.streams.keys().map(StreamName::as_str).collect::<Vec<_>>().join(", ");
-    bail!("the mapping of {} has no stream {stream}; it has {known}", file.system)
 }
 
 /// How the files are to be read.
@@ -205,7 +137,7 @@ pub fn settings(args: &IngestArgs, content_keys: bool) -> anyhow::Result<FileSet
 }
 
 /// The type of the version that the first records show.
-async fn shown_version_type(mut source: FileSource, path: &Path) -> anyhow::Result<VersionType> {
+pub async fn shown_version_type(mut source: FileSource, path: &Path) -> anyhow::Result<VersionType> {
     let Some(batch) = source.next(LOOK_BYTES).await? else { return Ok(VersionType::Time) };
     let mut reader = RecordBatchReader::new(&batch.records.body)?;
     let mut values = KeyReader::new(std::slice::from_ref(path));

@@ -5,17 +5,14 @@ use futures::StreamExt;
 use projections::sql::{Format, ResultWriter};
 
 use super::QueryArgs;
-use crate::line::Line;
+use super::backend::{Answer, Backend};
 use crate::output::{Output, Writer};
 
 /// Asks and prints the answer batch by batch.
-pub async fn run(args: QueryArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+pub async fn run(args: &QueryArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
     let format = if out.json() { Format::Json } else { args.format.parse()? };
-    let tenant = line.tenant(&args.tenant.parse()?).await?;
-    let tables = line.snapshots(tenant, &args.sql).await?;
-    let result = line.queries.query(tenant, tables, &args.sql).await?;
-    let mut batches = result.batches;
-    let mut writer = ResultWriter::new(format, result.schema, Writer(out)).context("writing the answer")?;
+    let Answer { schema, mut batches } = of.query(&args.sql).await?;
+    let mut writer = ResultWriter::new(format, schema, Writer(out)).context("writing the answer")?;
     let mut left = args.max_rows;
     while let Some(batch) = batches.next().await {
         let batch = batch?;

@@ -2,31 +2,27 @@
 
 use anyhow::bail;
 use arrow::array::Array;
-use connectors::file::FileSource;
+use connectors::file::{FileSettings, FileSource};
 use pipeline::Source;
-use pipeline::ingest::OpenStream;
 use pipeline::step::KeyReader;
 use schemas::record::{RecordBatchReader, RecordBatchWriter};
-use schemas::{Lane, Op, Record, Version};
+use schemas::{Lane, Mapping, Op, Record, Version};
 
+use super::backend::{Keys, Run};
 use super::ingest::BATCH_BYTES;
-use super::plan::Plan;
-use crate::line::{Line, StreamRows};
 
 /// Appends a delete for each visible row of the stream whose key the files lack, and adds to `acknowledged` what is
 /// durable. Deletes nothing when the files hold records without a readable key, or lack more than `percent_max` of the
 /// rows.
-pub async fn delete_missing(
+pub(super) async fn delete_missing(
     percent_max: u8,
-    line: &Line,
-    plan: &Plan,
-    open: &OpenStream,
+    settings: &FileSettings,
+    run: &mut dyn Run,
     acknowledged: &mut u64,
 ) -> anyhow::Result<()> {
-    let keys = keys_of_files(plan).await?;
-    line.wait_processed(open.partition).await?;
-    let Some(rows) = line.stream_rows(&plan.stream, &plan.mapping.entity).await? else { return Ok(()) };
-    let (all, missing) = count_missing(&rows, &keys).await?;
+    let keys = keys_of_files(run.mapping(), settings).await?;
+    let Some(rows) = run.rows().await? else { return Ok(()) };
+    let (all, missing) = count_missing(rows.keys().await?, &keys).await?;
     let percent = missing as f64 / all.max(1) as f64 * 100.0;
     if percent > f64::from(percent_max) {
         bail!(
@@ -36,14 +32,15 @@ pub async fn delete_missing(
         );
     }
     if missing > 0 {
-        append_deletes(line, open, &rows, &keys, acknowledged).await?;
+        let visible = rows.keys().await?;
+        drop(rows);
+        append_deletes(run, visible, &keys, acknowledged).await?;
     }
     Ok(())
 }
 
-async fn count_missing(rows: &StreamRows, keys: &KeySet) -> anyhow::Result<(u64, u64)> {
+async fn count_missing(mut visible: Keys, keys: &KeySet) -> anyhow::Result<(u64, u64)> {
     let (mut all, mut missing) = (0, 0);
-    let mut visible = rows.keys().await?;
     while let Some(batch) = visible.next().await? {
         all += batch.len() as u64;
         missing += batch.iter().flatten().filter(|key| !keys.contains(key)).count() as u64;
@@ -52,16 +49,14 @@ async fn count_missing(rows: &StreamRows, keys: &KeySet) -> anyhow::Result<(u64,
 }
 
 async fn append_deletes(
-    line: &Line,
-    open: &OpenStream,
-    rows: &StreamRows,
+    run: &mut dyn Run,
+    mut visible: Keys,
     keys: &KeySet,
     acknowledged: &mut u64,
 ) -> anyhow::Result<()> {
     let lane = Lane(uuid::Uuid::now_v7().as_u128());
     let mut writer = RecordBatchWriter::new(lane, 0, BATCH_BYTES);
     let mut ordinal = 0;
-    let mut visible = rows.keys().await?;
     while let Some(batch) = visible.next().await? {
         for key in batch.iter().flatten().filter(|key| !keys.contains(key)) {
             ordinal += 1;
@@ -69,25 +64,27 @@ async fn append_deletes(
             writer.push(&Record { ordinal, op, key: Some(key), version, defect: None, payload: b"{}" });
             if writer.bytes() >= BATCH_BYTES {
                 let full = std::mem::replace(&mut writer, RecordBatchWriter::new(lane, ordinal, BATCH_BYTES));
-                *acknowledged += append(line, open, full).await?;
+                *acknowledged += append(run, full).await?;
             }
         }
     }
-    *acknowledged += append(line, open, writer).await?;
+    *acknowledged += append(run, writer).await?;
     Ok(())
 }
 
-async fn append(line: &Line, open: &OpenStream, writer: RecordBatchWriter) -> anyhow::Result<u64> {
+async fn append(run: &mut dyn Run, writer: RecordBatchWriter) -> anyhow::Result<u64> {
     let records = writer.finish(b"");
     let count = u64::from(records.count);
-    line.ingest.append(open, records).await?;
+    if count > 0 {
+        run.append(records).await?;
+    }
     Ok(count)
 }
 
 /// The keys of everything that the files hold, read as the step reads them; what the line took before is read again.
-async fn keys_of_files(plan: &Plan) -> anyhow::Result<KeySet> {
-    let mut source = FileSource::open(plan.settings.clone(), Vec::new())?;
-    let mut payload_keys = KeyReader::of(&plan.mapping);
+async fn keys_of_files(mapping: &Mapping, settings: &FileSettings) -> anyhow::Result<KeySet> {
+    let mut source = FileSource::open(settings.clone(), Vec::new())?;
+    let mut payload_keys = KeyReader::of(mapping);
     let mut keys = KeySet::default();
     let mut unreadable = 0u64;
     while let Some(batch) = source.next(BATCH_BYTES).await? {

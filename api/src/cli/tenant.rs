@@ -1,70 +1,42 @@
-//! `tenant`: the first admin of a tenant that the command line made; a tenant taken along, or deleted.
+//! `tenant`: an admin of a tenant invited; a tenant taken along, or deleted.
 
 use anyhow::ensure;
-use schemas::TenantName;
 use serde_json::json;
-use tokio::sync::mpsc;
 
-use super::{DeleteArgs, InviteArgs, TenantCommand};
-use crate::auth::master_key::MasterKey;
-use crate::auth::{Accounts, Role};
-use crate::http::now;
-use crate::http::time;
-use crate::line::Line;
+use super::TenantCommand;
+use super::backend::Backend;
+use crate::http::routes::users::OneUse;
 use crate::output::Output;
 
-/// Parts of an export that wait to be written.
-const PARTS_WAITING: usize = 4;
-
 /// Carries out a `tenant` command.
-pub async fn run(command: TenantCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+pub async fn run(command: &TenantCommand, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
     match command {
-        TenantCommand::Invite(args) => invite(args, line, out).await,
-        TenantCommand::Export(args) => export(&args.tenant.parse()?, line, out).await,
-        TenantCommand::Delete(args) => delete(args, line, out).await,
+        TenantCommand::Invite(args) => invite(&args.email, of, out).await,
+        // The export is the command's answer; whoever asked puts it where it belongs.
+        TenantCommand::Export(_) => of.export(out).await,
+        TenantCommand::Delete(args) => delete(args.yes, of, out).await,
     }
 }
 
-async fn invite(args: InviteArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    let tenant = line.tenant(&args.tenant.parse()?).await?;
-    let key = MasterKey::open(&line.folder)?.derive("session tokens");
-    let accounts = Accounts::new(line.store.clone(), &key)?;
-    let (token, until) = accounts.invite(tenant, &args.email, Role::Admin, "operator", now()).await?;
-    let expires_at = time::of_seconds(until);
+async fn invite(email: &str, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
+    let OneUse { token, expires_at } = of.invite(email).await?;
     if out.json() {
         return Ok(out.value(&json!({ "token": token, "expires_at": expires_at }))?);
     }
-    out.line(&format!("hand this to {}; it is used once, until {expires_at}:", args.email))?;
+    out.line(&format!("hand this to {email}; it is used once, until {expires_at}:"))?;
     out.line(&format!("  {token}"))?;
     out.line("set a password and sign in with it:")?;
     Ok(out.line(&format!(
         "  curl -d '{{\"token\":\"{token}\",\"password\":\"…\"}}' -H 'content-type: application/json' \\\n    \
-         http://127.0.0.1:7400/api/v1/auth/accept"
+         {}/api/v1/auth/accept",
+        of.address()
     ))?)
 }
 
-/// The export is the command's answer; whoever asked puts it where it belongs.
-async fn export(name: &TenantName, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    let tenant = line.tenant(name).await?;
-    let (parts, mut receiver) = mpsc::channel(PARTS_WAITING);
-    // Moved in, so that an export to somebody who cannot be written to ends.
-    let write = async move {
-        while let Some(part) = receiver.recv().await {
-            let part: bytes::Bytes = part?;
-            out.write(&part)?;
-        }
-        anyhow::Ok(())
-    };
-    let (exported, written) = tokio::join!(line.export_to(tenant, parts), write);
-    written?;
-    exported
-}
-
-async fn delete(args: DeleteArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    let name: TenantName = args.tenant.parse()?;
-    let tenant = line.tenant(&name).await?;
-    ensure!(args.yes, "this deletes everything of {name}, for ever: export it first, then run it again with --yes");
-    line.delete_tenant(tenant, &name).await?;
+async fn delete(is_sure: bool, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
+    let name = of.tenant().to_owned();
+    ensure!(is_sure, "this deletes everything of {name}, for ever: export it first, then run it again with --yes");
+    of.delete().await?;
     if out.json() {
         return Ok(out.value(&json!({ "deleted": name }))?);
     }

@@ -1,20 +1,64 @@
-//! `views`: list, flush, rebuild.
+//! `views`: list, describe, flush, rebuild.
 
 use anyhow::bail;
 use schemas::{EntityName, TenantId, TenantName};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{ViewArgs, ViewsCommand};
+use super::backend::Backend;
+use super::{DescribeArgs, ViewArgs};
+use crate::http::routes::views::ViewInfo;
 use crate::line::{Line, ViewStatus};
 use crate::output::Output;
 
-/// Carries out a `views` command.
-pub async fn run(command: ViewsCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    match command {
-        ViewsCommand::List(args) => list(&args, line, out).await,
-        ViewsCommand::Flush(args) => flush(&args, line, out).await,
-        ViewsCommand::Rebuild(args) => rebuild(&args, line, out).await,
+/// Shows the wanted views of each.
+pub async fn list<B: Backend>(args: &ViewArgs, of: &[B], out: &mut dyn Output) -> anyhow::Result<()> {
+    let columns = [
+        "tenant",
+        "entity",
+        "table",
+        "rows",
+        "tail_rows",
+        "files",
+        "bytes",
+        "memory_bytes",
+        "position",
+        "stopped",
+        "folder",
+    ];
+    let entity: Option<EntityName> = args.entity.as_deref().map(str::parse).transpose()?;
+    let mut rows = Vec::new();
+    for backend in of {
+        let mut views = backend.views().await?;
+        views.retain(|view| entity.as_ref().is_none_or(|e| e.as_str() == view.entity));
+        if let (true, Some(entity), [_]) = (views.is_empty(), &entity, of) {
+            bail!("tenant {} has no view of {entity}", backend.tenant());
+        }
+        rows.extend(views.iter().map(|view| row(backend, view)));
     }
+    Ok(out.table(&columns, &rows)?)
+}
+
+fn row(of: &impl Backend, view: &ViewInfo) -> Vec<serde_json::Value> {
+    vec![
+        json!(of.tenant()),
+        json!(view.entity),
+        json!(view.name),
+        json!(view.rows),
+        json!(view.tail_rows),
+        json!(view.files),
+        json!(view.bytes),
+        json!(view.memory_bytes),
+        json!(view.position),
+        json!(view.stopped),
+        json!(of.view_folder(&view.name).map(|folder| folder.display().to_string())),
+    ]
+}
+
+/// Shows the columns of a view.
+pub async fn describe(args: &DescribeArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
+    let view = of.view(&args.view).await?;
+    let rows: Vec<_> = view.columns.iter().map(|column| vec![json!(column.name), json!(column.data_type)]).collect();
+    Ok(out.table(&["column", "type"], &rows)?)
 }
 
 async fn tenants(args: &ViewArgs, line: &Line) -> anyhow::Result<Vec<(TenantName, TenantId)>> {
@@ -39,45 +83,8 @@ async fn wanted(args: &ViewArgs, line: &Line, tenant: TenantId) -> anyhow::Resul
     }
 }
 
-async fn list(args: &ViewArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
-    let columns = [
-        "tenant",
-        "entity",
-        "table",
-        "rows",
-        "tail_rows",
-        "files",
-        "bytes",
-        "memory_bytes",
-        "position",
-        "stopped",
-        "folder",
-    ];
-    let mut rows = Vec::new();
-    for (name, tenant) in tenants(args, line).await? {
-        for view in wanted(args, line, tenant).await? {
-            let known = view.info.as_ref().ok();
-            let figure = |figure: fn(&projections::view::TableInfo) -> Value| known.map_or(Value::Null, figure);
-            rows.push(vec![
-                json!(name.as_str()),
-                json!(view.entity.as_str()),
-                json!(view.table),
-                figure(|info| json!(info.rows)),
-                figure(|info| json!(info.tail_rows)),
-                figure(|info| json!(info.files)),
-                figure(|info| json!(info.bytes)),
-                figure(|info| json!(info.memory_bytes)),
-                figure(|info| json!(info.position.to_string())),
-                json!(view.stopped()),
-                json!(line.view_folder(tenant, &view.table).display().to_string()),
-            ]);
-        }
-    }
-    Ok(out.table(&columns, &rows)?)
-}
-
 /// Flushes every wanted view, those behind one that fails too.
-async fn flush(args: &ViewArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+pub async fn flush(args: &ViewArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     let mut outcome = Ok(());
     for (name, tenant) in tenants(args, line).await? {
         for view in wanted(args, line, tenant).await? {
@@ -90,7 +97,7 @@ async fn flush(args: &ViewArgs, line: &Line, out: &mut dyn Output) -> anyhow::Re
 }
 
 /// Makes every wanted view again, those behind one that fails too.
-async fn rebuild(args: &ViewArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+pub async fn rebuild(args: &ViewArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     let mut outcome = Ok(());
     for (name, tenant) in tenants(args, line).await? {
         for view in wanted(args, line, tenant).await? {

@@ -128,7 +128,7 @@ impl FileConnection {
         base: Option<&Path>,
     ) -> Vec<IngestArgs> {
         let each = |stream: &FileStream| IngestArgs {
-            tenant: tenant.to_string(),
+            tenant: Some(tenant.to_string()),
             connection: connection.to_string(),
             stream: stream.stream.clone(),
             system: stream.system.clone(),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::auth::AuthError;
 use crate::auth::rows::Rows;
-use crate::cli::ingest::Fates;
+use crate::line::Fates;
 
 /// A connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

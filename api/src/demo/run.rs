@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{Delivery, DemoFile, generate};
 use crate::auth::Role;
+use crate::cli::backend::folder::Folder;
 use crate::cli::{CasesArgs, CasesCommand, DemoArgs, QueryArgs};
 use crate::http::{listen, now};
 use crate::output::{Output, Terminal};
@@ -144,8 +145,9 @@ async fn show(
 
 /// Shows what drifted: what was repaired by itself, and what waits for a person.
 async fn show_cases(server: &Server, out: &mut dyn Output) -> anyhow::Result<()> {
-    let (tenant, stream, all, limit) = (TENANT.to_owned(), None, true, 20);
-    crate::cli::cases::run(CasesCommand::List(CasesArgs { tenant, stream, all, limit }), &server.line, out).await
+    let (tenant, stream, all, limit) = (None, None, true, 20);
+    let of = Folder::tenant(&server.line, TENANT).await?;
+    crate::cli::cases::run(&CasesCommand::List(CasesArgs { tenant, stream, all, limit }), &of, out).await
 }
 
 /// Makes the demo's user, for this folder only, and signs in.
@@ -226,8 +228,8 @@ async fn ask(server: &Server, out: &mut dyn Output) -> anyhow::Result<()> {
         } else {
             out.line(&format!("\n{question}\n  {sql}"))?;
         }
-        let args = QueryArgs { tenant: TENANT.into(), format: "table".into(), max_rows: None, sql: sql.into() };
-        crate::cli::query::run(args, &server.line, out).await?;
+        let args = QueryArgs { tenant: None, format: "table".into(), max_rows: None, sql: sql.into() };
+        crate::cli::query::run(&args, &Folder::tenant(&server.line, TENANT).await?, out).await?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Rows as an answer: in the format that the client accepts, streamed batch by batch.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -27,8 +28,8 @@ use super::problem::Problem;
 #[oai(skip_serializing_if_is_none)]
 pub struct RowsBody {
     /// The rows, each an object by column. Decimals are texts, times RFC 3339.
-    rows: Vec<Any<serde_json::Value>>,
-    /// For the next page; null at the end, and for queries.
+    rows: Vec<BTreeMap<String, Any<serde_json::Value>>>,
+    /// For the next page; absent at the end, and for queries.
     next: Option<String>,
 }
 
@@ -125,7 +126,8 @@ fn open_json() -> &'static [u8] {
 }
 
 fn close_json(next: Option<&str>) -> Vec<u8> {
-    format!(",\"next\":{}}}\n", serde_json::Value::from(next)).into_bytes()
+    let next = next.map_or_else(String::new, |next| format!(",\"next\":{}", serde_json::Value::from(next)));
+    format!("{next}}}\n").into_bytes()
 }
 
 fn new_writer(

@@ -1,8 +1,11 @@
 //! The OpenAPI document, its schemas closed: an answer with a member that the document does not name is wrong.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pipeline::repair::Status;
 use poem::Response;
+use schemas::reason::Reason;
 use serde_json::{Value, json};
 
 use super::public;
@@ -20,7 +23,29 @@ pub fn closed(document: &str) -> String {
         close(schemas);
     }
     guard_streams(&mut document);
-    document.to_string()
+    name_values(&mut document);
+    let text = document.to_string();
+    // The generator names a charset that JSON has none of, and clients look a media type up by its name.
+    text.replace("\"application/json; charset=utf-8\"", "\"application/json\"")
+}
+
+/// Says of texts that are words of a list what these are, so that a client can tell them apart.
+fn name_values(document: &mut Value) {
+    let reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+    let stages: Vec<Value> = Reason::ALL.iter().map(|reason| json!(reason.stage())).collect();
+    let stages: Vec<&str> = stages.iter().filter_map(Value::as_str).collect();
+    for (schema, member, words) in [
+        ("CaseInfo", "status", Status::ALL.map(Status::name).as_slice()),
+        ("DecidedInfo", "status", Status::ALL.map(Status::name).as_slice()),
+        ("QuarantinedRecord", "reason", &reasons),
+        ("QuarantinedRecord", "stage", &stages),
+        ("SessionBegun", "token_type", &["bearer"]),
+    ] {
+        let words: BTreeSet<&str> = words.iter().copied().collect();
+        if let Some(member) = document.pointer_mut(&format!("/components/schemas/{schema}/properties/{member}")) {
+            member["enum"] = json!(words);
+        }
+    }
 }
 
 /// A stream takes a credential or a ticket, which no scheme of the document's generator expresses.

@@ -27,7 +27,7 @@ use crate::auth::secret::{self, Seal};
 use crate::auth::{Accounts, Gate};
 use crate::connections::Connections;
 use crate::connections::roots::{DeclaredRoot, Roots};
-use crate::line::{Line, QuotaSettings};
+use crate::line::{Line, QuotaSettings, Runs};
 use crate::live::Tickets;
 use manners::idempotency::Answer;
 use manners::journal::Journal;
@@ -61,6 +61,8 @@ pub struct Doors {
     pub streams: Arc<Semaphore>,
     /// Connections.
     pub connections: Connections,
+    /// Runs of programs elsewhere.
+    pub runs: Arc<Runs>,
     /// The SHA-256 of the operator's token for `/metrics`, in hex.
     pub metrics_token: Option<String>,
 }
@@ -101,6 +103,7 @@ impl Doors {
             tickets: Tickets::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             connections,
+            runs: Arc::default(),
             metrics_token: operator.metrics_token.as_deref().map(secret::hash),
             line,
         })

@@ -207,7 +207,9 @@ fn retry_after(status: u16) -> Vec<MetaHeader> {
 pub fn of_poem_error(error: &poem::Error) -> Problem {
     let detail = error.to_string();
     match error.status() {
-        StatusCode::NOT_FOUND => Problem::not_found("path"),
+        status @ StatusCode::NOT_FOUND => {
+            Problem::new(status, "unknown_path", "there is no such path: see /openapi.json")
+        }
         StatusCode::UNAUTHORIZED => AuthError::Unauthenticated.into(),
         status @ StatusCode::METHOD_NOT_ALLOWED => {
             Problem::new(status, "method_not_allowed", "the path does not take this method: see /openapi.json")

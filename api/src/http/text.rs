@@ -19,6 +19,18 @@ impl Deref for Text {
     }
 }
 
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 impl From<Text> for String {
     fn from(text: Text) -> Self {
         text.0

@@ -90,6 +90,17 @@ impl Line {
         Ok(outcome)
     }
 
+    /// Waits until what the decision of a case has let go has come again.
+    pub async fn wait_let_go(&self, tenant: TenantId, case: &Case) -> anyhow::Result<()> {
+        match self.ingest.find(&stream_of(tenant, case)?).await? {
+            Some(open) => {
+                self.wait_settled(open.partition).await?;
+                self.wait_kept(open.partition).await
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What became of a command whose outcome stands at or behind `from`.
     async fn outcome(&self, partition: u32, from: u64, id: &str) -> anyhow::Result<Outcome> {
         let mut next = from;

@@ -14,6 +14,7 @@ use schemas::record::RecordBatchReader;
 use schemas::stage::Stage;
 use schemas::value::FieldType;
 use schemas::{BatchKind, Decision, EntityName, Position, TenantId, Topic, Trace};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Line;
@@ -52,11 +53,72 @@ pub struct Cause {
     pub ordinal: u32,
 }
 
+/// Bytes of batches that are read at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// Where a reader of a topic is: it goes through partition after partition, through each from the same offset on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPlace {
+    topic: String,
+    epoch: u32,
+    partition: u32,
+    offset: u64,
+    #[serde(default)]
+    from: u64,
+}
+
 /// The fields of entities, read once.
 #[derive(Debug, Default)]
 pub struct EntityFields(HashMap<(TenantId, EntityName), Vec<(String, FieldType)>>);
 
 impl Line {
+    /// Where a reader of a topic begins: at an offset of each partition.
+    pub fn begin_reading(&self, topic: Topic, from: u64) -> LogPlace {
+        LogPlace { topic: topic.name().to_owned(), epoch: self.log.epoch(topic), partition: 0, offset: from, from }
+    }
+
+    /// A tenant's items of a topic behind a place, which moves on, and whether the end was reached. At most `limit`, and
+    /// no more than stand in `scan_max` bytes of packed batches, others' too. Nothing when the place is of another topic.
+    pub async fn read_items(
+        &self,
+        tenant: TenantId,
+        topic: Topic,
+        place: &mut LogPlace,
+        limit: usize,
+        scan_max: usize,
+    ) -> anyhow::Result<Option<(Vec<Item>, bool)>> {
+        if place.topic != topic.name() || place.epoch != self.log.epoch(topic) {
+            return Ok(None);
+        }
+        let (mut items, mut fields, mut scanned) = (Vec::new(), EntityFields::default(), 0);
+        while items.len() < limit && scanned < scan_max {
+            let batches = self.log.read(topic, place.partition, place.offset, READ_BYTES).await?;
+            if batches.is_empty() {
+                if place.partition + 1 >= self.log.partitions(topic) {
+                    return Ok(Some((items, true)));
+                }
+                (place.partition, place.offset) = (place.partition + 1, place.from);
+                continue;
+            }
+            for stored in batches {
+                scanned += stored.packed.packed_bytes();
+                if stored.header().tenant == tenant {
+                    let mut found = self.items(topic, place.partition, &stored, place.offset, &mut fields).await?;
+                    let left = limit - items.len();
+                    if let Some(next) = found.get(left) {
+                        place.offset = next.position.offset;
+                        found.truncate(left);
+                        items.extend(found);
+                        return Ok(Some((items, false)));
+                    }
+                    items.extend(found);
+                }
+                place.offset = stored.end();
+            }
+        }
+        Ok(Some((items, false)))
+    }
+
     /// The items of a batch from an offset on.
     pub async fn items(
         &self,

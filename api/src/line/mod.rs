@@ -1,10 +1,10 @@
 //! The line over one data folder, as commands and doors use it.
 //!
 //! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
-//! plans are made from, `cases` has people decide drift, `deletion` and `export` are of a tenant as a whole, `open` opens
-//! streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run of a stream go on at a time,
-//! `fair` gives turns to tenants, `quotas` says what each may take, `queries` are those that run, `views` is what can be
-//! asked, `items` shows the log item by item.
+//! plans are made from, `opening` what a stream is opened with, `open` opens streams for pushes, `run` brings records in
+//! together, `runs` are those of programs elsewhere, `turns` lets one run of a stream go on at a time. `streams` tells of tenants and their streams, `views` is what
+//! can be asked, `queries` are those that run, `items` shows the log item by item, `quarantine` what was set aside,
+//! `cases` has people decide drift. `fair` gives turns to tenants, `quotas` says what each may take, `deletion` and `export` are of a tenant as a whole.
 
 mod cases;
 mod definitions;
@@ -13,8 +13,12 @@ mod export;
 mod fair;
 mod items;
 mod open;
+mod opening;
+mod quarantine;
 mod queries;
 mod quotas;
+mod run;
+mod runs;
 mod streams;
 mod turns;
 mod views;
@@ -36,14 +40,17 @@ pub use deletion::Halt;
 pub(crate) use deletion::Halted;
 pub(crate) use fair::{Bounds, Fair};
 pub use fair::{Busy, Place};
-pub use items::{Cause, EntityFields, Item};
+pub use items::{Cause, EntityFields, Item, LogPlace};
 pub use open::OpenError;
+pub use opening::{Opening, Said, version_type};
 pub(crate) use queries::Running;
 pub(crate) use queries::VIEWED_KEPT;
 pub use queries::{Asking, NoTurn, RunningQuery, Turn, Viewed};
 pub(crate) use quotas::Quotas;
 pub use quotas::{Account, OpenStream, OverQuota, QuotaChange, QuotaSettings};
-pub use views::{Keys, StreamRows, Superseded, ViewStatus};
+pub use run::{Fates, Run};
+pub use runs::Runs;
+pub use views::{NotCounted, StreamRows, Superseded, ViewStatus};
 pub use waiting::Stalled;
 
 use crate::roles::Roles;

@@ -63,6 +63,21 @@ impl Line {
         Ok(all)
     }
 
+    /// A tenant's streams behind `after`, by name, at most `limit`.
+    pub async fn streams_behind(
+        &self,
+        tenant: TenantId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> anyhow::Result<Vec<(String, StreamState)>> {
+        let rows = self.store.scan(tenant, Table::StreamStates, "", after, limit).await?;
+        let state = |(key, row): (String, pipeline::Row)| {
+            let state = StreamState::from_snapshot(&row.value).with_context(|| format!("the state of {key}"))?;
+            Ok((key, state))
+        };
+        rows.into_iter().map(state).collect()
+    }
+
     /// What became of the records of all streams of all tenants, and how many tenants there are.
     pub async fn totals(&self) -> anyhow::Result<(Counters, usize)> {
         /// The part of a snapshot that counts.

@@ -5,9 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use arrow::array::{AsArray, StringArray};
-use arrow::datatypes::DataType;
-use futures::StreamExt;
 use projections::ViewSnapshot;
 use projections::sql::{BatchStream, QueryEngine, QueryLimits};
 use projections::view::{Holdings, TableInfo, View, ViewError};
@@ -35,7 +32,7 @@ impl Line {
     }
 
     /// Waits until a view holds everything that was processed; answers how many of the counted rows were beaten.
-    pub async fn superseded(&self, counting: Superseded) -> anyhow::Result<u64> {
+    pub async fn superseded(&self, counting: &Superseded) -> anyhow::Result<u64> {
         let (tenant, entity) = (counting.view.tenant(), counting.view.entity().clone());
         self.wait_view(tenant, &entity).await?;
         let now = self.roles.projector.view(tenant, &entity).await?;
@@ -43,9 +40,8 @@ impl Line {
             return Err(stopped.into());
         }
         let same = now.is_some_and(|now| Arc::ptr_eq(&now, &counting.view));
-        counting.view.watched(counting.watch).filter(|_| same).with_context(|| {
-            format!("everything is in, but the view of {entity} was opened again meanwhile: what superseded what was not counted")
-        })
+        let counted = counting.view.watched(counting.watch).filter(|_| same);
+        Ok(counted.ok_or(NotCounted(entity))?)
     }
 
     /// Makes a tenant's tables as fresh as the log.
@@ -125,9 +121,14 @@ impl Line {
         // A scan that nobody typed: it holds a batch at a time, and its length is that of the table.
         let limits =
             QueryLimits { timeout: SCAN_MAX, result_bytes_max: usize::MAX, concurrent: 1, ..Default::default() };
-        Ok(Some(StreamRows { engine: QueryEngine::new(limits)?, tenant: stream.tenant, snapshot, sql }))
+        Ok(Some(StreamRows { engine: Arc::new(QueryEngine::new(limits)?), tenant: stream.tenant, snapshot, sql }))
     }
 }
+
+/// What superseded what cannot be told.
+#[derive(Debug, thiserror::Error)]
+#[error("everything is in, but the view of {0} was opened again meanwhile: what superseded what was not counted")]
+pub struct NotCounted(EntityName);
 
 /// A view, or why it cannot be opened.
 pub struct ViewStatus {
@@ -151,28 +152,19 @@ impl ViewStatus {
 
 /// The visible rows of a stream, pinned: reading them twice gives the same.
 pub struct StreamRows {
-    engine: QueryEngine,
+    engine: Arc<QueryEngine>,
     tenant: TenantId,
     snapshot: Arc<ViewSnapshot>,
     sql: String,
 }
 
-/// Keys on their way, a batch at a time.
-pub struct Keys(BatchStream);
-
 impl StreamRows {
-    /// Reads their keys.
-    pub async fn keys(&self) -> anyhow::Result<Keys> {
-        Ok(Keys(self.engine.query(self.tenant, vec![self.snapshot.clone()], &self.sql).await?.batches))
-    }
-}
-
-impl Keys {
-    /// The next keys, or `None` when there are no more.
-    pub async fn next(&mut self) -> anyhow::Result<Option<StringArray>> {
-        let Some(batch) = self.0.next().await else { return Ok(None) };
-        let column = arrow::compute::cast(batch?.column(0), &DataType::Utf8)?;
-        Ok(Some(column.as_string::<i32>().clone()))
+    /// Reads their keys, the one column of each batch.
+    pub async fn read_keys(&self) -> anyhow::Result<BatchStream> {
+        let mut batches = self.engine.query(self.tenant, vec![self.snapshot.clone()], &self.sql).await?.batches;
+        // An engine that is dropped ends its queries.
+        batches.hold(self.engine.clone());
+        Ok(batches)
     }
 }
 

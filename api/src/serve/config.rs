@@ -134,7 +134,7 @@ impl WatchedStream {
         };
         let mapping_text = mapping.as_ref().map(read).transpose()?;
         Ok(IngestArgs {
-            tenant: self.tenant,
+            tenant: Some(self.tenant),
             connection: self.connection,
             stream: self.stream,
             system: self.system,

@@ -86,7 +86,8 @@ impl Server {
         let doors = Arc::new(Doors::open(line.clone(), &operator).await?);
         let mut watched = Vec::new();
         for stream in streams {
-            let name = format!("the stream {}/{} of {}", stream.connection, stream.stream, stream.tenant);
+            let tenant = stream.tenant.as_deref().unwrap_or_default();
+            let name = format!("the stream {}/{} of {tenant}", stream.connection, stream.stream);
             watched.push(watching::Watched::start(stream, &line).await.context(name)?);
         }
         let (stop, stopped) = watch::channel(false);

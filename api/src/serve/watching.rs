@@ -8,9 +8,9 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::cli::IngestArgs;
-use crate::cli::ingest::{self, Fates};
+use crate::cli::ingest;
 use crate::cli::plan::{Draft, settings};
-use crate::line::Line;
+use crate::line::{Fates, Line};
 use crate::output::Silent;
 use crate::serve::stopped;
 
@@ -67,7 +67,7 @@ impl Watched {
 
     /// Reads what is new; answers after what time to look again at the latest.
     async fn ingest(&self, line: &Line) -> Duration {
-        let (tenant, stream) = (&self.args.tenant, format!("{}/{}", self.args.connection, self.args.stream));
+        let (tenant, stream) = (self.args.tenant.as_deref(), format!("{}/{}", self.args.connection, self.args.stream));
         let ended = ingest::run(&self.args, line, &mut Silent).await;
         if let Some(told) = &self.told {
             told(ended.as_ref().map_err(|error| format!("{error:#}")).copied()).await;

@@ -8,4 +8,5 @@ mod house;
 mod line;
 mod manners;
 mod quotas;
+mod runs;
 mod tenants;

@@ -11,7 +11,8 @@ fn every_error_is_a_problem_with_a_trace() {
     let admin = house.admin("acme");
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let missing = admin.send("GET", "/nowhere", &[("traceparent", trace)], b"");
-    assert_eq!((missing.status, missing.problem().as_str()), (404, "not_found"));
+    assert_eq!((missing.status, missing.problem().as_str()), (404, "unknown_path"));
+    assert!(missing.header("server").starts_with("autonomos/"));
     assert_eq!(missing.json()["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     assert!(missing.header("traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
     let method = admin.delete("/api/v1/auth/me");

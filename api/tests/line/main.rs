@@ -6,6 +6,7 @@ mod drift;
 mod files;
 mod folder;
 mod inside;
+mod remote;
 mod serving;
 mod tenants;
 mod views;

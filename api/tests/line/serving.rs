@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 
+use serde_json::Value;
+
 use super::folder::{Folder, fates, opportunity, until};
 
 pub struct Serving {
@@ -21,7 +23,16 @@ impl Serving {
         (0..5).find_map(|_| Self::start_once(folder, more)).expect("the server has ended")
     }
 
+    /// A server whose configuration names a certificate; it is ready once it takes connections.
+    pub fn start_encrypted(folder: &Folder) -> Self {
+        (0..5).find_map(|_| Self::start_until(folder, &[], |s| s.connects())).expect("the server has ended")
+    }
+
     fn start_once(folder: &Folder, more: &[&str]) -> Option<Self> {
+        Self::start_until(folder, more, |s| s.get("/readyz").is_some_and(|a| a.contains("ready")))
+    }
+
+    fn start_until(folder: &Folder, more: &[&str], is_ready: impl Fn(&Self) -> bool) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let listen = format!("127.0.0.1:{port}");
         let child =
@@ -30,7 +41,7 @@ impl Serving {
         let mut has_ended = false;
         until("the server is ready", || {
             has_ended = serving.child.try_wait().unwrap().is_some();
-            has_ended || serving.get("/readyz").is_some_and(|a| a.contains("ready"))
+            has_ended || is_ready(&serving)
         });
         (!has_ended).then_some(serving)
     }
@@ -39,6 +50,48 @@ impl Serving {
     pub fn signal(&self, name: &str) {
         let sent = std::process::Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn connects(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+    }
+
+    pub fn post(&self, path: &str, token: Option<&str>, body: &Value) -> (u16, String) {
+        self.send("POST", path, token, Some(body))
+    }
+
+    pub fn patch(&self, path: &str, token: &str, body: &Value) -> u16 {
+        self.send("PATCH", path, Some(token), Some(body)).0
+    }
+
+    pub fn get_as(&self, path: &str, token: &str) -> (u16, String) {
+        self.send("GET", path, Some(token), None)
+    }
+
+    pub fn delete(&self, path: &str, token: &str) -> u16 {
+        self.send("DELETE", path, Some(token), None).0
+    }
+
+    fn send(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> (u16, String) {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.address()));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let body = body.map_or_else(String::new, Value::to_string);
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut response = agent.run(request.body(body).unwrap()).unwrap();
+        (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
     }
 
     fn get(&self, path: &str) -> Option<String> {

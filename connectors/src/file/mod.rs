@@ -43,6 +43,8 @@ use pipeline::source::{LaneCursor, Source, SourceBatch, SourceError};
 use schemas::Lane;
 use tokio::task::JoinHandle;
 
+use crate::relay;
+
 pub use bounds::Bounds;
 pub use settings::{FileFormat, FileSettings};
 
@@ -195,8 +197,8 @@ impl Files {
 fn known_places(cursors: Vec<LaneCursor>) -> HashMap<Vec<u8>, Known> {
     let mut known: HashMap<Vec<u8>, Known> = HashMap::new();
     for LaneCursor { lane, ordinal, cursor } in cursors {
-        // Lanes of this stream that no file made (a push, a re-drive) have no cursor of ours.
-        if cursor.is_empty() {
+        // Lanes of this stream that no file of this machine made (a push, a re-drive) have no cursor of ours.
+        if cursor.is_empty() || relay::is_relayed(&cursor) {
             continue;
         }
         let cursor = match FileCursor::decode(&cursor) {

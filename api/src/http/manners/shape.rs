@@ -47,6 +47,7 @@ impl<E: Endpoint> Endpoint for Shaped<E> {
             }
         };
         let headers = response.headers_mut();
+        headers.insert(header::SERVER, HeaderValue::from_static(concat!("autonomos/", env!("CARGO_PKG_VERSION"))));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
         Ok(response)

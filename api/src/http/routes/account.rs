@@ -35,16 +35,16 @@ struct Register {
 /// An address and a password.
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields, skip_serializing_if_is_none)]
-struct Login {
+pub struct Login {
     /// The organisation, when several know the address.
     #[oai(validator(max_length = 63))]
-    tenant: Option<Text>,
+    pub tenant: Option<Text>,
     /// The address.
     #[oai(validator(max_length = 254))]
-    email: Text,
+    pub email: Text,
     /// The password.
     #[oai(validator(max_length = 1024))]
-    password: Text,
+    pub password: Text,
 }
 
 /// An invitation or a reset, and the password to set.
@@ -61,30 +61,30 @@ struct Accept {
 
 /// A session that has begun.
 #[derive(Debug, Object)]
-struct SessionBegun {
+pub struct SessionBegun {
     /// To be sent as `Authorization: Bearer …`.
-    access_token: String,
+    pub access_token: String,
     /// Always `bearer`.
-    token_type: String,
+    pub token_type: String,
     /// Until when it counts.
-    expires_at: String,
+    pub expires_at: String,
     /// Who signed in.
-    user: Me,
+    pub user: Me,
 }
 
 /// Oneself.
 #[derive(Debug, Object)]
-struct Me {
+pub struct Me {
     /// The user's id; empty for an API key.
-    id: String,
+    pub id: String,
     /// The address, or the API key's name.
-    email: String,
+    pub email: String,
     /// What one may do.
-    role: Role,
+    pub role: Role,
     /// The organisation's id.
-    tenant_id: String,
+    pub tenant_id: String,
     /// The organisation's name.
-    tenant: String,
+    pub tenant: String,
 }
 
 /// One of one's sessions.

@@ -1,6 +1,6 @@
 //! `/api/v1/aam/cases`: drift, and what people decide of it.
 
-mod shape;
+pub mod shape;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,59 +27,62 @@ const LIMIT: u32 = 100;
 /// How long a decision's outcome is waited for before the answer is 202.
 const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 
+/// How long the answer then waits for what the decision has let go.
+const LET_GO_WAIT: Duration = Duration::from_secs(5);
+
 /// A decision's reason, and what it was made on.
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields)]
-struct Decision {
+pub struct Decision {
     /// Why, for the record.
     #[oai(default, validator(max_length = 1000))]
-    why: Text,
+    pub why: Text,
     /// Only of these lost paths; of all when left out.
     #[oai(default, validator(max_items = 1000))]
-    only: Vec<Text>,
+    pub only: Vec<Text>,
     /// The mapping version that the case showed; when another is in force the decision is refused. By default the latest.
-    mapping_version: Option<u32>,
+    pub mapping_version: Option<u32>,
 }
 
 /// Another repair.
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields)]
-struct Edit {
+pub struct Edit {
     /// Where the lost paths have gone.
     #[oai(validator(min_items = 1, max_items = 1000))]
-    moves: Vec<MoveWanted>,
+    pub moves: Vec<MoveWanted>,
     /// Why, for the record.
     #[oai(default, validator(max_length = 1000))]
-    why: Text,
+    pub why: Text,
     /// As of other decisions.
-    mapping_version: Option<u32>,
+    pub mapping_version: Option<u32>,
 }
 
 /// When to ask again.
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields)]
-struct Snooze {
+pub struct Snooze {
     /// A time with its zone, to come.
     #[oai(validator(max_length = 40))]
-    until: Text,
+    pub until: Text,
     /// Why, for the record.
     #[oai(default, validator(max_length = 1000))]
-    why: Text,
+    pub why: Text,
     /// As of other decisions.
-    mapping_version: Option<u32>,
+    pub mapping_version: Option<u32>,
 }
 
 /// Where to see how it goes.
 #[derive(Debug, Object)]
-struct Later {
+pub struct Later {
     /// The case.
-    link: String,
+    pub link: String,
 }
 
 #[derive(ApiResponse)]
 #[expect(clippy::large_enum_variant, reason = "it lives for one answer")]
 enum Decided {
-    /// It was carried out; this is the case now. What it held is on its way to the views.
+    /// It was carried out; this is the case now. What it held and is not counted as `redriven` is on its way to the views.
     #[oai(status = 200)]
     Done(Json<CaseInfo>),
     /// It is on the log and will have its outcome.
@@ -269,7 +272,12 @@ async fn decide(
         Ok(Err(error)) => Err(Problem::internal(error)),
         Ok(Ok(Err(error))) => Err(of_decide(error)),
         Ok(Ok(Ok(Outcome::Refused(reason)))) => Err(Problem::conflict(reason)),
-        Ok(Ok(Ok(Outcome::Applied))) => Ok(Decided::Done(Json(shape::case(find(doors, caller, id).await?)))),
+        Ok(Ok(Ok(Outcome::Applied))) => {
+            let case = find(doors, caller, id).await?;
+            // What it let go is back in a moment, mostly; nobody waits longer for it.
+            _ = tokio::time::timeout(LET_GO_WAIT, doors.line.wait_let_go(tenant, &case)).await;
+            Ok(Decided::Done(Json(shape::case(find(doors, caller, id).await?))))
+        }
     }
 }
 

@@ -11,6 +11,8 @@ pub mod ops;
 pub mod quarantine;
 pub mod query;
 pub mod records;
+pub mod runs;
+pub mod streams;
 pub mod tenant;
 pub mod users;
 pub mod views;
@@ -34,7 +36,7 @@ pub enum Tag {
     Tenant,
     /// Connections that the server reads.
     Connections,
-    /// Records that are pushed.
+    /// Records that are pushed, and the streams that they come in.
     Records,
     /// Views, their rows, SQL.
     Views,
@@ -66,7 +68,8 @@ async fn known(request: &poem::Request, _: Bearer) -> poem::Result<Caller> {
 pub fn service() -> OpenApiService<impl OpenApi, ()> {
     let apis = (
         (account::Routes, users::Routes, api_keys::Routes, tenant::Routes),
-        (connections::Routes, records::Routes, views::Routes, query::Routes, quarantine::Routes),
+        (connections::Routes, streams::Routes, records::Routes, runs::Routes),
+        (views::Routes, query::Routes, quarantine::Routes),
         (cases::Routes, events::Routes, log::Routes, audit::Routes, ops::Routes),
     );
     OpenApiService::new(apis, "AutonomOS", env!("CARGO_PKG_VERSION"))

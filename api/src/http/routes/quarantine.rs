@@ -21,45 +21,47 @@ const LIMIT: u32 = 100;
 /// A record that was set aside.
 #[derive(Debug, Object)]
 #[oai(skip_serializing_if_is_none)]
-struct QuarantinedRecord {
+pub struct QuarantinedRecord {
     /// Where its bytes are on `inputs`: its id.
-    position: String,
+    pub position: String,
     /// Its stream: `connection/stream`.
-    stream: String,
+    pub stream: String,
     /// Why, as a stable code.
-    reason: String,
+    pub reason: String,
     /// Where on the line.
-    stage: String,
+    pub stage: String,
     /// The field or path concerned.
-    field: Option<String>,
+    pub field: Option<String>,
     /// What exactly was wrong.
-    detail: String,
+    pub detail: String,
+    /// The lane that it came in: a file's content, a push.
+    pub lane: String,
     /// Its place in its lane; for a file the row's number.
-    lane_ordinal: u64,
+    pub lane_ordinal: u64,
     /// When the log took it.
-    logged_at: String,
+    pub logged_at: String,
 }
 
 /// A page of records that were set aside.
 #[derive(Debug, Object)]
 #[oai(skip_serializing_if_is_none)]
-struct QuarantinePage {
+pub struct QuarantinePage {
     /// The records.
-    records: Vec<QuarantinedRecord>,
+    pub records: Vec<QuarantinedRecord>,
     /// For the next page; left out at the end.
-    next: Option<String>,
+    pub next: Option<String>,
 }
 
 /// A record that was set aside, with its bytes.
 #[derive(Debug, Object)]
 #[oai(skip_serializing_if_is_none)]
-struct QuarantinedPayload {
+pub struct QuarantinedPayload {
     /// The record.
-    record: QuarantinedRecord,
+    pub record: QuarantinedRecord,
     /// Its bytes, when they are UTF-8.
-    payload: Option<String>,
+    pub payload: Option<String>,
     /// Its bytes in base64, when they are not.
-    payload_base64: Option<String>,
+    pub payload_base64: Option<String>,
 }
 
 /// The routes.
@@ -91,11 +93,9 @@ impl Routes {
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;
         doors.line.wait_quarantined().await.map_err(Problem::internal)?;
-        let notes = quarantine::list(&*doors.line.store, caller.tenant, of.as_ref(), after.as_deref(), limit).await?;
-        let next =
-            notes.last().filter(|_| notes.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
-        let records = notes.into_iter().map(|(_, note)| shape(&note)).collect();
-        Ok(Json(QuarantinePage { records, next }))
+        let (notes, next) = doors.line.quarantined(caller.tenant, of.as_ref(), after.as_deref(), limit).await?;
+        let next = next.map(|key| doors.seal.close(&purpose, key.as_bytes()));
+        Ok(Json(QuarantinePage { records: notes.iter().map(Into::into).collect(), next }))
     }
 
     /// Show one with its bytes.
@@ -112,26 +112,36 @@ impl Routes {
         let connection = note.stream.split('/').next().unwrap_or_default();
         caller.require_connection(connection).map_err(|_| missing())?;
         let bytes = quarantine::payload(&*doors.line.log, &note).await?.ok_or_else(missing)?;
-        let (payload, payload_base64) = match std::str::from_utf8(&bytes) {
-            Ok(text) => (Some(text.to_owned()), None),
-            Err(_) => (None, Some(STANDARD.encode(&bytes))),
-        };
-        Ok(Json(QuarantinedPayload { record: shape(&note), payload, payload_base64 }))
+        Ok(Json(QuarantinedPayload::new(&note, &bytes)))
     }
 }
 
-fn shape(note: &Note) -> QuarantinedRecord {
-    let code = |value: serde_json::Result<serde_json::Value>| {
-        value.ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
-    };
-    QuarantinedRecord {
-        position: note.position.to_string(),
-        stream: note.stream.clone(),
-        reason: code(serde_json::to_value(note.reason)),
-        stage: code(serde_json::to_value(note.stage)),
-        field: note.field.clone(),
-        detail: note.detail.clone(),
-        lane_ordinal: note.lane_ordinal,
-        logged_at: time::of_micros(note.logged_at),
+impl QuarantinedPayload {
+    /// A record that was set aside, with its bytes.
+    pub fn new(note: &Note, bytes: &[u8]) -> Self {
+        let (payload, payload_base64) = match std::str::from_utf8(bytes) {
+            Ok(text) => (Some(text.to_owned()), None),
+            Err(_) => (None, Some(STANDARD.encode(bytes))),
+        };
+        Self { record: note.into(), payload, payload_base64 }
+    }
+}
+
+impl From<&Note> for QuarantinedRecord {
+    fn from(note: &Note) -> Self {
+        let code = |value: serde_json::Result<serde_json::Value>| {
+            value.ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+        };
+        Self {
+            position: note.position.to_string(),
+            stream: note.stream.clone(),
+            reason: note.reason.code().to_owned(),
+            stage: code(serde_json::to_value(note.stage)),
+            field: note.field.clone(),
+            detail: note.detail.clone(),
+            lane: note.lane.to_string(),
+            lane_ordinal: note.lane_ordinal,
+            logged_at: time::of_micros(note.logged_at),
+        }
     }
 }

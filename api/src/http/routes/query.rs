@@ -23,16 +23,16 @@ use crate::line::{Asking, RunningQuery};
 /// A question.
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields, skip_serializing_if_is_none)]
-struct Question {
+pub struct Question {
     /// One SELECT over the caller's views.
     #[oai(validator(min_length = 1, max_length = 262144))]
-    sql: Text,
+    pub sql: Text,
     /// A position that a write answered: wait until the views show it.
     #[oai(validator(max_length = 64))]
-    min_position: Option<Text>,
+    pub min_position: Option<Text>,
     /// The caller's own name for the query, by which it can be stopped; no two that run have the same.
     #[oai(validator(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$"))]
-    id: Option<Text>,
+    pub id: Option<Text>,
 }
 
 /// A query that runs, or waits for its turn.

@@ -1,16 +1,20 @@
 //! `/api/v1/records`: records that a program pushes. Durable when answered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use connectors::push::{self, PushError, PushFormat};
+use connectors::relay::Relay;
 use poem::http::StatusCode;
 use poem::web::Data;
-use poem::{Body, Request};
+use poem::{Body, Request, RequestBody};
 use poem_openapi::param::{Header, Query};
-use poem_openapi::payload::{Binary, Json};
+use poem_openapi::payload::{Binary, Json, ParsePayload, Payload};
+use poem_openapi::registry::MetaSchemaRef;
+use poem_openapi::types::{Any, Type};
 use poem_openapi::{ApiRequest, Object, OpenApi};
-use schemas::{Lane, Position, StreamId, Topic};
+use schemas::{Lane, Position, RecordBatch, StreamId, Topic};
 
 use super::{Signed, Tag};
 use crate::auth::{Role, secret};
@@ -23,20 +27,42 @@ use crate::line::{Busy, OpenError};
 #[derive(ApiRequest)]
 enum Records {
     /// One JSON array of objects.
-    #[oai(content_type = "application/json")]
-    Json(Binary<Body>),
+    Json(JsonRecords),
     /// One JSON object a line.
     #[oai(content_type = "application/x-ndjson")]
     Ndjson(Binary<Body>),
+    /// A batch as `autonomos ingest --server` relays it, with its places in a file; with `relay`. The same batch again adds
+    /// nothing.
+    #[oai(content_type = "application/vnd.autonomos.records.v1")]
+    Relayed(Binary<Body>),
+}
+
+/// A JSON array of objects that is not read yet.
+struct JsonRecords(Body);
+
+impl Payload for JsonRecords {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn schema_ref() -> MetaSchemaRef {
+        Vec::<BTreeMap<String, Any<serde_json::Value>>>::schema_ref()
+    }
+}
+
+impl ParsePayload for JsonRecords {
+    const IS_REQUIRED: bool = true;
+
+    async fn from_request(_: &Request, body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(body.take()?))
+    }
 }
 
 /// Records that are durable.
 #[derive(Debug, Object)]
-struct Pushed {
+pub struct Pushed {
     /// How many.
-    records: u64,
+    pub records: u64,
     /// The position behind the last: a read with `min_position` waits for it.
-    position: String,
+    pub position: String,
 }
 
 /// The routes.
@@ -61,6 +87,12 @@ impl Routes {
         /// The system whose mapping the stream follows; left out for a stream that is open.
         #[oai(validator(max_length = 80))]
         system: Query<Option<String>>,
+        /// The run that they belong to: it is not forgotten as long as there are pushes.
+        #[oai(validator(max_length = 64))]
+        run: Query<Option<String>>,
+        /// Who relays: 32 hex digits; see the media type of relayed batches.
+        #[oai(validator(pattern = "^[0-9a-f]{32}$"))]
+        relay: Query<Option<String>>,
         /// Any text of the client's own, new for each push.
         #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 200))]
         _key: Header<Option<String>>,
@@ -71,20 +103,23 @@ impl Routes {
         let name = |e: schemas::ids::InvalidName| Problem::invalid(e.to_string());
         let (connection, stream) = (connection.parse().map_err(name)?, stream.parse().map_err(name)?);
         let id = StreamId { tenant: caller.tenant, connection, stream };
+        if let Some(run) = &run.0 {
+            doors.runs.find(caller.tenant, run);
+        }
         let (format, body) = match body {
-            Records::Json(Binary(body)) => (PushFormat::Json, body),
-            Records::Ndjson(Binary(body)) => (PushFormat::Ndjson, body),
+            Records::Json(JsonRecords(body)) => (Format::Push(PushFormat::Json), body),
+            Records::Ndjson(Binary(body)) => (Format::Push(PushFormat::Ndjson), body),
+            Records::Relayed(Binary(body)) => (Format::Relayed, body),
         };
         let bytes = body.into_bytes().await.map_err(|_| Problem::invalid("the body broke off: send it again"))?;
         let key = idempotency::key(request)?;
-        let lane = lane(&id, key.as_deref())?;
         if let Some(key) = &key {
             idempotency::remember_body(&doors, &caller, &format!("{id}\n{key}"), &bytes).await?;
         }
         let account = doors.line.account(caller.tenant).await.map_err(|e| Problem::internal(format!("{e:#}")))?;
         let _place = doors.line.place_to_push(caller.tenant, bytes.len()).await.map_err(|Busy| busy())?;
-        let batches = tokio::task::block_in_place(|| push::batches(lane, format, &bytes));
-        let batches = batches.map_err(of_push)?;
+        let apart = || take_apart(&id, format, key.as_deref(), relay.0.as_deref(), &bytes);
+        let batches = tokio::task::block_in_place(apart)?;
         let count = batches.iter().map(|batch| u64::from(batch.count)).sum();
         account.bring_in(count, bytes.len() as u64, Instant::now())?;
         let open = doors.line.open_stream(&id, system.0.as_deref(), &caller.label()).await.map_err(of_open)?;
@@ -101,13 +136,45 @@ impl Routes {
     }
 }
 
+/// How a body is written.
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Push(PushFormat),
+    Relayed,
+}
+
+/// The batches of a body.
+fn take_apart(
+    id: &StreamId,
+    format: Format,
+    key: Option<&str>,
+    relay: Option<&str>,
+    bytes: &[u8],
+) -> Result<Vec<RecordBatch>, Problem> {
+    match format {
+        Format::Push(format) => push::batches(lane(id, key)?, format, bytes).map_err(of_push),
+        Format::Relayed => {
+            let missing = || Problem::invalid("who relays a batch says so in the parameter relay");
+            let relay = self::relay(relay.ok_or_else(missing)?)?;
+            Ok(vec![relay.take(id, bytes).map_err(|e| unusable(&e))?])
+        }
+    }
+}
+
+/// Who relays, by the text of its id.
+pub fn relay(text: &str) -> Result<Relay, Problem> {
+    u128::from_str_radix(text, 16).map(Relay).map_err(|_| Problem::invalid("a relay has 32 hex digits"))
+}
+
 fn of_push(error: PushError) -> Problem {
     match error {
         PushError::TooMany => Problem::too_large(error.to_string()),
-        PushError::NoArray(_) | PushError::Empty => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_records", error.to_string())
-        }
+        PushError::NoArray(_) | PushError::Empty => unusable(&error),
     }
+}
+
+fn unusable(error: &dyn std::error::Error) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_records", error.to_string())
 }
 
 fn busy() -> Problem {

@@ -22,10 +22,10 @@ use crate::line::Busy;
 /// What is to be deleted, in the caller's own words.
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields)]
-struct Confirmation {
+pub struct Confirmation {
     /// The tenant's name: everything of it goes, for ever.
     #[oai(validator(min_length = 1, max_length = 127))]
-    name: Text,
+    pub name: Text,
 }
 
 /// Lines of JSON on their way to a client.

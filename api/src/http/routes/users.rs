@@ -39,21 +39,21 @@ struct UserList {
 /// Whom to invite.
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields)]
-struct Invite {
+pub struct Invite {
     /// The address.
     #[oai(validator(min_length = 3, max_length = 254))]
-    email: Text,
+    pub email: Text,
     /// What the user will be allowed to do.
-    role: Role,
+    pub role: Role,
 }
 
 /// A token that is told once.
 #[derive(Debug, Object)]
-struct OneUse {
+pub struct OneUse {
     /// For `POST /api/v1/auth/accept`.
-    token: String,
+    pub token: String,
     /// Until when it counts.
-    expires_at: String,
+    pub expires_at: String,
 }
 
 /// What to change of a user.

@@ -30,51 +30,53 @@ const LIMIT: u32 = 100;
 /// A view.
 #[derive(Debug, Object)]
 #[oai(skip_serializing_if_is_none)]
-struct ViewInfo {
+pub struct ViewInfo {
     /// The table that SQL asks.
-    name: String,
+    pub name: String,
     /// What its rows are.
-    entity: String,
-    /// Rows in it.
-    rows: u64,
+    pub entity: String,
+    /// Rows in it; absent, like every figure, when the view cannot be opened.
+    pub rows: Option<u64>,
     /// Rows that are not yet in its files.
-    tail_rows: u64,
+    pub tail_rows: Option<u64>,
     /// Its files.
-    files: u64,
+    pub files: Option<u64>,
     /// Their bytes.
-    bytes: u64,
+    pub bytes: Option<u64>,
+    /// Bytes that it holds in memory.
+    pub memory_bytes: Option<u64>,
     /// How far on its partition of `events` it is.
-    position: Option<String>,
+    pub position: Option<String>,
     /// Why it takes no more events, if it does not.
-    stopped: Option<String>,
+    pub stopped: Option<String>,
 }
 
 /// A tenant's views.
 #[derive(Debug, Object)]
-struct ViewList {
+pub struct ViewList {
     /// The views.
-    views: Vec<ViewInfo>,
+    pub views: Vec<ViewInfo>,
 }
 
 /// A column.
 #[derive(Debug, Object)]
-struct ColumnInfo {
+pub struct ColumnInfo {
     /// Its name. System columns begin with `_`.
-    name: String,
+    pub name: String,
     /// Its type as Arrow names it.
     #[oai(rename = "type")]
-    data_type: String,
+    pub data_type: String,
 }
 
 /// A view's columns.
 #[derive(Debug, Object)]
-struct ViewColumns {
+pub struct ViewColumns {
     /// The table that SQL asks.
-    name: String,
+    pub name: String,
     /// The columns.
-    columns: Vec<ColumnInfo>,
+    pub columns: Vec<ColumnInfo>,
     /// How far on its partition of `events` it is.
-    position: String,
+    pub position: String,
 }
 
 /// Which rows come first.
@@ -104,26 +106,6 @@ impl Routes {
     #[oai(path = "/", method = "get", operation_id = "list_views")]
     async fn list(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed) -> Result<Json<ViewList>, Problem> {
         let views = doors.line.views(caller.tenant).await.map_err(Problem::internal)?;
-        let info = |view: ViewStatus| {
-            let (info, stopped) = match view.info {
-                Ok(info) => {
-                    let stopped = info.stopped.clone();
-                    (Some(info), stopped)
-                }
-                Err(error) => (None, Some(error.to_string())),
-            };
-            let count = |of: fn(&TableInfo) -> u64| info.as_ref().map_or(0, of);
-            ViewInfo {
-                name: view.table.to_string(),
-                entity: view.entity.to_string(),
-                rows: count(|i| i.rows as u64),
-                tail_rows: count(|i| i.tail_rows as u64),
-                files: count(|i| i.files as u64),
-                bytes: count(|i| i.bytes),
-                position: info.as_ref().map(|i| i.position.to_string()),
-                stopped,
-            }
-        };
         Ok(Json(ViewList { views: views.into_iter().map(info).collect() }))
     }
 
@@ -136,12 +118,7 @@ impl Routes {
         view: Path<String>,
     ) -> Result<Json<ViewColumns>, Problem> {
         let snapshot = pinned(&doors, &caller, &view).await?;
-        let column = |field: &Arc<arrow::datatypes::Field>| ColumnInfo {
-            name: field.name().clone(),
-            data_type: field.data_type().to_string(),
-        };
-        let columns = snapshot.schema.fields().iter().map(column).collect();
-        Ok(Json(ViewColumns { name: snapshot.table.clone(), columns, position: snapshot.position.to_string() }))
+        Ok(Json(columns(&snapshot)))
     }
 
     /// Read a view's rows, page by page, in JSON, CSV, Arrow or Parquet by Accept. A page begins behind the last row of
@@ -205,6 +182,34 @@ impl Routes {
         let next = next_cursor(&doors, &purpose, asked, &page, &batches);
         Rows::page(&batches, schema, format, next.as_deref())
     }
+}
+
+/// A view as it is shown.
+pub fn info(view: ViewStatus) -> ViewInfo {
+    let stopped = view.stopped();
+    let known = view.info.as_ref().ok();
+    let figure = |of: fn(&TableInfo) -> u64| known.map(of);
+    ViewInfo {
+        rows: figure(|i| i.rows as u64),
+        tail_rows: figure(|i| i.tail_rows as u64),
+        files: figure(|i| i.files as u64),
+        bytes: figure(|i| i.bytes),
+        memory_bytes: figure(|i| i.memory_bytes as u64),
+        position: known.map(|i| i.position.to_string()),
+        name: view.table,
+        entity: view.entity.to_string(),
+        stopped,
+    }
+}
+
+/// A view's columns as they are shown.
+pub fn columns(view: &ViewSnapshot) -> ViewColumns {
+    let column = |field: &Arc<arrow::datatypes::Field>| ColumnInfo {
+        name: field.name().clone(),
+        data_type: field.data_type().to_string(),
+    };
+    let columns = view.schema.fields().iter().map(column).collect();
+    ViewColumns { name: view.table.clone(), columns, position: view.position.to_string() }
 }
 
 /// The view of that name, pinned now. Another tenant's is not found, as one that does not exist.

@@ -22,96 +22,96 @@ pub struct CasePage {
 #[oai(skip_serializing_if_is_none)]
 pub struct CaseInfo {
     /// Its id: the position of the input at which it began.
-    case: String,
+    pub case: String,
     /// Its stream: `connection/stream`.
-    stream: String,
+    pub stream: String,
     /// watching, open, rejected, repaired, removed, released or reverted.
-    status: String,
+    pub status: String,
     /// renamed, nested, unnested, split, merged, retyped or removed, as far as anybody knows.
-    kind: String,
+    pub kind: String,
     /// The mapping version that a decision is made on.
-    mapping_version: u32,
+    pub mapping_version: u32,
     /// What its records lack.
-    lost: Vec<LostInfo>,
+    pub lost: Vec<LostInfo>,
     /// Paths that came with them and that no rule named.
-    added: Vec<String>,
+    pub added: Vec<String>,
     /// Where what was lost has gone, likelier than not: what `approve` approves.
-    moves: Vec<MoveInfo>,
+    pub moves: Vec<MoveInfo>,
     /// Where else it may have gone, the likeliest first.
-    alternatives: Vec<MoveInfo>,
+    pub alternatives: Vec<MoveInfo>,
     /// Why it waits for a person.
-    waits: Option<String>,
+    pub waits: Option<String>,
     /// Records that lacked something, when it opened.
-    lacking: u64,
+    pub lacking: u64,
     /// Records since it began that had everything, when it opened.
-    having: u64,
+    pub having: u64,
     /// Records held for it.
-    held: u64,
+    pub held: u64,
     /// Held records that came again.
-    redriven: u64,
+    pub redriven: u64,
     /// When it began.
-    began_at: String,
+    pub began_at: String,
     /// When it opened.
-    opened_at: Option<String>,
+    pub opened_at: Option<String>,
     /// Until when it is put off.
-    snoozed_until: Option<String>,
+    pub snoozed_until: Option<String>,
     /// What was decided, in order.
-    decided: Vec<DecidedInfo>,
+    pub decided: Vec<DecidedInfo>,
 }
 
 /// A path that is lost.
 #[derive(Debug, Object)]
-struct LostInfo {
+pub struct LostInfo {
     /// The path.
-    path: String,
+    pub path: String,
     /// What it fills: fields of the entity, or `$key`, `$version`, `$deleted`.
-    feeds: Vec<String>,
+    pub feeds: Vec<String>,
     /// It is there, but of a type that it never had.
-    retyped: bool,
+    pub retyped: bool,
 }
 
 /// Where a lost path may have gone.
 #[derive(Debug, Object)]
 #[oai(skip_serializing_if_is_none)]
-struct MoveInfo {
+pub struct MoveInfo {
     /// The lost path.
-    from: String,
+    pub from: String,
     /// Where it is now; several paths when it was split.
-    to: Vec<String>,
+    pub to: Vec<String>,
     /// The kind of change.
-    kind: String,
+    pub kind: String,
     /// The probability, from 0 to 1.
-    confidence: f64,
+    pub confidence: f64,
     /// Which part of it, when several became one.
-    part: Option<u32>,
+    pub part: Option<u32>,
     /// The signals that spoke for it most.
-    signals: Vec<SignalInfo>,
+    pub signals: Vec<SignalInfo>,
 }
 
 /// A signal behind a move.
 #[derive(Debug, Object)]
-struct SignalInfo {
+pub struct SignalInfo {
     /// Its name.
-    name: String,
+    pub name: String,
     /// Its strength.
-    strength: f64,
+    pub strength: f64,
 }
 
 /// What was decided.
 #[derive(Debug, Object)]
-struct DecidedInfo {
+pub struct DecidedInfo {
     /// repaired, removed, rejected or reverted.
-    status: String,
+    pub status: String,
     /// What was changed.
-    moves: Vec<MoveInfo>,
+    pub moves: Vec<MoveInfo>,
     /// Paths accepted as removed.
-    removed: Vec<String>,
+    pub removed: Vec<String>,
     /// Who: `rules`, `command line`, `user:ID` or `key:ID`.
-    by: String,
+    pub by: String,
     /// Why.
-    why: String,
+    pub why: String,
     /// When.
-    at: String,
+    pub at: String,
 }
 
 /// Where a lost path has gone.
@@ -120,12 +120,12 @@ struct DecidedInfo {
 pub struct MoveWanted {
     /// The lost path, as the case shows it.
     #[oai(validator(min_length = 1, max_length = 8192))]
-    from: Text,
+    pub from: Text,
     /// Where it is now; several paths are joined by a blank.
     #[oai(validator(min_items = 1, max_items = 20))]
-    to: Vec<Text>,
+    pub to: Vec<Text>,
     /// Which part of it, parted by blanks and counted from 0, when several became one.
-    part: Option<u32>,
+    pub part: Option<u32>,
 }
 
 /// A case as it is shown.

@@ -10,6 +10,8 @@ use crate::connections::health::Health;
 use crate::connections::row::Connection;
 use crate::connections::{Progress, row};
 use crate::http::problem::{PlaceError, Problem};
+use crate::http::routes::runs::RunCounts;
+use crate::http::routes::streams::StreamCounts;
 use crate::http::time;
 
 /// A type of connector.
@@ -107,42 +109,6 @@ struct StreamProgress {
     last_error: Option<String>,
 }
 
-/// What became of a stream's records.
-#[derive(Debug, Object)]
-struct StreamCounts {
-    /// Read from the source.
-    taken: u64,
-    /// Mapped to a row.
-    accepted: u64,
-    /// Deletes.
-    deleted: u64,
-    /// Set aside.
-    quarantined: u64,
-    /// Kept back until a case is decided.
-    held: u64,
-    /// Taken before.
-    duplicate: u64,
-}
-
-/// What became of the records of one run.
-#[derive(Debug, Object)]
-struct RunCounts {
-    /// Read and durable.
-    taken: u64,
-    /// Rows, or deletes, that count now.
-    visible: u64,
-    /// Rows that newer ones beat.
-    superseded: u64,
-    /// Set aside.
-    quarantined: u64,
-    /// Kept back until a case is decided.
-    held: u64,
-    /// Of earlier runs: kept back then, released now.
-    released: u64,
-    /// Taken before.
-    duplicate: u64,
-}
-
 /// Whether a connection can be read.
 #[derive(Debug, Object)]
 pub struct HealthInfo {
@@ -221,14 +187,7 @@ pub fn streams(connection: &Connection, progress: Vec<Progress>, is_syncing: boo
 
 fn stream(progress: Progress) -> StreamProgress {
     let row::Sync { runs, ended_at, succeeded_at, fates, error } = progress.sync.unwrap_or_default();
-    let counts = progress.state.as_ref().map(|state| StreamCounts {
-        taken: state.counters.taken,
-        accepted: state.counters.accepted,
-        deleted: state.counters.deleted,
-        quarantined: state.counters.quarantined,
-        held: state.counters.held,
-        duplicate: state.counters.duplicate,
-    });
+    let counts = progress.state.as_ref().map(|state| state.counters.into());
     StreamProgress {
         stream: progress.stream,
         counts,
@@ -237,15 +196,7 @@ fn stream(progress: Progress) -> StreamProgress {
         runs,
         last_run_at: (runs > 0).then(|| time::of_micros(ended_at)),
         last_success_at: succeeded_at.map(time::of_micros),
-        last_run: fates.map(|fates| RunCounts {
-            taken: fates.taken,
-            visible: fates.visible,
-            superseded: fates.superseded,
-            quarantined: fates.quarantined,
-            held: fates.held,
-            released: fates.released,
-            duplicate: fates.duplicate,
-        }),
+        last_run: fates.map(Into::into),
         last_error: error,
     }
 }

@@ -1,0 +1,107 @@
+//! Options of `cases`.
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use super::limit;
+
+/// What to do with cases of drift.
+#[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
+pub enum CasesCommand {
+    /// List cases that wait, or all of them.
+    List(CasesArgs),
+    /// Show one: what is lost, where it may have gone, what was decided.
+    Show(CaseArgs),
+    /// The proposed repair is right: the new paths are read before the old ones.
+    Approve(DecideArgs),
+    /// Another repair is right.
+    Edit(EditArgs),
+    /// The proposal is wrong; what is held stays held.
+    Reject(DecideArgs),
+    /// The lost paths are gone for good: their fields are null from here on.
+    AcceptRemoved(DecideArgs),
+    /// A decision was wrong: the former rules again; what was accepted since is looked at again, and held for want.
+    Revert(DecideArgs),
+    /// Ask again later.
+    Snooze(SnoozeArgs),
+}
+
+impl CasesCommand {
+    /// Whose cases.
+    pub fn tenant(&self) -> Option<&str> {
+        let decision = match self {
+            Self::List(args) => return args.tenant.as_deref(),
+            Self::Show(args) => return args.tenant.as_deref(),
+            Self::Approve(args) | Self::Reject(args) | Self::AcceptRemoved(args) | Self::Revert(args) => args,
+            Self::Edit(args) => &args.decision,
+            Self::Snooze(args) => &args.decision,
+        };
+        decision.of.tenant.as_deref()
+    }
+}
+
+/// Options of `cases list`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct CasesArgs {
+    /// Whose cases.
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Only of this stream: CONNECTION/STREAM.
+    #[arg(long)]
+    pub stream: Option<String>,
+    /// Also those that are decided or released, and those that are not told yet.
+    #[arg(long)]
+    pub all: bool,
+    /// At most so many.
+    #[arg(long, default_value_t = 100, value_parser = limit)]
+    pub limit: usize,
+}
+
+/// Which case.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct CaseArgs {
+    /// Whose case.
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Its id, as `cases list` prints it.
+    pub case: String,
+}
+
+/// A decision of a case.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct DecideArgs {
+    /// The case.
+    #[command(flatten)]
+    pub of: CaseArgs,
+    /// Only this lost path; to be repeated.
+    #[arg(long, value_name = "PATH")]
+    pub only: Vec<String>,
+    /// Why, for the record.
+    #[arg(long, default_value = "")]
+    pub why: String,
+    /// The mapping version that the decision was made on; by default the one in force.
+    #[arg(long)]
+    pub mapping_version: Option<u32>,
+}
+
+/// Options of `cases edit`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct EditArgs {
+    /// The decision.
+    #[command(flatten)]
+    pub decision: DecideArgs,
+    /// Where a lost path has gone; FROM=A+B when it was split; to be repeated.
+    #[arg(long = "move", value_name = "FROM=TO", required = true)]
+    pub moves: Vec<String>,
+}
+
+/// Options of `cases snooze`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct SnoozeArgs {
+    /// The decision.
+    #[command(flatten)]
+    pub decision: DecideArgs,
+    /// For how long.
+    #[arg(long, default_value_t = 24)]
+    pub hours: u32,
+}

@@ -1,0 +1,285 @@
+//! `/api/v1/runs`: records that a program brings in together, and what became of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pipeline::StoreError;
+use pipeline::ingest::IngestError;
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::param::Path;
+use poem_openapi::payload::Json;
+use poem_openapi::types::Any;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use schemas::TenantId;
+use serde_json::Value;
+
+use super::account::Done;
+use super::{Signed, Tag};
+use crate::auth::{Caller, Role};
+use crate::http::Doors;
+use crate::http::problem::Problem;
+use crate::line::{Fates, NotCounted, Opening, Run, Said, version_type};
+
+/// How long an answer waits for a run to settle.
+const SETTLE_WAIT: Duration = Duration::from_secs(10);
+
+/// A stream to bring records into. It is opened, with the mapping of a system or one that is given.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields, skip_serializing_if_is_none)]
+pub struct RunWanted {
+    /// The connection that the records came over.
+    #[oai(validator(min_length = 1, max_length = 127))]
+    pub connection: String,
+    /// The stream within the connection, as the mapping names it.
+    #[oai(validator(min_length = 1, max_length = 127))]
+    pub stream: String,
+    /// The system whose mapping is used; this or `mapping`.
+    #[oai(validator(max_length = 80))]
+    pub system: Option<String>,
+    /// A mapping file's text; this or `system`.
+    #[oai(validator(max_length = 262144))]
+    pub mapping: Option<String>,
+    /// The key's path, several joined by commas; instead of the mapping's.
+    #[oai(validator(max_length = 1024))]
+    pub key: Option<String>,
+    /// The version's path, or none; instead of the mapping's.
+    #[oai(validator(max_length = 1024))]
+    pub version: Option<String>,
+    /// The version's type: time, integer or text.
+    #[oai(validator(max_length = 10))]
+    pub version_type: Option<String>,
+    /// The version's type as the first records show it: of a stream that is new and whose type nothing else tells.
+    #[oai(validator(max_length = 10))]
+    pub version_shown: Option<String>,
+    /// COLUMN or COLUMN=VALUE that tells a deleted row.
+    #[oai(validator(max_length = 1024))]
+    pub deleted: Option<String>,
+    /// The id of the program on its machine, which it keeps: 32 hex digits. Its lanes are told where they are.
+    #[oai(validator(pattern = "^[0-9a-f]{32}$"))]
+    pub relay: Option<String>,
+}
+
+/// What records would become.
+#[derive(Debug, Object)]
+pub struct RunPlan {
+    /// The mapping.
+    pub mapping: Any<Value>,
+    /// The definition of the entity.
+    pub entity: Any<Value>,
+}
+
+/// A run that has begun.
+#[derive(Debug, Object)]
+pub struct RunBegun {
+    /// Its id.
+    pub run: String,
+    /// The mapping in force.
+    pub mapping: Any<Value>,
+    /// The table of the view that shows them.
+    pub table: String,
+    /// Where the program's lanes are.
+    pub lanes: Vec<LanePlace>,
+}
+
+/// Where a lane is.
+#[derive(Debug, Object)]
+pub struct LanePlace {
+    /// The lane: 32 hex digits.
+    pub lane: String,
+    /// The last ordinal that the line took.
+    pub ordinal: u64,
+    /// The program's own note with it, in base64.
+    pub cursor: String,
+}
+
+/// What became of a run.
+#[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct RunOutcome {
+    /// Whether everything that came in has its fate; if not, ask again.
+    pub settled: bool,
+    /// What became of everything that came into the stream since the run began, whoever brought it.
+    pub counts: Option<RunCounts>,
+}
+
+/// What became of the records of one run.
+#[derive(Debug, Object)]
+pub struct RunCounts {
+    /// Read and durable.
+    pub taken: u64,
+    /// Rows, or deletes, that count now.
+    pub visible: u64,
+    /// Rows that newer ones beat.
+    pub superseded: u64,
+    /// Set aside.
+    pub quarantined: u64,
+    /// Kept back until a case is decided.
+    pub held: u64,
+    /// Of earlier runs: kept back then, released now.
+    pub released: u64,
+    /// Taken before.
+    pub duplicate: u64,
+    /// Deletes among the visible and the superseded.
+    pub deletes: u64,
+}
+
+#[derive(ApiResponse)]
+enum Made {
+    /// Begun.
+    #[oai(status = 201)]
+    Created(Json<RunBegun>),
+}
+
+/// The routes.
+pub struct Routes;
+
+#[OpenApi(prefix_path = "/api/v1/runs", tag = "Tag::Records")]
+impl Routes {
+    /// Begin a run: open a stream, and have counted from now on what becomes of its records. Push them then. A run that
+    /// nobody asks for within an hour is forgotten, its records are not.
+    #[oai(path = "/", method = "post", operation_id = "begin_run")]
+    async fn begin(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        body: Json<RunWanted>,
+    ) -> Result<Made, Problem> {
+        let opening = open(&doors, &caller, &body).await?;
+        let stream = opening.stream_of(caller.tenant);
+        let table = opening.entity_definition.table.to_string();
+        let begun =
+            doors.line.begin_run(&stream, opening.mapping, opening.entity.as_ref(), &caller.label(), true).await;
+        let run = begun.map_err(not_opened)?;
+        let lanes = match &body.relay {
+            Some(relay) => super::records::relay(relay)?.own(&run.lanes),
+            None => Vec::new(),
+        };
+        let place = |place: pipeline::source::LaneCursor| LanePlace {
+            lane: place.lane.to_string(),
+            ordinal: place.ordinal,
+            cursor: STANDARD.encode(&place.cursor),
+        };
+        let mapping = value(&run.mapping)?;
+        let run = doors.runs.keep(caller.tenant, run);
+        Ok(Made::Created(Json(RunBegun { run, mapping, table, lanes: lanes.into_iter().map(place).collect() })))
+    }
+
+    /// Say what the records of a stream would become. Nothing is opened.
+    #[oai(path = "/plan", method = "post", operation_id = "plan_run")]
+    async fn plan(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        body: Json<RunWanted>,
+    ) -> Result<Json<RunPlan>, Problem> {
+        let opening = open(&doors, &caller, &body).await?;
+        Ok(Json(RunPlan { mapping: value(&opening.mapping)?, entity: value(&opening.entity_definition)? }))
+    }
+
+    /// Wait a while until everything that came in has its fate and can be read, and say what became of it.
+    #[oai(path = "/:run", method = "get", operation_id = "show_run")]
+    async fn show(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        run: Path<String>,
+    ) -> Result<Json<RunOutcome>, Problem> {
+        let run = find(&doors, &caller, &run)?;
+        match tokio::time::timeout(SETTLE_WAIT, doors.line.settle(&run)).await {
+            Err(_) => Ok(Json(RunOutcome { settled: false, counts: None })),
+            Ok(Ok(fates)) => Ok(Json(RunOutcome { settled: true, counts: Some(fates.into()) })),
+            Ok(Err(error)) => Err(not_settled(error)),
+        }
+    }
+
+    /// End a run. What it brought in stays.
+    #[oai(path = "/:run", method = "delete", operation_id = "end_run")]
+    async fn end(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed, run: Path<String>) -> Result<Done, Problem> {
+        find(&doors, &caller, &run)?;
+        doors.runs.end(caller.tenant, &run);
+        Ok(Done::Done)
+    }
+}
+
+impl From<Fates> for RunCounts {
+    fn from(fates: Fates) -> Self {
+        let Fates { taken, visible, superseded, quarantined, held, released, duplicate, deletes, .. } = fates;
+        Self { taken, visible, superseded, quarantined, held, released, duplicate, deletes }
+    }
+}
+
+impl From<RunCounts> for Fates {
+    fn from(counts: RunCounts) -> Self {
+        let RunCounts { taken, visible, superseded, quarantined, held, released, duplicate, deletes } = counts;
+        Self { taken, visible, superseded, quarantined, held, released, duplicate, deletes, pending: 0, others: 0 }
+    }
+}
+
+/// A run of the caller's tenant, over a connection that is the caller's.
+fn find(doors: &Doors, caller: &Caller, id: &str) -> Result<Arc<Run>, Problem> {
+    caller.require(Role::Editor)?;
+    let missing = || Problem::not_found("run");
+    let run = doors.runs.find(caller.tenant, id).ok_or_else(missing)?;
+    caller.require_connection(run.open.id.connection.as_str()).map_err(|_| missing())?;
+    Ok(run)
+}
+
+/// What the wanted stream is opened with.
+async fn open(doors: &Doors, caller: &Caller, wanted: &RunWanted) -> Result<Opening, Problem> {
+    caller.require(Role::Editor)?;
+    caller.require_connection(&wanted.connection)?;
+    if wanted.system.is_some() == wanted.mapping.is_some() {
+        return Err(Problem::invalid("say either system or mapping"));
+    }
+    let shown = wanted.version_shown.as_deref().map(version_type).transpose();
+    let shown = shown.map_err(|error| Problem::invalid(error.to_string()))?;
+    let mut opening = Opening::new(wanted.said(caller.tenant), doors.line.definitions()).await.map_err(not_opened)?;
+    if opening.open_version().is_some() {
+        let shown = shown.unwrap_or(schemas::VersionType::Time);
+        opening.settle_version(shown, doors.line.definitions()).await.map_err(not_opened)?;
+    }
+    Ok(opening)
+}
+
+impl RunWanted {
+    fn said(&self, tenant: TenantId) -> Said<'_> {
+        Said {
+            tenant: Some(tenant),
+            connection: &self.connection,
+            stream: &self.stream,
+            system: self.system.as_deref(),
+            mapping: self.mapping.as_deref().map(|text| ("the mapping", text)),
+            key: self.key.as_deref(),
+            version: self.version.as_deref(),
+            version_type: self.version_type.as_deref(),
+            deleted: self.deleted.as_deref(),
+        }
+    }
+}
+
+fn value(of: &impl serde::Serialize) -> Result<Any<Value>, Problem> {
+    serde_json::to_value(of).map(Any).map_err(Problem::internal)
+}
+
+/// Mostly what is said of the stream is wrong; the rest is ours.
+fn not_opened(error: anyhow::Error) -> Problem {
+    let error = match error.downcast::<IngestError>() {
+        Ok(error) => return error.into(),
+        Err(error) => error,
+    };
+    let is_ours = error.chain().any(|cause| cause.is::<StoreError>() || cause.is::<std::io::Error>());
+    match is_ours {
+        true => Problem::internal(format!("{error:#}")),
+        false => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "mapping_unusable", format!("{error:#}")),
+    }
+}
+
+fn not_settled(error: anyhow::Error) -> Problem {
+    match error.downcast::<NotCounted>() {
+        Ok(error) => Problem::new(StatusCode::CONFLICT, "not_counted", error.to_string()),
+        Err(error) => Problem::internal(format!("{error:#}")),
+    }
+}

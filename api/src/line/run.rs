@@ -1,0 +1,119 @@
+//! A run: records of one stream that are brought in together, and what became of them.
+
+use pipeline::ingest::OpenStream;
+use pipeline::source::LaneCursor;
+use pipeline::step::{Counters, StreamState};
+use schemas::{Entity, Mapping, StreamId, Topic};
+use serde::{Deserialize, Serialize};
+
+use super::{Line, Superseded};
+
+/// What became of the records of one run. `in` + released + others = visible + superseded + quarantined + held + duplicate
+/// + pending.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fates {
+    /// Records acknowledged: durable in `inputs`.
+    #[serde(rename = "in")]
+    pub taken: u64,
+    /// Rows, or deletes, that count now.
+    pub visible: u64,
+    /// Rows that a greater order key beat, before or after them.
+    pub superseded: u64,
+    /// Set aside with a reason.
+    pub quarantined: u64,
+    /// Kept back, because they lack what was always there: they come once their case is decided.
+    #[serde(default)]
+    pub held: u64,
+    /// Of earlier runs: kept back then, released now.
+    #[serde(default)]
+    pub released: u64,
+    /// Taken before.
+    pub duplicate: u64,
+    /// Not waited for: any of the others, in a moment.
+    pub pending: u64,
+    /// Deletes among the visible and the superseded.
+    pub deletes: u64,
+    /// Records that others, such as pushes, brought into the stream meanwhile: they are counted with the fates, not in `in`.
+    pub others: u64,
+}
+
+impl Fates {
+    /// Of records that nobody waits for.
+    pub fn pending(acknowledged: u64) -> Self {
+        Self { taken: acknowledged, pending: acknowledged, ..Self::default() }
+    }
+    /// Says how many of all that came in were the run's own.
+    pub fn with_own(self, acknowledged: u64) -> Self {
+        Self { taken: acknowledged, others: self.taken.saturating_sub(acknowledged), ..self }
+    }
+}
+
+/// A run under way.
+pub struct Run {
+    /// The open stream.
+    pub open: OpenStream,
+    /// What its records become, and how.
+    pub mapping: Mapping,
+    /// The lanes that were read before, as the line holds them.
+    pub lanes: Vec<LaneCursor>,
+    before: Counters,
+    counting: Option<Superseded>,
+}
+
+impl Line {
+    /// Begins a run: opens the stream, and notes where it is. Rows that are beaten are counted from now on, if wanted, which
+    /// keeps the view in memory until the run is settled or dropped.
+    pub async fn begin_run(
+        &self,
+        stream: &StreamId,
+        mapping: Mapping,
+        entity: Option<&Entity>,
+        by: &str,
+        is_counted: bool,
+    ) -> anyhow::Result<Run> {
+        let open = self.ingest.open(stream, &mapping, entity, by).await?;
+        // A run before this one that was left may have had an append under way: it stands before what is counted from here.
+        self.log.sync().await?;
+        self.wait_processed(open.partition).await?;
+        let before = self.stream_state(stream).await?;
+        let counting = match is_counted {
+            true => {
+                let from = self.log.end(Topic::Inputs, open.partition).await?;
+                Some(self.count_superseded(stream, &mapping.entity, from).await?)
+            }
+            false => None,
+        };
+        let lanes = before.iter().flat_map(lanes).collect();
+        Ok(Run { open, mapping, lanes, before: before.map_or_else(Counters::default, |s| s.counters), counting })
+    }
+
+    /// Waits until everything that came into the run's stream has its fate and is in the view. `taken` is all that came in,
+    /// whoever brought it.
+    pub async fn settle(&self, run: &Run) -> anyhow::Result<Fates> {
+        self.wait_settled(run.open.partition).await?;
+        let after = self.stream_state(&run.open.id).await?.map_or_else(Counters::default, |s| s.counters);
+        let superseded = match &run.counting {
+            Some(counting) => self.superseded(counting).await?,
+            None => 0,
+        };
+        let before = run.before;
+        let rows = after.accepted + after.deleted - before.accepted - before.deleted;
+        let visible = rows.saturating_sub(superseded);
+        Ok(Fates {
+            taken: after.taken - before.taken,
+            visible,
+            superseded: rows - visible,
+            quarantined: after.quarantined - before.quarantined,
+            held: after.held.saturating_sub(before.held),
+            released: before.held.saturating_sub(after.held),
+            duplicate: after.duplicate - before.duplicate,
+            pending: 0,
+            deletes: after.deleted - before.deleted,
+            others: 0,
+        })
+    }
+}
+
+fn lanes(state: &StreamState) -> impl Iterator<Item = LaneCursor> {
+    state.lanes.iter().map(|(lane, l)| LaneCursor { lane: *lane, ordinal: l.ordinal, cursor: l.cursor.clone() })
+}
