@@ -57,6 +57,42 @@ fn a_body_beyond_the_bound_is_refused_declared_or_not() {
 }
 
 #[test]
+fn a_body_is_looked_at_only_once_it_is_known_who_sends_it() {
+    let house = House::open();
+    let json = [("content-type", "application/json")];
+    let large = vec![b' '; 2 << 20];
+    let stranger = house.anybody().send("POST", "/api/v1/auth/keys", &json, &large);
+    assert_eq!((stranger.status, stranger.problem().as_str()), (401, "unauthenticated"));
+    let large = vec![b' '; (64 << 10) + 1];
+    let login = house.anybody().send("POST", "/api/v1/auth/login", &json, &large);
+    assert_eq!((login.status, login.problem().as_str()), (413, "too_large"));
+}
+
+#[test]
+fn a_number_is_no_text() {
+    let house = House::open();
+    let admin = house.admin("acme");
+    for body in [json!({"name": 12, "role": "viewer"}), json!({"name": true, "role": "viewer"})] {
+        let answer = admin.post("/api/v1/auth/keys", &body);
+        assert_eq!((answer.status, answer.problem().as_str()), (400, "invalid_request"), "{body}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_told_apart_under_one_idempotency_key() {
+    let house = House::open();
+    let admin = house.admin("acme");
+    let push = |body: &[u8]| {
+        let headers = [("content-type", "application/x-ndjson"), ("idempotency-key", "one")];
+        let path = "/api/v1/records?connection=crm&stream=opportunity&system=salesforce";
+        admin.send("POST", path, &headers, body)
+    };
+    assert_eq!(push(b"{\"Id\":\"\xff\"}").status, 200);
+    assert_eq!(push(b"{\"Id\":\"\xff\"}").status, 200, "the same again");
+    assert_eq!(push(b"{\"Id\":\"\xfe\"}").problem(), "idempotency_key_reused");
+}
+
+#[test]
 fn rations_are_counted_for_the_tenant_after_its_credential_is_known() {
     let house = House::with_rates(Rates { read: Rate { per_minute: 1, burst: 5 }, ..wide() });
     let (acme, zeta) = (house.admin("acme"), house.admin("zeta"));

@@ -176,19 +176,10 @@ impl ScalarUDFImpl for ConcatOperator {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        // A chain is gone through once: were each of its parts named anew, a long one would take minutes to plan.
-        let (mut parts, mut rest) = (Vec::new(), args);
-        let first = loop {
-            let [left, right] = rest else { return Ok(Self::NAME.into()) };
-            parts.push(right.schema_name().to_string());
-            match operands(left) {
-                Some(operands) => rest = operands,
-                None => break left,
-            }
-        };
-        parts.push(first.schema_name().to_string());
-        parts.reverse();
-        Ok(parts.join(" || "))
+        match args {
+            [left, right] => Ok(format!("{} || {}", left.schema_name(), right.schema_name())),
+            _ => Ok(Self::NAME.into()),
+        }
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -205,15 +196,6 @@ impl ScalarUDFImpl for ConcatOperator {
             true => ColumnarValue::Scalar(ScalarValue::try_from_array(&joined, 0)?),
             false => ColumnarValue::Array(Arc::new(joined)),
         })
-    }
-}
-
-/// What a `||` joins, if an expression is one, be it under a cast that its name does not show.
-fn operands(expr: &Expr) -> Option<&[Expr]> {
-    match expr {
-        Expr::ScalarFunction(call) if call.func.name() == ConcatOperator::NAME => Some(&call.args),
-        Expr::Cast(cast) => operands(&cast.expr),
-        _ => None,
     }
 }
 

@@ -19,6 +19,9 @@ pub use text::check_text;
 pub const SQL_BYTES_MAX: usize = 256 * 1024;
 /// Operators of a statement, values of IN lists not counted. Planning cost grows much faster than this count.
 pub const OPERATORS_MAX: usize = 500;
+/// `||` of a statement: each is a call within the next, and planning takes the third power of such a chain (100: half a
+/// second, 300: ten).
+pub const CONCATENATIONS_MAX: usize = 100;
 /// Values in all IN lists together.
 pub const IN_VALUES_MAX: usize = 10_000;
 /// Commas outside of IN lists: columns, arguments, rows of VALUES.

@@ -88,6 +88,7 @@ pub fn check_text(sql: &str) -> Result<(), QueryError> {
 #[derive(Default)]
 struct Counts {
     operators: usize,
+    concatenations: usize,
     in_values: usize,
     commas: usize,
     words: usize,
@@ -191,7 +192,10 @@ impl Counts {
             }
             Some(_) if self.in_values_here() => {}
             Some(_) => self.words += 1,
-            None => self.operators += 1,
+            None => {
+                self.operators += 1;
+                self.concatenations += usize::from(*token == Token::StringConcat);
+            }
         }
         Ok(())
     }
@@ -199,6 +203,7 @@ impl Counts {
     fn check(&self) -> Result<(), QueryError> {
         for (count, max, what) in [
             (self.operators, OPERATORS_MAX, "operators"),
+            (self.concatenations, CONCATENATIONS_MAX, "||, where concat takes any number of texts"),
             (self.in_values, IN_VALUES_MAX, "values in IN lists"),
             (self.commas, COMMAS_MAX, "columns and arguments"),
             (self.words, WORDS_MAX, "words"),
@@ -276,6 +281,12 @@ mod tests {
             assert_eq!(code(&format!("SELECT 1{}", "::int".repeat(count))), Some("query_limit"));
             assert_eq!(code(&format!("SELECT CASE {} END", "WHEN a THEN b ".repeat(count))), Some("query_limit"));
         }
+    }
+
+    #[test]
+    fn concatenations_are_functions_within_functions_and_bounded_more_closely() {
+        assert_eq!(code(&format!("SELECT {}", chain("a", "||", CONCATENATIONS_MAX + 1))), None);
+        assert_eq!(code(&format!("SELECT {}", chain("a", "||", CONCATENATIONS_MAX + 2))), Some("query_limit"));
     }
 
     #[test]
