@@ -144,6 +144,12 @@ mod tests {
 
     use super::*;
 
+    /// Who is connected, and who of them is idle.
+    fn counts(crowd: &Crowd) -> (usize, usize) {
+        let state = crowd.state.lock();
+        (state.open, state.idle.len())
+    }
+
     #[test]
     fn the_one_that_has_been_idle_longest_makes_room() {
         let crowd = Crowd::new(2);
@@ -155,7 +161,7 @@ mod tests {
         // Even if it begins something in the same moment.
         drop(second.begin());
         drop(second);
-        assert_eq!((crowd.state.lock().open, crowd.state.lock().idle.len()), (2, 1));
+        assert_eq!(counts(&crowd), (2, 1));
         drop(busy);
         drop(crowd.enter().unwrap());
         assert!(third.must_leave().now_or_never().is_some(), "idle for longer than the first");
@@ -169,7 +175,7 @@ mod tests {
         assert!(crowd.enter().is_none());
         drop((busy, peer));
         assert!(crowd.enter().is_some());
-        assert_eq!((crowd.state.lock().open, crowd.state.lock().idle.len()), (0, 0));
+        assert_eq!(counts(&crowd), (0, 0));
     }
 
     #[tokio::test]
