@@ -174,12 +174,14 @@ class Tenant:
 
     def seed(self):
         rows = [json.dumps({"Id": f"00{n}", "Name": self.word, "Amount": n, "StageName": "Open",
-                            "LastModifiedDate": "2026-01-01T00:00:00Z"}) for n in range(400)] + [f'{{"Name":"{self.word} that is no JSON']
+                            "LastModifiedDate": "2026-01-01T00:00:00Z"}) for n in range(400)]
+        rows += 2 * [f'{{"Name":"{self.word} that is no JSON']
         self.pushed = self.call("POST", f"/records?{PUSH}", "\n".join(rows), content="application/x-ndjson")
         self.known = {"view": "opportunities"}
         self.renew()
         self.call("GET", f"/dcl/views/opportunities/rows?limit=1&min_position={self.pushed['position']}")
-        set_aside = line.until("the record that was set aside is shown", lambda: self.call("GET", "/quarantine")["records"])
+        both = lambda: [found for found in [self.call("GET", "/quarantine")["records"]] if len(found) == 2]
+        set_aside = line.until("the records that were set aside are shown", both)[0]
         self.known["quarantined"] = set_aside[0]["position"]
 
 

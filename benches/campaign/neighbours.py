@@ -28,12 +28,12 @@ from wire import Events, Socket, Wire
 
 API = "/api/v1"
 # Parameters that carry what a tenant was given: each is tried with the other's.
-GIVEN = {"cursor", "Last-Event-ID", "last_event_id", "min_position", "If-Match", "Idempotency-Key"}
+GIVEN = {"cursor", "Last-Event-ID", "last_event_id", "min_position", "If-Match", "Idempotency-Key", "run"}
 # A ticket is a credential of its own: who bears it is who asked for it.
 OWN = {"ticket"}
 # Parameters that carry nothing of anybody's: they choose among one's own.
 HARMLESS = {"limit", "order_by", "direction", "filter", "columns", "connection", "stream", "system", "status", "topic",
-            "stages", "connections", "streams", "entities", "mode", "seconds"}
+            "stages", "connections", "streams", "entities", "mode", "seconds", "from", "relay"}
 # They tell what one has asked for oneself, ids of others too.
 JOURNAL = {"read_audit", "export_tenant"}
 # They end the session that they are called with: called with one of their own.
@@ -210,6 +210,8 @@ class Street:
             return [page["next"]] if page.get("next") else []
         if parameter in ("Last-Event-ID", "last_event_id"):
             return [other.events.id]
+        if parameter == "run":
+            return [other.tenant.run()]
         if parameter == "min_position":
             return [other.tenant.pushed["position"]]
         if parameter == "If-Match":
