@@ -12,7 +12,7 @@ from wire import Events, Socket, Wire
 VIEWERS = {"query", "cancel_query", "make_ticket", "logout", "change_password", "end_session"}
 # What an editor may do besides.
 EDITORS = {"push_records", "sync_connection", "pause_connection", "resume_connection", "approve_case", "edit_case",
-           "reject_case", "accept_case_as_removed", "revert_case", "snooze_case"}
+           "reject_case", "accept_case_as_removed", "revert_case", "snooze_case", "begin_run", "plan_run", "end_run"}
 # What viewers and editors may not even read.
 ADMINS_READ = {"list_users", "list_keys", "read_audit", "export_tenant"}
 
