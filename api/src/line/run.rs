@@ -88,7 +88,14 @@ impl Line {
         };
         let lanes = before.iter().flat_map(lanes).collect();
         let declared = before.as_ref().and_then(|state| state.drift().declared().cloned());
-        Ok(Run { open, mapping, lanes, declared, before: before.map_or_else(Counters::default, |s| s.counters), counting })
+        Ok(Run {
+            open,
+            mapping,
+            lanes,
+            declared,
+            before: before.map_or_else(Counters::default, |s| s.counters),
+            counting,
+        })
     }
 
     /// Waits until everything that came into the run's stream has its fate and is in the view. `taken` is all that came in,

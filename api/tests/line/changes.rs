@@ -75,7 +75,14 @@ fn more_nulls_than_usual_open_a_case_and_hold_nothing() {
     let found = cases(&folder);
     assert_eq!((found.len(), kind(&found[0])), (1, ("nulls", "warning", &0.into())), "{found:?}");
     assert!(show(&folder, &found[0]).contains("null or absent, no longer 0.0 %"), "{}", show(&folder, &found[0]));
-    folder.append("deals.ndjson", &deals(500..2_000, |id, deal| if id / 200 % 2 == 0 { half(0, deal) }));
+    folder.append(
+        "deals.ndjson",
+        &deals(500..2_000, |id, deal| {
+            if id / 200 % 2 == 0 {
+                half(0, deal)
+            }
+        }),
+    );
     folder.opportunities("acme", &file, &[]);
     assert_eq!(cases(&folder).len(), 1, "one that flaps does not flood");
     assert_eq!(decide(&folder, "accept-removed", &found[0])["status"], "removed");

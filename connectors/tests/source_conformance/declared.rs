@@ -14,7 +14,10 @@ use crate::suite::{remember, unpacked};
 use crate::workbook::workbook;
 
 /// What each batch declares, and the cursors behind the last.
-async fn declared(settings: FileSettings, cursors: &mut Vec<LaneCursor>) -> Vec<Option<Vec<(String, Option<TypeClass>)>>> {
+async fn declared(
+    settings: FileSettings,
+    cursors: &mut Vec<LaneCursor>,
+) -> Vec<Option<Vec<(String, Option<TypeClass>)>>> {
     let mut source = FileSource::open(settings, cursors.clone()).unwrap();
     let mut all = Vec::new();
     while let Some(batch) = source.next(60).await.unwrap() {
@@ -64,7 +67,12 @@ async fn a_header_of_more_columns_than_a_schema_has_declares_nothing() {
 async fn a_workbook_declares_the_header_of_its_sheet() {
     let folder = Folder::new();
     let text = |at: &str, text: &str| format!("<c r=\"{at}\" t=\"inlineStr\"><is><t>{text}</t></is></c>");
-    let rows = format!("<row r=\"1\">{}{}</row><row r=\"2\">{}</row>", text("A1", "Id"), text("C1", "Amount"), text("A2", "x"));
+    let rows = format!(
+        "<row r=\"1\">{}{}</row><row r=\"2\">{}</row>",
+        text("A1", "Id"),
+        text("C1", "Amount"),
+        text("A2", "x")
+    );
     let path = folder.write("a.xlsx", workbook(&[("One", &rows)]));
     assert_eq!(declared(settings(&[&path]), &mut Vec::new()).await, [untyped(&["Id", "column_2", "Amount"])]);
 }

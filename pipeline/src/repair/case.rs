@@ -207,7 +207,8 @@ impl Case {
             }
             Fact::RepairProposed { moves, alternatives, waits, .. } => {
                 self.status = Status::Open;
-                let is_gone = |lost: &Lost| lost.kind() == DriftKind::Removed && !moves.iter().any(|m| m.from == lost.path);
+                let is_gone =
+                    |lost: &Lost| lost.kind() == DriftKind::Removed && !moves.iter().any(|m| m.from == lost.path);
                 if self.lost.iter().any(is_gone) {
                     self.severity = Severity::Breaking;
                 }

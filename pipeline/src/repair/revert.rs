@@ -45,9 +45,11 @@ impl Repairer {
                     && header.subject == entity.as_str()
                     && let Some(body) = stored.body(Topic::Events, partition)?
                 {
-                    self.rows(open, &body, revert.until, &mut last, &mut held).map_err(|source| ProcessError::Step {
-                        partition: self.partition,
-                        source: StepError::Malformed { offset: stored.first, source },
+                    self.rows(open, &body, revert.until, &mut last, &mut held).map_err(|source| {
+                        ProcessError::Step {
+                            partition: self.partition,
+                            source: StepError::Malformed { offset: stored.first, source },
+                        }
                     })?;
                 }
             }

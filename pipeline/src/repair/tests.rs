@@ -161,7 +161,10 @@ async fn what_was_accepted_before_another_unit_was_sure_is_recalled_and_comes_ag
     feed_totals(&line, &open, 2, 200..300, 100).await;
     settle(&line).await;
     let case = cases(&line).await.remove(0);
-    assert_eq!((case.status, case.kinds(), case.severity), (Status::Open, vec![DriftKind::Retyped], Severity::Breaking));
+    assert_eq!(
+        (case.status, case.kinds(), case.severity),
+        (Status::Open, vec![DriftKind::Retyped], Severity::Breaking)
+    );
     assert!(case.waits.as_deref().is_some_and(|why| why.contains("100 times as large")), "{case:?}");
     let found = counters(&line).await;
     assert_eq!((found.taken, found.accepted + found.held), (300, 300));

@@ -18,10 +18,14 @@ pub enum ImpossibleMove {
     #[error("{0} feeds a key, a version or a sign of deletion: edit the mapping file for a split or merge of it")]
     NotAField(String),
     /// No unit says how large the numbers are.
-    #[error("no unit of a mapping reads the numbers of {0} as they are now: edit the mapping file, or have the source changed back")]
+    #[error(
+        "no unit of a mapping reads the numbers of {0} as they are now: edit the mapping file, or have the source changed back"
+    )]
     Unit(String),
     /// No format says how the values are written.
-    #[error("no format of a mapping reads {path} as it is written now ({format}): have the source changed back, or edit the mapping file")]
+    #[error(
+        "no format of a mapping reads {path} as it is written now ({format}): have the source changed back, or edit the mapping file"
+    )]
     Format {
         /// The path.
         path: String,

@@ -57,13 +57,7 @@ impl Drift {
     }
 
     #[cold]
-    fn alarmed(
-        &mut self,
-        alarms: Vec<(usize, Alarm)>,
-        record: &Passing<'_>,
-        tree: &ShapeTree,
-        facts: &mut Vec<Fact>,
-    ) {
+    fn alarmed(&mut self, alarms: Vec<(usize, Alarm)>, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let (nulls, alarms): (Vec<_>, Vec<_>) = alarms.into_iter().partition(|(_, a)| matches!(a, Alarm::Nulls(..)));
         self.alarmed_of_values(alarms, record, tree, facts);
         for (at, alarm) in nulls {

@@ -140,12 +140,12 @@ pub struct MoveWanted {
 
 /// A case as it is shown.
 pub fn case(case: Case) -> CaseInfo {
-    let kinds = case.kinds();
+    let (kind, kinds) = (case.kind(), case.kinds());
     CaseInfo {
         case: case.position.to_string(),
         stream: case.stream,
         status: case.status.name().to_owned(),
-        kind: case.kind().name().to_owned(),
+        kind: kind.name().to_owned(),
         kinds: kinds.into_iter().map(|kind| kind.name().to_owned()).collect(),
         severity: case.severity.name().to_owned(),
         mapping_version: case.mapping_version,

@@ -57,7 +57,8 @@ fn two_fields_renamed_into_each_others_names_are_told_by_their_values_and_wait()
         assert!(text.contains(&format!("{other} | {one}")) && text.contains(&format!("{one} | {other}")), "{text}");
         let count = held(&outcome).len();
         let case = only_case(&stream);
-        let again = redrive(&mut stream, case, &held(&outcome), &orders(300 - count..300, &[(one, other), (other, one)]));
+        let again =
+            redrive(&mut stream, case, &held(&outcome), &orders(300 - count..300, &[(one, other), (other, one)]));
         assert_eq!(row_count(&again) as usize, count);
         if one == "Total" {
             assert!(totals(&again).iter().all(|total| total.is_some_and(|units| units >= 100_000_000)), "{again:?}");

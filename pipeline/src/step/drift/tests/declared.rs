@@ -93,7 +93,8 @@ fn files_of_two_headers_that_take_turns_make_one_case_and_none_after_it_was_acce
     let short = ["Id", "Note", "Buyer.Name"];
     let (mut told, mut kept) = (Vec::new(), Vec::new());
     for turn in 0..20 {
-        let (schema, payload) = if turn % 2 == 0 { (&short[..], without(turn)) } else { (&ALL[..], with(turn, "Total")) };
+        let (schema, payload) =
+            if turn % 2 == 0 { (&short[..], without(turn)) } else { (&ALL[..], with(turn, "Total")) };
         told.extend(names(&declare(&mut stream, schema)));
         let outcome = feed(&mut stream, &[payload]);
         told.extend(names(&outcome));
@@ -104,7 +105,8 @@ fn files_of_two_headers_that_take_turns_make_one_case_and_none_after_it_was_acce
     decide(&mut stream, "c", Verdict::AcceptAsRemoved { only: vec![] });
     redrive(&mut stream, case, &kept, &(0..10).map(without).collect::<Vec<_>>());
     for turn in 0..20 {
-        let (schema, payload) = if turn % 2 == 0 { (&short[..], without(turn)) } else { (&ALL[..], with(turn, "Total")) };
+        let (schema, payload) =
+            if turn % 2 == 0 { (&short[..], without(turn)) } else { (&ALL[..], with(turn, "Total")) };
         assert!(names(&declare(&mut stream, schema)).is_empty());
         assert!(names(&feed(&mut stream, &[payload])).is_empty());
     }

@@ -59,7 +59,8 @@ fn another_field_that_only_some_records_have_is_no_rename_of_one_that_stays() {
 #[test]
 fn a_field_that_comes_less_often_makes_a_case_that_holds_nothing() {
     let mut stream = sometimes();
-    let none: Vec<String> = (1_000..9_000).map(|id| format!(r#"{{"Id":"{id}","Total":{id},"Buyer":{{"Name":"b"}}}}"#)).collect();
+    let none: Vec<String> =
+        (1_000..9_000).map(|id| format!(r#"{{"Id":"{id}","Total":{id},"Buyer":{{"Name":"b"}}}}"#)).collect();
     let outcome = feed(&mut stream, &none);
     assert_eq!((names(&outcome), held(&outcome).len()), (vec!["DriftDetected"], 0));
 }

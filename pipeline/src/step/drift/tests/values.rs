@@ -145,7 +145,8 @@ fn what_is_recalled_after_its_case_was_decided_stays_as_it_is() {
 #[test]
 fn a_share_that_became_a_percentage_is_told_from_one_that_is_larger() {
     let mut stream = steady(300);
-    let outcome = feed(&mut stream, &orders(300..400, |_, r| r["Chance"] = (r["Chance"].as_f64().unwrap() * 100.0).into()));
+    let outcome =
+        feed(&mut stream, &orders(300..400, |_, r| r["Chance"] = (r["Chance"].as_f64().unwrap() * 100.0).into()));
     assert_eq!(names(&outcome), ["DriftDetected", "RecordsRecalled"]);
     assert_eq!(changes(&stream), [("Chance".to_owned(), Some(Change::Unit { shift: 2 }))]);
     propose(&mut stream);
@@ -215,7 +216,8 @@ fn times_that_are_written_otherwise_are_held_and_read_by_the_new_format_once_app
 #[test]
 fn a_way_of_writing_that_no_mapping_reads_says_so_when_it_is_approved() {
     let mut stream = steady(200);
-    let comma = |_: usize, r: &mut serde_json::Value| r["Total"] = format!("{:.2}", r["Total"]).replace('.', ",").into();
+    let comma =
+        |_: usize, r: &mut serde_json::Value| r["Total"] = format!("{:.2}", r["Total"]).replace('.', ",").into();
     feed(&mut stream, &orders(200..300, comma));
     let [(path, Some(Change::Format { to, .. }))] = &changes(&stream)[..] else { panic!("{:?}", changes(&stream)) };
     assert_eq!((&**path, &**to), ("Total", "numbers with a decimal comma"));
