@@ -139,6 +139,7 @@ client: programs npm
 slice: programs venv
 	@$(PYTHON) benches/campaign/kill9.py --seed $(SEED) --count 12
 	$(PYTHON) benches/campaign/drift.py --seed $(SEED) --count 5
+	$(PYTHON) benches/campaign/steady.py --seed $(SEED) --records 50000
 	$(PYTHON) benches/campaign/powercut.py --seed $(SEED) --count 2
 	$(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 2
 	$(PYTHON) benches/campaign/idle_tenants.py --count 30
@@ -156,6 +157,7 @@ full-count: programs venv
 	$(PYTHON) benches/campaign/exact.py --seed $(SEED) --records 1200000 --keys 1000000
 	$(PYTHON) benches/campaign/kill9.py --seed $(SEED) --count 200
 	$(PYTHON) benches/campaign/drift.py --seed $(SEED) --count 100
+	$(PYTHON) benches/campaign/steady.py --seed $(SEED) --records 1000000
 	$(PYTHON) benches/campaign/powercut.py --seed $(SEED) --count 20
 	$(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 10
 	$(PYTHON) benches/campaign/idle_tenants.py --count 1000

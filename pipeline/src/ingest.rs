@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemas::input::{Command, DefinitionKind};
+use schemas::input::{Command, DeclaredField, DefinitionKind};
 use schemas::mapping::InvalidMapping;
 use schemas::record::RecordBatch;
 use schemas::{Batch, BatchHeader, BatchKind, Entity, EntityName, Input, Mapping, StreamId, Topic, Trace};
@@ -295,8 +295,7 @@ impl Ingest {
     /// Appends inputs that are no records, in their order; they are on disk when this returns. Answers the offset behind
     /// the last.
     pub async fn send(&self, open: &OpenStream, inputs: &[Input]) -> Result<u64, LogError> {
-        let body = |input| serde_json::to_vec(input).expect("an input has only text keys");
-        let batches = inputs.iter().map(|input| batch(open, BatchKind::Control, 1, body(input))).collect();
+        let batches = inputs.iter().map(|input| control(open, input)).collect();
         let firsts = self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
         Ok(firsts.last().map_or(0, |last| last + 1))
     }
@@ -312,6 +311,20 @@ impl Ingest {
     /// busy with as many bytes as it may hold.
     pub async fn append(&self, open: &OpenStream, records: RecordBatch) -> Result<u64, LogError> {
         self.append_traced(open, records, None).await
+    }
+
+    /// The same; the records, and those that follow, have the fields that their source declares.
+    pub async fn append_declared(
+        &self,
+        open: &OpenStream,
+        fields: &[DeclaredField],
+        records: RecordBatch,
+    ) -> Result<u64, LogError> {
+        let count = records.count;
+        let declared = control(open, &Input::SchemaDeclared { fields: fields.to_vec() });
+        let batches = vec![declared, batch(open, BatchKind::Records, count, records.body)];
+        let firsts = self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
+        Ok(firsts.last().copied().unwrap_or_default() + u64::from(count))
     }
 
     /// The same; what comes of the records carries the trace of the request that brought them.
@@ -342,6 +355,10 @@ fn pause(attempt: u32) -> Duration {
 fn read_row(stream: &StreamId, row: &Row) -> Result<StreamRow, IngestError> {
     serde_json::from_slice(&row.value)
         .map_err(|e| IngestError::Unreadable { stream: stream.clone(), message: e.to_string() })
+}
+
+fn control(open: &OpenStream, input: &Input) -> Batch {
+    batch(open, BatchKind::Control, 1, serde_json::to_vec(input).expect("an input has only text keys"))
 }
 
 fn batch(open: &OpenStream, kind: BatchKind, count: u32, body: Vec<u8>) -> Batch {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::drift::{Lost, Move};
+use crate::drift::{Lost, Move, Severity};
 use crate::ids::EntityName;
 use crate::input::DefinitionHash;
 use crate::reason::{QuarantineStage, Reason};
@@ -79,7 +79,7 @@ pub enum Fact {
         /// When, in microseconds since 1970 UTC.
         at: i64,
     },
-    /// What was missing is not back at its usual rate: a case is open.
+    /// Something changed and does not go by itself: a case is open. One that grows is told again.
     DriftDetected {
         /// The case.
         case: u64,
@@ -93,6 +93,18 @@ pub enum Fact {
         having: u64,
         /// The stream's mapping version.
         mapping_version: u32,
+        /// How much hangs on it.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        severity: Option<Severity>,
+    },
+    /// Values began to mean something else before that was sure: what was accepted since then is looked at again.
+    RecordsRecalled {
+        /// The case that holds them.
+        case: u64,
+        /// Records that were accepted behind this input …
+        since: u64,
+        /// … and up to this one.
+        until: u64,
     },
     /// Somebody who matched the fields proposes a repair.
     RepairProposed {
@@ -185,6 +197,7 @@ impl Fact {
             Self::RecordHeld { .. } => "RecordHeld",
             Self::TimerSet { .. } => "TimerSet",
             Self::DriftDetected { .. } => "DriftDetected",
+            Self::RecordsRecalled { .. } => "RecordsRecalled",
             Self::RepairProposed { .. } => "RepairProposed",
             Self::RepairApplied { .. } => "RepairApplied",
             Self::RepairReverted { .. } => "RepairReverted",

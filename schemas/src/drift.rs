@@ -22,6 +22,109 @@ pub enum DriftKind {
     Retyped,
     /// A field is new.
     Added,
+    /// More of a field's values are null, or it is absent more often, than usual.
+    Nulls,
+}
+
+impl DriftKind {
+    /// Its name, as programs see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Renamed => "renamed",
+            Self::Nested => "nested",
+            Self::Unnested => "unnested",
+            Self::Split => "split",
+            Self::Merged => "merged",
+            Self::Removed => "removed",
+            Self::Retyped => "retyped",
+            Self::Added => "added",
+            Self::Nulls => "nulls",
+        }
+    }
+}
+
+/// How much hangs on a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// No view shows anything of it.
+    Info,
+    /// A view shows a field that is mapped on it.
+    #[default]
+    Warning,
+    /// Rows would be lost or wrong: it feeds a key, a version, a sign of deletion or a required field, its values mean
+    /// something else, or nothing took its place.
+    Breaking,
+}
+
+impl Severity {
+    /// Its name, as programs see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Breaking => "breaking",
+        }
+    }
+}
+
+/// What changed in values, while their type stayed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Change {
+    /// Numbers are so many powers of ten larger than they were: 2 where euros became cents, -2 where cents became euros.
+    Unit {
+        /// The power of ten.
+        shift: i8,
+    },
+    /// They are written otherwise.
+    Format {
+        /// How they were written: as a mapping's `format`, `iso` for ISO 8601, or in words.
+        from: String,
+        /// How they are written now.
+        to: String,
+    },
+    /// They are what another path had, whose values are what these were.
+    Swapped {
+        /// The other path.
+        with: String,
+    },
+    /// More of them are null or absent.
+    Nulls {
+        /// The usual share, in thousandths.
+        before: u16,
+        /// The share now, in thousandths.
+        now: u16,
+    },
+}
+
+impl Change {
+    /// The kind of drift that it is.
+    pub const fn kind(&self) -> DriftKind {
+        match self {
+            Self::Unit { .. } | Self::Format { .. } => DriftKind::Retyped,
+            Self::Swapped { .. } => DriftKind::Renamed,
+            Self::Nulls { .. } => DriftKind::Nulls,
+        }
+    }
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let percent = |thousandths: u16| format!("{}.{} %", thousandths / 10, thousandths % 10);
+        match self {
+            Self::Unit { shift } => {
+                let times = 10u64.saturating_pow(u32::from(shift.unsigned_abs()));
+                let what = if *shift < 0 { "small" } else { "large" };
+                write!(f, "its numbers are {times} times as {what} as before")
+            }
+            Self::Format { from, to } => write!(f, "it is written as {to}, no longer as {from}"),
+            Self::Swapped { with } => write!(f, "it has the values that {with} had, and {with} has its own"),
+            Self::Nulls { before, now } => {
+                write!(f, "{} of its values are null or absent, no longer {}", percent(*now), percent(*before))
+            }
+        }
+    }
 }
 
 /// What stands for the key, the version and the sign of deletion among the things that a path feeds. Fields of entities
@@ -47,6 +150,17 @@ pub struct Lost {
     /// It is there, but of a type that it never had.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retyped: bool,
+    /// What changed in its values, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+}
+
+impl Lost {
+    /// The kind of drift that it is, as long as nobody knows where it has gone.
+    pub fn kind(&self) -> DriftKind {
+        let by_type = if self.retyped { DriftKind::Retyped } else { DriftKind::Removed };
+        self.change.as_ref().map_or(by_type, Change::kind)
+    }
 }
 
 /// Where something lost may have gone.
@@ -65,6 +179,9 @@ pub struct Move {
     /// When several became one: which part of it, parted by blanks, counted from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<usize>,
+    /// How its values changed on the way: the mapping is made to read them so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
     /// The signals that spoke for it most, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<Signal>,

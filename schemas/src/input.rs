@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::drift::{Decide, Move};
 use crate::ids::{EntityName, StreamId};
+use crate::shape::TypeClass;
 
 /// The name of a definition's text: the first 128 bits of its SHA-256, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,6 +38,19 @@ pub enum DefinitionKind {
     Mapping,
     /// An [`crate::Entity`].
     Entity,
+}
+
+/// More fields than this are not declared: such a source's drift is told by its records alone.
+pub const DECLARED_FIELDS_MAX: usize = 4_096;
+
+/// A field that a source says its records have: a column of a file's header, of a schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredField {
+    /// Its path, as mappings write it.
+    pub path: String,
+    /// Its type, where the source tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<TypeClass>,
 }
 
 /// An input that is no record. Each stands alone in its batch, as JSON, in its stream's order.
@@ -84,6 +98,11 @@ pub enum Input {
         /// Where else it may have gone, the likeliest first.
         #[serde(default)]
         alternatives: Vec<Move>,
+    },
+    /// The records that follow have these fields: their source says so itself.
+    SchemaDeclared {
+        /// The fields, in the source's order.
+        fields: Vec<DeclaredField>,
     },
     /// A time that the step asked for has come.
     TimePassed {

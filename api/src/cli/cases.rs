@@ -37,14 +37,16 @@ fn read_move(text: &str) -> anyhow::Result<Move> {
     let (from, to) = text.split_once('=').with_context(|| format!("{text:?} is no move: write FROM=TO"))?;
     let to: Vec<String> = to.split('+').map(|path| path.trim().to_owned()).collect();
     let kind = if to.len() > 1 { DriftKind::Split } else { DriftKind::Renamed };
-    Ok(Move { from: from.trim().to_owned(), to, kind, confidence: 1000, part: None, signals: vec![] })
+    Ok(Move { from: from.trim().to_owned(), to, kind, confidence: 1000, part: None, change: None, signals: vec![] })
 }
 
 async fn list(args: &CasesArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
     let stream: Option<StreamPath> = args.stream.as_deref().map(str::parse).transpose()?;
     let cases = of.cases(stream.as_ref(), args.all, args.limit).await?;
     let rows: Vec<_> = cases.iter().map(row).collect();
-    Ok(out.table(&["case", "stream", "status", "lost", "proposed", "confidence", "held", "began_at"], &rows)?)
+    let columns =
+        ["case", "stream", "status", "severity", "kind", "lost", "proposed", "confidence", "held", "began_at"];
+    Ok(out.table(&columns, &rows)?)
 }
 
 fn row(case: &CaseInfo) -> Vec<serde_json::Value> {
@@ -54,6 +56,8 @@ fn row(case: &CaseInfo) -> Vec<serde_json::Value> {
         json!(case.case),
         json!(case.stream),
         json!(case.status),
+        json!(case.severity),
+        json!(case.kinds.join(", ")),
         json!(lost.join(", ")),
         json!(proposed.join(", ")),
         json!(case.moves.iter().map(|m| m.confidence).reduce(f64::min)),
@@ -63,11 +67,16 @@ fn row(case: &CaseInfo) -> Vec<serde_json::Value> {
 }
 
 fn told(to: &MoveInfo) -> String {
+    let change = told_change(to.change.as_deref());
     if to.kind == "retyped" {
-        return format!("{} as it is now", to.from);
+        return format!("{} as it is now{change}", to.from);
     }
     let part = to.part.map_or_else(String::new, |part| format!(" (part {part})"));
-    format!("{} → {}{part}", to.from, to.to.join(" + "))
+    format!("{} → {}{part}{change}", to.from, to.to.join(" + "))
+}
+
+fn told_change(change: Option<&str>) -> String {
+    change.map_or_else(String::new, |change| format!(": {change}"))
 }
 
 fn is_waiting(case: &CaseInfo) -> bool {
@@ -79,10 +88,12 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
     if out.json() {
         return Ok(out.value(&case.to_json().unwrap_or_default())?);
     }
-    out.line(&format!("case {} of {}: {}", case.case, case.stream, case.status))?;
-    for LostInfo { path, feeds, retyped, .. } in &case.lost {
+    let (status, severity, kinds) = (&case.status, &case.severity, case.kinds.join(", "));
+    out.line(&format!("case {} of {}: {status}, {severity}: {kinds}", case.case, case.stream))?;
+    for LostInfo { path, feeds, retyped, change } in &case.lost {
         let what = if *retyped { "retyped" } else { "lost" };
-        out.line(&format!("  {what:<9} {path}, which fills {}", feeds.join(", ")))?;
+        let change = told_change(change.as_deref());
+        out.line(&format!("  {what:<9} {path}, which fills {}{change}", feeds.join(", ")))?;
     }
     if !case.added.is_empty() {
         out.line(&format!("  came      {}", case.added.join(", ")))?;

@@ -162,7 +162,7 @@ async fn read(run: &mut dyn Run, mut source: FileSource, out: &mut dyn Output) -
         match next {
             Ok(Some(batch)) => {
                 let count = u64::from(batch.records.count);
-                run.append(batch.records).await?;
+                run.append(batch.records, batch.declared.as_deref()).await?;
                 reading.acknowledged += count;
                 progress.acknowledged = reading.acknowledged;
                 progress.source_bytes += batch.source_bytes;

@@ -76,7 +76,7 @@ async fn append(run: &mut dyn Run, writer: RecordBatchWriter) -> anyhow::Result<
     let records = writer.finish(b"");
     let count = u64::from(records.count);
     if count > 0 {
-        run.append(records).await?;
+        run.append(records, None).await?;
     }
     Ok(count)
 }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use connectors::relay;
 use pipeline::source::LaneCursor;
 use poem_openapi::types::Any;
+use schemas::input::DeclaredField;
 use schemas::record::RecordBatch as Records;
 use schemas::{Entity, Mapping, VersionType};
 use serde::de::DeserializeOwned;
@@ -104,7 +105,8 @@ impl Run for Relayed<'_> {
         &self.mapping
     }
 
-    async fn append(&mut self, records: Records) -> anyhow::Result<()> {
+    /// What a source declares stays here: of a relayed stream drift is told by its records alone.
+    async fn append(&mut self, records: Records, _declared: Option<&[DeclaredField]>) -> anyhow::Result<()> {
         let count = u64::from(records.count);
         let ask = Ask::put_in(&["records"], relay::MEDIA_TYPE, records.body.into())
             .with("connection", &self.connection)

@@ -244,6 +244,7 @@ fn stage_of(decision: &Decision) -> Option<Stage> {
         Fact::ShapeObserved { .. }
         | Fact::RecordHeld { .. }
         | Fact::DriftDetected { .. }
+        | Fact::RecordsRecalled { .. }
         | Fact::RepairProposed { .. }
         | Fact::RepairApplied { .. }
         | Fact::RepairReverted { .. }

@@ -2,6 +2,7 @@
 
 use pipeline::ingest::OpenStream;
 use pipeline::source::LaneCursor;
+use pipeline::step::drift::Declared;
 use pipeline::step::{Counters, StreamState};
 use schemas::{Entity, Mapping, StreamId, Topic};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,8 @@ pub struct Run {
     pub mapping: Mapping,
     /// The lanes that were read before, as the line holds them.
     pub lanes: Vec<LaneCursor>,
+    /// The fields that the stream's source declared last.
+    pub declared: Option<Declared>,
     before: Counters,
     counting: Option<Superseded>,
 }
@@ -84,7 +87,15 @@ impl Line {
             false => None,
         };
         let lanes = before.iter().flat_map(lanes).collect();
-        Ok(Run { open, mapping, lanes, before: before.map_or_else(Counters::default, |s| s.counters), counting })
+        let declared = before.as_ref().and_then(|state| state.drift().declared().cloned());
+        Ok(Run {
+            open,
+            mapping,
+            lanes,
+            declared,
+            before: before.map_or_else(Counters::default, |s| s.counters),
+            counting,
+        })
     }
 
     /// Waits until everything that came into the run's stream has its fate and is in the view. `taken` is all that came in,

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use calamine::{Cell, DataRef, DataType, ExcelDateTime, Reader, Xlsb, Xlsx};
+use schemas::input::DeclaredField;
 use schemas::reason::Reason;
 use schemas::record::RECORD_BYTES_MAX;
 
@@ -31,7 +32,12 @@ struct Row {
     payload: Vec<u8>,
 }
 
-type Handful = Result<Vec<Row>, Fault>;
+/// What the thread that unpacks the sheet hands over.
+enum Handful {
+    Header(Option<Vec<DeclaredField>>),
+    Rows(Vec<Row>),
+    Fault(Fault),
+}
 
 /// The rows of a sheet: texts, numbers and booleans as such, dates as ISO 8601 text. The ordinal of a record is its row
 /// number below the header; empty rows count but are no records.
@@ -42,6 +48,7 @@ pub(super) struct ExcelRows {
     next: Option<Row>,
     fault: Option<Fault>,
     file: String,
+    declared: Option<Vec<DeclaredField>>,
 }
 
 impl ExcelRows {
@@ -58,9 +65,9 @@ impl ExcelRows {
                 Err(_) => Fault::Content("is a damaged Excel file".into()),
             };
             // Nobody listens any more when the source was dropped.
-            let _ = sender.send(Err(fault));
+            let _ = sender.send(Handful::Fault(fault));
         })?;
-        Ok(Self { rows, waiting: Vec::new().into_iter(), next: None, fault: None, file })
+        Ok(Self { rows, waiting: Vec::new().into_iter(), next: None, fault: None, file, declared: None })
     }
 
     /// Makes sure that the next row is there, if there is one.
@@ -69,8 +76,9 @@ impl ExcelRows {
             self.next = self.waiting.next();
             if self.next.is_none() {
                 match self.rows.recv() {
-                    Ok(Ok(rows)) => self.waiting = rows.into_iter(),
-                    Ok(Err(fault)) => self.fault = Some(fault),
+                    Ok(Handful::Header(declared)) => self.declared = declared,
+                    Ok(Handful::Rows(rows)) => self.waiting = rows.into_iter(),
+                    Ok(Handful::Fault(fault)) => self.fault = Some(fault),
                     Err(_) => break,
                 }
             }
@@ -101,6 +109,10 @@ impl Rows for ExcelRows {
 
     fn is_at_end(&mut self) -> Result<bool, Fault> {
         Ok(self.peek().is_none() && self.fault.is_none())
+    }
+
+    fn declared(&self) -> Option<&[DeclaredField]> {
+        self.declared.as_deref()
     }
 }
 
@@ -220,7 +232,9 @@ impl<'a> SheetRows<'a> {
             if is_too_large {
                 return Err(Fault::Content("the header row is longer than 16 MiB".into()));
             }
-            self.header = Some((self.row, header_of(&cells)?));
+            let header = header_of(&cells)?;
+            self.send(Handful::Header(header.declared.clone()))?;
+            self.header = Some((self.row, header));
             return Ok(());
         };
         let ordinal = u64::from(self.row - top);
@@ -241,8 +255,12 @@ impl<'a> SheetRows<'a> {
     fn hand_over(&mut self) -> Result<(), Fault> {
         self.handful_bytes = 0;
         let handful = std::mem::take(&mut self.handful);
+        self.send(Handful::Rows(handful))
+    }
+
+    fn send(&self, handful: Handful) -> Result<(), Fault> {
         // The source was dropped: nobody needs the rest.
-        self.out.send(Ok(handful)).map_err(|_| Fault::Content("is not needed any more".into()))
+        self.out.send(handful).map_err(|_| Fault::Content("is not needed any more".into()))
     }
 
     fn finish(mut self) -> Result<(), Fault> {

@@ -286,6 +286,7 @@ impl<'a> Opening<'a> {
             from_start: true,
             meter: self.meter.clone(),
             counted: 0,
+            has_declared: false,
         }
     }
 }

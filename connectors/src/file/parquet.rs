@@ -14,8 +14,11 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::{Encoding, Type};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use schemas::input::{DECLARED_FIELDS_MAX, DeclaredField};
+use schemas::mapping::Path;
 use schemas::reason::Reason;
 use schemas::record::RECORD_BYTES_MAX;
+use schemas::shape::{ELEMENTS, TypeClass};
 
 use super::decode::Meter;
 use super::fault::Fault;
@@ -47,20 +50,22 @@ pub(super) struct ParquetRows {
     rows: u64,
     size: u64,
     meter: Meter,
+    declared: Option<Vec<DeclaredField>>,
 }
 
 impl ParquetRows {
     /// Opens `file`; `meter` is told of the progress.
     pub(super) fn open(file: File, name: String, meter: Meter) -> Result<Self, Fault> {
         let size = file.metadata()?.len();
-        let (reader, rows) = guarded(|| {
+        let (reader, rows, declared) = guarded(|| {
             let metadata = metadata_with_views(&file).map_err(|error| content(&error))?;
             let groups = metadata.metadata().row_groups();
             let rows = groups.iter().map(|group| group.num_rows().max(0) as u64).sum();
             let batch = rows_at_once(metadata.metadata());
+            let declared = declared(metadata.schema().fields());
             let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
             let reader = builder.with_batch_size(batch as usize).build().map_err(|error| content(&error))?;
-            Ok((reader, rows))
+            Ok((reader, rows, declared))
         })?;
         Ok(Self {
             reader,
@@ -73,6 +78,7 @@ impl ParquetRows {
             rows,
             size,
             meter,
+            declared,
         })
     }
 
@@ -144,6 +150,10 @@ impl Rows for ParquetRows {
 
     fn is_at_end(&mut self) -> Result<bool, Fault> {
         Ok(self.row >= self.rows)
+    }
+
+    fn declared(&self) -> Option<&[DeclaredField]> {
+        self.declared.as_deref()
     }
 }
 
@@ -261,6 +271,43 @@ fn view_of(data_type: &DataType) -> DataType {
         DataType::Map(entries, sorted) => DataType::Map(with_view(entries), *sorted),
         other => other.clone(),
     }
+}
+
+/// The columns as a schema; nothing where they are too many, or one has no path.
+fn declared(fields: &Fields) -> Option<Vec<DeclaredField>> {
+    let mut all = Vec::new();
+    fields.iter().try_for_each(|field| declare(field.data_type(), &[field.name()], &mut all))?;
+    Some(all)
+}
+
+fn declare(data_type: &DataType, parts: &[&str], all: &mut Vec<DeclaredField>) -> Option<()> {
+    if all.len() == DECLARED_FIELDS_MAX {
+        return None;
+    }
+    let path = Path::of_parts(parts).ok()?.as_str().to_owned();
+    all.push(DeclaredField { path, class: class(data_type) });
+    let below = |part| [parts, &[part]].concat();
+    match data_type {
+        DataType::Struct(fields) => {
+            fields.iter().try_for_each(|field| declare(field.data_type(), &below(field.name()), all))
+        }
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            declare(item.data_type(), &below(ELEMENTS), all)
+        }
+        _ => Some(()),
+    }
+}
+
+/// What the values of a column are as JSON, where that is sure.
+fn class(data_type: &DataType) -> Option<TypeClass> {
+    Some(match data_type {
+        DataType::Boolean => TypeClass::Boolean,
+        kind if kind.is_numeric() => TypeClass::Number,
+        DataType::Utf8View | DataType::BinaryView | DataType::Date32 | DataType::Timestamp(..) => TypeClass::Text,
+        DataType::Struct(_) | DataType::Map(..) => TypeClass::Object,
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => TypeClass::Array,
+        _ => return None,
+    })
 }
 
 /// How many rows can be unpacked at once, by what a row of the widest row group can take.

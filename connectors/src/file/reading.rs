@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use pipeline::source::{SourceBatch, SourceError};
 use schemas::Lane;
+use schemas::input::DeclaredField;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Known;
@@ -29,6 +30,10 @@ pub(super) trait Rows: Send {
     fn fill(&mut self, sink: &mut Sink) -> Result<bool, Fault>;
     /// Whether nothing follows what was taken; may say `false` where only blanks follow.
     fn is_at_end(&mut self) -> Result<bool, Fault>;
+    /// The fields that the file says its rows have, once its beginning was read.
+    fn declared(&self) -> Option<&[DeclaredField]> {
+        None
+    }
     /// Where the rows taken so far end, for text, in which more may follow.
     fn place(&mut self) -> Place {
         Place { offset: 0, hash: Xxh3::new(), row: 0, tail: Tail::Final, dialect: None }
@@ -83,6 +88,8 @@ pub(super) struct Reading {
     pub(super) meter: Meter,
     /// Bytes of that which a batch has told of.
     pub(super) counted: u64,
+    /// Whether a batch has told what the file declares.
+    pub(super) has_declared: bool,
 }
 
 impl Reading {
@@ -117,7 +124,9 @@ impl Reading {
             let count = self.meter.bytes();
             let source_bytes = count.saturating_sub(self.counted);
             self.counted = count;
-            SourceBatch { records: writer.finish(&cursor), source_bytes }
+            let is_first = !std::mem::replace(&mut self.has_declared, true);
+            let declared = self.rows.declared().filter(|_| is_first).map(Into::into);
+            SourceBatch { records: writer.finish(&cursor), source_bytes, declared }
         });
         Taken { batch, ended }
     }

@@ -4,6 +4,7 @@ mod appended;
 mod bad_input;
 mod bombs;
 mod bounds;
+mod declared;
 mod formats;
 mod suite;
 mod workbook;

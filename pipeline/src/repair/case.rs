@@ -1,7 +1,7 @@
 //! Cases as people see them: rows of `Store`, folded from `decisions`.
 
 use schemas::decision::Fact;
-use schemas::drift::{DriftKind, Lost, Move};
+use schemas::drift::{Change, DriftKind, Lost, Move, Severity};
 use schemas::{Decision, Position, StreamId, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -25,12 +25,22 @@ pub enum Status {
     Released,
     /// The decision was taken back; another case holds in its place.
     Reverted,
+    /// A person has seen it; nothing was to be done.
+    Noted,
 }
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 7] =
-        [Self::Watching, Self::Open, Self::Rejected, Self::Repaired, Self::Removed, Self::Released, Self::Reverted];
+    pub const ALL: [Self; 8] = [
+        Self::Watching,
+        Self::Open,
+        Self::Rejected,
+        Self::Repaired,
+        Self::Removed,
+        Self::Released,
+        Self::Reverted,
+        Self::Noted,
+    ];
 
     /// Its name, as programs see it.
     pub const fn name(self) -> &'static str {
@@ -42,6 +52,7 @@ impl Status {
             Self::Removed => "removed",
             Self::Released => "released",
             Self::Reverted => "reverted",
+            Self::Noted => "noted",
         }
     }
 
@@ -59,7 +70,7 @@ impl Status {
 /// What was decided of a case, by whom and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
-    /// `repaired`, `removed`, `rejected` or `reverted`.
+    /// `repaired`, `removed`, `rejected`, `reverted` or `noted`.
     pub status: Status,
     /// What was changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -84,6 +95,9 @@ pub struct Case {
     pub stream: String,
     /// Where it is.
     pub status: Status,
+    /// How much hangs on it.
+    #[serde(default)]
+    pub severity: Severity,
     /// The mapping version that a decision must be made on.
     pub mapping_version: u32,
     /// What its records lack.
@@ -127,6 +141,7 @@ impl Case {
             position,
             stream,
             status: Status::Watching,
+            severity: Severity::default(),
             mapping_version: 0,
             lost: vec![],
             added: vec![],
@@ -146,10 +161,32 @@ impl Case {
         }
     }
 
-    /// What kind of change it is, as far as anybody knows.
+    /// What kinds of change it is, as far as anybody knows, the gravest first: of each lost path where it has gone, and of
+    /// what came with them and is nothing that was lost.
+    pub fn kinds(&self) -> Vec<DriftKind> {
+        let decided = || self.decided.iter().flat_map(|decided| &decided.moves);
+        let moves: Vec<&Move> = decided().chain(&self.moves).collect();
+        let of_lost = |lost: &Lost| {
+            let to = moves.iter().find(|to| to.from == lost.path);
+            match to {
+                // Where it has gone it may also have changed.
+                Some(to) => [Some(to.kind), to.change.as_ref().map(Change::kind)],
+                None => [Some(lost.kind()), None],
+            }
+        };
+        let mut kinds: Vec<DriftKind> = self.lost.iter().flat_map(of_lost).flatten().collect();
+        let is_moved = |path: &&String| moves.iter().any(|to| to.to.contains(path));
+        if self.added.iter().any(|path| !is_moved(&path)) {
+            kinds.push(DriftKind::Added);
+        }
+        let mut known = std::collections::BTreeSet::new();
+        kinds.retain(|kind| known.insert(*kind));
+        if kinds.is_empty() { vec![DriftKind::Removed] } else { kinds }
+    }
+
+    /// The first of its kinds.
     pub fn kind(&self) -> DriftKind {
-        let decided = self.decided.iter().flat_map(|decided| &decided.moves);
-        decided.chain(&self.moves).map(|m| m.kind).next().unwrap_or(DriftKind::Removed)
+        self.kinds().first().copied().unwrap_or(DriftKind::Removed)
     }
 
     /// Folds a decision in, once.
@@ -161,17 +198,28 @@ impl Case {
         self.mark = Some(place);
         match &decision.fact {
             Fact::RecordHeld { .. } => self.held += 1,
-            Fact::DriftDetected { lost, added, lacking, having, mapping_version, .. } => {
-                (self.status, self.opened_at) = (Status::Open, Some(at));
+            Fact::DriftDetected { lost, added, lacking, having, mapping_version, severity, .. } => {
+                // One that grows is told again.
+                self.status = Status::Open;
+                (self.opened_at, self.severity) = (self.opened_at.or(Some(at)), severity.unwrap_or_default());
                 (self.lost, self.added) = (lost.clone(), added.clone());
                 (self.lacking, self.having, self.mapping_version) = (*lacking, *having, *mapping_version);
             }
             Fact::RepairProposed { moves, alternatives, waits, .. } => {
                 self.status = Status::Open;
+                let is_gone =
+                    |lost: &Lost| lost.kind() == DriftKind::Removed && !moves.iter().any(|m| m.from == lost.path);
+                if self.lost.iter().any(is_gone) {
+                    self.severity = Severity::Breaking;
+                }
                 (self.moves, self.alternatives, self.waits) = (moves.clone(), alternatives.clone(), waits.clone());
             }
             Fact::RepairApplied { moves, removed, by, why, .. } => {
-                let status = if moves.is_empty() { Status::Removed } else { Status::Repaired };
+                let status = match (moves.is_empty(), removed.is_empty()) {
+                    (true, true) => Status::Noted,
+                    (true, false) => Status::Removed,
+                    (false, _) => Status::Repaired,
+                };
                 self.decided(status, moves, removed, by, why, at);
             }
             Fact::RepairRejected { by, why, .. } => {
@@ -204,6 +252,7 @@ pub(super) fn case_of(fact: &Fact) -> Option<u64> {
     match fact {
         Fact::RecordHeld { case, .. }
         | Fact::DriftDetected { case, .. }
+        | Fact::RecordsRecalled { case, .. }
         | Fact::RepairProposed { case, .. }
         | Fact::RepairApplied { case, .. }
         | Fact::RepairRejected { case, .. }

@@ -23,7 +23,6 @@ use crate::ingest::{Ingest, OpenStream};
 use crate::log::{Log, LogError, Stored};
 use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, decode_decisions, read_snapshot, stream_of};
 use crate::step::StreamState;
-use crate::step::drift::Phase;
 use crate::store::{Expect, Store, StoreError, Table};
 use case::{case_of, key_of};
 use redrive::Redrive;
@@ -294,8 +293,7 @@ impl Repairer {
     async fn suggest(&self, stream: &StreamId, offset: u64, only: Option<u64>) -> Result<bool, ProcessError> {
         let Some(state) = self.state_behind(stream, offset).await? else { return Ok(false) };
         let Some((_, mapping_version)) = state.mapping() else { return Ok(true) };
-        let open = state.drift().cases().iter().filter(|(_, case)| case.phase == Phase::Open);
-        for case in open.map(|(case, _)| *case).filter(|case| only.is_none_or(|only| only == *case)) {
+        for case in state.drift().waiting().filter(|case| only.is_none_or(|only| only == *case)) {
             let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case));
             let (moves, alternatives) = match suggested {
                 Ok(suggested) => (suggested.moves, suggested.alternatives),
@@ -304,7 +302,8 @@ impl Repairer {
                     continue;
                 }
             };
-            let id = format!("suggest-{case}-{mapping_version}");
+            // A case that is told again is suggested for again.
+            let id = format!("suggest-{case}-{mapping_version}-{offset}");
             let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives };
             self.ingest.send(&self.open(stream), &[suggestion]).await?;
         }
@@ -318,8 +317,14 @@ fn call(stream: &StreamId, decision: &Decision) -> Option<Call> {
         Fact::TimerSet { id, at } => Some(Call::Time(Timer { stream: stream.clone(), id: id.clone(), at: *at })),
         Fact::DriftDetected { case, .. } => Some(Call::Suggest(*case)),
         Fact::MappingActivated { version, .. } if *version > 1 => Some(Call::Again),
-        Fact::RecordsReleased { case, .. } => Some(Call::Redrive(*case)),
-        Fact::RepairReverted { into, since, .. } => Some(Call::Revert(Revert { into: *into, since: *since })),
+        Fact::RecordsReleased { case, count, .. } if *count > 0 => Some(Call::Redrive(*case)),
+        Fact::RepairReverted { into, since, .. } => {
+            let until = decision.input_offset;
+            Some(Call::Revert(Revert { into: *into, since: *since, until, is_recall: false }))
+        }
+        Fact::RecordsRecalled { case, since, until } => {
+            Some(Call::Revert(Revert { into: *case, since: *since, until: *until, is_recall: true }))
+        }
         _ => None,
     }
 }

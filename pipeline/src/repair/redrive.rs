@@ -9,6 +9,7 @@ use super::{READ_BYTES, Repairer};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
 use crate::process::{ProcessError, decode_decisions, read_lane, read_snapshot, stream_of};
+use crate::step::redriven_for;
 
 /// A batch that goes back in is cut once it has so many bytes.
 const BATCH_BYTES: usize = 512 << 10;
@@ -42,7 +43,7 @@ impl Repairer {
                 }
             }
             next = end;
-            if !self.send(open, *case, lane, &held).await? {
+            if !self.send(open, &redriven_for(*case, false), lane, &held).await? {
                 return Ok(false);
             }
         }
@@ -77,11 +78,11 @@ impl Repairer {
         Ok(())
     }
 
-    /// Sends records back in, under the case that they are sent for.
+    /// Sends records back in, under the case that they are `sent_for`.
     pub(super) async fn send(
         &self,
         open: &OpenStream,
-        case: u64,
+        sent_for: &[u8],
         lane: Lane,
         held: &[Held],
     ) -> Result<bool, ProcessError> {
@@ -115,7 +116,7 @@ impl Repairer {
                     offset += 1;
                     if writer.bytes() >= BATCH_BYTES {
                         let full = std::mem::replace(&mut writer, new(offset));
-                        self.ingest.append_again(open, full.finish(&case.to_be_bytes())).await?;
+                        self.ingest.append_again(open, full.finish(sent_for)).await?;
                     }
                 }
                 if self.is_stopping() {
@@ -135,7 +136,7 @@ impl Repairer {
             }
         }
         if writer.count() > 0 {
-            self.ingest.append_again(open, writer.finish(&case.to_be_bytes())).await?;
+            self.ingest.append_again(open, writer.finish(sent_for)).await?;
         }
         Ok(true)
     }

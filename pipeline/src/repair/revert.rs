@@ -1,4 +1,5 @@
-//! Revert: what was accepted since a decision that is taken back goes back in, so that the step looks at it again.
+//! Revert and recall: what was accepted since a decision that is taken back, or since values began to mean something else,
+//! goes back in, so that the step looks at it again.
 
 use schemas::event::{EventBatchReader, RowKind};
 use schemas::{BatchKind, Topic};
@@ -8,24 +9,29 @@ use super::{READ_BYTES, Repairer};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
 use crate::process::{ProcessError, events_partition};
-use crate::step::StepError;
+use crate::step::{StepError, redriven_for};
 
-/// A decision that was taken back.
+/// Records that were accepted and are looked at again.
 pub(super) struct Revert {
-    /// The case that holds in its place.
+    /// The case that they are looked at for.
     pub(super) into: u64,
-    /// The input that decided.
+    /// The input behind which they stand, and the last of them.
     pub(super) since: u64,
+    pub(super) until: u64,
+    /// Whether they were accepted before that case was sure; else by a decision that was taken back.
+    pub(super) is_recall: bool,
 }
 
 impl Repairer {
-    /// Sends the records back in whose rows were made between the decision and `until`, at which it was taken back. The
-    /// rows are read from `events`: each tells its input. False when it is to stop before the end.
-    pub(super) async fn revert(&self, open: &OpenStream, until: u64, revert: &Revert) -> Result<bool, ProcessError> {
-        let Some(state) = self.state_behind(&open.id, until).await? else { return Ok(false) };
+    /// Sends the records back in whose rows were made behind `since` and up to `until`, as the input `at` said. The rows
+    /// are read from `events`: each tells its input. False when it is to stop before the end.
+    pub(super) async fn revert(&self, open: &OpenStream, at: u64, revert: &Revert) -> Result<bool, ProcessError> {
+        let Some(state) = self.state_behind(&open.id, at).await? else { return Ok(false) };
         let Some(entity) = state.entity().map(|entity| entity.entity.clone()) else { return Ok(true) };
         let partition = events_partition(open.id.tenant, &entity, self.log.partitions(Topic::Events));
-        let (lane, mut last) = self.lane("revert", open, revert.into).await?;
+        // A case that grows recalls more than once, of each record once.
+        let run = if revert.is_recall { format!("recall-{at}-{}", revert.since) } else { "revert".to_owned() };
+        let (lane, mut last) = self.lane(&run, open, revert.into).await?;
         last = last.max(revert.since + 1);
         let mut next = 0;
         loop {
@@ -39,13 +45,15 @@ impl Repairer {
                     && header.subject == entity.as_str()
                     && let Some(body) = stored.body(Topic::Events, partition)?
                 {
-                    self.rows(open, &body, until, &mut last, &mut held).map_err(|source| ProcessError::Step {
-                        partition: self.partition,
-                        source: StepError::Malformed { offset: stored.first, source },
+                    self.rows(open, &body, revert.until, &mut last, &mut held).map_err(|source| {
+                        ProcessError::Step {
+                            partition: self.partition,
+                            source: StepError::Malformed { offset: stored.first, source },
+                        }
                     })?;
                 }
             }
-            if !self.send(open, revert.into, lane, &held).await? {
+            if !self.send(open, &redriven_for(revert.into, revert.is_recall), lane, &held).await? {
                 return Ok(false);
             }
         }
@@ -66,7 +74,7 @@ impl Repairer {
             return Ok(());
         }
         while let Some(row) = reader.next_row()? {
-            if row.kind == RowKind::Accepted && row.input_offset + 1 > *last && row.input_offset < until {
+            if row.kind == RowKind::Accepted && row.input_offset + 1 > *last && row.input_offset <= until {
                 *last = row.input_offset + 1;
                 held.push((row.input_offset, row.origin));
             }

@@ -2,7 +2,7 @@
 //! replay does not ask again.
 
 use matcher::{Candidate, Field, Kind, Matcher, OperationKind, Problem, SIGNALS, Task, TooLarge, operations};
-use schemas::drift::{DriftKind, Lost, Move, Signal};
+use schemas::drift::{Change, DriftKind, Lost, Move, Signal};
 use schemas::mapping::Path;
 use schemas::shape::{NodeId, ShapeTree, TypeClass};
 use serde_json::Value;
@@ -28,7 +28,7 @@ pub(super) struct Suggested {
 /// Asks the matcher.
 pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLarge> {
     let (tree, drift) = (state.shape(), state.drift());
-    let lost = drift.lost(case, tree);
+    let (changed, lost) = drift.lost(case, tree).into_iter().partition::<Vec<_>, _>(|lost| stays(lost));
     let before: Vec<Field> = lost.iter().map(|lost| before(state, lost)).collect();
     let after: Vec<Field> = drift.added_nodes(case, tree).filter_map(|node| after(state, node, &before)).collect();
     let entity = state.entity().map_or_else(String::new, |entity| entity.entity.to_string());
@@ -43,23 +43,27 @@ pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLa
             let candidates = row.and_then(|row| found.get(row)).map_or(&[][..], Vec::as_slice);
             let candidate =
                 candidates.iter().find(|c| after.get(c.target).is_some_and(|f| operation.to.contains(&f.name)));
-            moves.push(Move {
-                to: operation.to.iter().map(|name| text_of(tree, name)).collect(),
-                kind,
-                confidence: thousandths(operation.confidence),
-                part: (parts > 1).then_some(part),
-                signals: candidate.map_or_else(Vec::new, signals),
-                from,
-            });
+            let to: Vec<String> = operation.to.iter().map(|name| text_of(tree, name)).collect();
+            let part = (parts > 1).then_some(part);
+            let change = match (row.and_then(|row| lost.get(row)), &to[..], part) {
+                (Some(lost), [new], None) => drift.change_between(lost, new, tree),
+                _ => None,
+            };
+            let signals = candidate.map_or_else(Vec::new, signals);
+            moves.push(Move { to, kind, confidence: thousandths(operation.confidence), part, change, signals, from });
         }
     }
     let is_moved = |lost: &&Lost| moves.iter().any(|m: &Move| m.from == lost.path);
     let retyped: Vec<&Lost> = lost.iter().filter(|lost| lost.retyped && !is_moved(lost)).collect();
     moves.extend(retyped.into_iter().map(|lost| {
         let (from, to, kind) = (lost.path.clone(), vec![lost.path.clone()], DriftKind::Retyped);
-        Move { from, to, kind, confidence: RETYPED, part: None, signals: vec![] }
+        Move { from, to, kind, confidence: RETYPED, part: None, change: lost.change.clone(), signals: vec![] }
     }));
     let mut alternatives = Vec::new();
+    for lost in &changed {
+        moves.extend(move_of(lost));
+        alternatives.extend(month_first(lost));
+    }
     for (field, candidates) in before.iter().zip(&found) {
         let others = candidates.iter().filter_map(|c| Some((c, after.get(c.target)?)));
         let others = others.map(|(candidate, target)| Move {
@@ -68,12 +72,40 @@ pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLa
             kind: DriftKind::Renamed,
             confidence: thousandths(candidate.confidence),
             part: None,
+            change: None,
             signals: signals(candidate),
         });
         let is_new = |other: &Move| !moves.iter().any(|m| m.from == other.from && m.to == other.to);
         alternatives.extend(others.filter(|m| m.confidence >= LIKELY_MIN && is_new(m)).take(ALTERNATIVES_MAX));
     }
     Ok(Suggested { moves, alternatives })
+}
+
+/// Whether its values changed where they stand: it has gone nowhere, so nothing is matched.
+fn stays(lost: &Lost) -> bool {
+    !matches!(lost.change, None | Some(Change::Nulls { .. }))
+}
+
+/// What is to be done with values that changed where they stand.
+fn move_of(lost: &Lost) -> Option<Move> {
+    let change = lost.change.clone()?;
+    let (from, kind) = (lost.path.clone(), change.kind());
+    let (to, change) = match change {
+        Change::Swapped { with } => (with, None),
+        other => (lost.path.clone(), Some(other)),
+    };
+    Some(Move { from, to: vec![to], kind, confidence: RETYPED, part: None, change, signals: vec![] })
+}
+
+/// Days that could be months may be written the other way round.
+fn month_first(lost: &Lost) -> Option<Move> {
+    let Some(Change::Format { from, to }) = &lost.change else { return None };
+    let between = to.strip_prefix("%d")?.chars().next()?;
+    let rest = to.strip_prefix(&format!("%d{between}%m"))?;
+    let change = Change::Format { from: from.clone(), to: format!("%m{between}%d{rest}") };
+    let (from, kind) = (lost.path.clone(), DriftKind::Retyped);
+    let (to, change) = (vec![lost.path.clone()], Some(change));
+    Some(Move { from, to, kind, confidence: LIKELY_MIN, part: None, change, signals: vec![] })
 }
 
 /// A repair moves what was lost; what has only come, gone or another type is none.

@@ -1,6 +1,6 @@
 //! The repairer: what it sends back in, and that dying changes nothing.
 
-use schemas::drift::{Decide, Verdict};
+use schemas::drift::{Decide, DriftKind, Severity, Verdict};
 use schemas::input::Command;
 
 use super::*;
@@ -102,6 +102,7 @@ async fn what_is_doubtful_waits_until_a_person_decides() {
             kind: schemas::drift::DriftKind::Renamed,
             confidence: 0,
             part: None,
+            change: None,
             signals: vec![],
         }],
     };
@@ -142,6 +143,77 @@ async fn a_repair_that_is_taken_back_withdraws_its_rows_and_another_decision_bri
     let now = counters(&line).await;
     assert_eq!((now.taken, now.accepted, now.held), (181, 181, 0));
     assert_eq!(line.visible().await, 181);
+}
+
+/// Records whose totals are of two to four digits; `times` as large.
+async fn feed_totals(line: &Line, open: &OpenStream, lane: u128, ids: std::ops::Range<usize>, times: usize) {
+    let total = |id: usize| [12, 450, 87, 3_210, 99][id % 5] + id % 7;
+    let payload = |id| payload(id, "Total").replace(&format!("{}.25", 1000 + id), &(total(id) * times).to_string());
+    let payloads: Vec<String> = ids.map(payload).collect();
+    line.append(open, lane, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_accepted_before_another_unit_was_sure_is_recalled_and_comes_again_in_that_unit() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed_totals(&line, &open, 1, 0..200, 1).await;
+    feed_totals(&line, &open, 2, 200..300, 100).await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!(
+        (case.status, case.kinds(), case.severity),
+        (Status::Open, vec![DriftKind::Retyped], Severity::Breaking)
+    );
+    assert!(case.waits.as_deref().is_some_and(|why| why.contains("100 times as large")), "{case:?}");
+    let found = counters(&line).await;
+    assert_eq!((found.taken, found.accepted + found.held), (300, 300));
+    assert!((98..=102).contains(&found.held), "{found:?}");
+    assert_eq!(line.visible().await as u64, found.accepted);
+    decide(&line, "c", Verdict::Approve { only: vec![] }).await;
+    settle(&line).await;
+    let found = counters(&line).await;
+    assert_eq!((found.accepted, found.held, line.visible().await), (300, 0, 300));
+    feed_totals(&line, &open, 3, 300..400, 100).await;
+    settle(&line).await;
+    assert_eq!(counters_of(&line).await, (400, 400));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nulls_where_another_path_came_instead_are_proposed_as_a_rename_and_wait() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..200, "Total").await;
+    let both = |id| payload(id, "TotalAmount").replace("\"TotalAmount\"", "\"Total\":null,\"TotalAmount\"");
+    let payloads: Vec<String> = (200..300).map(both).collect();
+    line.append(&open, 2, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, case.held, &*case.moves[0].to[0]), (Status::Open, 0, "TotalAmount"), "{case:?}");
+    assert!(case.kinds().contains(&DriftKind::Renamed) && case.waits.is_some());
+    decide(&line, "c", Verdict::Approve { only: vec![] }).await;
+    let payloads: Vec<String> = (300..310).map(both).collect();
+    line.append(&open, 3, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    settle(&line).await;
+    assert_eq!(cases(&line).await[0].status, Status::Repaired);
+    assert_eq!(line.values().await.iter().rev().take(10).flatten().count(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_is_told_and_noted_once_somebody_has_seen_it() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..300, "Total").await;
+    let wider = |id| payload(id, "Total").replace('{', r#"{"Region":"EU","#);
+    let payloads: Vec<String> = (300..400).map(wider).collect();
+    line.append(&open, 2, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.kind(), case.severity, &*case.added[0]), (DriftKind::Added, Severity::Info, "Region"));
+    decide(&line, "c", Verdict::Approve { only: vec![] }).await;
+    settle(&line).await;
+    assert_eq!(cases(&line).await[0].status, Status::Noted);
+    assert_eq!(counters_of(&line).await, (400, 400));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

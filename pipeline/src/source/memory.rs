@@ -54,6 +54,6 @@ impl Source for MemorySource {
             unread.payloads.pop_front();
         }
         let cursor = unread.ordinal.to_be_bytes();
-        Ok(Some(SourceBatch { records: writer.finish(&cursor), source_bytes }))
+        Ok(Some(SourceBatch { records: writer.finish(&cursor), source_bytes, declared: None }))
     }
 }

@@ -3,8 +3,11 @@
 pub mod conformance;
 mod memory;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use schemas::Lane;
+use schemas::input::DeclaredField;
 use schemas::record::RecordBatch;
 
 pub use memory::MemorySource;
@@ -27,6 +30,8 @@ pub struct SourceBatch {
     pub records: RecordBatch,
     /// Bytes of the source read for it, for progress.
     pub source_bytes: u64,
+    /// The fields that the source says its records have, from this batch on; nothing where it says none, or said it before.
+    pub declared: Option<Arc<[DeclaredField]>>,
 }
 
 /// A source cannot go on.
@@ -74,6 +79,7 @@ impl SourceError {
 /// - `next` is asked for more only when the log has taken the last batch. A batch has at most about `max_bytes` unless
 ///   one record is larger.
 /// - A record that cannot be made out is given with its defect; it is never left out.
+/// - A source with a schema of its own (a header, columns with types) says it with the first batch of each lane.
 #[async_trait]
 pub trait Source: Send {
     /// The next records, or `None` when there are no more for now.

@@ -1,13 +1,13 @@
 //! Cases are decided here: by the rules when a suggestion is good enough, else by a person.
 
 use schemas::decision::Fact;
-use schemas::drift::{Decide, DriftKind, Lost, Move, Verdict};
+use schemas::drift::{Change, Decide, DriftKind, Lost, Move, Verdict};
 use schemas::mapping::{Method, Path, Repairs};
 use schemas::shape::ShapeTree;
 use schemas::{Entity, Mapping};
 
 use super::cast::shorten;
-use super::drift::Applied;
+use super::drift::{Applied, Drift};
 use super::state::Opened;
 use super::{DEFINITION_BYTES_MAX, StreamState, check_change};
 
@@ -48,12 +48,16 @@ impl StreamState {
         }
         let lost = self.drift.lost(case, &self.shape);
         let best = likeliest(&lost, &moves);
-        let is_reverted = self.drift.is_reverting(case);
+        if lost.is_empty() {
+            return Err("the case lacks nothing: there is nothing to repair".to_owned());
+        }
+        let is_rejected = self.drift.cases().get(&case).is_some_and(|case| case.is_rejected);
         let repairs = self.opened.as_ref().and_then(|opened| opened.mapping.repairs);
         let waits = match repairs {
-            _ if is_reverted => Some("a repair of it was taken back".to_owned()),
+            _ if self.drift.is_reverting(case) => Some("a repair of it was taken back".to_owned()),
+            _ if is_rejected => Some("a repair of it was rejected".to_owned()),
             Some(Repairs::Approve) => Some("the stream's mapping has a person approve every repair".to_owned()),
-            Some(Repairs::Automatic) | None => waits(&lost, &best, &self.shape),
+            Some(Repairs::Automatic) | None => waits(&lost, &best, &self.drift, &self.shape),
         };
         facts.push(Fact::RepairProposed {
             case,
@@ -62,9 +66,7 @@ impl StreamState {
             alternatives,
             waits: waits.clone(),
         });
-        if let Some(open) = self.drift.open_case(case) {
-            open.moves = moves;
-        }
+        self.drift.propose(case, moves);
         if waits.is_some() {
             return Ok(());
         }
@@ -82,10 +84,17 @@ impl StreamState {
         }
         let lost = self.drift.lost(*case, &self.shape);
         let (by, why, method) = (&*by, &*why, Method::Human);
+        let is_seen = matches!(verdict, Verdict::Approve { .. } | Verdict::AcceptAsRemoved { .. });
+        if is_seen && self.drift.notice(*case).is_some_and(|notice| notice.lost.is_empty()) {
+            let (by, why) = (by.to_owned(), why.to_owned());
+            facts.push(Fact::RepairApplied { case: *case, moves: vec![], removed: vec![], by, why });
+            self.drift.settle_notice(*case, &[], "seen", facts);
+            return Ok(());
+        }
         match verdict {
             Verdict::Approve { only } => {
                 let lost = chosen(lost, only)?;
-                let moves = self.drift.cases().get(case).map(|case| likeliest(&lost, &case.moves)).unwrap_or_default();
+                let moves = likeliest(&lost, self.drift.proposed(*case));
                 if let Some(without) = lost.iter().find(|l| !moves.iter().any(|(known, _)| known == *l)) {
                     return Err(format!(
                         "nothing is proposed for {}: edit the case, accept it as removed, or approve the others only",
@@ -110,9 +119,7 @@ impl StreamState {
             }
             Verdict::Revert => self.revert(*case, at, by, why, facts),
             Verdict::Reject => {
-                if let Some(open) = self.drift.open_case(*case) {
-                    open.moves.clear();
-                }
+                self.drift.reject(*case);
                 facts.push(Fact::RepairRejected { case: *case, by: by.to_owned(), why: why.to_owned() });
                 Ok(())
             }
@@ -125,8 +132,8 @@ impl StreamState {
     }
 
     /// The case must wait for a decision, and the mapping be the one that the decision was made on.
-    fn check_case(&mut self, case: u64, mapping_version: u32) -> Result<(), String> {
-        if self.drift.open_case(case).is_none() {
+    fn check_case(&self, case: u64, mapping_version: u32) -> Result<(), String> {
+        if !self.drift.is_open(case) {
             return Err("the case is not open: it was decided, or there is none".to_owned());
         }
         match &self.opened {
@@ -145,8 +152,8 @@ impl StreamState {
         let Some(opened) = &self.opened else { return Err("the stream is not open".to_owned()) };
         let mut mapping = opened.mapping.clone();
         let (stays, moves): (Vec<_>, Vec<_>) = moves.into_iter().partition(|(_, to)| to.kind == DriftKind::Retyped);
-        for (lost, to) in &moves {
-            mapping = mapping.moved(lost, to, method).map_err(|e| e.to_string())?;
+        for (lost, to) in moves.iter().chain(stays.iter().filter(|(_, to)| to.change.is_some())) {
+            mapping = mapping.reread(&opened.entity, lost, to, method).map_err(|e| e.to_string())?;
         }
         mapping.validate(&opened.entity).map_err(|e| e.to_string())?;
         check_change(&opened.mapping, &mapping, false).map_err(|e| e.to_string())?;
@@ -168,7 +175,10 @@ impl StreamState {
         let former = opened.mapping.fields.iter().filter(|(name, _)| is_fed(name.as_str()));
         let former = former.map(|(name, rules)| (name.clone(), rules.clone())).collect();
         let since = self.drift.since(case);
-        self.drift.remember(case, Applied { at, since, lost, former });
+        // That nulls were accepted changed nothing that could be put back.
+        if self.drift.notice(case).is_none() || !moves.is_empty() {
+            self.drift.remember(case, Applied { at, since, lost, former });
+        }
         if mapping != opened.mapping {
             facts.push(activated(version, &entity, &mapping, text, &by));
             self.opened = Some(Opened { entity, mapping, version });
@@ -244,7 +254,13 @@ fn likeliest(lost: &[Lost], moves: &[Move]) -> Vec<(Lost, Move)> {
 }
 
 /// Why a repair waits for a person; nothing when it may be applied by itself.
-fn waits(lost: &[Lost], best: &[(Lost, Move)], tree: &ShapeTree) -> Option<String> {
+fn waits(lost: &[Lost], best: &[(Lost, Move)], drift: &Drift, tree: &ShapeTree) -> Option<String> {
+    if let Some((path, change)) = lost.iter().find_map(|lost| Some((&lost.path, lost.change.as_ref()?))) {
+        return Some(match change {
+            Change::Nulls { .. } => format!("{path}: {change}; nothing of it is held"),
+            _ => format!("{path}: {change}"),
+        });
+    }
     if let Some(without) = lost.iter().find(|l| !best.iter().any(|(known, _)| known == *l)) {
         return Some(format!("{} has no counterpart", without.path));
     }
@@ -274,6 +290,9 @@ fn waits(lost: &[Lost], best: &[(Lost, Move)], tree: &ShapeTree) -> Option<Strin
                 return Some(format!("{new} has another type than {from}"));
             }
             _ => {}
+        }
+        if let Some(change) = drift.change_between(lost, new, tree) {
+            return Some(format!("{new} is not what {from} was: {change}"));
         }
         let parts = Path::new(new).ok().and_then(|path| path.choices().first().cloned());
         let node = |path: &str| Path::new(path).ok().and_then(|path| tree.find(path.choices().first()?));

@@ -22,6 +22,7 @@ use schemas::{BatchKind, Decision, EntityName, Lane};
 
 pub use control::{MappingChange, check_change};
 pub use key::KeyReader;
+pub(crate) use record::redriven_for;
 pub use state::{Counters, LaneState, StreamState};
 
 use record::RecordFold;

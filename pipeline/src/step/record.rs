@@ -4,7 +4,7 @@ use schemas::decision::Fact;
 use schemas::event::{EventBatchWriter, RowKind};
 use schemas::reason::Reason;
 use schemas::record::{RECORD_BYTES_MAX, RecordBatchReader};
-use schemas::shape::ShapeTree;
+use schemas::shape::{NodeId, ShapeTree};
 use schemas::version::Version;
 use schemas::wire::WireError;
 use schemas::{BatchKind, Decision, Lane, Op, Record};
@@ -18,6 +18,8 @@ use super::state::Counters;
 use super::view::View;
 use super::{CURSOR_BYTES_MAX, InputBatch, Outcome, Scratch, StepError, StreamState, shared};
 
+/// Stands behind the case that a batch of records is looked at again for.
+const RECALLED: u8 = 1;
 /// Rows or decisions of about so many bytes are handed over at once.
 pub(super) const PIECE_BYTES: usize = 8 << 20;
 /// What a decision counts beside its text.
@@ -29,8 +31,8 @@ pub(super) const ROW_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
 pub(super) struct RecordFold<'a> {
     input: InputBatch<'a>,
     reader: RecordBatchReader<'a>,
-    /// The case that held the records before.
-    freed_by: Option<u64>,
+    /// The case that held the records before, and whether it is to look at what was accepted.
+    freed_by: Option<(u64, bool)>,
     /// Records that are folded.
     folded: u32,
     /// Whether one of them was new.
@@ -71,7 +73,9 @@ impl<'a> RecordFold<'a> {
             missing: &mut state.missing_now,
             drift: &mut state.drift,
             logged_at: input.logged_at,
-            freed_by: self.freed_by,
+            freed_by: self.freed_by.map(|(case, _)| case),
+            is_recalled: self.freed_by.is_some_and(|(_, is_recalled)| is_recalled),
+            new_from: None,
             origin: 0,
             scratch,
             rows: EventBatchWriter::new(&shared, rows_room),
@@ -93,13 +97,20 @@ impl<'a> RecordFold<'a> {
             fold.origin = self.reader.origin.unwrap_or(fold.offset);
             let is_new = record.ordinal > lane.ordinal;
             match self.freed_by {
+                // Once its case is decided, what was accepted before stays as it is.
+                Some((case, true)) if is_new && fold.drift.is_recalling(case) => {
+                    fold.again(&record, &mut state.counters);
+                }
+                Some((_, true)) => {}
                 // What is re-driven was taken in once: when it comes twice, nothing is counted.
-                Some(case) if is_new && fold.drift.is_awaited(case) => {
+                Some((case, false)) if is_new && fold.drift.is_awaited(case) => {
                     state.counters.held = state.counters.held.saturating_sub(1);
                     fold.record(&record, &mut state.counters);
                     fold.redriven(case);
                 }
-                Some(case) if is_new && fold.drift.is_reverting(case) => fold.again(&record, &mut state.counters),
+                Some((case, false)) if is_new && fold.drift.is_reverting(case) => {
+                    fold.again(&record, &mut state.counters);
+                }
                 Some(_) => {}
                 None if is_new => {
                     state.counters.taken += 1;
@@ -143,9 +154,22 @@ impl<'a> RecordFold<'a> {
     }
 }
 
-/// The case that a batch of re-driven records names, where others have their cursor.
-fn freed_by(cursor: &[u8]) -> Result<u64, WireError> {
-    cursor.try_into().map(u64::from_be_bytes).map_err(|_| WireError::Invalid("the case that was decided"))
+/// The case that a batch of re-driven records names, where others have their cursor; and whether they were accepted before
+/// it was sure.
+fn freed_by(cursor: &[u8]) -> Result<(u64, bool), WireError> {
+    let (case, rest) = cursor.split_first_chunk().ok_or(WireError::Invalid("the case that was decided"))?;
+    match rest {
+        [] => Ok((u64::from_be_bytes(*case), false)),
+        [RECALLED] => Ok((u64::from_be_bytes(*case), true)),
+        _ => Err(WireError::Invalid("the case that was decided")),
+    }
+}
+
+/// What a batch of re-driven records has where others have their cursor.
+pub(crate) fn redriven_for(case: u64, is_recalled: bool) -> Vec<u8> {
+    let mut cursor = case.to_be_bytes().to_vec();
+    cursor.extend(is_recalled.then_some(RECALLED));
+    cursor
 }
 
 fn malformed(input: InputBatch<'_>, source: WireError) -> StepError {
@@ -180,6 +204,10 @@ struct Fold<'a> {
     drift: &'a mut Drift,
     logged_at: i64,
     freed_by: Option<u64>,
+    /// It was accepted before that case was sure.
+    is_recalled: bool,
+    /// The first of its paths that was never seen before.
+    new_from: Option<NodeId>,
     /// Where the record first entered.
     origin: u64,
     scratch: &'a mut Scratch,
@@ -219,6 +247,8 @@ impl Fold<'_> {
             has_key: record.key.is_some(),
             has_version: record.version != Version::None,
             freed_by: self.freed_by,
+            is_recalled: self.is_recalled,
+            new_from: self.new_from,
         };
         let is_held = self.drift.examine(&passing, self.shape, facts);
         if !facts.is_empty() {
@@ -282,7 +312,11 @@ impl Fold<'_> {
             let near = payload.get(error.at..).map_or_else(String::new, |rest| rest.chars().take(20).collect());
             Refused::new(error.reason, None, format!("at byte {}: {near:?}", error.at))
         })?;
+        self.new_from = None;
         for seen in std::mem::take(&mut self.scratch.walker.observed) {
+            if self.shape.types(seen.node) == seen.class as u8 && !self.shape.is_requested(seen.node) {
+                self.new_from = Some(self.new_from.map_or(seen.node, |first| first.min(seen.node)));
+            }
             let path = self.shape.path(seen.node);
             let fingerprint = self.shape.fingerprint().to_string();
             self.decision_bytes += path.len();

@@ -1,7 +1,9 @@
 //! Repairs: a mapping whose fields have moved.
 
 use super::{FieldRules, Mapping, Method, Path, Paths, Rule, Split};
-use crate::drift::{Lost, Move};
+use crate::drift::{Change, Lost, Move};
+use crate::entity::{Entity, Unit};
+use crate::ids::EntityName;
 
 /// A move that no mapping can be made of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +17,21 @@ pub enum ImpossibleMove {
     /// What tells one row from another is not put together from parts by a move.
     #[error("{0} feeds a key, a version or a sign of deletion: edit the mapping file for a split or merge of it")]
     NotAField(String),
+    /// No unit says how large the numbers are.
+    #[error(
+        "no unit of a mapping reads the numbers of {0} as they are now: edit the mapping file, or have the source changed back"
+    )]
+    Unit(String),
+    /// No format says how the values are written.
+    #[error(
+        "no format of a mapping reads {path} as it is written now ({format}): have the source changed back, or edit the mapping file"
+    )]
+    Format {
+        /// The path.
+        path: String,
+        /// How it is written, in words.
+        format: String,
+    },
 }
 
 impl Mapping {
@@ -59,6 +76,65 @@ impl Mapping {
         }
         Ok(mapping)
     }
+
+    /// The mapping that reads what was lost as its values are now: in another unit, or written otherwise. Where they stand
+    /// at another path, that has a rule of its own, and the old path is read as before.
+    pub fn reread(&self, entity: &Entity, lost: &Lost, to: &Move, method: Method) -> Result<Self, ImpossibleMove> {
+        let (Some(change), [new]) = (&to.change, &to.to[..]) else { return self.moved(lost, to, method) };
+        if to.part.is_some() || lost.feeds.iter().any(|feed| feed.starts_with('$')) {
+            return Err(ImpossibleMove::NotAField(to.from.clone()));
+        }
+        let new = Path::new(new).map_err(|_| ImpossibleMove::Path(new.clone()))?;
+        let stays = new.texts().all(|text| lost.paths.contains(&text));
+        let mut mapping = self.clone();
+        for (name, rules) in &mut mapping.fields {
+            let Some((at, _)) = find(rules, lost) else { continue };
+            let mut rule = changed(&rules.0[at], change, unit_of(entity, name), &to.from)?;
+            stamp(&mut rule, to, method);
+            if stays {
+                rules.0[at] = rule;
+            } else {
+                rule.from = Paths(vec![new.clone()]);
+                rules.0.insert(at, rule);
+            }
+        }
+        Ok(mapping)
+    }
+}
+
+fn unit_of(entity: &Entity, name: &EntityName) -> Unit {
+    entity.fields.iter().find(|field| field.name == *name).map_or(Unit::One, |field| field.unit)
+}
+
+/// The rule for values that have changed so.
+fn changed(rule: &Rule, change: &Change, field: Unit, path: &str) -> Result<Rule, ImpossibleMove> {
+    let mut rule = rule.clone();
+    match change {
+        Change::Unit { shift } => {
+            let before = rule.unit.unwrap_or(field);
+            let is_share = Unit::Percent == before || Unit::Percent == field;
+            let exponent = before.exponent().checked_sub(*shift);
+            rule.unit = Some(match exponent {
+                Some(0) => Unit::One,
+                Some(-2) if is_share => Unit::Percent,
+                Some(-2) => Unit::Cents,
+                Some(-3) => Unit::Thousandths,
+                Some(-4) => Unit::BasisPoints,
+                Some(3) => Unit::Thousands,
+                Some(6) => Unit::Millions,
+                _ => return Err(ImpossibleMove::Unit(path.to_owned())),
+            });
+        }
+        Change::Format { to, .. } if to == "iso" => rule.format = None,
+        Change::Format { to, .. } if to.starts_with("epoch_") || crate::time::is_pattern(to) => {
+            rule.format = Some(to.clone());
+        }
+        Change::Format { to, .. } => {
+            return Err(ImpossibleMove::Format { path: path.to_owned(), format: to.clone() });
+        }
+        Change::Swapped { .. } | Change::Nulls { .. } => {}
+    }
+    Ok(rule)
 }
 
 /// The rule and the path of it that was lost; the first, as the first that is there counts.
@@ -95,12 +171,12 @@ mod tests {
 
     fn lost(paths: &[&str], feeds: &[&str]) -> Lost {
         let all = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect();
-        Lost { path: paths[0].to_owned(), paths: all(paths), feeds: all(feeds), retyped: false }
+        Lost { path: paths[0].to_owned(), paths: all(paths), feeds: all(feeds), retyped: false, change: None }
     }
 
     fn to(paths: &[&str], part: Option<usize>) -> Move {
         let to = paths.iter().map(|p| (*p).to_owned()).collect();
-        Move { from: "x".into(), to, kind: DriftKind::Renamed, confidence: 950, part, signals: vec![] }
+        Move { from: "x".into(), to, kind: DriftKind::Renamed, confidence: 950, part, change: None, signals: vec![] }
     }
 
     fn text(mapping: &Mapping, field: &str) -> String {
@@ -138,5 +214,56 @@ mod tests {
         assert!(mapping().moved(&key, &to(&["A", "B"], None), Method::Human).is_err());
         assert!(mapping().moved(&key, &to(&[], None), Method::Human).is_err());
         assert!(mapping().moved(&key, &to(&["a..b"], None), Method::Human).is_err());
+    }
+
+    fn entity() -> Entity {
+        serde_json::from_str(
+            r#"{"entity":"order","table":"orders","fields":[{"name":"order_id","type":"text"},
+            {"name":"total","type":"decimal"},{"name":"buyer","type":"text"},{"name":"name","type":"text"},
+            {"name":"chance","type":"decimal","unit":"percent"},{"name":"day","type":"date"}]}"#,
+        )
+        .unwrap()
+    }
+
+    fn reread(fields: &str, path: &str, change: Change) -> Result<String, ImpossibleMove> {
+        let text = format!(r#"{{"entity":"order","key":"Id","fields":{{{fields}}}}}"#);
+        let mapping: Mapping = serde_json::from_str(&text).unwrap();
+        let to = Move { from: "V".into(), change: Some(change), ..to(&[path], None) };
+        let mapping = mapping.reread(&entity(), &lost(&["V"], &["x"]), &to, Method::Human)?;
+        mapping.validate(&entity()).unwrap();
+        Ok(serde_json::to_string(mapping.fields.values().next().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn numbers_that_are_so_many_times_as_large_are_read_in_another_unit() {
+        let cases = [
+            (r#""total":"V""#, 2, r#""unit":"cents""#),
+            (r#""total":{"from":"V","unit":"cents"}"#, -2, r#""unit":"one""#),
+            (r#""total":"V""#, -3, r#""unit":"thousands""#),
+            (r#""chance":"V""#, -2, r#""unit":"one""#),
+            (r#""chance":{"from":"V","unit":"fraction"}"#, 2, r#""unit":"percent""#),
+        ];
+        for (fields, shift, expected) in cases {
+            let rule = reread(fields, "V", Change::Unit { shift }).unwrap();
+            assert!(rule.contains(expected), "{fields}: {rule}");
+        }
+        assert_eq!(reread(r#""total":"V""#, "V", Change::Unit { shift: 5 }), Err(ImpossibleMove::Unit("V".into())));
+    }
+
+    #[test]
+    fn times_that_are_written_otherwise_are_read_by_another_format() {
+        let change = |to: &str| Change::Format { from: "iso".into(), to: to.into() };
+        let rule = reread(r#""day":"V""#, "V", change("%d/%m/%Y")).unwrap();
+        assert!(rule.contains(r#""format":"%d/%m/%Y""#), "{rule}");
+        let rule = reread(r#""day":{"from":"V","format":"epoch_millis"}"#, "V", change("iso")).unwrap();
+        assert!(!rule.contains("format"), "{rule}");
+        assert!(reread(r#""day":"V""#, "V", change("something else")).is_err());
+    }
+
+    #[test]
+    fn what_changed_on_its_way_to_another_path_has_a_rule_of_its_own() {
+        let rule = reread(r#""total":{"from":"V","trim":true}"#, "Cents", Change::Unit { shift: 2 }).unwrap();
+        assert!(rule.starts_with(r#"[{"from":["Cents"],"trim":true,"unit":"cents""#), "{rule}");
+        assert!(rule.ends_with(r#"{"from":["V"],"trim":true}]"#), "{rule}");
     }
 }

@@ -1,9 +1,9 @@
 //! JSON messages on the three topics: the text is as it was, and a text that was written reads back.
 
 use schemas::decision::Fact;
-use schemas::drift::{Decide, DriftKind, Lost, Move, Signal, Verdict};
+use schemas::drift::{Change, Decide, DriftKind, Lost, Move, Severity, Signal, Verdict};
 use schemas::event::ViewControl;
-use schemas::input::{Command, DefinitionHash, DefinitionKind};
+use schemas::input::{Command, DeclaredField, DefinitionHash, DefinitionKind};
 use schemas::reason::Reason;
 use schemas::shape::TypeClass;
 use schemas::{Decision, Input, Lane, Position};
@@ -63,6 +63,7 @@ fn a_move() -> Move {
         kind: DriftKind::Nested,
         confidence: 951,
         part: None,
+        change: None,
         signals: vec![Signal { name: "letters".into(), strength: 812 }],
     }
 }
@@ -74,6 +75,7 @@ fn what_is_decided_of_drift_is_written_as_it_always_was() {
         paths: vec!["Amount".into(), "amount".into()],
         feeds: vec!["amount".into()],
         retyped,
+        change: None,
     };
     let (case, mapping_version, by, why) = (41, 2, || "ada".to_owned(), || "they told us".to_owned());
     let facts = vec![
@@ -86,6 +88,7 @@ fn what_is_decided_of_drift_is_written_as_it_always_was() {
             lacking: 20,
             having: 1,
             mapping_version,
+            severity: None,
         },
         Fact::RepairProposed {
             case,
@@ -111,6 +114,49 @@ fn what_is_decided_of_drift_is_written_as_it_always_was() {
     ];
     let decision = |(ordinal, fact)| Decision { input_offset: 61, ordinal, fact };
     assert_lines("drift_decisions_v1.ndjson", &(0..).zip(facts).map(decision).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_told_of_changed_values_is_written_as_it_always_was() {
+    let changes = [
+        Change::Unit { shift: -2 },
+        Change::Format { from: "iso".into(), to: "epoch_millis".into() },
+        Change::Swapped { with: "Cost".into() },
+        Change::Nulls { before: 2, now: 450 },
+    ];
+    let lost = |change: &Change| Lost {
+        path: "Amount".into(),
+        paths: vec!["Amount".into()],
+        feeds: vec!["amount".into()],
+        retyped: false,
+        change: Some(change.clone()),
+    };
+    let to = |change: &Change| Move { change: Some(change.clone()), ..a_move() };
+    let (case, mapping_version) = (41, 2);
+    let facts = [
+        Fact::DriftDetected {
+            case,
+            lost: changes.iter().map(lost).collect(),
+            added: vec![],
+            lacking: 20,
+            having: 1,
+            mapping_version,
+            severity: Some(Severity::Breaking),
+        },
+        Fact::RecordsRecalled { case, since: 30, until: 61 },
+        Fact::RepairProposed {
+            case,
+            mapping_version,
+            moves: changes.iter().map(to).collect(),
+            alternatives: vec![],
+            waits: None,
+        },
+    ];
+    let decision = |(ordinal, fact)| Decision { input_offset: 61, ordinal, fact };
+    assert_lines("changed_values_v1.ndjson", &(0..).zip(facts).map(decision).collect::<Vec<_>>());
+    let field = |path: &str, class| DeclaredField { path: path.into(), class };
+    let fields = vec![field("Id", None), field("deal.amount", Some(TypeClass::Number))];
+    assert_lines("declared_schema_v1.ndjson", &[Input::SchemaDeclared { fields }]);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 use futures::StreamExt;
 use pipeline::source::LaneCursor;
+use pipeline::step::drift::Declared;
 use pipeline::{quarantine, repair};
+use schemas::input::DeclaredField;
 use schemas::record::RecordBatch as Records;
 use schemas::{Mapping, Position, StreamId, TenantId, TenantName, Topic};
 use tokio::sync::mpsc;
@@ -209,12 +211,20 @@ impl Run for FolderRun<'_> {
         &self.run.mapping
     }
 
-    async fn append(&mut self, records: Records) -> anyhow::Result<()> {
+    async fn append(&mut self, records: Records, declared: Option<&[DeclaredField]>) -> anyhow::Result<()> {
         let (count, bytes) = (u64::from(records.count), records.body.len() as u64);
         if let Some(account) = &self.account {
             self.line.wait_to_bring_in(account, count, bytes).await?;
         }
-        self.line.ingest.append(&self.run.open, records).await?;
+        // What the stream knows already is not said again.
+        let now = declared.map(Declared::of).filter(|now| self.run.declared.as_ref() != Some(now));
+        match (now, declared) {
+            (Some(now), Some(fields)) => {
+                self.line.ingest.append_declared(&self.run.open, fields, records).await?;
+                self.run.declared = Some(now);
+            }
+            _ => _ = self.line.ingest.append(&self.run.open, records).await?,
+        }
         if let Some(account) = &self.account {
             self.line.note_brought_in(self.run.open.id.tenant, account, bytes).await?;
         }

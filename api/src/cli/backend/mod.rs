@@ -12,6 +12,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use pipeline::source::LaneCursor;
 use schemas::drift::Verdict;
+use schemas::input::DeclaredField;
 use schemas::record::RecordBatch as Records;
 use schemas::{ConnectionName, Mapping, StreamName, Topic};
 
@@ -111,8 +112,8 @@ pub trait Run: Send + Sync {
     fn lanes(&self) -> Vec<LaneCursor>;
     /// What the records become, and how.
     fn mapping(&self) -> &Mapping;
-    /// Takes records; they are durable when this returns.
-    async fn append(&mut self, records: Records) -> anyhow::Result<()>;
+    /// Takes records, which have these fields if their source says so; they are durable when this returns.
+    async fn append(&mut self, records: Records, declared: Option<&[DeclaredField]>) -> anyhow::Result<()>;
     /// The stream's visible rows, with everything that was appended; nothing if its entity has no view.
     async fn rows(&self) -> anyhow::Result<Option<Box<dyn Rows + '_>>>;
     /// Waits until every record has its fate. So many were acknowledged.

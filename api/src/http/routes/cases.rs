@@ -102,7 +102,7 @@ impl Routes {
         &self,
         doors: Data<&Arc<Doors>>,
         Signed(caller): Signed,
-        /// Only of this status: watching, open, rejected, repaired, removed, released or reverted; `waiting` is open and rejected.
+        /// Only of this status: watching, open, rejected, repaired, removed, released, reverted or noted; `waiting` is open and rejected.
         #[oai(validator(max_length = 20))]
         status: Query<Option<String>>,
         /// Only of this connection; with `stream`.
@@ -143,7 +143,8 @@ impl Routes {
         Ok(Json(shape::case(find(&doors, &caller, &case).await?)))
     }
 
-    /// The proposed repair is right: the new paths are read before the old ones, and what is held comes through them.
+    /// The proposed repair is right: the new paths are read before the old ones, and what is held comes through them. Of
+    /// values that changed, the rule reads them as they are now. A case of new fields has been seen, and is noted.
     #[oai(path = "/:case/approve", method = "post", operation_id = "approve_case")]
     async fn approve(
         &self,

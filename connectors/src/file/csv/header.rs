@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+use schemas::input::{DECLARED_FIELDS_MAX, DeclaredField};
+use schemas::mapping::Path;
+
 use super::super::fault::Fault;
 use super::super::input::Input;
 use super::dialect::Dialect;
@@ -16,6 +19,8 @@ const COLUMNS_MAX: usize = 100_000;
 pub(in super::super) struct Header {
     /// For each column what goes before its value: `{"name":` or `,"name":`.
     pub pieces: Vec<Box<[u8]>>,
+    /// What the file says of its rows with it.
+    pub declared: Option<Vec<DeclaredField>>,
 }
 
 impl Header {
@@ -58,7 +63,7 @@ impl Header {
             piece.push(b':');
             pieces.push(piece.into_boxed_slice());
         }
-        Ok(Self { pieces })
+        Ok(Self { pieces, declared: declared(names) })
     }
 
     fn of(text: &str, dialect: &Dialect) -> Result<Self, Fault> {
@@ -75,4 +80,10 @@ impl Header {
         }
         Self::named(&names)
     }
+}
+
+/// The columns as a schema; nothing where they are too many, or one has no path.
+fn declared(names: &[String]) -> Option<Vec<DeclaredField>> {
+    let field = |name: &String| Some(DeclaredField { path: Path::member(name).ok()?.as_str().to_owned(), class: None });
+    if names.len() > DECLARED_FIELDS_MAX { None } else { names.iter().map(field).collect() }
 }

@@ -5,6 +5,7 @@ mod header;
 mod row;
 mod split;
 
+use schemas::input::DeclaredField;
 use schemas::reason::Reason;
 
 use super::cursor::Tail;
@@ -142,6 +143,10 @@ impl Rows for CsvRows {
 
     fn is_at_end(&mut self) -> Result<bool, Fault> {
         Ok(self.input.is_at_end()?)
+    }
+
+    fn declared(&self) -> Option<&[DeclaredField]> {
+        self.header.as_ref().and_then(|header| header.declared.as_deref())
     }
 
     fn place(&mut self) -> Place {

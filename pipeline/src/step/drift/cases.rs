@@ -1,20 +1,22 @@
 //! Cases: what is held for one cause, from the first record that lacks something to the last that came again.
 
 use schemas::decision::Fact;
-use schemas::drift::{Lost, Move};
+use schemas::drift::{Change, Lost, Move, Severity};
 use schemas::mapping::Path;
 use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
 
-use super::watch::{Look, Since, Usual, Watch};
+use super::watch::{Look, Usual, Watch};
 use super::{Drift, RELEASED_MAX};
 
 /// After so long, in microseconds, it is told whether what was missed is back, however few records came.
 const HOLD_MICROS: i64 = 30_000_000;
 /// Added paths that a case names.
-const ADDED_MAX: usize = 200;
+pub(super) const ADDED_MAX: usize = 200;
 /// A watch that no case is about joins one that opens when so many held records all lack it.
 const BESIDE_MIN: u64 = 20;
+/// A case that opened at once is told again after so many held records: more can be said of what they have.
+pub(super) const TOLD_AGAIN: u64 = 20;
 const TIMER: &str = "hold-";
 
 /// A case that is not over.
@@ -39,6 +41,32 @@ pub struct Case {
     /// The input at which the first of the cases began that this one took the place of.
     #[serde(default)]
     pub since: Option<u64>,
+    /// What it is about.
+    #[serde(default)]
+    pub(super) cause: Cause,
+    /// Paths from this one on are new to it.
+    #[serde(default)]
+    pub(super) new_from: Option<NodeId>,
+    /// A person rejected what was proposed: only a person decides it.
+    #[serde(default)]
+    pub(in crate::step) is_rejected: bool,
+    /// It opened at once, as the source declared the change.
+    #[serde(default)]
+    pub(super) is_early: bool,
+    /// What was accepted behind the first of these inputs, and up to the second, comes again under it: it was not sure yet.
+    #[serde(default)]
+    pub(super) recalled: Option<(u64, u64)>,
+}
+
+/// What a case is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Cause {
+    /// Something is missing, or of another type.
+    #[default]
+    Absence,
+    /// Values mean something else, though their type stayed.
+    Values,
 }
 
 /// Where a case is.
@@ -75,12 +103,13 @@ impl Drift {
     /// Opens a case or releases what it holds, once the records since it began tell which.
     pub(super) fn settle(&mut self, id: u64, is_due: bool, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let Some(case) = self.cases.get(&id) else { return };
-        let with_new = case.with_new * 2 >= case.held;
+        let (held, with_new) = (case.held, case.with_new);
         let mine = |watch: &&Watch| watch.case == Some(id);
-        let looks: Vec<Look> = self.watches.iter().filter(mine).map(|watch| watch.look(with_new, is_due)).collect();
+        let looks: Vec<Look> =
+            self.watches.iter().filter(mine).map(|watch| watch.look(held, with_new, is_due)).collect();
         if looks.contains(&Look::Gone) {
-            self.open(id, with_new, tree, facts);
-        } else if looks.iter().all(|look| *look == Look::Back) && self.waiting() < RELEASED_MAX {
+            self.open(id, tree, facts);
+        } else if looks.iter().all(|look| *look == Look::Back) && self.released() < RELEASED_MAX {
             self.let_go(id, |_| true);
             self.end(id, "what was missing is back at its usual rate", facts);
         }
@@ -105,25 +134,30 @@ impl Drift {
         }
     }
 
-    fn waiting(&self) -> usize {
+    fn released(&self) -> usize {
         self.cases.values().filter(|case| case.phase == Phase::Over).count()
     }
 
-    fn open(&mut self, id: u64, with_new: bool, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+    fn open(&mut self, id: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        let is_early = self.watches.iter().any(|watch| watch.case == Some(id) && watch.is_due);
         let Some(case) = self.cases.get_mut(&id) else { return };
-        case.phase = Phase::Open;
-        let held = case.held;
-        self.let_go(id, |watch| watch.look(with_new, true) == Look::Back);
-        let (mut lacking, mut having) = (0, u64::MAX);
+        (case.phase, case.is_early) = (Phase::Open, is_early);
+        let (held, with_new) = (case.held, case.with_new);
+        self.let_go(id, |watch| watch.look(held, with_new, true) == Look::Back);
         for watch in &mut self.watches {
             let is_beside = watch.case.is_none() && held >= BESIDE_MIN && watch.beside == held;
             if is_beside && watch.usual.is_common() {
                 watch.case = Some(id);
                 watch.since.lacking = held;
             }
-            if watch.case != Some(id) {
-                continue;
-            }
+        }
+        self.told(id, tree, facts);
+    }
+
+    /// Tells of a case, with what its records came to so far.
+    pub(super) fn told(&self, id: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        let (mut lacking, mut having) = (0, u64::MAX);
+        for watch in self.watches.iter().filter(|watch| watch.case == Some(id)) {
             (lacking, having) = (watch.since.lacking.max(lacking), watch.since.having.min(having));
         }
         self.detected(id, lacking, having, tree, facts);
@@ -131,18 +165,33 @@ impl Drift {
 
     pub(super) fn detected(&self, case: u64, lacking: u64, having: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let (lost, added, mapping_version) = (self.lost(case, tree), self.added(case, tree), self.mapping_version);
-        facts.push(Fact::DriftDetected { case, lost, added, lacking, having, mapping_version });
+        let severity = Some(self.severity(&lost));
+        facts.push(Fact::DriftDetected { case, lost, added, lacking, having, mapping_version, severity });
+    }
+
+    /// How much hangs on what is lost.
+    fn severity(&self, lost: &[Lost]) -> Severity {
+        let is_needed = |feed: &String| feed.starts_with('$') || self.required.contains(feed);
+        let means_other = |lost: &Lost| matches!(&lost.change, Some(c) if !matches!(c, Change::Nulls { .. }));
+        if lost.iter().any(|lost| means_other(lost) || lost.feeds.iter().any(is_needed)) {
+            return Severity::Breaking;
+        }
+        if lost.is_empty() { Severity::Info } else { Severity::Warning }
     }
 
     /// Paths that came since the case began and that no rule names.
     pub fn added(&self, case: u64, tree: &ShapeTree) -> Vec<String> {
+        if let Some(notice) = self.notices.get(&case).filter(|notice| notice.lost.is_empty()) {
+            return notice.added.clone();
+        }
         let text = |node| Path::of_parts(&tree.parts(node)).ok().map(|path| path.as_str().to_owned());
         self.added_nodes(case, tree).filter_map(text).take(ADDED_MAX).collect()
     }
 
     /// The input behind which a path is new to a case.
     pub(in crate::step) fn since(&self, case: u64) -> u64 {
-        self.cases.get(&case).and_then(|case| case.since).unwrap_or(case)
+        let of_notice = self.notices.get(&case).map(|notice| notice.since);
+        self.cases.get(&case).and_then(|case| case.since).or(of_notice).unwrap_or(case)
     }
 
     /// Their nodes; also those below a path that became an object.
@@ -170,9 +219,32 @@ impl Drift {
         }
     }
 
-    /// The case, while it waits for a decision.
-    pub(in crate::step) fn open_case(&mut self, id: u64) -> Option<&mut Case> {
-        self.cases.get_mut(&id).filter(|case| case.phase == Phase::Open)
+    /// Whether a case waits for a decision.
+    pub(in crate::step) fn is_open(&self, id: u64) -> bool {
+        self.notices.contains_key(&id) || self.cases.get(&id).is_some_and(|case| case.phase == Phase::Open)
+    }
+
+    /// The moves that are proposed for a case.
+    pub(in crate::step) fn proposed(&self, id: u64) -> &[Move] {
+        let of_notice = self.notices.get(&id).map(|notice| &notice.moves);
+        self.cases.get(&id).map(|case| &case.moves).or(of_notice).map_or(&[], Vec::as_slice)
+    }
+
+    /// A person said that what is proposed is wrong.
+    pub(in crate::step) fn reject(&mut self, id: u64) {
+        self.propose(id, vec![]);
+        if let Some(case) = self.cases.get_mut(&id) {
+            case.is_rejected = true;
+        }
+    }
+
+    /// Keeps the moves that are proposed for a case.
+    pub(in crate::step) fn propose(&mut self, id: u64, moves: Vec<Move>) {
+        if let Some(case) = self.cases.get_mut(&id) {
+            case.moves = moves;
+        } else if let Some(notice) = self.notices.get_mut(&id) {
+            notice.moves = moves;
+        }
     }
 
     /// Paths of a case that were decided: repaired ones are missed again where the new path is absent, too; removed ones
@@ -185,6 +257,10 @@ impl Drift {
         why: &str,
         facts: &mut Vec<Fact>,
     ) {
+        if self.notices.contains_key(&id) {
+            self.forget_values(lost);
+            return self.settle_notice(id, lost, why, facts);
+        }
         let is_meant = |watch: &Watch| lost.iter().any(|lost| lost.paths == watch.paths);
         if is_removed {
             self.let_go(id, is_meant);
@@ -192,10 +268,12 @@ impl Drift {
         for watch in self.watches.iter_mut().filter(|watch| is_meant(watch)) {
             if is_removed {
                 watch.usual = Usual::default();
+                watch.may_lack = !lost.iter().any(|lost| lost.paths == watch.paths && lost.retyped);
                 watch.forget_types();
             }
-            (watch.case, watch.since) = (None, Since::default());
+            watch.leave();
         }
+        self.forget_values(lost);
         if !self.watches.iter().any(|watch| watch.case == Some(id)) {
             self.end(id, why, facts);
         }

@@ -2,26 +2,38 @@
 //! stream's state: a fold of its inputs, in whole numbers.
 
 mod cases;
+mod declared;
 mod format;
+mod habit;
+mod meaning;
+mod newcomers;
+mod notice;
 mod profile;
 mod revert;
+mod sparse;
+mod style;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::decision::Fact;
 use schemas::drift::Lost;
-use schemas::shape::{ShapeTree, Slot};
+use schemas::shape::{NodeId, ShapeTree, Slot, SlotKind, leaves};
 use serde::{Deserialize, Serialize};
 
 pub use cases::{Case, Phase};
+pub use declared::Declared;
 pub use format::{FORMATS, Format};
+pub use notice::Notice;
 pub use profile::{Profile, Profiles, SAMPLES_MAX, Sample};
 pub(super) use revert::Applied;
 
 use super::rules::Rules;
+use cases::TOLD_AGAIN;
+use habit::Habit;
+use newcomers::Newcomers;
 use watch::{Watch, watches};
 
 /// Of the records that a case holds, so many are looked at wholly, and behind them one of sixteen.
@@ -37,12 +49,28 @@ pub struct Drift {
     /// By the offset of the input at which they began.
     cases: BTreeMap<u64, Case>,
     profiles: Profiles,
+    /// Cases that hold nothing, by the offset of the input at which they began.
+    #[serde(default)]
+    notices: BTreeMap<u64, Notice>,
+    /// What the values of each watch usually are.
+    #[serde(default)]
+    habits: Vec<Habit>,
+    /// Records that are looked at although their turn has not come, because something is suspect.
+    #[serde(default)]
+    looks_left: u8,
+    #[serde(default)]
+    newcomers: Newcomers,
+    #[serde(default)]
+    declared: Option<Declared>,
     /// The last decisions, which can be taken back, by their cases.
     #[serde(default)]
     applied: BTreeMap<u64, Applied>,
     /// The stream's mapping version.
     #[serde(skip)]
     mapping_version: u32,
+    /// Fields that no row can do without.
+    #[serde(skip)]
+    required: Vec<String>,
     /// Watches that the record at hand lacks.
     #[serde(skip)]
     lacking: Vec<usize>,
@@ -65,6 +93,10 @@ pub(super) struct Passing<'a> {
     pub(super) has_version: bool,
     /// The case that held it before.
     pub(super) freed_by: Option<u64>,
+    /// It was accepted before that case was sure.
+    pub(super) is_recalled: bool,
+    /// The first of its paths that was never seen before.
+    pub(super) new_from: Option<NodeId>,
 }
 
 impl Drift {
@@ -79,17 +111,26 @@ impl Drift {
             let part = |old: &&Watch| is_part(old, watch) || is_part(watch, old);
             if let Some(old) = same.or_else(|| before.iter().find(part)) {
                 (watch.usual, watch.case, watch.since, watch.beside) = (old.usual, old.case, old.since, old.beside);
+                (watch.is_sparse, watch.is_due, watch.may_lack) = (old.is_sparse, old.is_due, old.may_lack);
                 // Another path may be of another type: what it has is learnt anew.
                 if old.paths == watch.paths {
                     (watch.types, watch.learnt) = (old.types, old.learnt);
                 }
             }
         }
+        self.required = rules.fields.iter().filter(|field| field.required).map(|field| field.name.clone()).collect();
+        self.bind_habits(rules);
     }
 
     /// The cases that are not over, by the offset of the input at which they began.
     pub fn cases(&self) -> &BTreeMap<u64, Case> {
         &self.cases
+    }
+
+    /// The cases that wait for a suggestion: those that lack something.
+    pub fn waiting(&self) -> impl Iterator<Item = u64> {
+        let open = self.cases.iter().filter(|(_, case)| case.phase == Phase::Open).map(|(id, _)| *id);
+        open.chain(self.notices.iter().filter(|(_, notice)| !notice.lost.is_empty()).map(|(id, _)| *id))
     }
 
     /// The profiles of the stream's paths.
@@ -99,6 +140,9 @@ impl Drift {
 
     /// What a case's records lack.
     pub fn lost(&self, case: u64, tree: &ShapeTree) -> Vec<Lost> {
+        if let Some(notice) = self.notices.get(&case) {
+            return notice.lost.clone();
+        }
         self.watches.iter().filter(|watch| watch.case == Some(case)).map(|watch| self.lost_of(watch, tree)).collect()
     }
 
@@ -108,17 +152,18 @@ impl Drift {
             let node = parts.and_then(|parts| tree.find(&parts));
             node.and_then(|node| self.profiles.of(node)).map_or(0, |profile| profile.values)
         };
-        watch.lost(watch.paths.iter().rev().max_by_key(seen).cloned())
+        let lost = watch.lost(watch.paths.iter().rev().max_by_key(seen).cloned());
+        Lost { change: self.change_of(watch, lost.retyped), ..lost }
     }
 
     /// Looks at a record that tells no delete; true when it is held.
     #[inline]
     pub(super) fn examine(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) -> bool {
         let (slots, payload, so_far) = (record.slots, record.payload.as_bytes(), self.as_ever);
-        let is_plain = self.cases.is_empty() && record.freed_by.is_none();
+        let is_plain = self.cases.is_empty() && record.freed_by.is_none() && record.new_from.is_none();
         if is_plain && self.watches.iter_mut().all(|watch| watch.is_as_ever(slots, payload, so_far)) {
             self.as_ever += 1;
-            self.sample(record, tree);
+            self.sample(record, tree, facts);
             return false;
         }
         self.count_as_ever();
@@ -130,7 +175,7 @@ impl Drift {
         }
         if self.cases.is_empty() && self.lacking.is_empty() {
             self.watches.iter_mut().for_each(Watch::have);
-            self.sample(record, tree);
+            self.sample(record, tree, facts);
             return false;
         }
         self.closely(record, tree, facts)
@@ -145,11 +190,21 @@ impl Drift {
         }
     }
 
+    /// Looks at what a record has: at all of it when its turn has come, at what is mapped also while something is suspect.
     #[inline]
-    fn sample(&mut self, record: &Passing<'_>, tree: &ShapeTree) {
-        if self.profiles.is_due() {
-            self.profiles.look(tree, record.payload, record.offset, u64::MAX);
+    fn sample(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        let is_due = self.profiles.is_due();
+        if is_due || self.looks_left > 0 {
+            self.look(is_due, record, tree, facts);
         }
+    }
+
+    fn look(&mut self, is_due: bool, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        if is_due {
+            self.profiles.look(tree, record.payload, record.offset, u64::MAX);
+            self.look_for_new(record, tree, facts);
+        }
+        self.see(record, tree, facts);
     }
 
     fn closely(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) -> bool {
@@ -158,12 +213,13 @@ impl Drift {
         if let Some(case) = record.freed_by.and_then(|case| self.cases.get(&case)) {
             self.lacking.retain(|at| !case.freed.contains(&watches[*at].paths));
         }
+        self.lack_changed(record);
         self.begin(record, facts);
         self.count(record.freed_by.is_some());
-        let holder = self.lacking.iter().filter_map(|at| self.watches[*at].case).min();
+        let holder = self.holder(record, tree);
         match holder {
             Some(case) => self.hold(case, record, tree, facts),
-            None if record.freed_by.is_none() => self.flow(record, tree),
+            None if record.freed_by.is_none() => self.flow(record, tree, facts),
             None => {}
         }
         let watching: Vec<u64> =
@@ -174,20 +230,45 @@ impl Drift {
         holder.is_some()
     }
 
-    /// A case for what the record lacks and no case is about, if it is missed.
+    /// A case for what the record lacks and no case is about, if it is missed: also of what only some records have, if
+    /// another path came with this one.
     fn begin(&mut self, record: &Passing<'_>, facts: &mut Vec<Fact>) {
         let watches = &mut self.watches;
-        let is_new = |watch: &Watch| watch.case.is_none() && watch.usual.is_steady();
-        let missed: Vec<usize> = self.lacking.iter().copied().filter(|at| is_new(&watches[*at])).collect();
+        let has_new = record.new_from.is_some() && record.freed_by.is_none();
+        let is_new = |watch: &Watch| watch.is_missed() || (has_new && watch.usual.is_sparse());
+        let is_free = |at: &usize| watches[*at].case.is_none() && is_new(&watches[*at]);
+        let missed: Vec<usize> = self.lacking.iter().copied().filter(is_free).collect();
         if missed.is_empty() {
             return;
         }
         for at in missed {
             watches[at].case = Some(record.offset);
+            watches[at].is_sparse = !watches[at].is_missed();
         }
         watches.iter_mut().for_each(|watch| watch.beside = 0);
-        self.cases.insert(record.offset, Case::default());
+        self.cases.insert(record.offset, Case { new_from: record.new_from, ..Case::default() });
         facts.push(cases::timer(record.offset, record.logged_at));
+    }
+
+    /// The case that holds a record for what it lacks.
+    fn holder(&self, record: &Passing<'_>, tree: &ShapeTree) -> Option<u64> {
+        let lacking = || self.lacking.iter().map(|at| &self.watches[*at]);
+        let first = lacking().filter(|watch| !watch.is_sparse).filter_map(|watch| watch.case).min();
+        first.or_else(|| {
+            let sparse: BTreeSet<u64> =
+                lacking().filter(|watch| watch.is_sparse).filter_map(|watch| watch.case).collect();
+            sparse.into_iter().find(|case| self.brings_new(*case, record, tree))
+        })
+    }
+
+    /// Whether a record has a path that is new to a case.
+    fn brings_new(&self, case: u64, record: &Passing<'_>, tree: &ShapeTree) -> bool {
+        let Some(new_from) = self.cases.get(&case).and_then(|case| case.new_from) else { return false };
+        let mut brings = false;
+        leaves(tree, record.payload, &mut |node, kind, _| {
+            brings |= node >= new_from && kind != SlotKind::Null && !tree.is_requested(node);
+        });
+        brings
     }
 
     /// Counts the record for every watch that is in a case. One that comes again counts for what it lacks alone.
@@ -209,14 +290,24 @@ impl Drift {
             let has_new = self.profiles.look(tree, record.payload, record.offset, holder);
             case.with_new += u64::from(has_new);
         }
+        let is_told_again = case.is_early && case.held == TOLD_AGAIN;
+        let is_first = record.freed_by.is_none() && case.held <= HELD_WHOLE;
         for at in &self.lacking {
             self.watches[*at].beside += 1;
         }
+        self.note_held(record);
         facts.push(Fact::RecordHeld { case: holder, origin: record.origin });
+        if is_told_again {
+            self.told(holder, tree, facts);
+        }
+        // Whatever else changed with it is told before it comes again.
+        if is_first {
+            self.see(record, tree, facts);
+        }
     }
 
     /// A record that is not held tells what is usual, of what no case is about.
-    fn flow(&mut self, record: &Passing<'_>, tree: &ShapeTree) {
+    fn flow(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let mut lacking = self.lacking.iter().peekable();
         for (at, watch) in self.watches.iter_mut().enumerate() {
             let is_lacking = lacking.next_if(|next| **next == at).is_some();
@@ -226,6 +317,6 @@ impl Drift {
                 (None, _) => watch.have(),
             }
         }
-        self.sample(record, tree);
+        self.sample(record, tree, facts);
     }
 }

@@ -16,8 +16,8 @@ pub const SAMPLES_MAX: usize = 20;
 const SAMPLE_BYTES_MAX: usize = 48;
 /// So many records are looked at wholly, and behind them …
 const WHOLE: u64 = 1_000;
-/// … one of so many.
-const EVERY: u64 = 32;
+/// … one of so many: a prime, which no habit of a source divides.
+const EVERY: u64 = 31;
 
 /// The profiles of a stream's paths.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -82,6 +82,11 @@ impl Profiles {
             profile.add(kind, text);
         });
         has_new
+    }
+
+    /// Paths that have a profile.
+    pub(super) fn count(&self) -> usize {
+        self.paths.len()
     }
 
     /// The profile of a path.

@@ -55,14 +55,20 @@ impl Drift {
         // What stood on it cannot be taken back by itself any more.
         let is_same = |lost: &Lost| applied.lost.iter().any(|other| other.feeds == lost.feeds);
         self.applied.retain(|_, later| !later.lost.iter().any(is_same));
+        let cause = self.hold_values_again(&applied.lost);
         for watch in &mut self.watches {
             if watch.case.is_none() && applied.lost.iter().any(|lost| lost.paths == watch.paths) {
                 (watch.case, watch.since) = (Some(new), Since::default());
             }
         }
-        self.cases
-            .insert(new, Case { phase: Phase::Open, is_reverted: true, since: Some(applied.since), ..Case::default() });
+        let (phase, since) = (Phase::Open, Some(applied.since));
+        self.cases.insert(new, Case { phase, is_reverted: true, since, cause, ..Case::default() });
         self.detected(new, 0, 0, tree, facts);
+    }
+
+    /// Whether records that were accepted before it was sure come again under this case.
+    pub(in crate::step) fn is_recalling(&self, case: u64) -> bool {
+        self.cases.get(&case).is_some_and(|case| case.recalled.is_some() && case.phase == Phase::Open)
     }
 
     /// Whether records that were accepted come again under this case.

@@ -1,5 +1,11 @@
 //! Drift, told on whole records: what is held, when a case opens, what a decision does.
 
+mod bad_input;
+mod declared;
+mod notices;
+mod sparse;
+mod values;
+
 use proptest::prelude::*;
 use schemas::decision::Fact;
 use schemas::drift::{Decide, DriftKind, Move, Verdict};
@@ -80,7 +86,7 @@ fn only_case(stream: &Stream) -> u64 {
 
 fn renamed(from: &str, to: &str, confidence: u16) -> Move {
     let (from, to) = (from.to_owned(), vec![to.to_owned()]);
-    Move { from, to, kind: DriftKind::Renamed, confidence, part: None, signals: vec![] }
+    Move { from, to, kind: DriftKind::Renamed, confidence, part: None, change: None, signals: vec![] }
 }
 
 fn suggest(stream: &mut Stream, id: &str, moves: Vec<Move>) -> Outcome {

@@ -4,6 +4,7 @@ use schemas::drift::{Lost, feeds};
 use schemas::shape::{Slot, SlotKind, TypeClass};
 use serde::{Deserialize, Serialize};
 
+use super::sparse;
 use crate::step::rules::{Choice, Rules};
 
 /// Present in so many records in a row, what is missing is missed …
@@ -91,7 +92,7 @@ pub(super) enum Look {
 }
 
 /// Something that the mapping reads: one path, or several of which any will do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Watch {
     pub(super) paths: Vec<String>,
     pub(super) feeds: Vec<String>,
@@ -109,6 +110,15 @@ pub(super) struct Watch {
     /// The types that it has, as bits, and how many values told so.
     pub(super) types: u8,
     pub(super) learnt: u64,
+    /// In a case though only some records had it: those that have a new path are held for it, the others flow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_sparse: bool,
+    /// The source declares it no more, or of another type: it is missed from the first record on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_due: bool,
+    /// A person accepted that it is gone: that a schema lacks it is nothing new.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) may_lack: bool,
     /// The type in the record at hand, as a bit; 0 where there is no value.
     #[serde(skip)]
     pub(super) now: u8,
@@ -171,7 +181,7 @@ impl Watch {
     fn turns(&mut self, lacks: bool, so_far: u64) -> bool {
         self.count_as_ever(so_far);
         let is_only = |feed: &String| feed == feeds::KEY || feed == feeds::VERSION;
-        if lacks && (self.usual.is_steady() || self.feeds.iter().all(is_only)) {
+        if lacks && (self.is_missed() || self.feeds.iter().all(is_only)) {
             return false;
         }
         self.lacks = lacks;
@@ -228,6 +238,16 @@ impl Watch {
         self.since.types |= self.now;
     }
 
+    /// The types that it has are all that it may have.
+    pub(super) fn know_types(&mut self) {
+        self.learnt = self.learnt.max(RUN);
+    }
+
+    /// Whether a record that lacks it is suspect.
+    pub(super) fn is_missed(&self) -> bool {
+        self.is_due || self.usual.is_steady()
+    }
+
     /// What it has been so far counts no more.
     pub(super) fn forget_types(&mut self) {
         (self.types, self.learnt) = (0, 0);
@@ -238,10 +258,17 @@ impl Watch {
         self.feeds.iter().all(|feed| (has_key && feed == feeds::KEY) || (has_version && feed == feeds::VERSION))
     }
 
-    /// What the records since it was first missed say; at the end of the time they must say something.
-    pub(super) fn look(&self, with_new: bool, is_due: bool) -> Look {
+    /// What the records since it was first missed say; at the end of the time they must say something. Of `held` records
+    /// `with_new` had a path that was new.
+    pub(super) fn look(&self, held: u64, with_new: u64, is_due: bool) -> Look {
         let Since { lacking, having, .. } = self.since;
-        let records = lacking + having;
+        let (records, with_new) = (lacking + having, with_new * 2 >= held);
+        if self.is_due && lacking > 0 {
+            return Look::Gone;
+        }
+        if self.is_sparse {
+            return sparse::look(&self.usual, &self.since, held, is_due || records >= WINDOW);
+        }
         let is_rarer = lacking > self.usual.tolerated(records, with_new);
         if is_due || records >= WINDOW {
             return if is_rarer { Look::Gone } else { Look::Back };
@@ -260,13 +287,20 @@ impl Watch {
         self.usual.present += having + strange;
         self.types |= types;
         self.usual.run = 0;
-        (self.case, self.beside) = (None, 0);
+        self.leave();
+    }
+
+    /// It belongs to no case any more.
+    pub(super) fn leave(&mut self) {
+        (self.case, self.since, self.beside) = (None, Since::default(), 0);
+        (self.is_sparse, self.is_due) = (false, false);
     }
 
     pub(super) fn lost(&self, seen: Option<String>) -> Lost {
         let last = || self.paths.last().cloned().unwrap_or_default();
         let retyped = self.since.strange * 2 > self.since.lacking;
-        Lost { path: seen.unwrap_or_else(last), paths: self.paths.clone(), feeds: self.feeds.clone(), retyped }
+        let (paths, feeds) = (self.paths.clone(), self.feeds.clone());
+        Lost { path: seen.unwrap_or_else(last), paths, feeds, retyped, change: None }
     }
 }
 
@@ -308,21 +342,7 @@ fn add(all: &mut Vec<Watch>, choices: &[&Choice], feed: &str) {
     match all.iter_mut().find(|watch| watch.slots == slots) {
         Some(watch) if watch.feeds.iter().any(|known| known == feed) => {}
         Some(watch) => watch.feeds.push(feed.to_owned()),
-        None => all.push(Watch {
-            paths,
-            feeds: vec![feed.to_owned()],
-            slots,
-            around,
-            usual: Usual::default(),
-            case: None,
-            since: Since::default(),
-            beside: 0,
-            types: 0,
-            learnt: 0,
-            now: 0,
-            lacks: false,
-            counted: 0,
-        }),
+        None => all.push(Watch { paths, feeds: vec![feed.to_owned()], slots, around, ..Watch::default() }),
     }
 }
 
@@ -336,11 +356,7 @@ mod tests {
 
     fn look(usual: Usual, lacking: u64, having: u64, is_due: bool) -> Look {
         let since = Since { lacking, having, ..Since::default() };
-        let (paths, feeds, slots, around) = Default::default();
-        let (case, beside, types, learnt, now, lacks, counted) = (Some(1), 0, 0, 0, 0, false, 0);
-        let watch =
-            Watch { paths, feeds, slots, around, usual, case, since, beside, types, learnt, now, lacks, counted };
-        watch.look(false, is_due)
+        Watch { usual, since, case: Some(1), ..Watch::default() }.look(1, 0, is_due)
     }
 
     #[test]

@@ -25,10 +25,15 @@ pub struct CaseInfo {
     pub case: String,
     /// Its stream: `connection/stream`.
     pub stream: String,
-    /// watching, open, rejected, repaired, removed, released or reverted.
+    /// watching, open, rejected, repaired, removed, released, reverted or noted.
     pub status: String,
-    /// renamed, nested, unnested, split, merged, retyped or removed, as far as anybody knows.
+    /// The first of `kinds`.
     pub kind: String,
+    /// renamed, nested, unnested, split, merged, retyped, removed, added or nulls, as far as anybody knows: of each lost
+    /// path, and of what came.
+    pub kinds: Vec<String>,
+    /// How much hangs on it: info, warning or breaking.
+    pub severity: String,
     /// The mapping version that a decision is made on.
     pub mapping_version: u32,
     /// What its records lack.
@@ -61,6 +66,7 @@ pub struct CaseInfo {
 
 /// A path that is lost.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct LostInfo {
     /// The path.
     pub path: String,
@@ -68,6 +74,8 @@ pub struct LostInfo {
     pub feeds: Vec<String>,
     /// It is there, but of a type that it never had.
     pub retyped: bool,
+    /// What changed in its values, in words, where that is known.
+    pub change: Option<String>,
 }
 
 /// Where a lost path may have gone.
@@ -84,6 +92,8 @@ pub struct MoveInfo {
     pub confidence: f64,
     /// Which part of it, when several became one.
     pub part: Option<u32>,
+    /// How its values changed, in words: the repaired mapping reads them so.
+    pub change: Option<String>,
     /// The signals that spoke for it most.
     pub signals: Vec<SignalInfo>,
 }
@@ -100,7 +110,7 @@ pub struct SignalInfo {
 /// What was decided.
 #[derive(Debug, Object)]
 pub struct DecidedInfo {
-    /// repaired, removed, rejected or reverted.
+    /// repaired, removed, rejected, reverted or noted.
     pub status: String,
     /// What was changed.
     pub moves: Vec<MoveInfo>,
@@ -130,12 +140,14 @@ pub struct MoveWanted {
 
 /// A case as it is shown.
 pub fn case(case: Case) -> CaseInfo {
-    let kind = name(case.kind());
+    let (kind, kinds) = (case.kind(), case.kinds());
     CaseInfo {
         case: case.position.to_string(),
         stream: case.stream,
         status: case.status.name().to_owned(),
-        kind,
+        kind: kind.name().to_owned(),
+        kinds: kinds.into_iter().map(|kind| kind.name().to_owned()).collect(),
+        severity: case.severity.name().to_owned(),
         mapping_version: case.mapping_version,
         lost: case.lost.into_iter().map(lost).collect(),
         added: case.added,
@@ -154,7 +166,8 @@ pub fn case(case: Case) -> CaseInfo {
 }
 
 fn lost(lost: Lost) -> LostInfo {
-    LostInfo { path: lost.path, feeds: lost.feeds, retyped: lost.retyped }
+    let change = lost.change.map(|change| change.to_string());
+    LostInfo { path: lost.path, feeds: lost.feeds, retyped: lost.retyped, change }
 }
 
 fn decided(decided: Decided) -> DecidedInfo {
@@ -171,17 +184,14 @@ fn decided(decided: Decided) -> DecidedInfo {
 fn shown(to: Move) -> MoveInfo {
     let signal = |s: schemas::drift::Signal| SignalInfo { name: s.name, strength: f64::from(s.strength) / 1000.0 };
     MoveInfo {
-        kind: name(to.kind),
+        kind: to.kind.name().to_owned(),
         from: to.from,
         to: to.to,
         confidence: f64::from(to.confidence) / 1000.0,
         part: to.part.and_then(|part| u32::try_from(part).ok()),
+        change: to.change.map(|change| change.to_string()),
         signals: to.signals.into_iter().map(signal).collect(),
     }
-}
-
-fn name(kind: DriftKind) -> String {
-    serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// A move that somebody wants.
@@ -193,5 +203,5 @@ pub fn wanted(wanted: MoveWanted) -> Move {
         _ => DriftKind::Split,
     };
     let (from, to) = (from.into(), to.into_iter().map(String::from).collect());
-    Move { from, to, kind, confidence: 1000, part: part.map(|part| part as usize), signals: vec![] }
+    Move { from, to, kind, confidence: 1000, part: part.map(|part| part as usize), change: None, signals: vec![] }
 }

@@ -1,0 +1,66 @@
+//! Fields that only some records have, and their renames.
+
+use super::*;
+
+/// A record of which some have a note, under this name.
+fn noted(id: usize, name: &str) -> String {
+    let note = if id * 7 % 10 < 3 { format!(r#","{name}":"n{id}""#) } else { String::new() };
+    format!(r#"{{"Id":"{id}","Total":{id},"Buyer":{{"Name":"b"}}{note}}}"#)
+}
+
+fn noted_all(ids: std::ops::Range<usize>, name: &str) -> Vec<String> {
+    ids.map(|id| noted(id, name)).collect()
+}
+
+fn sometimes() -> Stream {
+    let mut stream = stream();
+    let outcome = feed(&mut stream, &noted_all(0..1_000, "Note"));
+    assert_eq!((row_count(&outcome), held(&outcome).len()), (1_000, 0));
+    stream
+}
+
+#[test]
+fn a_lone_rename_of_a_field_that_only_some_records_have_is_held_from_the_first_that_has_the_new_one() {
+    let mut stream = sometimes();
+    let payloads = noted_all(1_000..1_200, "Remark");
+    let outcome = feed(&mut stream, &payloads);
+    assert_eq!(names(&outcome), ["TimerSet", "DriftDetected"]);
+    assert_eq!((held(&outcome).len(), row_count(&outcome)), (60, 140), "what has neither flows on");
+    let case = only_case(&stream);
+    let (drift, tree) = (stream.state.drift(), stream.state.shape());
+    let lost: Vec<String> = drift.lost(case, tree).into_iter().map(|lost| lost.path).collect();
+    assert_eq!((lost, drift.added(case, tree)), (vec!["Note".to_owned()], vec!["Remark".to_owned()]));
+    let applied = suggest(&mut stream, "s", vec![renamed("Note", "Remark", 950)]);
+    assert_eq!(names(&applied), ["RepairProposed", "RepairApplied", "MappingActivated", "RecordsReleased"]);
+    let with_new: Vec<String> = payloads.into_iter().filter(|payload| payload.contains("Remark")).collect();
+    assert_eq!(row_count(&redrive(&mut stream, case, &held(&outcome), &with_new)), 60);
+    let more = feed(&mut stream, &noted_all(1_200..1_400, "Remark"));
+    assert_eq!((row_count(&more), held(&more).len()), (200, 0));
+    reconciles(&stream);
+}
+
+#[test]
+fn another_field_that_only_some_records_have_is_no_rename_of_one_that_stays() {
+    let mut stream = sometimes();
+    let both = |id: usize| {
+        let extra = if id.is_multiple_of(3) { r#","Extra":1}"# } else { "}" };
+        noted(id, "Note").strip_suffix('}').unwrap().to_owned() + extra
+    };
+    let payloads: Vec<String> = (1_000..1_200).map(both).collect();
+    let outcome = feed(&mut stream, &payloads);
+    assert_eq!(names(&outcome), ["TimerSet", "RecordsReleased"]);
+    let case = only_case(&stream);
+    let lacking: Vec<String> = held(&outcome).iter().map(|_| noted(5, "None")).collect();
+    redrive(&mut stream, case, &held(&outcome), &lacking);
+    assert!(stream.state.drift().cases().is_empty());
+    reconciles(&stream);
+}
+
+#[test]
+fn a_field_that_comes_less_often_makes_a_case_that_holds_nothing() {
+    let mut stream = sometimes();
+    let none: Vec<String> =
+        (1_000..9_000).map(|id| format!(r#"{{"Id":"{id}","Total":{id},"Buyer":{{"Name":"b"}}}}"#)).collect();
+    let outcome = feed(&mut stream, &none);
+    assert_eq!((names(&outcome), held(&outcome).len()), (vec!["DriftDetected"], 0));
+}
