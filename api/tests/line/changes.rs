@@ -9,7 +9,7 @@ use super::folder::{Folder, fates};
 fn deal(id: usize, change: impl Fn(&mut Value)) -> String {
     let mut deal = json!({
         "Id": format!("D{id}"), "Name": format!("Deal {id}"), "StageName": (["Open", "Won", "Lost"][id % 3]),
-        "Amount": amount(id), "Probability": [10, 25, 50, 75, 90][id % 5],
+        "Amount": amount(id), "Probability": ([10, 25, 50, 75, 90][id % 5]),
         "CloseDate": format!("2026-{:02}-{:02}", 1 + id % 12, 1 + id % 28),
         "LastModifiedDate": "2026-01-02T10:00:00.000+0000",
     });
