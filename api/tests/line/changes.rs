@@ -90,7 +90,10 @@ fn more_nulls_than_usual_open_a_case_and_hold_nothing() {
     assert_sound(&folder);
 }
 
-fn csv(ids: std::ops::Range<usize>, columns: &[(&str, fn(usize) -> String)]) -> String {
+/// A column, and how its values are made of a number.
+type Column<'a> = (&'a str, fn(usize) -> String);
+
+fn csv(ids: std::ops::Range<usize>, columns: &[Column<'_>]) -> String {
     let line = |cells: Vec<String>| cells.join(",") + "\n";
     let header = line(columns.iter().map(|(name, _)| (*name).to_owned()).collect());
     header + &ids.map(|id| line(columns.iter().map(|(_, cell)| cell(id)).collect())).collect::<String>()
