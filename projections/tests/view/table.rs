@@ -129,6 +129,21 @@ proptest! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_several_open_for_the_first_time_at_once_opens_for_each() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::local(folder.path()).unwrap();
+        let opened = futures::future::join_all((0..8).map(|_| {
+            let place = place.clone();
+            tokio::spawn(async move { try_open(&place).await.map(|_| ()) })
+        }));
+        for outcome in opened.await {
+            outcome.unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_that_come_while_a_flush_writes_are_neither_lost_nor_doubled() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::local(folder.path()).unwrap();
