@@ -167,13 +167,15 @@ class Bench:
         askers = [multiprocessing.Process(target=asking, args=(*arguments, seed, results)) for seed in range(clients)]
         for asker in askers:
             asker.start()
-        took = []
+        took, rss = [], self.server.rss_mb()
         for _ in askers:
             took += results.get(timeout=self.options.seconds + 90)
-            self.rss = max(self.rss, self.server.rss_mb())
+            rss = max(rss, self.server.rss_mb())
+        self.rss = max(self.rss, rss)
         for asker in askers:
             asker.join()
-        return {"per_second": len(took) / self.options.seconds, "p50": quantile(took, 0.5), "p99": quantile(took, 0.99)}
+        return {"per_second": len(took) / self.options.seconds, "p50": quantile(took, 0.5), "p99": quantile(took, 0.99),
+                "rss": rss}
 
     def all(self):
         """Every question once."""
@@ -204,7 +206,8 @@ def rows_of(bench, idle, loaded, rate, late, fresh):
     reached = Bar("rate", options.rate * RATE_LEAST / rate, 1.0)
     for name in QUESTIONS:
         for who, measured in (("at rest", idle[name]), (f"beside {rate:,.0f} records/s", loaded[name])):
-            row = Row(name, who, rows_s=measured["per_second"], p50=measured["p50"], p99=measured["p99"])
+            row = Row(name, who, rows_s=measured["per_second"], p50=measured["p50"], p99=measured["p99"],
+                      rss=measured["rss"])
             if measured is loaded[name]:
                 row.ratio, row.base = measured["p99"] / idle[name]["p99"], "p99 at rest"
                 if name == "view page" and not options.quick:

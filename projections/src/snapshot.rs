@@ -56,7 +56,23 @@ pub struct FileSnapshot {
     pub dead: Arc<RowSet>,
 }
 
-/// A view pinned at one log position: files of one table version, without their dead rows, and the tail.
+/// Rows in memory, and which of them do not count.
+#[derive(Debug, Clone)]
+pub struct TailSnapshot {
+    /// The rows.
+    pub batch: RecordBatch,
+    /// Rows that no longer count.
+    pub dead: Arc<RowSet>,
+}
+
+impl TailSnapshot {
+    /// Rows that count.
+    pub fn live(&self) -> usize {
+        self.batch.num_rows().saturating_sub(self.dead.len())
+    }
+}
+
+/// A view pinned at one log position: files of one table version and the tail, each with its dead rows named.
 #[derive(Debug, Clone)]
 pub struct ViewSnapshot {
     /// The name that SQL knows it by.
@@ -67,8 +83,8 @@ pub struct ViewSnapshot {
     pub store: Arc<dyn object_store::ObjectStore>,
     /// The files.
     pub files: Vec<FileSnapshot>,
-    /// The tail, dead rows already taken out.
-    pub tail: Vec<RecordBatch>,
+    /// The tail. Its rows are shared with the view: a snapshot that copied what counts would copy nearly all of it each time.
+    pub tail: Vec<TailSnapshot>,
     /// The event position that the snapshot stands at: the next offset of the view's partition of `events`.
     pub position: schemas::Position,
 }

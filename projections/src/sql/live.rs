@@ -48,12 +48,18 @@ pub(super) struct LiveRows {
     given: Vec<usize>,
 }
 
-/// A bit for each row of each file, set where the row counts.
+/// Which rows of a batch count.
 #[derive(Debug, Clone)]
-pub(super) struct Masks {
-    files: Arc<Vec<BooleanBuffer>>,
-    /// The column of the input with the file's index; the row's number follows.
-    column: usize,
+pub(super) enum Masks {
+    /// A bit for each row of each file, set where the row counts.
+    Files {
+        /// The files' bits.
+        files: Arc<Vec<BooleanBuffer>>,
+        /// The column of the input with the file's index; the row's number follows.
+        column: usize,
+    },
+    /// The column of the input that says it itself.
+    Column(usize),
 }
 
 impl LiveRows {
@@ -65,8 +71,14 @@ impl LiveRows {
     /// Rows of files without the dead ones. The file's index and the row's number in it follow the columns of the input.
     pub(super) fn of_files(input: Arc<dyn ExecutionPlan>, columns: SchemaRef, files: &[&FileSnapshot]) -> Self {
         let masks = files.iter().map(|f| live_mask(&f.dead, f.rows)).collect();
-        let masks = Masks { files: Arc::new(masks), column: columns.fields().len() };
+        let masks = Masks::Files { files: Arc::new(masks), column: columns.fields().len() };
         let rows = files.iter().map(|f| f.rows.saturating_sub(f.dead.len())).sum();
+        Self::new(input, columns, Some(masks), rows)
+    }
+
+    /// The rows of an input whose last column says which count, of which there are so many.
+    pub(super) fn marked(input: Arc<dyn ExecutionPlan>, columns: SchemaRef, rows: usize) -> Self {
+        let masks = Masks::Column(columns.fields().len());
         Self::new(input, columns, Some(masks), rows)
     }
 
@@ -224,13 +236,22 @@ impl ExecutionPlan for LiveRows {
 impl Masks {
     /// A bit for each row of a batch, set where the row counts.
     pub(super) fn of(&self, batch: &RecordBatch) -> Result<BooleanBuffer> {
+        let (masks, column) = match self {
+            Self::Files { files, column } => (files, *column),
+            Self::Column(column) => {
+                return match batch.columns().get(*column).and_then(|c| c.as_boolean_opt()) {
+                    Some(live) => Ok(live.values().clone()),
+                    None => exec_err!("a scan that does not say which rows count"),
+                };
+            }
+        };
         let (Some(files), Some(rows)) = (
-            batch.columns().get(self.column).and_then(|c| c.as_primitive_opt::<UInt32Type>()),
-            batch.columns().get(self.column + 1).and_then(|c| c.as_primitive_opt::<Int64Type>()),
+            batch.columns().get(column).and_then(|c| c.as_primitive_opt::<UInt32Type>()),
+            batch.columns().get(column + 1).and_then(|c| c.as_primitive_opt::<Int64Type>()),
         ) else {
             return exec_err!("a scan without row numbers");
         };
-        Ok(mask_of(files.values(), rows.values(), &self.files))
+        Ok(mask_of(files.values(), rows.values(), masks))
     }
 }
 
@@ -252,7 +273,7 @@ fn mask_of(files: &[u32], rows: &[i64], masks: &[BooleanBuffer]) -> BooleanBuffe
 }
 
 /// A bit for each row, set where the row is not in the set.
-fn live_mask(dead: &RowSet, rows: usize) -> BooleanBuffer {
+pub(super) fn live_mask(dead: &RowSet, rows: usize) -> BooleanBuffer {
     let words = dead.words();
     let live: Vec<u64> = (0..rows.div_ceil(64)).map(|i| !words.get(i).copied().unwrap_or(0)).collect();
     BooleanBuffer::new(live.into(), 0, rows)

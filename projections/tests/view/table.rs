@@ -235,7 +235,7 @@ async fn a_field_that_is_added_becomes_a_column_and_older_rows_are_null_there() 
     let events = [event("d", 1, 3, 1), event("b", 2, 4, 1)];
     view.apply(view.position().offset, 2, &body(&events, Some("new"))).unwrap();
     let snapshot = view.snapshot().unwrap();
-    assert!(snapshot.tail.iter().all(|b| b.schema() == snapshot.schema));
+    assert!(snapshot.tail.iter().all(|part| part.batch.schema() == snapshot.schema));
     let before = rows(&snapshot, &[]).await;
     assert!(before["a"].ends_with("note= ") && before["c"].ends_with("note= ") && before["d"].ends_with("note=new "));
     view.flush(log(1)).await.unwrap();

@@ -43,8 +43,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Neither may be 0: nobody could ever be answered.
-    const fn new(per_minute: u32, burst: u32) -> Self {
+    /// So many requests; 0 counts as 1, for with it nobody could ever be answered.
+    pub const fn new(per_minute: u32, burst: u32) -> Self {
         match (NonZeroU32::new(per_minute), NonZeroU32::new(burst)) {
             (Some(per_minute), Some(burst)) => Self { per_minute, burst },
             _ => Self { per_minute: NonZeroU32::MIN, burst: NonZeroU32::MIN },
