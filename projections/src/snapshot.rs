@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::SchemaRef;
 use object_store::path::Path;
 
@@ -40,6 +41,15 @@ impl RowSet {
     /// The bits, 64 rows a word, the lowest row in the lowest bit; rows behind the last word are not in the set.
     pub fn words(&self) -> &[u64] {
         &self.words
+    }
+    /// If it is a set of dead rows, the live ones: a bit for each of `rows` rows from `from` on, set where the row is not in it.
+    pub fn live(&self, from: usize, rows: usize) -> BooleanBuffer {
+        if from.is_multiple_of(64) {
+            let mut words: Vec<u64> = self.words.iter().skip(from / 64).take(rows.div_ceil(64)).map(|w| !w).collect();
+            words.resize(rows.div_ceil(64), u64::MAX);
+            return BooleanBuffer::new(Buffer::from_vec(words), 0, rows);
+        }
+        BooleanBuffer::collect_bool(rows, |row| !self.contains(from + row))
     }
 }
 

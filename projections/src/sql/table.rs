@@ -25,7 +25,7 @@ use parquet::arrow::RowNumber;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use super::footer::{FooterCache, Reader};
-use super::live::{LiveRows, live_mask};
+use super::live::LiveRows;
 use crate::{FileSnapshot, TailSnapshot, ViewSnapshot};
 
 /// Columns of a scan that no view can have: names of views' columns hold no control characters.
@@ -255,7 +255,7 @@ fn conform(part: &TailSnapshot, columns: &[usize], schema: &SchemaRef) -> Result
         })
         .collect();
     if schema.fields().len() > columns.len() {
-        arrays.push(Arc::new(BooleanArray::new(live_mask(&part.dead, rows), None)));
+        arrays.push(Arc::new(BooleanArray::new(part.dead.live(0, rows), None)));
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)

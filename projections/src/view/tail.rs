@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::buffer::{BooleanBuffer, Buffer};
 use schemas::event::{EventBatch, EventRow};
 
 use super::columns::Columns;
@@ -53,18 +52,8 @@ pub fn live_rows(batch: &RecordBatch, dead: &RowSet) -> RecordBatch {
     if dead.is_empty() {
         return batch.clone();
     }
-    let keep = BooleanArray::new(keep_bits(dead, 0, batch.num_rows()), None);
+    let keep = BooleanArray::new(dead.live(0, batch.num_rows()), None);
     arrow::compute::filter_record_batch(batch, &keep).expect("the mask has a bit for each row")
-}
-
-/// One bit a row from `from` on, set for rows that are not in the set.
-pub fn keep_bits(dead: &RowSet, from: usize, rows: usize) -> BooleanBuffer {
-    if from.is_multiple_of(64) {
-        let mut words: Vec<u64> = dead.words().iter().skip(from / 64).take(rows.div_ceil(64)).map(|w| !w).collect();
-        words.resize(rows.div_ceil(64), u64::MAX);
-        return BooleanBuffer::new(Buffer::from_vec(words), 0, rows);
-    }
-    BooleanBuffer::collect_bool(rows, |row| !dead.contains(from + row))
 }
 
 impl Tail {

@@ -45,16 +45,20 @@ pub struct Rate {
 impl Rate {
     /// So many requests; 0 counts as 1, for with it nobody could ever be answered.
     pub const fn new(per_minute: u32, burst: u32) -> Self {
-        match (NonZeroU32::new(per_minute), NonZeroU32::new(burst)) {
-            (Some(per_minute), Some(burst)) => Self { per_minute, burst },
-            _ => Self { per_minute: NonZeroU32::MIN, burst: NonZeroU32::MIN },
-        }
+        Self { per_minute: at_least_one(per_minute), burst: at_least_one(burst) }
     }
     fn per_second(self) -> f64 {
         f64::from(self.per_minute.get()) / 60.0
     }
     fn most(self) -> f64 {
         f64::from(self.burst.get())
+    }
+}
+
+const fn at_least_one(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
     }
 }
 
