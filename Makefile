@@ -146,8 +146,10 @@ slice: programs venv
 	$(PYTHON) benches/campaign/isolation.py --seed $(SEED) --count 300
 	$(PYTHON) benches/campaign/contract.py --seed $(SEED) --calls 800
 	$(PYTHON) benches/campaign/neighbours.py --seed $(SEED)
+	$(PYTHON) benches/campaign/abuse.py --seed $(SEED)
 	$(PYTHON) benches/campaign/live.py --seed $(SEED) --count 3
 	$(PYTHON) benches/bench.py --seed $(SEED) --quick
+	$(PYTHON) benches/doors.py --seed $(SEED) --quick
 
 campaign: export CAMPAIGN_REQUIRED := 1
 campaign: full-count positive-control
@@ -188,6 +190,7 @@ fit: system-test
 
 bench: programs venv
 	@$(PYTHON) benches/bench.py --seed $(SEED) $(BENCH)
+	[ -n "$(BENCH)" ] || $(PYTHON) benches/doors.py --seed $(SEED)
 
 # -- care --------------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 sockets, and requests that no client library would send."""
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -64,7 +65,8 @@ class Wire:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout,
                                                 source_address=source and (source, 0))
         try:
-            connection.request(method, path, body, headers)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # It may have answered before it took all.
+                connection.request(method, path, body, headers)
             answer = connection.getresponse()
             return Answer(answer.status, answer.getheaders(), answer.read())
         finally:

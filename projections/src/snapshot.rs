@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::SchemaRef;
 use object_store::path::Path;
 
@@ -41,6 +42,15 @@ impl RowSet {
     pub fn words(&self) -> &[u64] {
         &self.words
     }
+    /// If it is a set of dead rows, the live ones: a bit for each of `rows` rows from `from` on, set where the row is not in it.
+    pub fn live(&self, from: usize, rows: usize) -> BooleanBuffer {
+        if from.is_multiple_of(64) {
+            let mut words: Vec<u64> = self.words.iter().skip(from / 64).take(rows.div_ceil(64)).map(|w| !w).collect();
+            words.resize(rows.div_ceil(64), u64::MAX);
+            return BooleanBuffer::new(Buffer::from_vec(words), 0, rows);
+        }
+        BooleanBuffer::collect_bool(rows, |row| !self.contains(from + row))
+    }
 }
 
 /// A Parquet file of the table and the rows of it that the tail replaces.
@@ -56,7 +66,23 @@ pub struct FileSnapshot {
     pub dead: Arc<RowSet>,
 }
 
-/// A view pinned at one log position: files of one table version, without their dead rows, and the tail.
+/// Rows in memory, and which of them do not count.
+#[derive(Debug, Clone)]
+pub struct TailSnapshot {
+    /// The rows.
+    pub batch: RecordBatch,
+    /// Rows that no longer count.
+    pub dead: Arc<RowSet>,
+}
+
+impl TailSnapshot {
+    /// Rows that count.
+    pub fn live(&self) -> usize {
+        self.batch.num_rows().saturating_sub(self.dead.len())
+    }
+}
+
+/// A view pinned at one log position: files of one table version and the tail, each with its dead rows named.
 #[derive(Debug, Clone)]
 pub struct ViewSnapshot {
     /// The name that SQL knows it by.
@@ -67,8 +93,8 @@ pub struct ViewSnapshot {
     pub store: Arc<dyn object_store::ObjectStore>,
     /// The files.
     pub files: Vec<FileSnapshot>,
-    /// The tail, dead rows already taken out.
-    pub tail: Vec<RecordBatch>,
+    /// The tail. Its rows are shared with the view: a snapshot that copied what counts would copy nearly all of it each time.
+    pub tail: Vec<TailSnapshot>,
     /// The event position that the snapshot stands at: the next offset of the view's partition of `events`.
     pub position: schemas::Position,
 }

@@ -173,8 +173,11 @@ impl Run for Relayed<'_> {
     }
 
     async fn leave(&mut self) -> anyhow::Result<()> {
-        self.server.send(&Ask::delete(&["runs", &self.run])).await?;
-        Ok(())
+        match self.server.send(&Ask::delete(&["runs", &self.run])).await {
+            // One that the server has forgotten is as good as ended.
+            Err(error) if error.code() != Some("not_found") => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -27,8 +27,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Waits that are told.
 const LONG_WAIT: Duration = Duration::from_secs(5);
 
-/// A request.
-#[derive(Debug, Clone)]
+/// A request. It may hold a secret, so it is never shown.
+#[derive(Clone)]
 pub struct Ask<'a> {
     method: Method,
     segments: Vec<&'a str>,

@@ -137,6 +137,7 @@ async fn show(
         format!("log cat --data-dir {data} --tenant {TENANT} --topic decisions --limit 5"),
         format!("cases list --data-dir {data} --tenant {TENANT}"),
         format!("cases approve --data-dir {data} --tenant {TENANT} CASE"),
+        format!("login --server http://{} --email {EMAIL}", server.address),
     ] {
         say(out, "  try", &format!("{binary} {command}"))?;
     }

@@ -9,6 +9,7 @@ use crate::cli::{IngestArgs, Mode};
 use crate::connections::roots::DeclaredRoot;
 use crate::http::Operator;
 use crate::http::listen::Tls;
+use crate::http::manners::rate::Rates;
 use crate::line::QuotaSettings;
 
 /// The file.
@@ -22,6 +23,8 @@ struct Config {
     files_roots: Vec<DeclaredRoot>,
     #[serde(default)]
     quotas: QuotaSettings,
+    #[serde(default)]
+    rates: Rates,
     metrics_token_file: Option<PathBuf>,
 }
 
@@ -109,9 +112,9 @@ pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
     let place = |root: DeclaredRoot| DeclaredRoot { folder: base.join(root.folder), ..root };
     let operator = Operator {
         quotas: config.quotas,
+        rates: config.rates,
         files_roots: config.files_roots.into_iter().map(place).collect(),
         metrics_token: config.metrics_token_file.map(|file| metrics_token(&base.join(file))).transpose()?,
-        ..Operator::default()
     };
     Ok(Settings { streams: streams?, tls, operator })
 }
@@ -164,26 +167,36 @@ impl WatchedStream {
 mod tests {
     use super::*;
 
-    fn refused(more: &str) -> String {
+    fn told(text: &str) -> anyhow::Result<Settings> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("autonomos.yaml");
+        std::fs::write(&path, text).unwrap();
+        read(&path, true)
+    }
+
+    fn refused(more: &str) -> String {
         let stream = "{tenant: a, connection: c, stream: s, system: salesforce, files: [x.csv]";
-        std::fs::write(&path, format!("watch:\n  - {stream}{more}}}\n")).unwrap();
-        read(&path, true).map(|_| String::new()).unwrap_or_else(|error| format!("{error:#}"))
+        told(&format!("watch:\n  - {stream}{more}}}\n"))
+            .map(|_| String::new())
+            .unwrap_or_else(|error| format!("{error:#}"))
     }
 
     #[test]
     fn quotas_are_read_and_a_misspelt_one_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("autonomos.yaml");
-        let read = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            read(&path, true)
-        };
-        let settings = read("quotas:\n  each: {queries: 2}\n  tenants:\n    acme: {stored_bytes: 5}\n").unwrap();
+        let settings = told("quotas:\n  each: {queries: 2}\n  tenants:\n    acme: {stored_bytes: 5}\n").unwrap();
         let quotas = settings.operator.quotas;
         assert_eq!((quotas.each.queries, quotas.tenants["acme"].stored_bytes), (Some(2), Some(5)));
-        assert!(format!("{:#}", read("quotas: {each: {querys: 2}}").unwrap_err()).contains("querys"));
+        assert!(format!("{:#}", told("quotas: {each: {querys: 2}}").unwrap_err()).contains("querys"));
+    }
+
+    #[test]
+    fn rates_are_read_and_none_can_be_zero() {
+        let rates = told("rates:\n  query: {per_minute: 60000, burst: 9}\n").unwrap().operator.rates;
+        assert_eq!((rates.query.per_minute.get(), rates.query.burst.get()), (60_000, 9));
+        assert_eq!(rates.push, Rates::default().push);
+        for wrong in ["rates: {query: {per_minute: 0, burst: 9}}", "rates: {queries: {per_minute: 1, burst: 1}}"] {
+            assert!(told(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct House {
 
 /// Rates that no test meets by accident.
 pub fn wide() -> Rates {
-    let rate = Rate { per_minute: 1_000_000, burst: 1_000_000 };
+    let rate = Rate::new(1_000_000, 1_000_000);
     Rates { sign_in: rate, query: rate, push: rate, read: rate, write: rate }
 }
 

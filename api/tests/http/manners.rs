@@ -94,7 +94,7 @@ fn bytes_that_are_no_text_are_told_apart_under_one_idempotency_key() {
 
 #[test]
 fn rations_are_counted_for_the_tenant_after_its_credential_is_known() {
-    let house = House::with_rates(Rates { read: Rate { per_minute: 1, burst: 5 }, ..wide() });
+    let house = House::with_rates(Rates { read: Rate::new(1, 5), ..wide() });
     let (acme, zeta) = (house.admin("acme"), house.admin("zeta"));
     for _ in 0..5 {
         assert_eq!(acme.get("/api/v1/auth/me").status, 200);

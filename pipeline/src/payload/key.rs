@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::hmac;
 
 const KEY_BYTES: usize = 32;
 const SALT_BYTES: usize = 16;
@@ -16,7 +16,8 @@ const FRONT_BYTES: usize = SALT_BYTES + COUNT_BYTES;
 /// A key that seals.
 ///
 /// No nonce can come twice: whoever opens a key draws a salt, from key and salt comes the key that is used, and under
-/// that the nonces count up. Sealed bytes are: salt, count, ciphertext, tag.
+/// that the nonces count up. Sealed bytes are: salt, count, ciphertext, tag. Randomness is the system's own: aws-lc's
+/// generator gathers entropy for 15 ms in every process first.
 pub struct SealingKey {
     secret: hmac::Key,
     salt: [u8; SALT_BYTES],
@@ -38,7 +39,7 @@ impl SealingKey {
     pub fn new(secret: &[u8; KEY_BYTES]) -> Option<Self> {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let mut salt = [0; SALT_BYTES];
-        rand::fill(&mut salt).ok()?;
+        getrandom::fill(&mut salt).ok()?;
         let own = under(&secret, &salt);
         Some(Self { secret, salt, own, count: AtomicU64::new(0) })
     }
@@ -46,7 +47,7 @@ impl SealingKey {
     /// A new random secret. Nothing when the random generator fails.
     pub(super) fn random_secret() -> Option<[u8; KEY_BYTES]> {
         let mut secret = [0; KEY_BYTES];
-        rand::fill(&mut secret).ok().map(|()| secret)
+        getrandom::fill(&mut secret).ok().map(|()| secret)
     }
 
     /// Seals what `write` appends, behind `front`. It opens only with the same `bound`.

@@ -30,7 +30,7 @@ use datafusion::physical_plan::{
 
 use super::pick::{Picker, picked};
 use super::total::is_total;
-use crate::{FileSnapshot, RowSet};
+use crate::FileSnapshot;
 
 /// The rows of a scan that count and match, in the columns that the query asks for.
 #[derive(Debug, Clone)]
@@ -48,12 +48,18 @@ pub(super) struct LiveRows {
     given: Vec<usize>,
 }
 
-/// A bit for each row of each file, set where the row counts.
+/// Which rows of a batch count.
 #[derive(Debug, Clone)]
-pub(super) struct Masks {
-    files: Arc<Vec<BooleanBuffer>>,
-    /// The column of the input with the file's index; the row's number follows.
-    column: usize,
+pub(super) enum Masks {
+    /// A bit for each row of each file, set where the row counts.
+    Files {
+        /// The files' bits.
+        files: Arc<Vec<BooleanBuffer>>,
+        /// The column of the input with the file's index; the row's number follows.
+        column: usize,
+    },
+    /// The column of the input that says it itself.
+    Column(usize),
 }
 
 impl LiveRows {
@@ -64,9 +70,15 @@ impl LiveRows {
 
     /// Rows of files without the dead ones. The file's index and the row's number in it follow the columns of the input.
     pub(super) fn of_files(input: Arc<dyn ExecutionPlan>, columns: SchemaRef, files: &[&FileSnapshot]) -> Self {
-        let masks = files.iter().map(|f| live_mask(&f.dead, f.rows)).collect();
-        let masks = Masks { files: Arc::new(masks), column: columns.fields().len() };
+        let masks = files.iter().map(|f| f.dead.live(0, f.rows)).collect();
+        let masks = Masks::Files { files: Arc::new(masks), column: columns.fields().len() };
         let rows = files.iter().map(|f| f.rows.saturating_sub(f.dead.len())).sum();
+        Self::new(input, columns, Some(masks), rows)
+    }
+
+    /// The rows of an input whose last column says which count, of which there are so many.
+    pub(super) fn marked(input: Arc<dyn ExecutionPlan>, columns: SchemaRef, rows: usize) -> Self {
+        let masks = Masks::Column(columns.fields().len());
         Self::new(input, columns, Some(masks), rows)
     }
 
@@ -224,13 +236,22 @@ impl ExecutionPlan for LiveRows {
 impl Masks {
     /// A bit for each row of a batch, set where the row counts.
     pub(super) fn of(&self, batch: &RecordBatch) -> Result<BooleanBuffer> {
+        let (masks, column) = match self {
+            Self::Files { files, column } => (files, *column),
+            Self::Column(column) => {
+                return match batch.columns().get(*column).and_then(|c| c.as_boolean_opt()) {
+                    Some(live) => Ok(live.values().clone()),
+                    None => exec_err!("a scan that does not say which rows count"),
+                };
+            }
+        };
         let (Some(files), Some(rows)) = (
-            batch.columns().get(self.column).and_then(|c| c.as_primitive_opt::<UInt32Type>()),
-            batch.columns().get(self.column + 1).and_then(|c| c.as_primitive_opt::<Int64Type>()),
+            batch.columns().get(column).and_then(|c| c.as_primitive_opt::<UInt32Type>()),
+            batch.columns().get(column + 1).and_then(|c| c.as_primitive_opt::<Int64Type>()),
         ) else {
             return exec_err!("a scan without row numbers");
         };
-        Ok(mask_of(files.values(), rows.values(), &self.files))
+        Ok(mask_of(files.values(), rows.values(), masks))
     }
 }
 
@@ -251,16 +272,10 @@ fn mask_of(files: &[u32], rows: &[i64], masks: &[BooleanBuffer]) -> BooleanBuffe
     BooleanBuffer::collect_bool(rows.len(), |i| alive(files[i], rows[i]))
 }
 
-/// A bit for each row, set where the row is not in the set.
-fn live_mask(dead: &RowSet, rows: usize) -> BooleanBuffer {
-    let words = dead.words();
-    let live: Vec<u64> = (0..rows.div_ceil(64)).map(|i| !words.get(i).copied().unwrap_or(0)).collect();
-    BooleanBuffer::new(live.into(), 0, rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RowSet;
 
     #[test]
     fn masks_hold_every_row_that_is_not_dead_for_consecutive_and_for_scattered_rows() {
@@ -268,7 +283,7 @@ mod tests {
         for row in (0..1_000).filter(|r| r % 7 == 0 || (130..300).contains(r)) {
             dead.insert(row);
         }
-        let masks = [live_mask(&RowSet::default(), 10), live_mask(&dead, 1_100)];
+        let masks = [RowSet::default().live(0, 10), dead.live(0, 1_100)];
         for step in [1, 3] {
             for first in [0, 1, 63, 64, 65, 500, 998] {
                 let rows: Vec<i64> = (first..1_100).step_by(step).collect();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -26,11 +26,12 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use super::footer::{FooterCache, Reader};
 use super::live::LiveRows;
-use crate::{FileSnapshot, ViewSnapshot};
+use crate::{FileSnapshot, TailSnapshot, ViewSnapshot};
 
 /// Columns of a scan that no view can have: names of views' columns hold no control characters.
 const FILE_COLUMN: &str = "\u{1}file";
 const ROW_COLUMN: &str = "\u{1}row";
+const LIVE_COLUMN: &str = "\u{1}live";
 /// Files below this size are not cut in two for a second thread.
 const SPLIT_BYTES_MIN: usize = 256 << 10;
 /// Bytes that a batch of rows read from a file may have.
@@ -130,20 +131,27 @@ impl ViewTable {
 
     fn tail(&self, wanted: &Wanted<'_>) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = wanted.state.config().target_partitions().max(1);
-        let schema = Arc::new(self.snapshot.schema.project(&wanted.columns)?);
+        let has_dead = self.snapshot.tail.iter().any(|part| !part.dead.is_empty());
+        let fields = self.snapshot.schema.project(&wanted.columns)?.fields;
+        let marked = has_dead.then(|| Arc::new(Field::new(LIVE_COLUMN, DataType::Boolean, false)));
+        let schema = Arc::new(Schema::new(fields.iter().cloned().chain(marked).collect::<Vec<_>>()));
         let mut groups = vec![vec![]; partitions];
-        for (i, batch) in self.snapshot.tail.iter().enumerate() {
-            groups[i % partitions].push(conform(batch, &wanted.columns, &schema)?);
+        for (i, part) in self.snapshot.tail.iter().enumerate() {
+            groups[i % partitions].push(conform(part, &wanted.columns, &schema)?);
         }
         groups.retain(|group| !group.is_empty());
         let scan = MemorySourceConfig::try_new(&groups, schema, None)?.with_show_sizes(false);
+        let scan = DataSourceExec::from_data_source(scan);
         // Texts become views above it: batch by batch, on all threads, and only where they are looked at.
         let columns = Arc::new(self.schema.project(&wanted.columns)?);
-        Ok(Arc::new(LiveRows::all(DataSourceExec::from_data_source(scan), columns, self.tail_rows())))
+        Ok(Arc::new(match has_dead {
+            true => LiveRows::marked(scan, columns, self.tail_rows()),
+            false => LiveRows::all(scan, columns, self.tail_rows()),
+        }))
     }
 
     fn tail_rows(&self) -> usize {
-        self.snapshot.tail.iter().map(RecordBatch::num_rows).sum()
+        self.snapshot.tail.iter().map(TailSnapshot::live).sum()
     }
 }
 
@@ -234,12 +242,21 @@ fn query_schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
-/// The wanted columns of a batch of the tail: last columns that the batch lacks are null.
-fn conform(batch: &RecordBatch, columns: &[usize], schema: &SchemaRef) -> Result<RecordBatch> {
-    let arrays = columns.iter().zip(schema.fields()).map(|(column, field)| match batch.columns().get(*column) {
-        Some(array) => Arc::clone(array),
-        None => new_null_array(field.data_type(), batch.num_rows()),
-    });
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays.collect(), &options)?)
+/// The wanted columns of a part of the tail, last columns that it lacks being null, and which of its rows count if the schema
+/// has one column more.
+fn conform(part: &TailSnapshot, columns: &[usize], schema: &SchemaRef) -> Result<RecordBatch> {
+    let rows = part.batch.num_rows();
+    let mut arrays: Vec<ArrayRef> = columns
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| match part.batch.columns().get(*column) {
+            Some(array) => Arc::clone(array),
+            None => new_null_array(field.data_type(), rows),
+        })
+        .collect();
+    if schema.fields().len() > columns.len() {
+        arrays.push(Arc::new(BooleanArray::new(part.dead.live(0, rows), None)));
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)
 }

@@ -17,7 +17,7 @@ use super::moves::Moves;
 use super::place::TablePlace;
 use super::state::{Budgeted, Plan, State, Written};
 use super::table::{Change, Table, TableFile, now_millis};
-use super::tail::{keep_bits, live_rows};
+use super::tail::live_rows;
 
 /// The open tables, and the files that have gone from them.
 pub(super) struct Disk {
@@ -178,7 +178,7 @@ pub(super) async fn write_parts(place: &TablePlace, plan: &Plan, memory: &Memory
             let mut first = 0;
             for batch in read_file(place, &file.file, memory).await? {
                 let batch = batch.map_err(|e| ViewError::io(place.name(), &e))?;
-                let mask = BooleanArray::new(keep_bits(&file.dead, first, batch.num_rows()), None);
+                let mask = BooleanArray::new(file.dead.live(first, batch.num_rows()), None);
                 first += batch.num_rows();
                 let live =
                     arrow::compute::filter_record_batch(&batch, &mask).map_err(|e| ViewError::io(place.name(), &e))?;

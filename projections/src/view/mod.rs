@@ -333,8 +333,17 @@ struct Committed {
     deleted: Option<u64>,
 }
 
-/// The table; of several that make it at once, each gets the one that was made.
+/// The table. In one process nobody opens one while another is made; of several processes that make one at once, each gets
+/// the one that was made.
 async fn open_or_create(place: &TablePlace, schema: &SchemaRef) -> Result<Table, ViewError> {
+    let opened = {
+        let _opening = place.making.read().await;
+        Table::open(place.clone(), None).await?
+    };
+    if let Some(table) = opened {
+        return Ok(table);
+    }
+    let _making = place.making.write().await;
     if let Some(table) = Table::open(place.clone(), None).await? {
         return Ok(table);
     }

@@ -18,6 +18,7 @@ pub struct Place {
     root: Arc<dyn ObjectStore>,
     views: Arc<dyn ObjectStore>,
     url: Url,
+    making: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// Where one table lies.
@@ -31,6 +32,8 @@ pub struct TablePlace {
     pub views: Arc<dyn ObjectStore>,
     /// The table's folder in `views`.
     pub prefix: Path,
+    /// Written by who makes a table, read by who opens one: what is half made has no sound log.
+    pub making: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl TablePlace {
@@ -62,12 +65,12 @@ impl Place {
         let root: Arc<dyn ObjectStore> = Arc::new(DurableLocal::default());
         let prefix = Path::from_absolute_path(&folder).map_err(std::io::Error::other)?;
         let views = Arc::new(PrefixStore::new(root.clone(), prefix));
-        Ok(Self { root, views, url })
+        Ok(Self { root, views, url, making: Arc::default() })
     }
     /// A store with `/` at the root of the storage system, and the URL of the folder of all views in it.
     pub fn remote(root: Arc<dyn ObjectStore>, url: Url) -> Self {
         let prefix = Path::from(url.path());
-        Self { views: Arc::new(PrefixStore::new(root.clone(), prefix)), root, url }
+        Self { views: Arc::new(PrefixStore::new(root.clone(), prefix)), root, url, making: Arc::default() }
     }
     /// The store in which files of views are named by their path from the folder of all views.
     pub fn store(&self) -> Arc<dyn ObjectStore> {
@@ -85,6 +88,12 @@ impl Place {
         let mut url = self.url.clone();
         let folder = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{folder}/{prefix}/"));
-        TablePlace { url, root: self.root.clone(), views: self.views.clone(), prefix: Path::from(prefix) }
+        TablePlace {
+            url,
+            root: self.root.clone(),
+            views: self.views.clone(),
+            prefix: Path::from(prefix),
+            making: self.making.clone(),
+        }
     }
 }

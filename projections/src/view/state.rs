@@ -404,7 +404,7 @@ impl State {
             schema: self.columns.schema.clone(),
             store: place.views.clone(),
             files: self.files.values().map(file).collect(),
-            tail: self.tail.batches(),
+            tail: self.tail.snapshot(),
             position: self.standing.position,
         });
         self.snapshot = Some(snapshot.clone());

@@ -4,16 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::buffer::{BooleanBuffer, Buffer};
 use schemas::event::{EventBatch, EventRow};
 
 use super::columns::Columns;
 use super::error::ViewError;
 use super::index::{Loc, PackedVersion};
 use super::row::RowBuilder;
-use crate::snapshot::RowSet;
+use crate::snapshot::{RowSet, TailSnapshot};
 
-/// A chunk is sealed at so many rows; also the most that a snapshot filters again because of one dead row.
+/// A chunk is sealed at so many rows; also the most of which a snapshot copies the bits because of one dead row.
 pub const CHUNK_ROWS: usize = 8192;
 /// A chunk is sealed at so many bytes of events, so that no column comes near Arrow's 2 GiB.
 const CHUNK_BYTES: usize = 16 << 20;
@@ -29,10 +28,7 @@ pub struct Chunk {
     pub hashes: Arc<Vec<u128>>,
     /// Rows that no longer count.
     pub dead: Arc<RowSet>,
-    live: Option<RecordBatch>,
     bytes: usize,
-    /// Bytes of `live`, if it is a copy.
-    copied_bytes: usize,
 }
 
 /// The rows since the table's position.
@@ -46,7 +42,6 @@ pub struct Tail {
     open_dead: RowSet,
     open_bytes: usize,
     sealed_bytes: usize,
-    copied_bytes: usize,
     rows: usize,
     dead: usize,
     thin: Vec<u32>,
@@ -57,18 +52,8 @@ pub fn live_rows(batch: &RecordBatch, dead: &RowSet) -> RecordBatch {
     if dead.is_empty() {
         return batch.clone();
     }
-    let keep = BooleanArray::new(keep_bits(dead, 0, batch.num_rows()), None);
+    let keep = BooleanArray::new(dead.live(0, batch.num_rows()), None);
     arrow::compute::filter_record_batch(batch, &keep).expect("the mask has a bit for each row")
-}
-
-/// One bit a row from `from` on, set for rows that are not in the set.
-pub fn keep_bits(dead: &RowSet, from: usize, rows: usize) -> BooleanBuffer {
-    if from.is_multiple_of(64) {
-        let mut words: Vec<u64> = dead.words().iter().skip(from / 64).take(rows.div_ceil(64)).map(|w| !w).collect();
-        words.resize(rows.div_ceil(64), u64::MAX);
-        return BooleanBuffer::new(Buffer::from_vec(words), 0, rows);
-    }
-    BooleanBuffer::collect_bool(rows, |row| !dead.contains(from + row))
 }
 
 impl Tail {
@@ -83,7 +68,6 @@ impl Tail {
             open_dead: RowSet::default(),
             open_bytes: 0,
             sealed_bytes: 0,
-            copied_bytes: 0,
             rows: 0,
             dead: 0,
             thin: Vec::new(),
@@ -134,8 +118,6 @@ impl Tail {
             && Arc::make_mut(&mut sealed.dead).insert(row)
         {
             self.dead += 1;
-            sealed.live = None;
-            self.copied_bytes -= std::mem::take(&mut sealed.copied_bytes);
             if sealed.dead.len() == thin_at(sealed.hashes.len()) {
                 self.thin.push(chunk);
             }
@@ -153,7 +135,7 @@ impl Tail {
             self.thin.push(self.open_chunk());
         }
         let hashes = Arc::new(std::mem::take(&mut self.open_hashes));
-        self.chunks.push_back(Chunk { batch, hashes, dead: Arc::new(dead), live: None, bytes, copied_bytes: 0 });
+        self.chunks.push_back(Chunk { batch, hashes, dead: Arc::new(dead), bytes });
         self.sealed_bytes += bytes;
         self.open_bytes = 0;
     }
@@ -176,8 +158,6 @@ impl Tail {
             self.dead -= chunk.dead.len();
             chunk.batch = live_rows(&chunk.batch, &chunk.dead);
             chunk.dead = Arc::default();
-            chunk.live = None;
-            self.copied_bytes -= std::mem::take(&mut chunk.copied_bytes);
             self.sealed_bytes -= chunk.bytes;
             chunk.bytes = chunk.batch.get_array_memory_size() + kept.len() * 16;
             self.sealed_bytes += chunk.bytes;
@@ -185,35 +165,25 @@ impl Tail {
         }
         moved
     }
-    /// The rows that count, as batches under the newest schema.
-    pub fn batches(&mut self) -> Vec<RecordBatch> {
+    /// The rows as they are now, under the newest schema.
+    pub fn snapshot(&mut self) -> Vec<TailSnapshot> {
         if self.open_hashes.len() >= SEAL_FROM_ROWS {
             self.seal();
         }
-        let schema = self.layout.schema.clone();
-        let copied_bytes = &mut self.copied_bytes;
-        let mut batches: Vec<_> = self
+        let schema = &self.layout.schema;
+        let mut all: Vec<_> = self
             .chunks
-            .iter_mut()
-            .filter(|chunk| chunk.dead.len() < chunk.hashes.len())
-            .map(|chunk| {
-                if chunk.live.is_none() && !chunk.dead.is_empty() {
-                    let live = live_rows(&chunk.batch, &chunk.dead);
-                    chunk.copied_bytes = live.get_array_memory_size();
-                    *copied_bytes += chunk.copied_bytes;
-                    chunk.live = Some(live);
-                }
-                let live = chunk.live.get_or_insert_with(|| chunk.batch.clone());
-                if live.schema_ref() != &schema {
-                    *live = super::columns::conform(live, &schema).expect("only columns were added, all nullable");
-                }
-                live.clone()
+            .iter()
+            .map(|chunk| TailSnapshot {
+                batch: super::columns::conform(&chunk.batch, schema).expect("only columns were added, all nullable"),
+                dead: chunk.dead.clone(),
             })
             .collect();
-        if self.open_dead.len() < self.open_hashes.len() {
-            batches.push(live_rows(&self.open.finish_cloned(), &self.open_dead));
+        if !self.open_hashes.is_empty() {
+            all.push(TailSnapshot { batch: self.open.finish_cloned(), dead: Arc::new(self.open_dead.clone()) });
         }
-        batches
+        all.retain(|part| part.live() > 0);
+        all
     }
     /// All chunks, sealed, and the number behind the last.
     pub fn freeze(&mut self) -> (Vec<(u32, Chunk)>, u32) {
@@ -233,7 +203,6 @@ impl Tail {
             self.rows -= chunk.hashes.len();
             self.dead -= chunk.dead.len();
             self.sealed_bytes -= chunk.bytes;
-            self.copied_bytes -= chunk.copied_bytes;
         }
         if self.rows == 0 {
             self.open.expect_nothing();
@@ -251,7 +220,7 @@ impl Tail {
     }
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {
-        self.sealed_bytes + self.copied_bytes + self.open_bytes * 2 + self.open_hashes.len() * 16
+        self.sealed_bytes + self.open_bytes * 2 + self.open_hashes.len() * 16
     }
 }
 

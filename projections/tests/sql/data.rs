@@ -11,7 +11,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use projections::sql::{Format, ResultWriter};
-use projections::{FileSnapshot, QueryEngine, QueryError, QueryLimits, RowSet, ViewSnapshot};
+use projections::{FileSnapshot, QueryEngine, QueryError, QueryLimits, RowSet, TailSnapshot, ViewSnapshot};
 use schemas::{Position, TenantId};
 
 pub const COUNTRIES: [&str; 5] = ["at", "ch", "de", "fr", "it"];
@@ -69,6 +69,25 @@ pub fn view(
     files: Vec<FileSnapshot>,
     tail: Vec<RecordBatch>,
 ) -> Arc<ViewSnapshot> {
+    view_of(table, schema, store, files, tail.into_iter().map(|batch| part(batch, [])).collect())
+}
+
+/// Rows in memory, of which some do not count.
+pub fn part(batch: RecordBatch, dead: impl IntoIterator<Item = usize>) -> TailSnapshot {
+    let mut set = RowSet::default();
+    for row in dead {
+        set.insert(row);
+    }
+    TailSnapshot { batch, dead: Arc::new(set) }
+}
+
+fn view_of(
+    table: &str,
+    schema: SchemaRef,
+    store: Arc<dyn ObjectStore>,
+    files: Vec<FileSnapshot>,
+    tail: Vec<TailSnapshot>,
+) -> Arc<ViewSnapshot> {
     Arc::new(ViewSnapshot {
         table: table.into(),
         schema,
@@ -79,7 +98,7 @@ pub fn view(
     })
 }
 
-/// Two files over several row groups with dead rows, and a tail: the ids 0 to 999, each once.
+/// Two files over several row groups and a tail, all with dead rows: the ids 0 to 999, each once.
 pub async fn orders(store: Arc<dyn ObjectStore>) -> Arc<ViewSnapshot> {
     let first: Vec<usize> = (0..400).filter(|r| r % 3 == 0 || (100..200).contains(r)).collect();
     let second: Vec<usize> = (0..500).filter(|r| *r >= 450).collect();
@@ -88,8 +107,9 @@ pub async fn orders(store: Arc<dyn ObjectStore>) -> Arc<ViewSnapshot> {
         file(&store, "a.parquet", &rows(0..400), 100, first).await,
         file(&store, "b.parquet", &rows(400..900), 70, second).await,
     ];
-    let tail = vec![rows(tail.into_iter()), rows(900..1_000)];
-    view("orders", schema(), store, files, tail)
+    // What is dead would show: its ids stand elsewhere, or are beyond all others.
+    let tail = vec![part(rows(tail.into_iter()), []), part(rows(850..1_000), 0..50), part(rows(2_000..2_100), 0..100)];
+    view_of("orders", schema(), store, files, tail)
 }
 
 /// A time that no machine is too slow for.

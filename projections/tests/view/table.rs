@@ -129,6 +129,21 @@ proptest! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_several_open_for_the_first_time_at_once_opens_for_each() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::local(folder.path()).unwrap();
+        let opened = futures::future::join_all((0..8).map(|_| {
+            let place = place.clone();
+            tokio::spawn(async move { try_open(&place).await.map(|_| ()) })
+        }));
+        for outcome in opened.await {
+            outcome.unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_that_come_while_a_flush_writes_are_neither_lost_nor_doubled() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::local(folder.path()).unwrap();
@@ -220,7 +235,7 @@ async fn a_field_that_is_added_becomes_a_column_and_older_rows_are_null_there() 
     let events = [event("d", 1, 3, 1), event("b", 2, 4, 1)];
     view.apply(view.position().offset, 2, &body(&events, Some("new"))).unwrap();
     let snapshot = view.snapshot().unwrap();
-    assert!(snapshot.tail.iter().all(|b| b.schema() == snapshot.schema));
+    assert!(snapshot.tail.iter().all(|part| part.batch.schema() == snapshot.schema));
     let before = rows(&snapshot, &[]).await;
     assert!(before["a"].ends_with("note= ") && before["c"].ends_with("note= ") && before["d"].ends_with("note=new "));
     view.flush(log(1)).await.unwrap();

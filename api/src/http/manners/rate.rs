@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use schemas::TenantId;
+use serde::Deserialize;
 
 use super::body;
 use crate::auth::Caller;
@@ -31,16 +33,38 @@ pub enum Kind {
 }
 
 /// A budget that refills: `burst` at once, `per_minute` in the long run.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Requests a minute.
-    pub per_minute: u32,
+    pub per_minute: NonZeroU32,
     /// Requests at once.
-    pub burst: u32,
+    pub burst: NonZeroU32,
 }
 
-/// The rates of every kind.
-#[derive(Debug, Clone, Copy, PartialEq)]
+impl Rate {
+    /// So many requests; 0 counts as 1, for with it nobody could ever be answered.
+    pub const fn new(per_minute: u32, burst: u32) -> Self {
+        Self { per_minute: at_least_one(per_minute), burst: at_least_one(burst) }
+    }
+    fn per_second(self) -> f64 {
+        f64::from(self.per_minute.get()) / 60.0
+    }
+    fn most(self) -> f64 {
+        f64::from(self.burst.get())
+    }
+}
+
+const fn at_least_one(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// The rates of every kind; what an operator leaves out stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Rates {
     /// Of sign-ins, for each address.
     pub sign_in: Rate,
@@ -57,11 +81,11 @@ pub struct Rates {
 impl Default for Rates {
     fn default() -> Self {
         Self {
-            sign_in: Rate { per_minute: 30, burst: 20 },
-            query: Rate { per_minute: 6_000, burst: 200 },
-            push: Rate { per_minute: 60_000, burst: 2_000 },
-            read: Rate { per_minute: 12_000, burst: 600 },
-            write: Rate { per_minute: 1_200, burst: 200 },
+            sign_in: Rate::new(30, 20),
+            query: Rate::new(6_000, 200),
+            push: Rate::new(60_000, 2_000),
+            read: Rate::new(12_000, 600),
+            write: Rate::new(1_200, 200),
         }
     }
 }
@@ -105,21 +129,19 @@ impl Budgets {
     /// Takes one request from a budget at `now`; says how many are left, or after how many seconds there is one again.
     pub fn take(&self, whose: Whose, kind: Kind, now: Instant) -> Result<u32, u64> {
         let rate = self.rates.of(kind);
-        let per_second = f64::from(rate.per_minute) / 60.0;
         let mut used = self.used.lock();
         if used.len() >= BUDGETS_MAX {
             // A budget that would be full by now says nothing.
             used.retain(|(_, kind), (left, at)| {
                 let rate = self.rates.of(*kind);
-                let refilled = now.duration_since(*at).as_secs_f64() * f64::from(rate.per_minute) / 60.0;
-                *left + refilled < f64::from(rate.burst)
+                *left + now.duration_since(*at).as_secs_f64() * rate.per_second() < rate.most()
             });
         }
-        let (left, at) = used.entry((whose, kind)).or_insert((f64::from(rate.burst), now));
-        *left = (*left + now.duration_since(*at).as_secs_f64() * per_second).min(f64::from(rate.burst));
+        let (left, at) = used.entry((whose, kind)).or_insert((rate.most(), now));
+        *left = (*left + now.duration_since(*at).as_secs_f64() * rate.per_second()).min(rate.most());
         *at = now;
         if *left < 1.0 {
-            return Err(((1.0 - *left) / per_second).ceil().max(1.0) as u64);
+            return Err(((1.0 - *left) / rate.per_second()).ceil().max(1.0) as u64);
         }
         *left -= 1.0;
         Ok(*left as u32)
@@ -178,7 +200,7 @@ impl<E: Endpoint> Endpoint for Rationed<E> {
             Ok(left) => {
                 let mut response = self.endpoint.call(request).await?.into_response();
                 let headers = response.headers_mut();
-                headers.insert("ratelimit-limit", HeaderValue::from(rate.burst));
+                headers.insert("ratelimit-limit", HeaderValue::from(rate.burst.get()));
                 headers.insert("ratelimit-remaining", HeaderValue::from(left));
                 Ok(response)
             }
@@ -214,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_used_up_refills_and_is_nobody_elses() {
-        let budgets = Budgets::new(Rates { read: Rate { per_minute: 60, burst: 3 }, ..Rates::default() });
+        let budgets = Budgets::new(Rates { read: Rate::new(60, 3), ..Rates::default() });
         let (a, b) = (Whose::Tenant(TenantId::from_bytes([1; 16])), Whose::Tenant(TenantId::from_bytes([2; 16])));
         let start = Instant::now();
         for left in [2, 1, 0] {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pipeline::StoreError;
+use pipeline::definitions::DefinitionError;
 use pipeline::ingest::IngestError;
+use pipeline::process::ProcessError;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::param::Path;
@@ -192,7 +194,10 @@ impl Routes {
         let table = opening.entity_definition.table.to_string();
         let begun =
             doors.line.begin_run(&stream, opening.mapping, opening.entity.as_ref(), &caller.label(), true).await;
-        let run = begun.map_err(not_opened)?;
+        let run = begun.map_err(|error| match error.downcast::<IngestError>() {
+            Ok(error) => error.into(),
+            Err(error) => Problem::internal(format!("{error:#}")),
+        })?;
         let lanes = match &body.relay {
             Some(relay) => super::records::relay(relay)?.own(&run.lanes),
             None => Vec::new(),
@@ -346,14 +351,13 @@ fn value(of: &impl serde::Serialize) -> Result<Any<Value>, Problem> {
     serde_json::to_value(of).map(Any).map_err(Problem::internal)
 }
 
-/// Mostly what is said of the stream is wrong; the rest is ours.
+/// What is said of the stream is wrong, unless what we keep cannot be read.
 fn not_opened(error: anyhow::Error) -> Problem {
-    let error = match error.downcast::<IngestError>() {
-        Ok(error) => return error.into(),
-        Err(error) => error,
+    let is_store = matches!(error.downcast_ref(), Some(DefinitionError::Store(_)));
+    let is_ours = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<StoreError>() || cause.is::<ProcessError>() || cause.is::<std::io::Error>()
     };
-    let is_ours = error.chain().any(|cause| cause.is::<StoreError>() || cause.is::<std::io::Error>());
-    match is_ours {
+    match is_store || error.chain().any(is_ours) {
         true => Problem::internal(format!("{error:#}")),
         false => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "mapping_unusable", format!("{error:#}")),
     }
