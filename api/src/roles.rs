@@ -97,10 +97,12 @@ impl Line {
             asks,
             pushes: Fair::new(PUSHES),
             running: Default::default(),
+            consumers: Default::default(),
             is_patient,
             viewed: broadcast::Sender::new(VIEWED_KEPT),
         };
         line.finish_deletions().await?;
+        pipeline::policies::finish(&*line.store, &line.ingest).await.context("telling streams of their policies")?;
         Ok(line)
     }
 

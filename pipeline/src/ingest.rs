@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::definitions::{self, DefinitionError};
 use crate::log::{Durability, Log, LogError};
+use crate::policies;
 use crate::process::read_state;
 use crate::step::{DEFINITION_BYTES_MAX, MappingChange, check_change};
 use crate::store::{Expect, Row, Store, StoreError, Table};
@@ -281,7 +282,10 @@ impl Ingest {
             },
             last,
         ];
-        self.send(open, &inputs).await?;
+        // Read behind the register's row: whoever changes a policy meanwhile finds the stream there.
+        let policies = policies::read(&*self.store, open.id.tenant).await?;
+        let policy = (policies.number > 0).then(|| policies::input(&policies, &open.id.connection));
+        self.send(open, &inputs.into_iter().chain(policy).collect::<Vec<_>>()).await?;
         Ok(())
     }
 

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use schemas::decision::Fact;
 use schemas::reason::{QuarantineStage, Reason};
-use schemas::record::RecordBatchReader;
 use schemas::{BatchKind, Decision, Lane, Position, StreamId, TenantId, Topic};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::log::{Log, LogError, Stored};
 use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, decode_decisions, stream_of};
+use crate::records;
 use crate::store::{Expect, Row, Store, StoreError, Table};
 
 const READ_BYTES: usize = 1 << 20;
@@ -180,18 +180,7 @@ pub async fn find(store: &dyn Store, tenant: TenantId, position: Position) -> Re
 /// The bytes of a quarantined record, as the connector gave them.
 pub async fn payload(log: &dyn Log, note: &Note) -> Result<Option<Bytes>, LogError> {
     let Position { partition, offset, .. } = note.position;
-    for stored in log.read(Topic::Inputs, partition, offset, 1).await? {
-        let Some(body) = stored.body(Topic::Inputs, partition)? else { continue };
-        let Ok(mut reader) = RecordBatchReader::new(&body) else { continue };
-        for at in stored.first..stored.end() {
-            match reader.next_record() {
-                Ok(Some(record)) if at == offset => return Ok(Some(Bytes::copy_from_slice(record.payload))),
-                Ok(Some(_)) => {}
-                _ => break,
-            }
-        }
-    }
-    Ok(None)
+    Ok(records::at(log, partition, &[offset]).await?.pop().map(|record| record.payload))
 }
 
 #[cfg(test)]

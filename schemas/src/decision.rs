@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::drift::{Lost, Move};
+use crate::drift::{Lost, Move, Tried, Verdict};
 use crate::ids::EntityName;
 use crate::input::DefinitionHash;
+use crate::policy::{DecisionClass, Policy};
 use crate::reason::{QuarantineStage, Reason};
 use crate::shape::TypeClass;
 
@@ -108,6 +109,12 @@ pub enum Fact {
         /// Why it waits for a person; none when it is applied at once.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         waits: Option<String>,
+        /// What it would break: why it waits whatever its confidence.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        breaks: Option<String>,
+        /// What became of the last held records when it was tried on them.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        tried: Option<Tried>,
     },
     /// A repair is in force from here on.
     RepairApplied {
@@ -161,6 +168,44 @@ pub enum Fact {
         /// How many.
         count: u64,
     },
+    /// One of the two people that a decision takes has approved it.
+    ApprovalGiven {
+        /// The case.
+        case: u64,
+        /// What was approved.
+        verdict: Verdict,
+        /// Why it takes two.
+        class: DecisionClass,
+        /// Who approved.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// A case is put off.
+    CaseSnoozed {
+        /// The case.
+        case: u64,
+        /// Until when, in microseconds since 1970 UTC.
+        until: i64,
+        /// Who put it off.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// A case still waits, or the time that it was put off to has come.
+    CaseReminded {
+        /// The case.
+        case: u64,
+    },
+    /// Cases are decided by this policy from here on.
+    PolicySet {
+        /// The tenant's number of it.
+        number: u64,
+        /// The policy.
+        policy: Policy,
+        /// Who wanted it.
+        by: String,
+    },
     /// A command was carried out.
     CommandApplied {
         /// Its id.
@@ -176,6 +221,18 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// The case of which it changes what is to be decided: the case's version counts these.
+    pub const fn case_changed(&self) -> Option<u64> {
+        match self {
+            Self::DriftDetected { case, .. }
+            | Self::RepairProposed { case, .. }
+            | Self::RepairApplied { case, .. }
+            | Self::RepairRejected { case, .. }
+            | Self::ApprovalGiven { case, .. } => Some(*case),
+            _ => None,
+        }
+    }
+
     /// The CloudEvents type of the fact.
     pub const fn type_name(&self) -> &'static str {
         match self {
@@ -191,6 +248,10 @@ impl Fact {
             Self::RepairRejected { .. } => "RepairRejected",
             Self::RecordsReleased { .. } => "RecordsReleased",
             Self::RecordsRedriven { .. } => "RecordsRedriven",
+            Self::ApprovalGiven { .. } => "ApprovalGiven",
+            Self::CaseSnoozed { .. } => "CaseSnoozed",
+            Self::CaseReminded { .. } => "CaseReminded",
+            Self::PolicySet { .. } => "PolicySet",
             Self::CommandApplied { .. } => "CommandApplied",
             Self::CommandRefused { .. } => "CommandRefused",
         }

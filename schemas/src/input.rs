@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::drift::{Decide, Move};
+use crate::drift::{Decide, Move, Tried};
 use crate::ids::{EntityName, StreamId};
+use crate::policy::Policy;
 
 /// The name of a definition's text: the first 128 bits of its SHA-256, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -84,6 +85,9 @@ pub enum Input {
         /// Where else it may have gone, the likeliest first.
         #[serde(default)]
         alternatives: Vec<Move>,
+        /// What became of the last held records when the moves were tried on them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tried: Option<Tried>,
     },
     /// A time that the step asked for has come.
     TimePassed {
@@ -110,4 +114,13 @@ pub enum Command {
     },
     /// Decide a case.
     Decide(Decide),
+    /// Decide cases by this policy from here on.
+    SetPolicy {
+        /// The tenant's number of it; the stream takes none that is not greater than the one before.
+        number: u64,
+        /// The policy of the stream's connection.
+        policy: Policy,
+        /// Who wants it.
+        by: String,
+    },
 }

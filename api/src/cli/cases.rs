@@ -1,5 +1,7 @@
 //! `cases`: drift, and what people decide of it.
 
+mod evidence;
+
 use anyhow::{Context, bail};
 use pipeline::repair::{self, Case, Status};
 use schemas::drift::{DriftKind, Lost, Move, Verdict};
@@ -8,18 +10,17 @@ use schemas::{Position, StreamId, TenantId};
 use serde_json::json;
 
 use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, SnoozeArgs};
-use crate::line::{Line, Outcome};
+use crate::line::{COMMAND_LINE, Line, Outcome};
 use crate::output::Output;
 
 const PAGE: usize = 1_000;
-/// Who decides at the command line: whoever may open the folder.
-const BY: &str = "command line";
 
 /// Carries out a `cases` command.
 pub async fn run(command: CasesCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     match command {
         CasesCommand::List(args) => list(&args, line, out).await,
         CasesCommand::Show(args) => show(&args, line, out).await,
+        CasesCommand::DryRun(args) => evidence::dry_run(&args, line, out).await,
         CasesCommand::Approve(args) => {
             let verdict = Verdict::Approve { only: args.only.clone() };
             decide(&args, verdict, line, out).await
@@ -46,7 +47,7 @@ fn read_move(text: &str) -> anyhow::Result<Move> {
     let (from, to) = text.split_once('=').with_context(|| format!("{text:?} is no move: write FROM=TO"))?;
     let to: Vec<String> = to.split('+').map(|path| path.trim().to_owned()).collect();
     let kind = if to.len() > 1 { DriftKind::Split } else { DriftKind::Renamed };
-    Ok(Move { from: from.trim().to_owned(), to, kind, confidence: 1000, part: None, signals: vec![] })
+    Ok(Move { from: from.trim().to_owned(), to, kind, confidence: 1000, part: None, transform: None, signals: vec![] })
 }
 
 async fn list(args: &CasesArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
@@ -97,13 +98,22 @@ fn told(to: &Move) -> String {
     format!("{} → {}{part}", to.from, to.to.join(" + "))
 }
 
-async fn show(args: &CaseArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+/// The case that a command names.
+async fn find(args: &CaseArgs, line: &Line) -> anyhow::Result<(TenantId, Case)> {
     let tenant = line.tenant(&args.tenant.parse()?).await?;
     line.wait_cases().await?;
     let case = line.case(tenant, args.case.parse()?).await?;
-    let case = case.with_context(|| format!("tenant {} has no case {}", args.tenant, args.case))?;
+    Ok((tenant, case.with_context(|| format!("tenant {} has no case {}", args.tenant, args.case))?))
+}
+
+async fn show(args: &CaseArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let (tenant, case) = find(args, line).await?;
+    let (seen, impact) = (line.evidence(tenant, &case).await?, line.impact(tenant, &case).await?);
     if out.json() {
-        return Ok(out.value(&case)?);
+        let mut value = serde_json::to_value(&case)?;
+        value["evidence"] = serde_json::to_value(&seen)?;
+        value["evidence"]["impact"] = serde_json::to_value(&impact)?;
+        return Ok(out.value(&value)?);
     }
     out.line(&format!("case {} of {}: {}", case.position, case.stream, case.status.name()))?;
     for Lost { path, feeds, retyped, .. } in &case.lost {
@@ -116,7 +126,7 @@ async fn show(args: &CaseArgs, line: &Line, out: &mut dyn Output) -> anyhow::Res
     let moves = case.moves.iter().map(|m| ("proposed", m));
     for (what, to) in moves.chain(case.alternatives.iter().map(|m| ("or", m))) {
         let signals: Vec<String> =
-            to.signals.iter().map(|s| format!("{} {:.2}", s.name, f64::from(s.strength) / 1000.0)).collect();
+            to.signals.iter().map(|s| format!("{} {:+.2}", s.name, f64::from(s.weight) / 1000.0)).collect();
         let confidence = f64::from(to.confidence) / 1000.0;
         out.line(&format!("  {what:<9} {} at {confidence:.3} ({})", told(to), signals.join(", ")))?;
     }
@@ -127,6 +137,7 @@ async fn show(args: &CaseArgs, line: &Line, out: &mut dyn Output) -> anyhow::Res
     out.line(&format!(
         "  records   {lacking} lacked it and {having} had it when it opened; {held} held, {redriven} came again"
     ))?;
+    evidence::tell(&case, &seen, &impact, out)?;
     for decided in &case.decided {
         let moves: Vec<String> = decided.moves.iter().map(told).chain(decided.removed.iter().cloned()).collect();
         let (status, at) = (decided.status.name(), format_timestamp(decided.at));
@@ -142,7 +153,7 @@ async fn decide(args: &DecideArgs, verdict: Verdict, line: &Line, out: &mut dyn 
     let tenant = line.tenant(&args.of.tenant.parse()?).await?;
     let position: Position = args.of.case.parse()?;
     line.wait_cases().await?;
-    let outcome = line.decide(tenant, position, args.mapping_version, verdict, (BY, &args.why)).await?;
+    let outcome = line.decide(tenant, position, args.mapping_version, verdict, (COMMAND_LINE, &args.why)).await?;
     if let Outcome::Refused(reason) = outcome {
         bail!("case {position}: {reason}");
     }

@@ -7,6 +7,7 @@ pub mod ingest;
 pub mod log;
 pub mod match_;
 pub mod plan;
+pub mod policy;
 pub mod quarantine;
 pub mod query;
 pub mod snapshot;
@@ -72,6 +73,9 @@ pub enum Command {
     /// Look at drift, and decide it.
     #[command(subcommand)]
     Cases(CasesCommand),
+    /// By what cases are decided, and what that would have done.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Tenants and their first admins.
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -85,7 +89,10 @@ impl Command {
         match self {
             Self::Query(_) | Self::Log(_) | Self::Quarantine(_) | Self::Doctor => true,
             Self::Views(command) => matches!(command, ViewsCommand::List { .. }),
-            Self::Cases(command) => matches!(command, CasesCommand::List(_) | CasesCommand::Show(_)),
+            Self::Cases(command) => {
+                matches!(command, CasesCommand::List(_) | CasesCommand::Show(_) | CasesCommand::DryRun(_))
+            }
+            Self::Policy(command) => command.only_reads(),
             Self::Ingest(_) | Self::Tenant(_) => false,
         }
     }
@@ -418,8 +425,10 @@ pub struct ShowArgs {
 pub enum CasesCommand {
     /// List cases that wait, or all of them.
     List(CasesArgs),
-    /// Show one: what is lost, where it may have gone, what was decided.
+    /// Show one: what is lost, real rows and held records, where it may have gone, whom it concerns, what was decided.
     Show(CaseArgs),
+    /// Say what a decision would do to the last held records; nothing is changed.
+    DryRun(DryRunArgs),
     /// The proposed repair is right: the new paths are read before the old ones.
     Approve(DecideArgs),
     /// Another repair is right.
@@ -459,6 +468,26 @@ pub struct CaseArgs {
     pub tenant: String,
     /// Its id, as `cases list` prints it.
     pub case: String,
+}
+
+/// A decision to try; the proposed repair, unless moves or removal are named.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct DryRunArgs {
+    /// The case.
+    #[command(flatten)]
+    pub of: CaseArgs,
+    /// Only this lost path; to be repeated.
+    #[arg(long, value_name = "PATH")]
+    pub only: Vec<String>,
+    /// Where a lost path has gone instead, as for `cases edit`; to be repeated.
+    #[arg(long = "move", value_name = "FROM=TO", conflicts_with_all = ["only", "removed"])]
+    pub moves: Vec<String>,
+    /// The lost paths are gone for good.
+    #[arg(long)]
+    pub removed: bool,
+    /// The last so many of the records that it holds.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub records: u32,
 }
 
 /// A decision of a case.
@@ -510,6 +539,7 @@ pub async fn run(command: Command, line: &Line, out: &mut dyn Output) -> anyhow:
         Command::Log(command) => log::run(command, line, out).await,
         Command::Quarantine(command) => quarantine::run(command, line, out).await,
         Command::Cases(command) => cases::run(command, line, out).await,
+        Command::Policy(command) => policy::run(command, line, out).await,
         Command::Tenant(command) => tenant::run(command, line, out).await,
         Command::Doctor => doctor::run(line, out).await,
     }

@@ -5,7 +5,7 @@ use futures::StreamExt;
 use projections::sql::{Format, ResultWriter};
 
 use super::QueryArgs;
-use crate::line::Line;
+use crate::line::{COMMAND_LINE, Line};
 use crate::output::{Output, Writer};
 
 /// Asks and prints the answer batch by batch.
@@ -14,6 +14,7 @@ pub async fn run(args: QueryArgs, line: &Line, out: &mut dyn Output) -> anyhow::
     let tenant = line.tenant(&args.tenant.parse()?).await?;
     let tables = line.snapshots(tenant, &args.sql).await?;
     let result = line.queries.query(tenant, tables, &args.sql).await?;
+    line.consumers.note(tenant, result.tables.iter(), COMMAND_LINE, &args.sql);
     let mut batches = result.batches;
     let mut writer = ResultWriter::new(format, result.schema, Writer(out)).context("writing the answer")?;
     let mut left = args.max_rows;

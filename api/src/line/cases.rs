@@ -113,7 +113,8 @@ impl Line {
     }
 }
 
-fn stream_of(tenant: TenantId, case: &Case) -> anyhow::Result<StreamId> {
+/// The stream of a case.
+pub(super) fn stream_of(tenant: TenantId, case: &Case) -> anyhow::Result<StreamId> {
     let (connection, stream) = case.stream.split_once('/').unwrap_or_default();
     Ok(StreamId { tenant, connection: connection.parse()?, stream: stream.parse()? })
 }

@@ -173,7 +173,10 @@ fn stage_of(decision: &Decision) -> Option<Stage> {
         | Fact::RepairRejected { .. }
         | Fact::RecordsReleased { .. }
         | Fact::RecordsRedriven { .. } => Stage::Drift,
-        Fact::MappingActivated { .. } | Fact::CommandApplied { .. } | Fact::CommandRefused { .. } => Stage::Journaled,
+        Fact::MappingActivated { .. }
+        | Fact::PolicySet { .. }
+        | Fact::CommandApplied { .. }
+        | Fact::CommandRefused { .. } => Stage::Journaled,
         Fact::TimerSet { .. } => return None,
     })
 }

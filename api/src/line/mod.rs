@@ -1,18 +1,23 @@
 //! The line over one data folder, as commands and doors use it.
 //!
 //! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
-//! plans are made from, `cases` has people decide drift, `deletion` and `export` are of a tenant as a whole, `open` opens
+//! plans are made from, `cases` has people decide drift, `evidence` shows what they decide by, `consumers` who reads a view,
+//! `deletion` and `export` are of a tenant as a whole, `open` opens
 //! streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run of a stream go on at a time,
 //! `fair` gives turns to tenants, `quotas` says what each may take, `queries` are those that run, `views` is what can be
-//! asked, `items` shows the log item by item.
+//! asked, `items` shows the log item by item, `policies` says by what cases are decided, `journal` who did what.
 
 mod cases;
+mod consumers;
 mod definitions;
 mod deletion;
+mod evidence;
 mod export;
 mod fair;
 mod items;
+pub(crate) mod journal;
 mod open;
+mod policies;
 mod queries;
 mod quotas;
 mod streams;
@@ -31,13 +36,17 @@ use schemas::{StreamId, TenantId};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 
 pub use cases::{DecideError, Outcome};
+pub use consumers::Consumer;
+pub(crate) use consumers::Consumers;
 pub use definitions::Definitions;
 pub use deletion::Halt;
 pub(crate) use deletion::Halted;
+pub use evidence::{Impact, ViewImpact};
 pub(crate) use fair::{Bounds, Fair};
 pub use fair::{Busy, Place};
 pub use items::{EntityFields, Item};
 pub use open::OpenError;
+pub use policies::told as policy_told;
 pub(crate) use queries::Running;
 pub(crate) use queries::VIEWED_KEPT;
 pub use queries::{Asking, NoTurn, RunningQuery, Turn, Viewed};
@@ -48,6 +57,9 @@ pub use waiting::Stalled;
 
 use crate::roles::Roles;
 pub(crate) use turns::Turns;
+
+/// Who acts at the command line: whoever may open the folder.
+pub const COMMAND_LINE: &str = "command line";
 
 /// Every role of the line over one data folder, in one process.
 pub struct Line {
@@ -74,6 +86,7 @@ pub struct Line {
     /// Places for pushes.
     pub(crate) pushes: Arc<Fair<TenantId>>,
     pub(crate) running: Arc<Running>,
+    pub(crate) consumers: Arc<Consumers>,
     pub(crate) viewed: broadcast::Sender<Arc<Viewed>>,
 }
 

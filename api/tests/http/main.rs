@@ -4,6 +4,7 @@ mod accounts;
 mod cases;
 mod connections;
 mod deletion;
+mod evidence;
 mod house;
 mod line;
 mod manners;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bad_input;
+mod deciding;
 mod drift;
 mod files;
 mod folder;

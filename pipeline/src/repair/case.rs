@@ -1,11 +1,16 @@
 //! Cases as people see them: rows of `Store`, folded from `decisions`.
 
+use std::collections::VecDeque;
+
 use schemas::decision::Fact;
-use schemas::drift::{DriftKind, Lost, Move};
+use schemas::drift::{DriftKind, Lost, Move, Tried};
 use schemas::{Decision, Position, StreamId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Row, Store, StoreError, Table};
+
+/// Of the records that a case holds, the last so many are known by their places: what decisions are tried on.
+pub const HELD_KEPT: usize = 100;
 
 /// Where a case is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,6 +102,15 @@ pub struct Case {
     pub alternatives: Vec<Move>,
     /// Why it waits for a person.
     pub waits: Option<String>,
+    /// What the proposal would break: why it waits whatever its confidence.
+    #[serde(default)]
+    pub breaks: Option<String>,
+    /// What became of the last held records when the proposal was tried on them.
+    #[serde(default)]
+    pub tried: Option<Tried>,
+    /// Whether something was proposed, be it nothing.
+    #[serde(default)]
+    pub is_proposed: bool,
     /// When it opened: records since it began that lack something, and that have everything.
     pub lacking: u64,
     /// See `lacking`.
@@ -116,6 +130,9 @@ pub struct Case {
     pub snoozed_until: Option<i64>,
     /// Offset on `decisions` from which on its held records stand.
     pub first: u64,
+    /// The last records held: where each stands on `inputs`, and where it first entered.
+    #[serde(default)]
+    pub last_held: VecDeque<(u64, u64)>,
     /// The last decision that is folded in: input offset and ordinal.
     mark: Option<(u64, u32)>,
 }
@@ -133,6 +150,9 @@ impl Case {
             moves: vec![],
             alternatives: vec![],
             waits: None,
+            breaks: None,
+            tried: None,
+            is_proposed: false,
             lacking: 0,
             having: 0,
             held: 0,
@@ -142,6 +162,7 @@ impl Case {
             decided: vec![],
             snoozed_until: None,
             first,
+            last_held: VecDeque::new(),
             mark: None,
         }
     }
@@ -160,15 +181,16 @@ impl Case {
         }
         self.mark = Some(place);
         match &decision.fact {
-            Fact::RecordHeld { .. } => self.held += 1,
+            Fact::RecordHeld { origin, .. } => self.hold(decision.input_offset, *origin),
             Fact::DriftDetected { lost, added, lacking, having, mapping_version, .. } => {
                 (self.status, self.opened_at) = (Status::Open, Some(at));
                 (self.lost, self.added) = (lost.clone(), added.clone());
                 (self.lacking, self.having, self.mapping_version) = (*lacking, *having, *mapping_version);
             }
-            Fact::RepairProposed { moves, alternatives, waits, .. } => {
-                self.status = Status::Open;
+            Fact::RepairProposed { moves, alternatives, waits, breaks, tried, .. } => {
+                (self.status, self.is_proposed) = (Status::Open, true);
                 (self.moves, self.alternatives, self.waits) = (moves.clone(), alternatives.clone(), waits.clone());
+                (self.breaks, self.tried) = (breaks.clone(), *tried);
             }
             Fact::RepairApplied { moves, removed, by, why, .. } => {
                 let status = if moves.is_empty() { Status::Removed } else { Status::Repaired };
@@ -193,6 +215,14 @@ impl Case {
         }
     }
 
+    fn hold(&mut self, offset: u64, origin: u64) {
+        self.held += 1;
+        if self.last_held.len() == HELD_KEPT {
+            self.last_held.pop_front();
+        }
+        self.last_held.push_back((offset, origin));
+    }
+
     fn decided(&mut self, status: Status, moves: &[Move], removed: &[String], by: &str, why: &str, at: i64) {
         let (by, why) = (by.to_owned(), why.to_owned());
         self.decided.push(Decided { status, moves: moves.to_vec(), removed: removed.to_vec(), by, why, at });
@@ -214,6 +244,7 @@ pub(super) fn case_of(fact: &Fact) -> Option<u64> {
         Fact::ShapeObserved { .. }
         | Fact::RecordQuarantined { .. }
         | Fact::MappingActivated { .. }
+        | Fact::PolicySet { .. }
         | Fact::CommandApplied { .. }
         | Fact::CommandRefused { .. } => None,
     }

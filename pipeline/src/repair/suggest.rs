@@ -20,6 +20,7 @@ const RETYPED: u16 = 990;
 const SIGNALS_MAX: usize = 6;
 
 /// Where the lost paths of a case have gone, and where else they may have gone.
+#[derive(Default)]
 pub(super) struct Suggested {
     pub(super) moves: Vec<Move>,
     pub(super) alternatives: Vec<Move>,
@@ -48,7 +49,8 @@ pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLa
                 kind,
                 confidence: thousandths(operation.confidence),
                 part: (parts > 1).then_some(part),
-                signals: candidate.map_or_else(Vec::new, signals),
+                transform: None,
+                signals: candidate.map_or_else(Vec::new, |candidate| signals(&matcher, candidate)),
                 from,
             });
         }
@@ -57,7 +59,7 @@ pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLa
     let retyped: Vec<&Lost> = lost.iter().filter(|lost| lost.retyped && !is_moved(lost)).collect();
     moves.extend(retyped.into_iter().map(|lost| {
         let (from, to, kind) = (lost.path.clone(), vec![lost.path.clone()], DriftKind::Retyped);
-        Move { from, to, kind, confidence: RETYPED, part: None, signals: vec![] }
+        Move { from, to, kind, confidence: RETYPED, part: None, transform: None, signals: vec![] }
     }));
     let mut alternatives = Vec::new();
     for (field, candidates) in before.iter().zip(&found) {
@@ -68,7 +70,8 @@ pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLa
             kind: DriftKind::Renamed,
             confidence: thousandths(candidate.confidence),
             part: None,
-            signals: signals(candidate),
+            transform: None,
+            signals: signals(&matcher, candidate),
         });
         let is_new = |other: &Move| !moves.iter().any(|m| m.from == other.from && m.to == other.to);
         alternatives.extend(others.filter(|m| m.confidence >= LIKELY_MIN && is_new(m)).take(ALTERNATIVES_MAX));
@@ -93,13 +96,19 @@ fn thousandths(confidence: f32) -> u16 {
     (confidence.clamp(0.0, 1.0) * 1000.0) as u16
 }
 
-fn signals(candidate: &Candidate) -> Vec<Signal> {
-    let mut all: Vec<Signal> = SIGNALS
-        .iter()
-        .zip(candidate.signals)
-        .map(|((name, _, _), strength)| Signal { name: (*name).to_owned(), strength: (strength * 1000.0) as i32 })
+/// The signals that weigh most, for the candidate or against it.
+fn signals(matcher: &Matcher<'_>, candidate: &Candidate) -> Vec<Signal> {
+    let in_thousandths = |number: f32| (number * 1000.0) as i32;
+    let weights = matcher.weights(Task::Drift, candidate);
+    let all = SIGNALS.iter().zip(candidate.signals).zip(weights);
+    let mut all: Vec<Signal> = all
+        .map(|(((name, _, _), strength), weight)| Signal {
+            name: (*name).to_owned(),
+            strength: in_thousandths(strength),
+            weight: in_thousandths(weight),
+        })
         .collect();
-    all.sort_by_key(|signal| std::cmp::Reverse(signal.strength));
+    all.sort_by_key(|signal| std::cmp::Reverse((signal.weight.abs(), signal.strength)));
     all.truncate(SIGNALS_MAX);
     all
 }

@@ -52,7 +52,7 @@ async fn decide(line: &Line, id: &str, verdict: Verdict) {
 async fn decide_of(line: &Line, at: usize, id: &str, verdict: Verdict) {
     let case = cases(line).await.remove(at);
     let (offset, mapping_version) = (case.position.offset, case.mapping_version);
-    let decide = Decide { case: offset, mapping_version, verdict, by: "ada".into(), why: "seen".into() };
+    let decide = Decide { case: offset, mapping_version, version: None, verdict, by: "ada".into(), why: "seen".into() };
     let input = Input::Command { id: id.into(), command: Command::Decide(decide) };
     let open = OpenStream { id: stream("orders"), partition: 0 };
     line.ingest().send(&open, &[input]).await.unwrap();
@@ -102,6 +102,7 @@ async fn what_is_doubtful_waits_until_a_person_decides() {
             kind: schemas::drift::DriftKind::Renamed,
             confidence: 0,
             part: None,
+            transform: None,
             signals: vec![],
         }],
     };

@@ -7,6 +7,7 @@ use schemas::mapping::Path;
 use schemas::{Decision, Entity, Input, Mapping, VersionType};
 
 use super::cast::shorten;
+use super::decide::Suggested;
 use super::state::Opened;
 use super::{InputBatch, Outcome, StepError, StreamState};
 
@@ -48,9 +49,17 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
             };
             facts.push(fact);
         }
+        Input::Command { id, command: Command::SetPolicy { number, policy, by } } => {
+            let fact = match state.set_policy(number, policy, by, &mut facts) {
+                Ok(()) => Fact::CommandApplied { id },
+                Err(reason) => Fact::CommandRefused { id, reason },
+            };
+            facts.push(fact);
+        }
         Input::Suggestion { id, .. } if id.len() > COMMAND_ID_BYTES_MAX || !state.take_command(&id) => {}
-        Input::Suggestion { id, case, mapping_version, moves, alternatives } => {
-            if let Err(reason) = state.suggested(offset, case, mapping_version, moves, alternatives, &mut facts) {
+        Input::Suggestion { id, case, mapping_version, moves, alternatives, tried } => {
+            let suggested = Suggested { at: offset, case, mapping_version, moves, alternatives, tried };
+            if let Err(reason) = state.suggested(suggested, &mut facts) {
                 facts.push(Fact::CommandRefused { id, reason });
             }
         }

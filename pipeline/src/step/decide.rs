@@ -1,24 +1,33 @@
 //! Cases are decided here: by the rules when a suggestion is good enough, else by a person.
 
 use schemas::decision::Fact;
-use schemas::drift::{Decide, DriftKind, Lost, Move, Verdict};
+use schemas::drift::{Decide, DriftKind, Lost, Move, Tried, Verdict};
 use schemas::mapping::{Method, Path, Repairs};
 use schemas::shape::ShapeTree;
-use schemas::{Entity, Mapping};
+use schemas::{Entity, Mapping, Policy};
 
 use super::cast::shorten;
 use super::drift::Applied;
 use super::state::Opened;
 use super::{DEFINITION_BYTES_MAX, StreamState, check_change};
 
-/// From this confidence on, in thousandths, a repair that breaks nothing is applied by itself.
-const AUTOMATIC: u16 = 900;
 /// Moves that a suggestion or a decision may name.
 const MOVES_MAX: usize = 2_000;
 /// Characters of a name or reason that are kept.
 const TEXT_CHARS_MAX: usize = 1_000;
 /// Who decides when nobody need be asked.
 const RULES: &str = "rules";
+
+/// Where lost paths may have gone, as somebody says who matched the fields.
+pub(super) struct Suggested {
+    /// The input that says so.
+    pub(super) at: u64,
+    pub(super) case: u64,
+    pub(super) mapping_version: u32,
+    pub(super) moves: Vec<Move>,
+    pub(super) alternatives: Vec<Move>,
+    pub(super) tried: Option<Tried>,
+}
 
 /// What is to be done with lost paths.
 struct Repair<'a> {
@@ -32,35 +41,25 @@ struct Repair<'a> {
 }
 
 impl StreamState {
-    /// Takes a suggestion in: applied when it is sure and breaks nothing, else it waits for a person.
-    pub(super) fn suggested(
-        &mut self,
-        at: u64,
-        case: u64,
-        mapping_version: u32,
-        moves: Vec<Move>,
-        alternatives: Vec<Move>,
-        facts: &mut Vec<Fact>,
-    ) -> Result<(), String> {
+    /// Takes a suggestion in: applied when the policy lets it and it breaks nothing, else it waits for a person.
+    pub(super) fn suggested(&mut self, suggested: Suggested, facts: &mut Vec<Fact>) -> Result<(), String> {
+        let Suggested { at, case, mapping_version, moves, alternatives, tried } = suggested;
         self.check_case(case, mapping_version)?;
         if moves.len() + alternatives.len() > MOVES_MAX {
             return Err(format!("it names more than {MOVES_MAX} moves"));
         }
         let lost = self.drift.lost(case, &self.shape);
         let best = likeliest(&lost, &moves);
-        let is_reverted = self.drift.is_reverting(case);
-        let repairs = self.opened.as_ref().and_then(|opened| opened.mapping.repairs);
-        let waits = match repairs {
-            _ if is_reverted => Some("a repair of it was taken back".to_owned()),
-            Some(Repairs::Approve) => Some("the stream's mapping has a person approve every repair".to_owned()),
-            Some(Repairs::Automatic) | None => waits(&lost, &best, &self.shape),
-        };
+        let breaks = waits(&lost, &best, &self.shape, 0);
+        let waits = self.waits(case, &lost, &best, tried.as_ref());
         facts.push(Fact::RepairProposed {
             case,
             mapping_version,
             moves: moves.clone(),
             alternatives,
             waits: waits.clone(),
+            breaks,
+            tried,
         });
         if let Some(open) = self.drift.open_case(case) {
             open.moves = moves;
@@ -68,8 +67,58 @@ impl StreamState {
         if waits.is_some() {
             return Ok(());
         }
-        let why = "every lost path has one counterpart at 0.90 or more, and nothing breaks";
-        self.repair(case, Repair { at, moves: best, removed: vec![], by: RULES, why, method: Method::Heuristic }, facts)
+        let why = match self.repairs() {
+            Repairs::Propagate => "the policy propagates what breaks nothing".to_owned(),
+            _ => {
+                let least = in_hundredths(self.policy.at_least(Repairs::Automatic));
+                format!("every lost path has one counterpart at {least} or more, and nothing breaks")
+            }
+        };
+        let repair = Repair { at, moves: best, removed: vec![], by: RULES, why: &why, method: Method::Heuristic };
+        self.repair(case, repair, facts)
+    }
+
+    /// Why a suggestion waits for a person; nothing when it may be applied by itself.
+    fn waits(&self, case: u64, lost: &[Lost], best: &[(Lost, Move)], tried: Option<&Tried>) -> Option<String> {
+        if self.drift.is_reverting(case) {
+            return Some("a repair of it was taken back".to_owned());
+        }
+        let repairs = self.repairs();
+        match repairs {
+            Repairs::Approve => return Some("a person approves every repair of the stream".to_owned()),
+            Repairs::Stop => return Some("the stream is stopped until a person decides".to_owned()),
+            Repairs::Automatic | Repairs::Propagate => {}
+        }
+        if let Some(class) = self.policy.two_persons(best.iter().map(|(lost, to)| (lost, to)), std::iter::empty()) {
+            return Some(format!("two people decide what is {}", class.name()));
+        }
+        let unclean = || {
+            let tried = tried.filter(|tried| repairs == Repairs::Automatic && !tried.is_clean())?;
+            let Tried { records, quarantined, held, .. } = tried;
+            Some(format!("of the last {records} held records {quarantined} would be set aside and {held} held on"))
+        };
+        waits(lost, best, &self.shape, self.policy.at_least(repairs)).or_else(unclean)
+    }
+
+    /// Takes a policy in, unless a later one is in force.
+    pub(super) fn set_policy(
+        &mut self,
+        number: u64,
+        policy: Policy,
+        by: String,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(), String> {
+        if number == self.policy_number {
+            return Ok(());
+        }
+        if number < self.policy_number {
+            return Err(format!("the policy {} is in force, which is later", self.policy_number));
+        }
+        policy.validate().map_err(|e| e.to_string())?;
+        (self.policy, self.policy_number) = (policy.clone(), number);
+        self.drift.set_stops(self.repairs() == Repairs::Stop);
+        facts.push(Fact::PolicySet { number, policy, by: cut(&by) });
+        Ok(())
     }
 
     /// Carries out a person's decision.
@@ -243,8 +292,12 @@ fn likeliest(lost: &[Lost], moves: &[Move]) -> Vec<(Lost, Move)> {
     lost.iter().filter_map(first).collect()
 }
 
-/// Why a repair waits for a person; nothing when it may be applied by itself.
-fn waits(lost: &[Lost], best: &[(Lost, Move)], tree: &ShapeTree) -> Option<String> {
+fn in_hundredths(thousandths: u16) -> String {
+    format!("{}.{:02}", thousandths / 1000, thousandths % 1000 / 10)
+}
+
+/// Why a repair is not applied by itself whoever decides: what it breaks, or that it is less sure than `at_least`.
+fn waits(lost: &[Lost], best: &[(Lost, Move)], tree: &ShapeTree, at_least: u16) -> Option<String> {
     if let Some(without) = lost.iter().find(|l| !best.iter().any(|(known, _)| known == *l)) {
         return Some(format!("{} has no counterpart", without.path));
     }
@@ -265,8 +318,9 @@ fn waits(lost: &[Lost], best: &[(Lost, Move)], tree: &ShapeTree) -> Option<Strin
         if best[..at].iter().any(|(_, other)| other.to == to.to) {
             return Some(format!("{from} and another path would both be {new}"));
         }
-        if to.confidence < AUTOMATIC {
-            return Some(format!("{from} → {new} has a confidence below 0.90"));
+        if to.confidence < at_least {
+            let least = in_hundredths(at_least);
+            return Some(format!("{from} → {new} has a confidence below {least}"));
         }
         match (types(tree, from), types(tree, new)) {
             (_, None) => return Some(format!("no record had {new}")),

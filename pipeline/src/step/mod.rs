@@ -12,6 +12,7 @@ mod rules;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use schemas::decision::Fact;
 use schemas::event::{EventBatch, ViewControl};
@@ -21,6 +22,7 @@ use schemas::{BatchKind, Decision, EntityName, Lane};
 pub use control::{MappingChange, check_change};
 pub use record::KeyReader;
 pub use state::{Counters, LaneState, StreamState};
+pub use trial::{Fate, Trial};
 
 use record::RecordFold;
 

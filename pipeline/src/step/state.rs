@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use schemas::input::DefinitionHash;
+use schemas::mapping::Repairs;
 use schemas::shape::ShapeTree;
-use schemas::{Entity, Lane, Mapping, Position, StreamId};
+use schemas::{Entity, Lane, Mapping, Policy, Position, StreamId};
 use serde::{Deserialize, Serialize};
 
 use super::DEFINITION_BYTES_MAX;
@@ -76,6 +77,11 @@ pub struct StreamState {
     /// What the records usually have, and what was held for want of it.
     #[serde(default)]
     pub(super) drift: Drift,
+    /// By what cases are decided, and the tenant's number of it.
+    #[serde(default)]
+    pub(super) policy: Policy,
+    #[serde(default)]
+    pub(super) policy_number: u64,
     /// Ids of the last commands, oldest first.
     #[serde(default)]
     commands: VecDeque<String>,
@@ -99,6 +105,8 @@ impl StreamState {
             opened: None,
             definitions: BTreeMap::new(),
             drift: Drift::default(),
+            policy: Policy::default(),
+            policy_number: 0,
             commands: VecDeque::new(),
             rules: None,
             missing_now: Vec::new(),
@@ -131,6 +139,16 @@ impl StreamState {
     /// The mapping in force and its version.
     pub fn mapping(&self) -> Option<(&Mapping, u32)> {
         self.opened.as_ref().map(|o| (&o.mapping, o.version))
+    }
+
+    /// By what its cases are decided.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Who decides a repair: what policy and mapping say, the stricter of the two.
+    pub fn repairs(&self) -> Repairs {
+        self.policy.repairs(self.opened.as_ref().and_then(|opened| opened.mapping.repairs))
     }
 
     /// What it knows of its drift.
@@ -167,6 +185,7 @@ impl StreamState {
         if let Some(opened) = &self.opened {
             let rules = Rules::bind(&opened.mapping, &opened.entity, &mut self.shape);
             self.drift.bind(&rules, opened.version);
+            self.drift.set_stops(self.policy.repairs(opened.mapping.repairs) == Repairs::Stop);
             self.rules = Some(rules);
             self.missing_now = vec![0; opened.entity.fields.len()];
         }

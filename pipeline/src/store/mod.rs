@@ -65,11 +65,14 @@ pub enum Table {
     Cases = 24,
     /// System. `PARTITION/TIME/TENANT/CONNECTION/STREAM/TIMER` → a time that the step asked for (JSON).
     Timers = 25,
+    /// One row with an empty key → by what a tenant's cases are decided (JSON). System. `TENANT` → its streams are to be
+    /// told of it.
+    Policies = 26,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Tenants,
         Self::Checkpoints,
         Self::Streams,
@@ -93,6 +96,7 @@ impl Table {
         Self::Usage,
         Self::Cases,
         Self::Timers,
+        Self::Policies,
     ];
 }
 

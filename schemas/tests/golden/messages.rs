@@ -63,7 +63,8 @@ fn a_move() -> Move {
         kind: DriftKind::Nested,
         confidence: 951,
         part: None,
-        signals: vec![Signal { name: "letters".into(), strength: 812 }],
+        transform: None,
+        signals: vec![Signal { name: "letters".into(), strength: 812, weight: 0 }],
     }
 }
 
@@ -93,8 +94,18 @@ fn what_is_decided_of_drift_is_written_as_it_always_was() {
             moves: vec![a_move()],
             alternatives: vec![Move { part: Some(1), signals: vec![], ..a_move() }],
             waits: Some("Amount has no counterpart".into()),
+            breaks: None,
+            tried: None,
         },
-        Fact::RepairProposed { case, mapping_version, moves: vec![], alternatives: vec![], waits: None },
+        Fact::RepairProposed {
+            case,
+            mapping_version,
+            moves: vec![],
+            alternatives: vec![],
+            waits: None,
+            breaks: None,
+            tried: None,
+        },
         Fact::RepairApplied { case, moves: vec![a_move()], removed: vec!["Note".into()], by: by(), why: why() },
         Fact::RepairReverted { case, into: 70, since: 60, by: by(), why: why() },
         Fact::RepairRejected { case, by: by(), why: why() },
@@ -124,11 +135,12 @@ fn what_is_said_to_drift_is_written_as_it_always_was() {
         Verdict::Snooze { until: 1_700_000_030_000_000 },
     ];
     let decide = |verdict| {
-        let decide = Decide { case: 41, mapping_version: 2, verdict, by: "ada".into(), why: "seen".into() };
+        let decide = Decide { case: 41, mapping_version: 2, version: None, verdict, by: "ada".into(), why: "seen".into() };
         Input::Command { id: "c-1".into(), command: Command::Decide(decide) }
     };
     let (moves, alternatives) = (vec![a_move()], vec![]);
-    let suggestion = Input::Suggestion { id: "suggest-41-2".into(), case: 41, mapping_version: 2, moves, alternatives };
+    let id = "suggest-41-2".into();
+    let suggestion = Input::Suggestion { id, case: 41, mapping_version: 2, moves, alternatives, tried: None };
     let inputs: Vec<Input> = std::iter::once(suggestion).chain(verdicts.map(decide)).collect();
     assert_lines("drift_inputs_v1.ndjson", &inputs);
 }

@@ -1,5 +1,6 @@
 //! `/api/v1/aam/cases`: drift, and what people decide of it.
 
+mod evidence;
 mod shape;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{ApiResponse, Object, OpenApi};
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 use schemas::Position;
 use schemas::drift::Verdict;
 
@@ -20,9 +21,12 @@ use crate::http::Doors;
 use crate::http::problem::Problem;
 use crate::http::time;
 use crate::line::{DecideError, Outcome};
+use evidence::DryRunInfo;
 use shape::{CaseInfo, CasePage, MoveWanted};
 
 const LIMIT: u32 = 100;
+/// Held records that a decision is tried on, unless said.
+const DRY_RUN_RECORDS: u32 = 100;
 /// How long a decision's outcome is waited for before the answer is 202.
 const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 
@@ -66,6 +70,35 @@ struct Snooze {
     why: String,
     /// As of other decisions.
     mapping_version: Option<u32>,
+}
+
+/// A decision to try.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields)]
+struct Attempt {
+    /// approve, edit or accept_removed.
+    decision: TriedDecision,
+    /// Only of these lost paths; of all when left out. Not with edit, whose moves say it.
+    #[oai(default, validator(max_items = 1000))]
+    only: Vec<String>,
+    /// With edit: where the lost paths have gone.
+    #[oai(default, validator(max_items = 1000))]
+    moves: Vec<MoveWanted>,
+    /// The last so many of the records that it holds.
+    #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
+    records: Option<u32>,
+}
+
+/// A decision that can be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "snake_case")]
+enum TriedDecision {
+    /// The proposed moves.
+    Approve,
+    /// Other moves.
+    Edit,
+    /// The lost paths are gone for good.
+    AcceptRemoved,
 }
 
 /// Where to see how it goes.
@@ -127,7 +160,8 @@ impl Routes {
         Ok(Json(CasePage { cases: found.map(|(_, case)| shape::case(case)).collect(), next }))
     }
 
-    /// Show one: what is lost, where it may have gone, what was decided.
+    /// Show one with its evidence: what is lost, real rows from before and held records, where it may have gone and what
+    /// that would make of them, whom it concerns, what was decided.
     #[oai(path = "/:case", method = "get", operation_id = "show_case")]
     async fn show(
         &self,
@@ -136,7 +170,44 @@ impl Routes {
         case: Path<String>,
     ) -> Result<Json<CaseInfo>, Problem> {
         doors.line.wait_cases().await.map_err(Problem::internal)?;
-        Ok(Json(shape::case(find(&doors, &caller, &case).await?)))
+        let case = find(&doors, &caller, &case).await?;
+        let failed = |error: anyhow::Error| Problem::internal(format!("{error:#}"));
+        let seen = doors.line.evidence(caller.tenant, &case).await.map_err(failed)?;
+        let impact = doors.line.impact(caller.tenant, &case).await.map_err(failed)?;
+        let seen = evidence::evidence(seen, impact, case.position, &caller);
+        Ok(Json(shape::case(case).with(seen)))
+    }
+
+    /// Say what approving the proposed repair would do to the last held records. Nothing is changed.
+    #[oai(path = "/:case/dry_run", method = "get", operation_id = "dry_run_case")]
+    async fn dry_run(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+        /// The last so many of the records that it holds.
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
+        records: Query<Option<u32>>,
+    ) -> Result<Json<DryRunInfo>, Problem> {
+        attempt(&doors, &caller, &case, Verdict::Approve { only: vec![] }, records.0).await
+    }
+
+    /// Say what a decision would do to the last held records. Nothing is changed.
+    #[oai(path = "/:case/dry_run", method = "post", operation_id = "try_case")]
+    async fn attempt(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+        body: Json<Attempt>,
+    ) -> Result<Json<DryRunInfo>, Problem> {
+        let Json(Attempt { decision, only, moves, records }) = body;
+        let verdict = match decision {
+            TriedDecision::Approve => Verdict::Approve { only },
+            TriedDecision::AcceptRemoved => Verdict::AcceptAsRemoved { only },
+            TriedDecision::Edit => Verdict::Edit { moves: moves.into_iter().map(shape::wanted).collect() },
+        };
+        attempt(&doors, &caller, &case, verdict, records).await
     }
 
     /// The proposed repair is right: the new paths are read before the old ones, and what is held comes through them.
@@ -242,6 +313,25 @@ async fn find(doors: &Doors, caller: &Caller, id: &str) -> Result<Case, Problem>
     let connection = case.stream.split('/').next().unwrap_or_default();
     caller.require_connection(connection).map_err(|_| missing())?;
     Ok(case)
+}
+
+async fn attempt(
+    doors: &Doors,
+    caller: &Caller,
+    id: &str,
+    verdict: Verdict,
+    records: Option<u32>,
+) -> Result<Json<DryRunInfo>, Problem> {
+    doors.line.wait_cases().await.map_err(Problem::internal)?;
+    let case = find(doors, caller, id).await?;
+    if !case.status.is_waiting() {
+        let (position, status) = (case.position, case.status.name());
+        return Err(of_decide(DecideError::NotOpen { position, status }));
+    }
+    let count = records.unwrap_or(DRY_RUN_RECORDS) as usize;
+    let tried = doors.line.dry_run(caller.tenant, &case, verdict, count).await;
+    let run = tried.map_err(|error| Problem::internal(format!("{error:#}")))?.map_err(Problem::conflict)?;
+    Ok(Json(evidence::dry_run(run, case.position)))
 }
 
 /// Gives a decision. It has its outcome even when nobody waits for it.

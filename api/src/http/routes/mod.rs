@@ -8,6 +8,7 @@ pub mod connections;
 pub mod events;
 pub mod log;
 pub mod ops;
+pub mod policy;
 pub mod quarantine;
 pub mod query;
 pub mod records;
@@ -67,7 +68,7 @@ pub fn service() -> OpenApiService<impl OpenApi, ()> {
     let apis = (
         (account::Routes, users::Routes, api_keys::Routes, tenant::Routes),
         (connections::Routes, records::Routes, views::Routes, query::Routes, quarantine::Routes),
-        (cases::Routes, events::Routes, log::Routes, audit::Routes, ops::Routes),
+        (cases::Routes, policy::Routes, events::Routes, log::Routes, audit::Routes, ops::Routes),
     );
     OpenApiService::new(apis, "AutonomOS", env!("CARGO_PKG_VERSION"))
         .description("The system of record for data that keeps changing shape.")

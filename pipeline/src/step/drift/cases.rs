@@ -141,7 +141,7 @@ impl Drift {
     }
 
     /// The input behind which a path is new to a case.
-    pub(in crate::step) fn since(&self, case: u64) -> u64 {
+    pub fn since(&self, case: u64) -> u64 {
         self.cases.get(&case).and_then(|case| case.since).unwrap_or(case)
     }
 

@@ -46,6 +46,9 @@ pub struct Drift {
     /// Watches that the record at hand lacks.
     #[serde(skip)]
     lacking: Vec<usize>,
+    /// While a case is open, everything that comes is held for it.
+    #[serde(skip)]
+    stops: bool,
 }
 
 /// A record on its way, walked and not yet mapped.
@@ -82,6 +85,17 @@ impl Drift {
                 }
             }
         }
+    }
+
+    /// Whether everything that comes is held while a case is open.
+    pub(super) fn set_stops(&mut self, stops: bool) {
+        self.stops = stops;
+    }
+
+    /// The case for which everything is held that comes for the first time.
+    fn stopped_by(&self) -> Option<u64> {
+        let open = || self.cases.iter().find(|(_, case)| case.phase == Phase::Open).map(|(id, _)| *id);
+        if self.stops { open() } else { None }
     }
 
     /// The cases that are not over, by the offset of the input at which they began.
@@ -151,6 +165,7 @@ impl Drift {
         self.begin(record, facts);
         self.count(record.freed_by.is_some());
         let holder = self.lacking.iter().filter_map(|at| self.watches[*at].case).min();
+        let holder = holder.or_else(|| if record.freed_by.is_none() { self.stopped_by() } else { None });
         match holder {
             Some(case) => self.hold(case, record, tree, facts),
             None if record.freed_by.is_none() => self.flow(record, tree),

@@ -80,17 +80,24 @@ fn only_case(stream: &Stream) -> u64 {
 
 fn renamed(from: &str, to: &str, confidence: u16) -> Move {
     let (from, to) = (from.to_owned(), vec![to.to_owned()]);
-    Move { from, to, kind: DriftKind::Renamed, confidence, part: None, signals: vec![] }
+    Move { from, to, kind: DriftKind::Renamed, confidence, part: None, transform: None, signals: vec![] }
 }
 
 fn suggest(stream: &mut Stream, id: &str, moves: Vec<Move>) -> Outcome {
     let (case, mapping_version) = (only_case(stream), stream.state.mapping().unwrap().1);
-    stream.control(&Input::Suggestion { id: id.to_owned(), case, mapping_version, moves, alternatives: vec![] })
+    stream.control(&Input::Suggestion {
+        id: id.to_owned(),
+        case,
+        mapping_version,
+        moves,
+        alternatives: vec![],
+        tried: None,
+    })
 }
 
 fn decide(stream: &mut Stream, id: &str, verdict: Verdict) -> Outcome {
     let (case, mapping_version) = (only_case(stream), stream.state.mapping().unwrap().1);
-    let decide = Decide { case, mapping_version, verdict, by: "ada".to_owned(), why: "seen".to_owned() };
+    let decide = Decide { case, mapping_version, version: None, verdict, by: "ada".to_owned(), why: "seen".to_owned() };
     stream.control(&Input::Command { id: id.to_owned(), command: Command::Decide(decide) })
 }
 
@@ -512,7 +519,7 @@ proptest! {
             let time = Input::TimePassed { id: "hold-43".into() };
             runs.push((BatchKind::Control, vec![serde_json::to_string(&time).unwrap()]));
             let moves = vec![renamed("Total", "Amount", 950)];
-            let suggestion = Input::Suggestion { id: format!("{shape}{count}"), case: 43, mapping_version: 1, moves, alternatives: vec![] };
+            let suggestion = Input::Suggestion { id: format!("{shape}{count}"), case: 43, mapping_version: 1, moves, alternatives: vec![], tried: None };
             runs.push((BatchKind::Control, vec![serde_json::to_string(&suggestion).unwrap()]));
         }
         let whole = told(&runs, usize::MAX);

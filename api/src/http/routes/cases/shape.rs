@@ -4,6 +4,7 @@ use pipeline::repair::{Case, Decided};
 use poem_openapi::Object;
 use schemas::drift::{DriftKind, Lost, Move};
 
+use super::evidence::EvidenceInfo;
 use crate::http::time;
 
 /// A page of cases.
@@ -54,6 +55,15 @@ pub struct CaseInfo {
     snoozed_until: Option<String>,
     /// What was decided, in order.
     decided: Vec<DecidedInfo>,
+    /// What a person needs to see to decide it; only where one case is shown.
+    evidence: Option<EvidenceInfo>,
+}
+
+impl CaseInfo {
+    /// The case with its evidence.
+    pub fn with(self, evidence: EvidenceInfo) -> Self {
+        Self { evidence: Some(evidence), ..self }
+    }
 }
 
 /// A path that is lost.
@@ -69,7 +79,7 @@ struct LostInfo {
 
 /// Where a lost path may have gone.
 #[derive(Debug, Object)]
-struct MoveInfo {
+pub struct MoveInfo {
     /// The lost path.
     from: String,
     /// Where it is now; several paths when it was split.
@@ -80,7 +90,7 @@ struct MoveInfo {
     confidence: f64,
     /// Which part of it, when several became one.
     part: Option<u32>,
-    /// The signals that spoke for it most.
+    /// The signals that weigh most, for it or against it.
     signals: Vec<SignalInfo>,
 }
 
@@ -91,6 +101,8 @@ struct SignalInfo {
     name: String,
     /// Its strength.
     strength: f64,
+    /// Its weight: what the log-odds of the pair would lose without it; below nothing it speaks against it.
+    weight: f64,
 }
 
 /// What was decided.
@@ -146,6 +158,7 @@ pub fn case(case: Case) -> CaseInfo {
         opened_at: case.opened_at.map(time::of_micros),
         snoozed_until: case.snoozed_until.map(time::of_micros),
         decided: case.decided.into_iter().map(decided).collect(),
+        evidence: None,
     }
 }
 
@@ -164,8 +177,13 @@ fn decided(decided: Decided) -> DecidedInfo {
     }
 }
 
-fn shown(to: Move) -> MoveInfo {
-    let signal = |s: schemas::drift::Signal| SignalInfo { name: s.name, strength: f64::from(s.strength) / 1000.0 };
+/// A move as it is shown.
+pub fn shown(to: Move) -> MoveInfo {
+    let signal = |s: schemas::drift::Signal| SignalInfo {
+        name: s.name,
+        strength: f64::from(s.strength) / 1000.0,
+        weight: f64::from(s.weight) / 1000.0,
+    };
     MoveInfo {
         kind: name(to.kind),
         from: to.from,

@@ -1,0 +1,70 @@
+//! Cases at the command line: what a person sees, and what a decision would do.
+
+use serde_json::{Value, json};
+
+use super::drift::{assert_sound, cases, deals};
+use super::folder::Folder;
+
+/// A folder with one case: fifty deals whose amount is called otherwise, and ten whose new amount is no number.
+pub fn doubtful(folder: &Folder) -> String {
+    let unreadable = deals(150..160, "Bla").replace(".5", ".5\"").replace("\"Bla\":", "\"Bla\":\"");
+    let file = folder.write(
+        "deals.ndjson",
+        deals(0..100, "Amount") + &deals(100..150, "Bla") + &unreadable.replace(".5\"", " lots\""),
+    );
+    assert_eq!(folder.opportunities("acme", &file, &[])["held"], 60);
+    cases(folder, &[])[0]["case"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_case_is_shown_with_real_rows_and_what_a_decision_would_do() {
+    let folder = Folder::new();
+    let case = doubtful(&folder);
+    let of = ["--tenant", "acme", &case];
+    let text = folder.ok(&[&["cases", "show"], &of[..]].concat());
+    for part in [
+        "concerns  amount of the view opportunities; 100 rows of the stream in it",
+        "lost      Amount: in 100 of 100 (number) before, in 0 of 60 held",
+        "added     Bla: in 0 of 100 before, in 60 of 60 (number, text) held",
+        "Amount = 4663.5 → amount = \"4663.5000\"",
+        "by Amount → Bla: cast_failed amount",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let shown = folder.json(&[&["cases", "show"], &of[..]].concat());
+    assert_eq!(shown["evidence"]["impact"]["rows_held"], 60);
+    assert_eq!(shown["evidence"]["before"][4]["fields"], json!({"amount": "4663.5000"}));
+    let run = |more: &[&str]| folder.json(&[&["cases", "dry-run"], &of[..], more].concat());
+    let counts = |run: &Value| ["records", "accepted", "held"].map(|name| run[name].as_u64().unwrap());
+    let edit = run(&["--move", "Amount=Bla"]);
+    assert_eq!(
+        (counts(&edit), &edit["clean"], &edit["quarantined"][0]["count"]),
+        ([60, 50, 0], &json!(false), &json!(10))
+    );
+    assert_eq!(counts(&run(&["--removed", "--records", "3"])), [3, 3, 0]);
+    assert_eq!(cases(&folder, &[])[0]["held"], 60, "nothing has changed");
+    assert_sound(&folder);
+}
+
+#[test]
+fn values_of_sensitive_fields_are_masked_wherever_a_case_shows_them() {
+    let folder = Folder::new();
+    let mapping = "system: shop\nentities:\n  - entity: pay\n    table: pays\n    fields:\n      \
+        - {name: pay_id, type: text, required: true}\n      - {name: sum, type: decimal, sensitive: true}\n\
+        streams:\n  pays:\n    entity: pay\n    key: Id\n    version: none\n    fields: {pay_id: Id, sum: Sum}\n";
+    let mapping = folder.write("shop.yaml", mapping);
+    let pay = |id: usize, name: &str, sum: &str| format!("{{\"Id\":\"p{id}\",\"{name}\":{sum}}}\n");
+    let file: String = (0..50).map(|id| pay(id, "Sum", "98765")).collect::<String>()
+        + &(50..80).map(|id| pay(id, "Zq", "98765")).collect::<String>()
+        + &(80..90).map(|id| pay(id, "Zq", "\"98765 lots\"")).collect::<String>();
+    let file = folder.write("pays.ndjson", file);
+    let (mapping, file) = (mapping.to_str().unwrap(), file.to_str().unwrap());
+    folder.ok(&["ingest", "--tenant", "acme", "--connection", "shop", "--stream", "pays", "--mapping", mapping, file]);
+    let case = cases(&folder, &[])[0]["case"].as_str().unwrap().to_owned();
+    let of = ["--tenant", "acme", &case];
+    let shown = folder.ok(&[&["cases", "show"], &of[..]].concat())
+        + &folder.json(&[&["cases", "show"], &of[..]].concat()).to_string()
+        + &folder.json(&[&["cases", "dry-run"], &of[..], &["--move", "Sum=Zq"]].concat()).to_string();
+    assert!(shown.contains("***") && shown.contains("p49"), "{shown}");
+    assert!(!shown.contains("98765"), "{shown}");
+}
