@@ -270,6 +270,8 @@ impl Ingest {
                 entity_definition: entity_definition.clone(),
                 by: by.to_owned(),
                 force,
+                made_on: None,
+                why: None,
             };
             Input::Command { id: format!("activate-{version}"), command }
         };
@@ -287,6 +289,39 @@ impl Ingest {
         let policy = (policies.number > 0).then(|| policies::input(&policies, &open.id.connection));
         self.send(open, &inputs.into_iter().chain(policy).collect::<Vec<_>>()).await?;
         Ok(())
+    }
+
+    /// Has an open stream use another mapping from here on, as a person wants it; answers the offset behind the command,
+    /// whose outcome tells whether it does. The register is left alone: whoever opens the stream with the mapping that it
+    /// was opened with before leaves in force what is in force.
+    pub async fn set_mapping(
+        &self,
+        open: &OpenStream,
+        mapping: &Mapping,
+        id: &str,
+        made_on: Option<u32>,
+        (by, why): (&str, &str),
+    ) -> Result<u64, IngestError> {
+        let entity = self.known_entity(&open.id, &mapping.entity).await?;
+        mapping.validate(&entity)?;
+        let text = mapping.text();
+        if text.len() > DEFINITION_BYTES_MAX {
+            return Err(IngestError::MappingTooLong);
+        }
+        let command = Command::ActivateMapping {
+            mapping: mapping.hash(),
+            entity_definition: entity.hash(),
+            by: by.to_owned(),
+            force: false,
+            made_on,
+            why: (!why.is_empty()).then(|| why.to_owned()),
+        };
+        let inputs = [
+            Input::Definition { hash: mapping.hash(), kind: DefinitionKind::Mapping, text },
+            Input::Definition { hash: entity.hash(), kind: DefinitionKind::Entity, text: entity.text() },
+            Input::Command { id: id.to_owned(), command },
+        ];
+        Ok(self.send(open, &inputs).await?)
     }
 
     /// A stream that was opened before, if it was.

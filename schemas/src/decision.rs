@@ -7,6 +7,7 @@ use crate::ids::EntityName;
 use crate::input::DefinitionHash;
 use crate::policy::{DecisionClass, Policy};
 use crate::reason::{QuarantineStage, Reason};
+use crate::settle::{Action, Settle, Settled};
 use crate::shape::TypeClass;
 
 /// A decision of the step, with the input that it came from.
@@ -65,6 +66,9 @@ pub enum Fact {
         /// The mapping's text, where a repair made it and no input brought it.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         text: Option<String>,
+        /// Why, where somebody said so.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        why: Option<String>,
     },
     /// A record lacks what was (almost) always there: it is kept back, and its bytes stay at the input offset.
     RecordHeld {
@@ -197,6 +201,30 @@ pub enum Fact {
         /// The case.
         case: u64,
     },
+    /// Somebody settles records that were set aside: they come again, or are given up.
+    SettlementBegun {
+        /// The settlement: the offset of the input that asked for it.
+        settlement: u64,
+        /// What is done with which records, by whom and why.
+        settle: Settle,
+    },
+    /// A record that was set aside is given up.
+    RecordDiscarded {
+        /// The settlement.
+        settlement: u64,
+        /// Where its bytes are on `inputs`.
+        offset: u64,
+    },
+    /// Everything that a settlement is about has its fate.
+    SettlementEnded {
+        /// The settlement.
+        settlement: u64,
+        /// What was done.
+        action: Action,
+        /// What became of the records.
+        #[serde(flatten)]
+        settled: Settled,
+    },
     /// Cases are decided by this policy from here on.
     PolicySet {
         /// The tenant's number of it.
@@ -251,6 +279,9 @@ impl Fact {
             Self::ApprovalGiven { .. } => "ApprovalGiven",
             Self::CaseSnoozed { .. } => "CaseSnoozed",
             Self::CaseReminded { .. } => "CaseReminded",
+            Self::SettlementBegun { .. } => "SettlementBegun",
+            Self::RecordDiscarded { .. } => "RecordDiscarded",
+            Self::SettlementEnded { .. } => "SettlementEnded",
             Self::PolicySet { .. } => "PolicySet",
             Self::CommandApplied { .. } => "CommandApplied",
             Self::CommandRefused { .. } => "CommandRefused",

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::drift::{Decide, Move, Tried};
 use crate::ids::{EntityName, StreamId};
 use crate::policy::Policy;
+use crate::settle::Settle;
 
 /// The name of a definition's text: the first 128 bits of its SHA-256, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -89,6 +90,18 @@ pub enum Input {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tried: Option<Tried>,
     },
+    /// Records of a settlement are given up, in the order of their offsets.
+    Discarded {
+        /// The settlement: the offset of the input that asked for it.
+        settlement: u64,
+        /// The records.
+        offsets: Vec<u64>,
+    },
+    /// Everything that a settlement is about has come.
+    SettlementEnded {
+        /// The settlement.
+        settlement: u64,
+    },
     /// A time that the step asked for has come.
     TimePassed {
         /// The timer's id.
@@ -111,9 +124,17 @@ pub enum Command {
         /// Whether the key may change: every row then stands twice, under its old key and its new one.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         force: bool,
+        /// The mapping version that it was made on, if it matters; the step refuses any other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        made_on: Option<u32>,
+        /// Why, where somebody says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// Decide a case.
     Decide(Decide),
+    /// Retry or discard records that were set aside.
+    Settle(Settle),
     /// Decide cases by this policy from here on.
     SetPolicy {
         /// The tenant's number of it; the stream takes none that is not greater than the one before.

@@ -22,6 +22,7 @@ pub mod drift;
 pub mod event;
 pub mod policy;
 pub mod reason;
+pub mod settle;
 pub mod stage;
 
 pub mod batch;

@@ -212,7 +212,15 @@ mod tests {
     #[test]
     fn two_people_decide_what_is_of_a_chosen_class() {
         let lost = |feed: &str| Lost { path: "a".into(), paths: vec![], feeds: vec![feed.into()], retyped: false };
-        let to = |kind| Move { from: "a".into(), to: vec![], kind, confidence: 0, part: None, transform: None, signals: vec![] };
+        let to = |kind| Move {
+            from: "a".into(),
+            to: vec![],
+            kind,
+            confidence: 0,
+            part: None,
+            transform: None,
+            signals: vec![],
+        };
         let wants = |text: &str, lost: &Lost, kind| {
             policy(text).two_persons([(lost, &to(kind))].into_iter(), std::iter::empty())
         };

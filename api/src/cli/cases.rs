@@ -4,13 +4,14 @@ mod evidence;
 
 use anyhow::{Context, bail};
 use pipeline::repair::{self, Case, Status};
-use schemas::drift::{DriftKind, Lost, Move, Verdict};
+use schemas::drift::{DriftKind, Lost, Move, Tried, Verdict};
+use schemas::mapping::Rule;
 use schemas::time::format_timestamp;
 use schemas::{Position, StreamId, TenantId};
 use serde_json::json;
 
 use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, SnoozeArgs};
-use crate::line::{COMMAND_LINE, Line, Outcome};
+use crate::line::{COMMAND_LINE, Line, MadeOn, Outcome};
 use crate::output::Output;
 
 const PAGE: usize = 1_000;
@@ -25,8 +26,8 @@ pub async fn run(command: CasesCommand, line: &Line, out: &mut dyn Output) -> an
             let verdict = Verdict::Approve { only: args.only.clone() };
             decide(&args, verdict, line, out).await
         }
-        CasesCommand::Edit(EditArgs { decision, moves }) => {
-            let moves = moves.iter().map(|text| read_move(text)).collect::<Result<_, _>>()?;
+        CasesCommand::Edit(EditArgs { decision, moves, transforms }) => {
+            let moves = read_moves(&moves, &transforms)?;
             decide(&decision, Verdict::Edit { moves }, line, out).await
         }
         CasesCommand::Reject(args) => decide(&args, Verdict::Reject, line, out).await,
@@ -42,12 +43,29 @@ pub async fn run(command: CasesCommand, line: &Line, out: &mut dyn Output) -> an
     }
 }
 
-/// Reads FROM=TO, or FROM=A+B for what was split.
+/// Reads moves, each FROM=TO, or FROM=A+B for what was split, and the transforms of some of them, each FROM=RULE.
+fn read_moves(moves: &[String], transforms: &[String]) -> anyhow::Result<Vec<Move>> {
+    let mut moves: Vec<Move> = moves.iter().map(|text| read_move(text)).collect::<Result<_, _>>()?;
+    for text in transforms {
+        let (from, rule) =
+            text.split_once('=').with_context(|| format!("{text:?} is no transform: write FROM=RULE"))?;
+        let rule: Rule = serde_saphyr::from_str(rule).with_context(|| format!("the transform of {from}"))?;
+        let to = moves.iter_mut().find(|to| to.from == from.trim());
+        let to = to.with_context(|| format!("--transform names {from}, and no --move does"))?;
+        to.transform = Some(Box::new(rule));
+    }
+    Ok(moves)
+}
+
 fn read_move(text: &str) -> anyhow::Result<Move> {
     let (from, to) = text.split_once('=').with_context(|| format!("{text:?} is no move: write FROM=TO"))?;
-    let to: Vec<String> = to.split('+').map(|path| path.trim().to_owned()).collect();
-    let kind = if to.len() > 1 { DriftKind::Split } else { DriftKind::Renamed };
-    Ok(Move { from: from.trim().to_owned(), to, kind, confidence: 1000, part: None, transform: None, signals: vec![] })
+    let (from, to) = (from.trim().to_owned(), to.split('+').map(|path| path.trim().to_owned()).collect::<Vec<_>>());
+    let kind = match &to[..] {
+        [same] if *same == from => DriftKind::Retyped,
+        [_] => DriftKind::Renamed,
+        _ => DriftKind::Split,
+    };
+    Ok(Move { from, to, kind, confidence: 1000, part: None, transform: None, signals: vec![] })
 }
 
 async fn list(args: &CasesArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
@@ -91,11 +109,13 @@ fn row(case: &Case) -> Vec<serde_json::Value> {
 }
 
 fn told(to: &Move) -> String {
-    if to.kind == DriftKind::Retyped {
+    if to.is_in_place() && to.transform.is_none() {
         return format!("{} as it is now", to.from);
     }
     let part = to.part.map_or_else(String::new, |part| format!(" (part {part})"));
-    format!("{} → {}{part}", to.from, to.to.join(" + "))
+    let rule = to.transform.as_deref().and_then(|rule| serde_json::to_string(rule).ok());
+    let how = rule.map_or_else(String::new, |rule| format!(" by {rule}"));
+    format!("{} → {}{part}{how}", to.from, to.to.join(" + "))
 }
 
 /// The case that a command names.
@@ -133,6 +153,18 @@ async fn show(args: &CaseArgs, line: &Line, out: &mut dyn Output) -> anyhow::Res
     if let Some(waits) = &case.waits {
         out.line(&format!("  waits     {waits}"))?;
     }
+    if let Some(Tried { records, accepted, quarantined, held }) = case.tried {
+        let fates = format!("{accepted} would be rows, {quarantined} set aside, {held} held on");
+        out.line(&format!("  tried     on the last {records} held records: {fates}"))?;
+    }
+    if let Some(first) = &case.approval {
+        let class = first.class.name();
+        out.line(&format!("  approved  by {}; two people decide what is {class}: another one must, too", first.by))?;
+    }
+    let times = [("put off", case.snoozed_until), ("expires", case.expires_at.filter(|_| case.status.is_waiting()))];
+    for (what, at) in times.into_iter().filter_map(|(what, at)| Some((what, at?))) {
+        out.line(&format!("  {what:<9} {}", format_timestamp(at)))?;
+    }
     let Case { lacking, having, held, redriven, .. } = &case;
     out.line(&format!(
         "  records   {lacking} lacked it and {having} had it when it opened; {held} held, {redriven} came again"
@@ -153,7 +185,8 @@ async fn decide(args: &DecideArgs, verdict: Verdict, line: &Line, out: &mut dyn 
     let tenant = line.tenant(&args.of.tenant.parse()?).await?;
     let position: Position = args.of.case.parse()?;
     line.wait_cases().await?;
-    let outcome = line.decide(tenant, position, args.mapping_version, verdict, (COMMAND_LINE, &args.why)).await?;
+    let made_on = MadeOn { mapping_version: args.mapping_version, version: args.case_version };
+    let outcome = line.decide(tenant, position, made_on, verdict, (COMMAND_LINE, &args.why)).await?;
     if let Outcome::Refused(reason) = outcome {
         bail!("case {position}: {reason}");
     }
@@ -161,6 +194,12 @@ async fn decide(args: &DecideArgs, verdict: Verdict, line: &Line, out: &mut dyn 
     let case = line.case(tenant, position).await?.context("the case is gone")?;
     if out.json() {
         return Ok(out.value(&case)?);
+    }
+    if let Some(first) = &case.approval {
+        let class = first.class.name();
+        return Ok(
+            out.line(&format!("noted: two people decide what is {class}, and another one must approve it, too"))?
+        );
     }
     let Case { status, held, redriven, .. } = &case;
     let what = match status {

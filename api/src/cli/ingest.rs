@@ -124,7 +124,7 @@ async fn settle(
         taken: acknowledged,
         visible,
         superseded: rows - visible,
-        quarantined: after.quarantined - counted.quarantined,
+        quarantined: after.quarantined.saturating_sub(counted.quarantined),
         held: after.held.saturating_sub(counted.held),
         released: counted.held.saturating_sub(after.held),
         duplicate: after.duplicate - counted.duplicate,

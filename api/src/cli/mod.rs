@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod dry_run;
 pub mod ingest;
 pub mod log;
+pub mod mappings;
 pub mod match_;
 pub mod plan;
 pub mod policy;
@@ -67,12 +68,18 @@ pub enum Command {
     /// Look at the log.
     #[command(subcommand)]
     Log(LogCommand),
-    /// Look at what was set aside.
+    /// Look at what was set aside, retry or discard it.
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
     /// Look at drift, and decide it.
     #[command(subcommand)]
     Cases(CasesCommand),
+    /// The mappings of streams: what is in force, what was, and putting another one in force.
+    #[command(subcommand)]
+    Mappings(mappings::MappingsCommand),
+    /// How the shapes of streams have changed, and what became of it.
+    #[command(subcommand)]
+    Drift(mappings::DriftCommand),
     /// By what cases are decided, and what that would have done.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -87,12 +94,15 @@ impl Command {
     /// Whether it changes nothing, neither on the log nor of the views.
     pub fn only_reads(&self) -> bool {
         match self {
-            Self::Query(_) | Self::Log(_) | Self::Quarantine(_) | Self::Doctor => true,
+            Self::Query(_) | Self::Log(_) | Self::Doctor => true,
+            Self::Quarantine(command) => matches!(command, QuarantineCommand::List(_) | QuarantineCommand::Show(_)),
             Self::Views(command) => matches!(command, ViewsCommand::List { .. }),
             Self::Cases(command) => {
                 matches!(command, CasesCommand::List(_) | CasesCommand::Show(_) | CasesCommand::DryRun(_))
             }
             Self::Policy(command) => command.only_reads(),
+            Self::Drift(_) => true,
+            Self::Mappings(command) => !matches!(command, mappings::MappingsCommand::Set(_)),
             Self::Ingest(_) | Self::Tenant(_) => false,
         }
     }
@@ -383,6 +393,10 @@ pub enum QuarantineCommand {
     List(QuarantineArgs),
     /// Show one with its bytes.
     Show(ShowArgs),
+    /// Have records come again, by the mapping in force: they become rows, or are set aside again.
+    Retry(quarantine::SettleArgs),
+    /// Give records up. Their bytes stay on the log.
+    Discard(quarantine::SettleArgs),
 }
 
 /// Options of `quarantine list`.
@@ -400,6 +414,9 @@ pub struct QuarantineArgs {
     /// Only what comes behind this one, as the end of a longer list names it.
     #[arg(long)]
     pub after: Option<String>,
+    /// Those that were retried or discarded, instead of those that wait.
+    #[arg(long)]
+    pub settled: bool,
 }
 
 fn limit(text: &str) -> Result<usize, String> {
@@ -482,6 +499,9 @@ pub struct DryRunArgs {
     /// Where a lost path has gone instead, as for `cases edit`; to be repeated.
     #[arg(long = "move", value_name = "FROM=TO", conflicts_with_all = ["only", "removed"])]
     pub moves: Vec<String>,
+    /// How its value is to be transformed, as for `cases edit`; to be repeated.
+    #[arg(long = "transform", value_name = "FROM=RULE", requires = "moves")]
+    pub transforms: Vec<String>,
     /// The lost paths are gone for good.
     #[arg(long)]
     pub removed: bool,
@@ -505,6 +525,9 @@ pub struct DecideArgs {
     /// The mapping version that the decision was made on; by default the one in force.
     #[arg(long)]
     pub mapping_version: Option<u32>,
+    /// The version of the case that the decision was made on; by default the one that it has.
+    #[arg(long)]
+    pub case_version: Option<u32>,
 }
 
 /// Options of `cases edit`.
@@ -516,6 +539,9 @@ pub struct EditArgs {
     /// Where a lost path has gone; FROM=A+B when it was split; to be repeated.
     #[arg(long = "move", value_name = "FROM=TO", required = true)]
     pub moves: Vec<String>,
+    /// How the value of a lost path is to be transformed, as in a mapping file: 'Total={unit: cents}'; to be repeated.
+    #[arg(long = "transform", value_name = "FROM=RULE")]
+    pub transforms: Vec<String>,
 }
 
 /// Options of `cases snooze`.
@@ -539,6 +565,8 @@ pub async fn run(command: Command, line: &Line, out: &mut dyn Output) -> anyhow:
         Command::Log(command) => log::run(command, line, out).await,
         Command::Quarantine(command) => quarantine::run(command, line, out).await,
         Command::Cases(command) => cases::run(command, line, out).await,
+        Command::Mappings(command) => mappings::run(command, line, out).await,
+        Command::Drift(command) => mappings::drift(command, line, out).await,
         Command::Policy(command) => policy::run(command, line, out).await,
         Command::Tenant(command) => tenant::run(command, line, out).await,
         Command::Doctor => doctor::run(line, out).await,

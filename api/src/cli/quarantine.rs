@@ -1,56 +1,77 @@
-//! `quarantine`: what was set aside, and why.
+//! `quarantine`: what was set aside, why, and what people do with it.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use pipeline::quarantine;
-use schemas::StreamId;
-use serde_json::json;
+use clap::Args;
+use pipeline::quarantine::{self, Note, SettledNote};
+use schemas::reason::Reason;
+use schemas::settle::{Action, Settled, Which};
+use schemas::time::format_timestamp;
+use schemas::{StreamId, TenantId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{QuarantineArgs, QuarantineCommand, ShowArgs};
-use crate::line::Line;
+use crate::line::{COMMAND_LINE, Line, Reasoned};
 use crate::output::Output;
+
+/// Which records are retried or discarded, and why.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct SettleArgs {
+    /// Whose records.
+    #[arg(long)]
+    pub tenant: String,
+    /// Only what was set aside of this stream: CONNECTION/STREAM.
+    #[arg(long, conflicts_with = "positions")]
+    pub stream: Option<String>,
+    /// Only what was set aside for this reason.
+    #[arg(long, conflicts_with = "positions")]
+    pub reason: Option<String>,
+    /// Only what was set aside for this field or path.
+    #[arg(long, conflicts_with = "positions")]
+    pub field: Option<String>,
+    /// Why, for the record.
+    #[arg(long)]
+    pub why: String,
+    /// These records, as `quarantine list` prints them.
+    pub positions: Vec<String>,
+}
 
 /// Carries out a `quarantine` command.
 pub async fn run(command: QuarantineCommand, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     match command {
         QuarantineCommand::List(args) => list(&args, line, out).await,
         QuarantineCommand::Show(args) => show(&args, line, out).await,
+        QuarantineCommand::Retry(args) => settle(&args, Action::Retry, line, out).await,
+        QuarantineCommand::Discard(args) => settle(&args, Action::Discard, line, out).await,
     }
 }
 
 async fn list(args: &QuarantineArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     let tenant = line.tenant(&args.tenant.parse()?).await?;
-    let stream = match args.stream.as_deref().map(|s| (s, s.split_once('/'))) {
-        None => None,
-        Some((_, Some((connection, stream)))) => {
-            Some(StreamId { tenant, connection: connection.parse()?, stream: stream.parse()? })
-        }
-        Some((text, None)) => bail!("{text:?} names no stream: write CONNECTION/STREAM"),
-    };
+    let stream = args.stream.as_deref().map(|text| stream_of(tenant, text)).transpose()?;
     line.wait_quarantined().await?;
     // One more than asked for tells whether there are more.
-    let after = args.after.as_deref();
-    let mut notes = quarantine::list(&*line.store, tenant, stream.as_ref(), after, args.limit + 1).await?;
-    let more = notes.len() > args.limit;
-    notes.truncate(args.limit);
-    let last = notes.last().map(|(key, _)| key.clone()).filter(|_| more);
-    let columns = ["position", "stream", "row", "stage", "reason", "field", "detail", "logged_at"];
-    let rows: Vec<_> = notes
-        .into_iter()
-        .map(|(_, note)| {
-            vec![
-                json!(note.position.to_string()),
-                json!(note.stream),
-                json!(note.lane_ordinal),
-                json!(note.stage),
-                json!(note.reason.code()),
-                json!(note.field),
-                json!(note.detail),
-                json!(schemas::time::format_timestamp(note.logged_at)),
-            ]
-        })
-        .collect();
+    let (after, limit) = (args.after.as_deref(), args.limit + 1);
+    let mut found: Vec<(String, Vec<Value>)> = match args.settled {
+        false => {
+            let notes = quarantine::list(&*line.store, tenant, stream.as_ref(), after, limit).await?;
+            notes.into_iter().map(|(key, note)| (key, row(&note))).collect()
+        }
+        true => {
+            let notes = quarantine::list_settled(&*line.store, tenant, stream.as_ref(), after, limit).await?;
+            notes.into_iter().map(|(key, settled)| (key, settled_row(&settled))).collect()
+        }
+    };
+    let more = found.len() > args.limit;
+    found.truncate(args.limit);
+    let last = found.last().map(|(key, _)| key.clone()).filter(|_| more);
+    let mut columns = vec!["position", "stream", "row", "stage", "reason", "field", "detail", "logged_at"];
+    if args.settled {
+        columns.extend(["action", "by", "why", "settled_at"]);
+    }
+    let rows: Vec<_> = found.into_iter().map(|(_, row)| row).collect();
     out.table(&columns, &rows)?;
     match last {
         Some(last) if out.json() => out.value(&json!({ "more": true, "after": last }))?,
@@ -58,6 +79,71 @@ async fn list(args: &QuarantineArgs, line: &Line, out: &mut dyn Output) -> anyho
         None => {}
     }
     Ok(())
+}
+
+fn row(note: &Note) -> Vec<Value> {
+    vec![
+        json!(note.position.to_string()),
+        json!(note.stream),
+        json!(note.lane_ordinal),
+        json!(note.stage),
+        json!(note.reason.code()),
+        json!(note.field),
+        json!(note.detail),
+        json!(format_timestamp(note.logged_at)),
+    ]
+}
+
+fn settled_row(settled: &SettledNote) -> Vec<Value> {
+    let SettledNote { note, action, by, why, settled_at } = settled;
+    let more = [json!(action.name()), json!(by), json!(why), json!(format_timestamp(*settled_at))];
+    row(note).into_iter().chain(more).collect()
+}
+
+async fn settle(args: &SettleArgs, action: Action, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
+    let tenant = line.tenant(&args.tenant.parse()?).await?;
+    let why = Reasoned { action, by: COMMAND_LINE, why: &args.why };
+    let settled = match &args.positions[..] {
+        [] => several(args, tenant, why, line).await?,
+        positions => {
+            let mut all = Settled::default();
+            for position in positions {
+                all = all.plus(line.settle_one(tenant, position.parse()?, why).await?);
+            }
+            all
+        }
+    };
+    line.journal(tenant, &format!("quarantine {}", action.name()), &args.why).await?;
+    line.catch_up().await?;
+    if out.json() {
+        return Ok(out.value(&settled)?);
+    }
+    let Settled { records, accepted, deleted, quarantined, held, discarded } = settled;
+    Ok(out.line(&format!(
+        "{records} records = {accepted} rows + {deleted} deletes + {quarantined} set aside again + {held} held + {discarded} discarded"
+    ))?)
+}
+
+async fn several(args: &SettleArgs, tenant: TenantId, why: Reasoned<'_>, line: &Line) -> anyhow::Result<Settled> {
+    let reason = args.reason.as_deref().map(|code| {
+        let known = Reason::ALL.iter().copied().find(|reason| reason.code() == code);
+        known.with_context(|| format!("there is no reason {code:?}: see autonomos quarantine list"))
+    });
+    let which = Which { offsets: vec![], reason: reason.transpose()?, field: args.field.clone() };
+    if let Some(text) = &args.stream {
+        return Ok(line.settle(&stream_of(tenant, text)?, which, why).await?);
+    }
+    if which == Which::default() {
+        bail!("name what is meant: positions, --stream, --reason or --field");
+    }
+    Ok(line.settle_all(tenant, &which, why).await?.into_values().reduce(Settled::plus).unwrap_or_default())
+}
+
+fn stream_of(tenant: TenantId, text: &str) -> anyhow::Result<StreamId> {
+    let Some((connection, stream)) = text.split_once('/') else {
+        bail!("{text:?} names no stream: write CONNECTION/STREAM")
+    };
+    Ok(StreamId { tenant, connection: connection.parse()?, stream: stream.parse()? })
 }
 
 async fn show(args: &ShowArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {

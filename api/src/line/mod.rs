@@ -2,10 +2,11 @@
 //!
 //! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
 //! plans are made from, `cases` has people decide drift, `evidence` shows what they decide by, `consumers` who reads a view,
-//! `deletion` and `export` are of a tenant as a whole, `open` opens
+//! `settle` has them retry or discard what was set aside, `deletion` and `export` are of a tenant as a whole, `open` opens
 //! streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run of a stream go on at a time,
 //! `fair` gives turns to tenants, `quotas` says what each may take, `queries` are those that run, `views` is what can be
-//! asked, `items` shows the log item by item, `policies` says by what cases are decided, `journal` who did what.
+//! asked, `items` shows the log item by item, `policies` says by what cases are decided, `mappings` what
+//! is in force, `journal` who did what.
 
 mod cases;
 mod consumers;
@@ -16,10 +17,12 @@ mod export;
 mod fair;
 mod items;
 pub(crate) mod journal;
+mod mappings;
 mod open;
 mod policies;
 mod queries;
 mod quotas;
+mod settle;
 mod streams;
 mod turns;
 mod views;
@@ -35,7 +38,7 @@ use projections::sql::QueryEngine;
 use schemas::{StreamId, TenantId};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 
-pub use cases::{DecideError, Outcome};
+pub use cases::{DecideError, MadeOn, Outcome};
 pub use consumers::Consumer;
 pub(crate) use consumers::Consumers;
 pub use definitions::Definitions;
@@ -45,6 +48,7 @@ pub use evidence::{Impact, ViewImpact};
 pub(crate) use fair::{Bounds, Fair};
 pub use fair::{Busy, Place};
 pub use items::{EntityFields, Item};
+pub use mappings::{DriftOf, InForce, SetMappingError, kind_of};
 pub use open::OpenError;
 pub use policies::told as policy_told;
 pub(crate) use queries::Running;
@@ -52,6 +56,7 @@ pub(crate) use queries::VIEWED_KEPT;
 pub use queries::{Asking, NoTurn, RunningQuery, Turn, Viewed};
 pub(crate) use quotas::Quotas;
 pub use quotas::{Account, OpenStream, OverQuota, QuotaChange, QuotaSettings};
+pub use settle::{Reasoned, SettleError};
 pub use views::{Keys, StreamRows, Superseded, ViewStatus};
 pub use waiting::Stalled;
 

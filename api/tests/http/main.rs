@@ -3,10 +3,12 @@
 mod accounts;
 mod cases;
 mod connections;
+mod deciding;
 mod deletion;
 mod evidence;
 mod house;
 mod line;
 mod manners;
+mod policy;
 mod quotas;
 mod tenants;

@@ -68,3 +68,58 @@ fn values_of_sensitive_fields_are_masked_wherever_a_case_shows_them() {
     assert!(shown.contains("***") && shown.contains("p49"), "{shown}");
     assert!(!shown.contains("98765"), "{shown}");
 }
+
+#[test]
+fn a_policy_is_set_shown_and_tested_and_who_set_it_is_journaled() {
+    let folder = Folder::new();
+    let case = doubtful(&folder);
+    let of = ["--tenant", "acme"];
+    let set = |more: &[&str]| folder.json(&[&["policy", "set"], &of[..], more].concat());
+    let first = set(&["--at-least", "0.95", "--two-persons", "renamed,key"]);
+    assert_eq!(first["in_force"], json!({"at_least": 950, "two_persons": ["renamed", "key"]}));
+    let both = set(&["--mask", "amount"]);
+    assert_eq!(both["in_force"]["at_least"], 950, "what is not named stays");
+    let connection = set(&["--connection", "crm", "--repairs", "stop"]);
+    assert_eq!(connection["in_force"]["repairs"], "stop");
+    let shown = folder.ok(&[&["policy", "show"], &of[..]].concat());
+    assert!(shown.contains("two persons   renamed, key") && shown.contains("connection crm says otherwise"), "{shown}");
+    for odd in [&["--at-least", "2"][..], &["--two-persons", "nobody"], &["--expire-hours", "0"], &[]] {
+        folder.err(&[&["policy", "set"], &of[..], odd].concat());
+    }
+    let once = folder.ok(&["cases", "edit", "--tenant", "acme", &case, "--move", "Amount=Bla"]);
+    assert!(once.contains("two people decide what is renamed"), "{once}");
+    let again = folder.err(&["cases", "edit", "--tenant", "acme", &case, "--move", "Amount=Bla"]);
+    assert!(again.contains("another one must approve it, too"), "{again}");
+    set(&["--two-persons", "none"]);
+    let held = |value: &Value| value["held"].as_u64();
+    let file = folder.path("deals.ndjson");
+    folder.append("deals.ndjson", &deals(200..210, "Amount"));
+    assert_eq!(held(&folder.opportunities("acme", &file, &[])), Some(10), "the connection is stopped");
+    folder.json(&[&["policy", "clear"], &of[..], &["--connection", "crm"]].concat());
+    let done = folder.json(&["cases", "edit", "--tenant", "acme", &case, "--move", "Amount=Bla"]);
+    assert_eq!((&done["status"], &done["redriven"]), (&json!("repaired"), &json!(70)));
+    let tests = folder.json_lines(&[&["policy", "backtest"], &of[..]].concat());
+    assert!(tests.len() > 5 && tests.iter().all(|test| test["cases"] == 1), "{tests:?}");
+    let export = folder.ok(&["tenant", "export", "acme", "-"]);
+    let journaled =
+        export.lines().filter(|line| line.contains("policy of the tenant") && line.contains("command line"));
+    assert_eq!(journaled.count(), 3);
+    assert_sound(&folder);
+}
+
+#[test]
+fn an_edit_transforms_a_value_and_a_stale_one_is_refused() {
+    let folder = Folder::new();
+    let file = folder.write("deals.ndjson", deals(0..100, "Amount") + &deals(100..150, "Bla"));
+    folder.opportunities("acme", &file, &[]);
+    let case = cases(&folder, &[])[0]["case"].as_str().unwrap().to_owned();
+    let edit = ["cases", "edit", "--tenant", "acme", &case, "--move", "Amount=Bla"];
+    let stale = folder.err(&[&edit[..], &["--case-version", "1"]].concat());
+    assert!(stale.contains("look again"), "{stale}");
+    let odd = folder.err(&[&edit[..], &["--transform", "Other={unit: cents}"]].concat());
+    assert!(odd.contains("no --move does"), "{odd}");
+    folder.ok(&[&edit[..], &["--transform", "Amount={unit: cents, round: true}"]].concat());
+    let amount = folder.query("acme", "select amount from opportunities where opportunity_id = 'D100'");
+    assert_eq!(amount.lines().last(), Some("47.0050"));
+    assert_sound(&folder);
+}

@@ -5,12 +5,10 @@ use schemas::drift::Move;
 use schemas::mapping::Repairs;
 use schemas::policy::Policy;
 
-use super::case::{Case, Decided, Status};
+use super::case::{Case, Decided, Deed, RULES};
 
 /// Cases of each kind that are named.
 const NAMED_MAX: usize = 20;
-/// Who decides when nobody need be asked.
-const RULES: &str = "rules";
 
 /// What a policy would have done.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,18 +99,18 @@ fn judged(case: &Case) -> Option<Judged> {
         return None;
     }
     let is_other = |decided: &Decided| match decided.status {
-        Status::Repaired => decided.moves.iter().any(|to| {
+        Deed::Repaired => decided.moves.iter().any(|to| {
             let same = proposed(case, &to.from);
             same.is_none_or(|same| (&same.to, same.part) != (&to.to, to.part))
         }),
-        Status::Removed | Status::Rejected | Status::Reverted => true,
-        _ => false,
+        Deed::Removed | Deed::Rejected | Deed::Reverted => true,
+        Deed::Approved | Deed::Expired | Deed::Snoozed => false,
     };
     let by_people = case.decided.iter().filter(|decided| decided.by != RULES);
     if by_people.clone().any(is_other) {
         return Some(Judged::Contradicted);
     }
-    let is_repaired = |decided: &Decided| decided.status == Status::Repaired;
+    let is_repaired = |decided: &Decided| decided.status == Deed::Repaired;
     match by_people.clone().any(is_repaired) {
         true => Some(Judged::Confirmed),
         false => case.decided.iter().any(is_repaired).then_some(Judged::Unreviewed),
@@ -130,7 +128,7 @@ mod tests {
         Move { from, to, kind, confidence, part: None, transform: None, signals: vec![] }
     }
 
-    fn case(offset: u64, proposed: Move, decided: &[(Status, &str, Option<&str>)]) -> Case {
+    fn case(offset: u64, proposed: Move, decided: &[(Deed, &str, Option<&str>)]) -> Case {
         let mut case = Case::new(Position { epoch: 1, partition: 0, offset }, "crm/orders".into(), 0, 0);
         let (path, paths, feeds) = ("Total".to_owned(), vec!["Total".to_owned()], vec!["total".to_owned()]);
         case.lost = vec![Lost { path, paths, feeds, retyped: false }];
@@ -150,7 +148,7 @@ mod tests {
     }
 
     fn past() -> Vec<Case> {
-        use Status::{Rejected, Repaired, Reverted};
+        use Deed::{Rejected, Repaired, Reverted};
         let mut unclean = case(7, to("Sum", 990), &[(Repaired, "ada", Some("Sum"))]);
         unclean.tried = Some(Tried { records: 10, accepted: 9, quarantined: 1, held: 0 });
         let mut breaking = case(8, to("Sum", 990), &[(Repaired, "ada", Some("Sum"))]);

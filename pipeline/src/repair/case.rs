@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use schemas::decision::Fact;
-use schemas::drift::{DriftKind, Lost, Move, Tried};
+use schemas::drift::{DriftKind, Lost, Move, Tried, Verdict};
+use schemas::policy::DecisionClass;
 use schemas::{Decision, Position, StreamId, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,8 @@ use crate::store::{Row, Store, StoreError, Table};
 
 /// Of the records that a case holds, the last so many are known by their places: what decisions are tried on.
 pub const HELD_KEPT: usize = 100;
+/// Who decides when nobody need be asked.
+pub(super) const RULES: &str = "rules";
 
 /// Where a case is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,11 +64,57 @@ impl Status {
     }
 }
 
+/// What somebody did with a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deed {
+    /// Approved a decision that takes two people, as the first of them.
+    Approved,
+    /// Repaired it.
+    Repaired,
+    /// Accepted what is lost as removed.
+    Removed,
+    /// Rejected the proposal.
+    Rejected,
+    /// Nobody decided in time.
+    Expired,
+    /// Took the decision back.
+    Reverted,
+    /// Put it off.
+    Snoozed,
+}
+
+impl Deed {
+    /// Its name, as programs see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Repaired => "repaired",
+            Self::Removed => "removed",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Reverted => "reverted",
+            Self::Snoozed => "snoozed",
+        }
+    }
+}
+
+/// The first of the two approvals that a decision takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// What was approved.
+    pub verdict: Verdict,
+    /// Why it takes two.
+    pub class: DecisionClass,
+    /// Who approved.
+    pub by: String,
+}
+
 /// What was decided of a case, by whom and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
-    /// `repaired`, `removed`, `rejected` or `reverted`.
-    pub status: Status,
+    /// What was done.
+    pub status: Deed,
     /// What was changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
@@ -91,6 +140,9 @@ pub struct Case {
     pub status: Status,
     /// The mapping version that a decision must be made on.
     pub mapping_version: u32,
+    /// Raised by everything that changes what is to be decided.
+    #[serde(default)]
+    pub version: u32,
     /// What its records lack.
     pub lost: Vec<Lost>,
     /// Paths that came with them and that no rule named.
@@ -128,6 +180,12 @@ pub struct Case {
     /// Until when it is put off.
     #[serde(default)]
     pub snoozed_until: Option<i64>,
+    /// When it is rejected, if nobody decides it before.
+    #[serde(default)]
+    pub expires_at: Option<i64>,
+    /// A decision that another person must approve, too.
+    #[serde(default)]
+    pub approval: Option<Approval>,
     /// Offset on `decisions` from which on its held records stand.
     pub first: u64,
     /// The last records held: where each stands on `inputs`, and where it first entered.
@@ -145,6 +203,7 @@ impl Case {
             stream,
             status: Status::Watching,
             mapping_version: 0,
+            version: 0,
             lost: vec![],
             added: vec![],
             moves: vec![],
@@ -161,6 +220,8 @@ impl Case {
             opened_at: None,
             decided: vec![],
             snoozed_until: None,
+            expires_at: None,
+            approval: None,
             first,
             last_held: VecDeque::new(),
             mark: None,
@@ -180,6 +241,10 @@ impl Case {
             return;
         }
         self.mark = Some(place);
+        if decision.fact.case_changed().is_some() {
+            self.version += 1;
+            self.approval = None;
+        }
         match &decision.fact {
             Fact::RecordHeld { origin, .. } => self.hold(decision.input_offset, *origin),
             Fact::DriftDetected { lost, added, lacking, having, mapping_version, .. } => {
@@ -193,26 +258,47 @@ impl Case {
                 (self.breaks, self.tried) = (breaks.clone(), *tried);
             }
             Fact::RepairApplied { moves, removed, by, why, .. } => {
-                let status = if moves.is_empty() { Status::Removed } else { Status::Repaired };
-                self.decided(status, moves, removed, by, why, at);
+                let deed = if moves.is_empty() { Deed::Removed } else { Deed::Repaired };
+                self.decided.push(Decided {
+                    moves: moves.clone(),
+                    removed: removed.clone(),
+                    ..done(deed, by, why, at)
+                });
+            }
+            Fact::ApprovalGiven { verdict, class, by, why, .. } => {
+                self.approval = Some(Approval { verdict: verdict.clone(), class: *class, by: by.clone() });
+                self.decided.push(done(Deed::Approved, by, why, at));
             }
             Fact::RepairRejected { by, why, .. } => {
                 self.status = Status::Rejected;
-                self.decided(Status::Rejected, &[], &[], by, why, at);
+                let deed = if by == RULES { Deed::Expired } else { Deed::Rejected };
+                self.decided.push(done(deed, by, why, at));
             }
             Fact::RepairReverted { by, why, .. } => {
-                self.status = Status::Reverted;
-                self.decided(Status::Reverted, &[], &[], by, why, at);
+                (self.status, self.approval) = (Status::Reverted, None);
+                self.decided.push(done(Deed::Reverted, by, why, at));
             }
-            Fact::RecordsReleased { .. } => {
-                let last = self.decided.iter().rev().find(|d| d.status != Status::Rejected);
-                self.status = last.map_or(Status::Released, |decided| decided.status);
+            Fact::CaseSnoozed { until, by, why, .. } => {
+                self.snoozed_until = Some(*until);
+                self.decided.push(done(Deed::Snoozed, by, why, at));
             }
+            Fact::CaseReminded { .. } => self.snoozed_until = None,
+            Fact::RecordsReleased { .. } => self.status = self.decided_as().unwrap_or(Status::Released),
             Fact::RecordsRedriven { count, .. } => self.redriven = *count,
-            Fact::TimerSet { id, at } if id.starts_with("snooze-") => self.snoozed_until = Some(*at),
+            Fact::TimerSet { id, at } if id.starts_with("expire-") => self.expires_at = Some(*at),
             Fact::MappingActivated { version, .. } => self.mapping_version = *version,
             _ => {}
         }
+    }
+
+    /// Where a case is whose records may go, by what was decided last.
+    fn decided_as(&self) -> Option<Status> {
+        self.decided.iter().rev().find_map(|decided| match decided.status {
+            Deed::Repaired => Some(Status::Repaired),
+            Deed::Removed => Some(Status::Removed),
+            Deed::Reverted => Some(Status::Reverted),
+            Deed::Approved | Deed::Rejected | Deed::Expired | Deed::Snoozed => None,
+        })
     }
 
     fn hold(&mut self, offset: u64, origin: u64) {
@@ -222,11 +308,10 @@ impl Case {
         }
         self.last_held.push_back((offset, origin));
     }
+}
 
-    fn decided(&mut self, status: Status, moves: &[Move], removed: &[String], by: &str, why: &str, at: i64) {
-        let (by, why) = (by.to_owned(), why.to_owned());
-        self.decided.push(Decided { status, moves: moves.to_vec(), removed: removed.to_vec(), by, why, at });
-    }
+fn done(status: Deed, by: &str, why: &str, at: i64) -> Decided {
+    Decided { status, moves: vec![], removed: vec![], by: by.to_owned(), why: why.to_owned(), at }
 }
 
 /// The case that a decision is about, by the offset of the input at which it began.
@@ -238,6 +323,9 @@ pub(super) fn case_of(fact: &Fact) -> Option<u64> {
         | Fact::RepairApplied { case, .. }
         | Fact::RepairRejected { case, .. }
         | Fact::RepairReverted { case, .. }
+        | Fact::ApprovalGiven { case, .. }
+        | Fact::CaseSnoozed { case, .. }
+        | Fact::CaseReminded { case }
         | Fact::RecordsReleased { case, .. }
         | Fact::RecordsRedriven { case, .. } => Some(*case),
         Fact::TimerSet { id, .. } => id.split_once('-')?.1.parse().ok(),
@@ -245,6 +333,9 @@ pub(super) fn case_of(fact: &Fact) -> Option<u64> {
         | Fact::RecordQuarantined { .. }
         | Fact::MappingActivated { .. }
         | Fact::PolicySet { .. }
+        | Fact::SettlementBegun { .. }
+        | Fact::RecordDiscarded { .. }
+        | Fact::SettlementEnded { .. }
         | Fact::CommandApplied { .. }
         | Fact::CommandRefused { .. } => None,
     }

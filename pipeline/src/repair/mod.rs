@@ -4,6 +4,7 @@
 mod backtest;
 mod case;
 mod evidence;
+mod history;
 mod mask;
 mod redrive;
 mod revert;
@@ -22,11 +23,12 @@ use schemas::{BatchKind, Decision, Input, Position, StreamId, Topic};
 use tokio::sync::watch;
 
 pub use backtest::Backtest;
-pub use case::{Case, Decided, HELD_KEPT, Status, find, list};
+pub use case::{Approval, Case, Decided, Deed, HELD_KEPT, Status, find, list};
 pub use evidence::{
     Alternative, Change, DryRun, Evidence, EvidenceError, Mapped, PathDiff, RecordHeld, RowBefore, Sample, Seen,
     SetAside, dry_run, evidence,
 };
+pub use history::{MappingVersion, Origin, ShapeChange, shapes, version, versions};
 pub use mask::{MASKED, Mask};
 
 use crate::ingest::{Ingest, OpenStream};
@@ -203,6 +205,7 @@ impl Repairer {
             calls.extend(call(&stream, decision).map(|call| (stream.clone(), decision.input_offset, call)));
         }
         self.write(&stream, cases).await?;
+        self.keep_history(&stream, stored, &decisions).await?;
         Ok(calls)
     }
 

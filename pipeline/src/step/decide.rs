@@ -3,20 +3,20 @@
 use schemas::decision::Fact;
 use schemas::drift::{Decide, DriftKind, Lost, Move, Tried, Verdict};
 use schemas::mapping::{Method, Path, Repairs};
+use schemas::policy::DecisionClass;
 use schemas::shape::ShapeTree;
 use schemas::{Entity, Mapping, Policy};
 
 use super::cast::shorten;
 use super::drift::Applied;
 use super::state::Opened;
+use super::waiting::{Approved, RULES};
 use super::{DEFINITION_BYTES_MAX, StreamState, check_change};
 
 /// Moves that a suggestion or a decision may name.
 const MOVES_MAX: usize = 2_000;
 /// Characters of a name or reason that are kept.
 const TEXT_CHARS_MAX: usize = 1_000;
-/// Who decides when nobody need be asked.
-const RULES: &str = "rules";
 
 /// Where lost paths may have gone, as somebody says who matched the fields.
 pub(super) struct Suggested {
@@ -83,6 +83,9 @@ impl StreamState {
         if self.drift.is_reverting(case) {
             return Some("a repair of it was taken back".to_owned());
         }
+        if self.waiting.is_rejected(case) {
+            return Some("a proposal of it was rejected".to_owned());
+        }
         let repairs = self.repairs();
         match repairs {
             Repairs::Approve => return Some("a person approves every repair of the stream".to_owned()),
@@ -123,14 +126,14 @@ impl StreamState {
 
     /// Carries out a person's decision.
     pub(super) fn decide(&mut self, decide: &Decide, at: u64, now: i64, facts: &mut Vec<Fact>) -> Result<(), String> {
-        let Decide { case, mapping_version, verdict, .. } = decide;
-        let (by, why) = (cut(&decide.by), cut(&decide.why));
+        let decide = &Decide { by: cut(&decide.by), why: cut(&decide.why), ..decide.clone() };
+        let Decide { case, mapping_version, verdict, by, why, .. } = decide;
         // What is taken back was decided, so its case is open no more.
         if *verdict != Verdict::Revert {
             self.check_case(*case, *mapping_version)?;
+            self.waiting.check(decide)?;
         }
         let lost = self.drift.lost(*case, &self.shape);
-        let (by, why, method) = (&*by, &*why, Method::Human);
         match verdict {
             Verdict::Approve { only } => {
                 let lost = chosen(lost, only)?;
@@ -141,7 +144,7 @@ impl StreamState {
                         without.path
                     ));
                 }
-                self.repair(*case, Repair { at, moves, removed: vec![], by, why, method }, facts)
+                self.by_people(decide, at, moves, vec![], facts)
             }
             Verdict::Edit { moves } if moves.is_empty() || moves.len() > MOVES_MAX => {
                 Err(format!("name from 1 to {MOVES_MAX} moves"))
@@ -150,25 +153,45 @@ impl StreamState {
                 let froms: Vec<String> = moves.iter().map(|m| m.from.clone()).collect();
                 let lost = chosen(lost, &froms)?;
                 let moves = likeliest(&lost, moves).into_iter().map(|(l, m)| (l, Move { confidence: 1000, ..m }));
-                let moves = moves.collect();
-                self.repair(*case, Repair { at, moves, removed: vec![], by, why, method }, facts)
+                self.by_people(decide, at, moves.collect(), vec![], facts)
             }
             Verdict::AcceptAsRemoved { only } => {
                 let removed = chosen(lost, only)?;
-                self.repair(*case, Repair { at, moves: vec![], removed, by, why, method }, facts)
+                self.by_people(decide, at, vec![], removed, facts)
             }
-            Verdict::Revert => self.revert(*case, at, by, why, facts),
+            Verdict::Revert => self.revert(decide, at, facts),
             Verdict::Reject => {
                 if let Some(open) = self.drift.open_case(*case) {
                     open.moves.clear();
                 }
-                facts.push(Fact::RepairRejected { case: *case, by: by.to_owned(), why: why.to_owned() });
+                facts.push(Fact::RepairRejected { case: *case, by: by.clone(), why: why.clone() });
                 Ok(())
             }
             Verdict::Snooze { until } if *until <= now => Err("the time to ask again is over".to_owned()),
             Verdict::Snooze { until } => {
-                facts.push(Fact::TimerSet { id: format!("snooze-{case}"), at: *until });
+                self.waiting.snooze(decide, *until, facts);
                 Ok(())
+            }
+        }
+    }
+
+    /// Carries a repair out once as many people have approved it as it takes.
+    fn by_people(
+        &mut self,
+        decide: &Decide,
+        at: u64,
+        moves: Vec<(Lost, Move)>,
+        removed: Vec<Lost>,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(), String> {
+        // What cannot be done is refused before anybody is asked to approve it, too.
+        self.repaired(&moves, Method::Human)?;
+        let class = self.policy.two_persons(moves.iter().map(|(lost, to)| (lost, to)), removed.iter());
+        match self.waiting.approve(decide, class, facts)? {
+            Approved::Once => Ok(()),
+            Approved::By(by) => {
+                let (by, why, method) = (&*by, &*decide.why, Method::Human);
+                self.repair(decide.case, Repair { at, moves, removed, by, why, method }, facts)
             }
         }
     }
@@ -188,21 +211,29 @@ impl StreamState {
         }
     }
 
-    /// Puts the new paths before the old ones, and lets go what the case held for want of them.
-    fn repair(&mut self, case: u64, repair: Repair<'_>, facts: &mut Vec<Fact>) -> Result<(), String> {
-        let Repair { at, moves, removed, by, why, method } = repair;
+    /// The mapping with the new paths before the old ones.
+    fn repaired(&self, moves: &[(Lost, Move)], method: Method) -> Result<Mapping, String> {
         let Some(opened) = &self.opened else { return Err("the stream is not open".to_owned()) };
         let mut mapping = opened.mapping.clone();
-        let (stays, moves): (Vec<_>, Vec<_>) = moves.into_iter().partition(|(_, to)| to.kind == DriftKind::Retyped);
-        for (lost, to) in &moves {
+        // What is taken as it is now leaves the rules as they are.
+        let is_change = |to: &Move| to.transform.is_some() || !to.is_in_place();
+        for (lost, to) in moves.iter().filter(|(_, to)| is_change(to)) {
             mapping = mapping.moved(lost, to, method).map_err(|e| e.to_string())?;
         }
         mapping.validate(&opened.entity).map_err(|e| e.to_string())?;
         check_change(&opened.mapping, &mapping, false).map_err(|e| e.to_string())?;
-        let text = mapping.text();
-        if text.len() > DEFINITION_BYTES_MAX {
+        if mapping.text().len() > DEFINITION_BYTES_MAX {
             return Err(format!("the mapping would be longer than {DEFINITION_BYTES_MAX} bytes"));
         }
+        Ok(mapping)
+    }
+
+    /// Puts the new paths before the old ones, and lets go what the case held for want of them.
+    fn repair(&mut self, case: u64, repair: Repair<'_>, facts: &mut Vec<Fact>) -> Result<(), String> {
+        let Repair { at, moves, removed, by, why, method } = repair;
+        let mapping = self.repaired(&moves, method)?;
+        let Some(opened) = &self.opened else { return Err("the stream is not open".to_owned()) };
+        let (stays, moves): (Vec<_>, Vec<_>) = moves.into_iter().partition(|(_, to)| to.is_in_place());
         let (version, entity, by) = (opened.version + 1, opened.entity.clone(), by.to_owned());
         facts.push(Fact::RepairApplied {
             case,
@@ -219,7 +250,7 @@ impl StreamState {
         let since = self.drift.since(case);
         self.drift.remember(case, Applied { at, since, lost, former });
         if mapping != opened.mapping {
-            facts.push(activated(version, &entity, &mapping, text, &by));
+            facts.push(activated(version, &entity, &mapping, mapping.text(), &by));
             self.opened = Some(Opened { entity, mapping, version });
         }
         let moved: Vec<Lost> = moves.into_iter().map(|(lost, _)| lost).collect();
@@ -237,7 +268,8 @@ impl StreamState {
     }
 
     /// Puts the former rules of what a decision concerned back in force, and holds for the want of it again.
-    fn revert(&mut self, case: u64, at: u64, by: &str, why: &str, facts: &mut Vec<Fact>) -> Result<(), String> {
+    fn revert(&mut self, decide: &Decide, at: u64, facts: &mut Vec<Fact>) -> Result<(), String> {
+        let case = decide.case;
         let (Some(applied), Some(opened)) = (self.drift.applied(case).cloned(), &self.opened) else {
             return Err("nothing was decided of it that can be taken back".to_owned());
         };
@@ -251,7 +283,10 @@ impl StreamState {
         mapping.fields.extend(applied.former);
         mapping.validate(&opened.entity).map_err(|e| e.to_string())?;
         let (version, entity) = (opened.version + 1, opened.entity.clone());
-        let (by, why) = (by.to_owned(), why.to_owned());
+        let is_for_two = self.policy.wants_two(DecisionClass::Reverted);
+        let class = is_for_two.then_some(DecisionClass::Reverted);
+        let Approved::By(by) = self.waiting.approve(decide, class, facts)? else { return Ok(()) };
+        let why = decide.why.clone();
         facts.push(Fact::RepairReverted { case, into: at, since: applied.at, by: by.clone(), why });
         if mapping != opened.mapping {
             facts.push(activated(version, &entity, &mapping, mapping.text(), &by));
@@ -271,6 +306,7 @@ fn activated(version: u32, entity: &Entity, mapping: &Mapping, text: String, by:
         entity_definition: entity.hash(),
         by: by.to_owned(),
         text: Some(text),
+        why: None,
     }
 }
 

@@ -3,16 +3,20 @@
 mod cast;
 mod control;
 mod decide;
+#[cfg(test)]
+mod deciding;
 pub mod drift;
 mod extended_json;
 mod extras;
 mod fields;
 mod record;
 mod rules;
+mod settle;
 mod state;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod waiting;
 
 use schemas::decision::Fact;
 use schemas::event::{EventBatch, ViewControl};

@@ -10,7 +10,7 @@ use schemas::record::{RECORD_BYTES_MAX, RecordBatchReader};
 use schemas::shape::{ShapeTree, Slot, SlotKind, Walker, unescape};
 use schemas::version::Version;
 use schemas::wire::WireError;
-use schemas::{BatchKind, Decision, Lane, Mapping, Op, Record};
+use schemas::{BatchKind, Decision, Lane, Mapping, Op, Policy, Record};
 
 use super::cast::{Token, boolean, shorten};
 use super::drift::{Drift, Passing};
@@ -19,6 +19,7 @@ use super::extras::write_extras;
 use super::fields::map_fields;
 use super::rules::{Choice, FieldRule, Rules};
 use super::state::Counters;
+use super::waiting::Waiting;
 use super::{CURSOR_BYTES_MAX, InputBatch, Outcome, Scratch, StepError, StreamState, shared};
 
 const VERSION_MISSING: &str =
@@ -81,6 +82,8 @@ impl<'a> RecordFold<'a> {
             shape: &mut state.shape,
             missing: &mut state.missing_now,
             drift: &mut state.drift,
+            waiting: &mut state.waiting,
+            policy: &state.policy,
             logged_at: input.logged_at,
             freed_by: self.freed_by,
             origin: 0,
@@ -111,6 +114,12 @@ impl<'a> RecordFold<'a> {
                     fold.redriven(case);
                 }
                 Some(case) if is_new && fold.drift.is_reverting(case) => fold.again(&record, &mut state.counters),
+                Some(id) if is_new && let Some(settlement) = state.settlements.get_mut(&id) => {
+                    state.counters.quarantined = state.counters.quarantined.saturating_sub(1);
+                    let before = state.counters;
+                    fold.record(&record, &mut state.counters);
+                    settlement.count(&before, &state.counters);
+                }
                 Some(_) => {}
                 None if is_new => {
                     state.counters.taken += 1;
@@ -183,6 +192,8 @@ struct Fold<'a> {
     shape: &'a mut ShapeTree,
     missing: &'a mut [u64],
     drift: &'a mut Drift,
+    waiting: &'a mut Waiting,
+    policy: &'a Policy,
     logged_at: i64,
     freed_by: Option<u64>,
     /// Where the record first entered.
@@ -263,9 +274,12 @@ impl Fold<'_> {
 
     #[cold]
     fn tell(&mut self) {
-        for fact in std::mem::take(&mut self.scratch.facts) {
+        let mut facts = std::mem::take(&mut self.scratch.facts);
+        self.waiting.follow(self.policy, self.logged_at, &mut facts);
+        for fact in facts.drain(..) {
             self.decide(fact);
         }
+        self.scratch.facts = facts;
     }
 
     fn decide(&mut self, fact: Fact) {

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::DEFINITION_BYTES_MAX;
 use super::drift::Drift;
 use super::rules::Rules;
+use super::settle::Settlement;
+use super::waiting::Waiting;
 
-/// What a stream's records came to. In = accepted + deleted + quarantined + held + duplicate.
+/// What a stream's records came to. In = accepted + deleted + quarantined + discarded + held + duplicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Records read from `inputs`.
@@ -29,6 +31,16 @@ pub struct Counters {
     /// Kept back, for now.
     #[serde(default)]
     pub held: u64,
+    /// Set aside, and given up by a person.
+    #[serde(default)]
+    pub discarded: u64,
+}
+
+impl Counters {
+    /// Records with a fate; all that were taken.
+    pub fn fates(&self) -> u64 {
+        self.accepted + self.deleted + self.quarantined + self.discarded + self.held + self.duplicate
+    }
 }
 
 /// A lane's place, as the line holds it.
@@ -82,6 +94,12 @@ pub struct StreamState {
     pub(super) policy: Policy,
     #[serde(default)]
     pub(super) policy_number: u64,
+    /// What is known of the cases that wait for people.
+    #[serde(default)]
+    pub(super) waiting: Waiting,
+    /// Settlements that are under way, by the offset of the input that asked for them.
+    #[serde(default)]
+    pub(super) settlements: BTreeMap<u64, Settlement>,
     /// Ids of the last commands, oldest first.
     #[serde(default)]
     commands: VecDeque<String>,
@@ -107,6 +125,8 @@ impl StreamState {
             drift: Drift::default(),
             policy: Policy::default(),
             policy_number: 0,
+            waiting: Waiting::default(),
+            settlements: BTreeMap::new(),
             commands: VecDeque::new(),
             rules: None,
             missing_now: Vec::new(),

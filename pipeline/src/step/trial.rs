@@ -68,6 +68,8 @@ impl StreamState {
     /// A trial behind a decision, given now: the records of its case come again. Refused as the decision would be.
     pub fn behind(&self, decide: &Decide, now: i64) -> Result<Trial, String> {
         let mut state = self.clone();
+        // What it would do once everybody has approved it.
+        state.policy.two_persons = None;
         state.decide(decide, self.next.offset, now, &mut Vec::new())?;
         state.next.offset += 1;
         Ok(Trial { state, scratch: Scratch::default(), case: Some(decide.case), ordinal: 0 })
@@ -175,8 +177,17 @@ mod tests {
     fn edit(stream: &Stream, to: &str) -> Decide {
         let (case, mapping_version) = (*stream.state.drift().cases().keys().next().unwrap(), 1);
         let kind = DriftKind::Renamed;
-        let to = Move { from: "Total".into(), to: vec![to.into()], kind, confidence: 0, part: None, transform: None, signals: vec![] };
-        Decide { case, mapping_version, verdict: Verdict::Edit { moves: vec![to] }, by: "ada".into(), why: "".into() }
+        let to = Move {
+            from: "Total".into(),
+            to: vec![to.into()],
+            kind,
+            confidence: 0,
+            part: None,
+            transform: None,
+            signals: vec![],
+        };
+        let (verdict, by, why) = (Verdict::Edit { moves: vec![to] }, "ada".into(), String::new());
+        Decide { case, mapping_version, version: None, verdict, by, why }
     }
 
     #[test]

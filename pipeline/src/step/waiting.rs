@@ -57,13 +57,16 @@ impl Waiting {
     pub(super) fn follow(&mut self, policy: &Policy, now: i64, facts: &mut Vec<Fact>) {
         let mut more = Vec::new();
         for fact in facts.iter() {
-            let Some(id) = fact.case_changed() else {
-                if let Fact::RecordsReleased { case, .. } = fact {
-                    self.cases.remove(case);
-                }
+            match fact {
+                Fact::RecordsReleased { case, .. } => _ = self.cases.remove(case),
+                Fact::RepairReverted { case, .. } => _ = self.approvals.remove(case),
+                Fact::DriftDetected { case, .. } => _ = self.cases.insert(*case, Case::default()),
+                _ => {}
+            }
+            // What is approved to be taken back is of a case that is over.
+            let Some((id, case)) = fact.case_changed().and_then(|id| Some((id, self.cases.get_mut(&id)?))) else {
                 continue;
             };
-            let case = self.cases.entry(id).or_default();
             case.version += 1;
             match fact {
                 Fact::DriftDetected { .. } => {

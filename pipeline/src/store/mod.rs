@@ -68,11 +68,17 @@ pub enum Table {
     /// One row with an empty key → by what a tenant's cases are decided (JSON). System. `TENANT` → its streams are to be
     /// told of it.
     Policies = 26,
+    /// `CONNECTION/STREAM/OFFSET` → the note of a quarantined record that was retried or discarded, by whom and why (JSON).
+    Settled = 27,
+    /// `CONNECTION/STREAM/VERSION` → a version of the stream's mapping, who or what made it (JSON).
+    Mappings = 28,
+    /// `CONNECTION/STREAM/OFFSET` of the input that showed it → what was new of the stream's shape (JSON).
+    Shapes = 29,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Tenants,
         Self::Checkpoints,
         Self::Streams,
@@ -97,6 +103,9 @@ impl Table {
         Self::Cases,
         Self::Timers,
         Self::Policies,
+        Self::Settled,
+        Self::Mappings,
+        Self::Shapes,
     ];
 }
 

@@ -4,6 +4,7 @@
 //! annotated example.
 
 mod check;
+mod diff;
 mod one_or_many;
 mod path;
 mod repair;
@@ -13,6 +14,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 pub use check::InvalidMapping;
+pub use diff::Difference;
 pub use path::{InvalidPath, Path, Paths};
 pub use repair::ImpossibleMove;
 pub use rule::{Case, FieldRules, Method, Rule, Split};

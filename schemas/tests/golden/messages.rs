@@ -44,6 +44,7 @@ pub(crate) fn facts() -> Vec<Fact> {
             entity_definition: DefinitionHash::of("entity"),
             by: "ada".into(),
             text: None,
+            why: None,
         },
         Fact::CommandApplied { id: "c-1".into() },
         Fact::CommandRefused { id: "c-2".into(), reason: "the stream feeds opportunity for ever".into() },
@@ -116,6 +117,7 @@ fn what_is_decided_of_drift_is_written_as_it_always_was() {
             entity_definition: DefinitionHash::of("entity"),
             by: "rules".into(),
             text: Some("mapping".into()),
+            why: None,
         },
         Fact::RecordsReleased { case, count: 30, why: "repaired".into() },
         Fact::RecordsRedriven { case, count: 30 },
@@ -135,7 +137,8 @@ fn what_is_said_to_drift_is_written_as_it_always_was() {
         Verdict::Snooze { until: 1_700_000_030_000_000 },
     ];
     let decide = |verdict| {
-        let decide = Decide { case: 41, mapping_version: 2, version: None, verdict, by: "ada".into(), why: "seen".into() };
+        let decide =
+            Decide { case: 41, mapping_version: 2, version: None, verdict, by: "ada".into(), why: "seen".into() };
         Input::Command { id: "c-1".into(), command: Command::Decide(decide) }
     };
     let (moves, alternatives) = (vec![a_move()], vec![]);
@@ -167,7 +170,14 @@ fn inputs_are_written_as_they_always_were() {
         },
         Input::Command {
             id: "c-1".into(),
-            command: Command::ActivateMapping { mapping, entity_definition, by: "ada".into(), force: false },
+            command: Command::ActivateMapping {
+                mapping,
+                entity_definition,
+                by: "ada".into(),
+                force: false,
+                made_on: None,
+                why: None,
+            },
         },
         Input::TimePassed { id: "t-1".into() },
     ];

@@ -5,7 +5,7 @@ use schemas::Position;
 use schemas::drift::Verdict;
 use serde_json::{Map, Value, json};
 
-use super::{find, read_move, told};
+use super::{find, read_moves, told};
 use crate::cli::DryRunArgs;
 use crate::line::{Impact, Line};
 use crate::output::Output;
@@ -70,7 +70,7 @@ pub(super) async fn dry_run(args: &DryRunArgs, line: &Line, out: &mut dyn Output
     let verdict = match (&args.moves[..], args.removed) {
         ([], false) => Verdict::Approve { only },
         ([], true) => Verdict::AcceptAsRemoved { only },
-        (moves, _) => Verdict::Edit { moves: moves.iter().map(|text| read_move(text)).collect::<Result<_, _>>()? },
+        (moves, _) => Verdict::Edit { moves: read_moves(moves, &args.transforms)? },
     };
     let run = line.dry_run(tenant, &case, verdict, args.records as usize).await?;
     let run = run.map_err(|reason| anyhow::anyhow!("case {}: {reason}", case.position))?;

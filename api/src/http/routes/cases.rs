@@ -3,6 +3,7 @@
 mod evidence;
 mod shape;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::auth::{Caller, Role};
 use crate::http::Doors;
 use crate::http::problem::Problem;
 use crate::http::time;
-use crate::line::{DecideError, Outcome};
+use crate::line::{DecideError, MadeOn, Outcome};
 use evidence::DryRunInfo;
 use shape::{CaseInfo, CasePage, MoveWanted};
 
@@ -42,6 +43,8 @@ struct Decision {
     only: Vec<String>,
     /// The mapping version that the case showed; when another is in force the decision is refused. By default the latest.
     mapping_version: Option<u32>,
+    /// The version that the case showed; when it is at another by now the decision is refused. By default the latest.
+    version: Option<u32>,
 }
 
 /// Another repair.
@@ -56,6 +59,8 @@ struct Edit {
     why: String,
     /// As of other decisions.
     mapping_version: Option<u32>,
+    /// As of other decisions.
+    version: Option<u32>,
 }
 
 /// When to ask again.
@@ -70,6 +75,8 @@ struct Snooze {
     why: String,
     /// As of other decisions.
     mapping_version: Option<u32>,
+    /// As of other decisions.
+    version: Option<u32>,
 }
 
 /// A decision to try.
@@ -175,7 +182,8 @@ impl Routes {
         let seen = doors.line.evidence(caller.tenant, &case).await.map_err(failed)?;
         let impact = doors.line.impact(caller.tenant, &case).await.map_err(failed)?;
         let seen = evidence::evidence(seen, impact, case.position, &caller);
-        Ok(Json(shape::case(case).with(seen)))
+        let names = names(&doors, &caller, &case).await?;
+        Ok(Json(shape::case(case).with(seen, &names)))
     }
 
     /// Say what approving the proposed repair would do to the last held records. Nothing is changed.
@@ -205,12 +213,15 @@ impl Routes {
         let verdict = match decision {
             TriedDecision::Approve => Verdict::Approve { only },
             TriedDecision::AcceptRemoved => Verdict::AcceptAsRemoved { only },
-            TriedDecision::Edit => Verdict::Edit { moves: moves.into_iter().map(shape::wanted).collect() },
+            TriedDecision::Edit => {
+                Verdict::Edit { moves: moves.into_iter().map(shape::wanted).collect::<Result<_, _>>()? }
+            }
         };
         attempt(&doors, &caller, &case, verdict, records).await
     }
 
-    /// The proposed repair is right: the new paths are read before the old ones, and what is held comes through them.
+    /// The proposed repair is right: the new paths are read before the old ones, and what is held comes through them. Where
+    /// two people decide, the first approval is noted, and the case waits for the same one of another person.
     #[oai(path = "/:case/approve", method = "post", operation_id = "approve_case")]
     async fn approve(
         &self,
@@ -219,8 +230,9 @@ impl Routes {
         case: Path<String>,
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
-        let Json(Decision { why, only, mapping_version }) = body;
-        decide(&doors, &caller, &case, mapping_version, Verdict::Approve { only }, &why).await
+        let Json(Decision { why, only, mapping_version, version }) = body;
+        let made_on = MadeOn { mapping_version, version };
+        decide(&doors, &caller, &case, made_on, Verdict::Approve { only }, &why).await
     }
 
     /// Another repair is right.
@@ -232,9 +244,10 @@ impl Routes {
         case: Path<String>,
         body: Json<Edit>,
     ) -> Result<Decided, Problem> {
-        let Json(Edit { moves, why, mapping_version }) = body;
-        let moves = moves.into_iter().map(shape::wanted).collect();
-        decide(&doors, &caller, &case, mapping_version, Verdict::Edit { moves }, &why).await
+        let Json(Edit { moves, why, mapping_version, version }) = body;
+        let made_on = MadeOn { mapping_version, version };
+        let moves = moves.into_iter().map(shape::wanted).collect::<Result<_, _>>()?;
+        decide(&doors, &caller, &case, made_on, Verdict::Edit { moves }, &why).await
     }
 
     /// The proposal is wrong. What is held stays held until there is another decision.
@@ -246,8 +259,9 @@ impl Routes {
         case: Path<String>,
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
-        let Json(Decision { why, mapping_version, .. }) = body;
-        decide(&doors, &caller, &case, mapping_version, Verdict::Reject, &why).await
+        let Json(Decision { why, mapping_version, version, .. }) = body;
+        let made_on = MadeOn { mapping_version, version };
+        decide(&doors, &caller, &case, made_on, Verdict::Reject, &why).await
     }
 
     /// The lost paths are gone for good: their fields are null from here on, and what is held comes without them.
@@ -259,8 +273,9 @@ impl Routes {
         case: Path<String>,
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
-        let Json(Decision { why, only, mapping_version }) = body;
-        decide(&doors, &caller, &case, mapping_version, Verdict::AcceptAsRemoved { only }, &why).await
+        let Json(Decision { why, only, mapping_version, version }) = body;
+        let made_on = MadeOn { mapping_version, version };
+        decide(&doors, &caller, &case, made_on, Verdict::AcceptAsRemoved { only }, &why).await
     }
 
     /// The decision was wrong: the former rules are in force again, what was accepted since is looked at again by them, and
@@ -273,8 +288,9 @@ impl Routes {
         case: Path<String>,
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
-        let Json(Decision { why, mapping_version, .. }) = body;
-        decide(&doors, &caller, &case, mapping_version, Verdict::Revert, &why).await
+        let Json(Decision { why, mapping_version, version, .. }) = body;
+        let made_on = MadeOn { mapping_version, version };
+        decide(&doors, &caller, &case, made_on, Verdict::Revert, &why).await
     }
 
     /// Ask again later. What is held stays held.
@@ -286,10 +302,11 @@ impl Routes {
         case: Path<String>,
         body: Json<Snooze>,
     ) -> Result<Decided, Problem> {
-        let Json(Snooze { until, why, mapping_version }) = body;
+        let Json(Snooze { until, why, mapping_version, version }) = body;
+        let made_on = MadeOn { mapping_version, version };
         let until = time::seconds_of(&until).and_then(|seconds| seconds.checked_mul(1_000_000));
         let until = until.ok_or_else(|| Problem::invalid("until is a time with its zone: 2026-01-31T10:00:00Z"))?;
-        decide(&doors, &caller, &case, mapping_version, Verdict::Snooze { until }, &why).await
+        decide(&doors, &caller, &case, made_on, Verdict::Snooze { until }, &why).await
     }
 }
 
@@ -313,6 +330,18 @@ async fn find(doors: &Doors, caller: &Caller, id: &str) -> Result<Case, Problem>
     let connection = case.stream.split('/').next().unwrap_or_default();
     caller.require_connection(connection).map_err(|_| missing())?;
     Ok(case)
+}
+
+/// The addresses of the people who decided something of a case, by how the log names them.
+async fn names(doors: &Doors, caller: &Caller, case: &Case) -> Result<BTreeMap<String, String>, Problem> {
+    let mut names = BTreeMap::new();
+    for label in case.decided.iter().flat_map(|decided| decided.by.split(" and ")) {
+        let Some(id) = label.strip_prefix("user:").filter(|_| !names.contains_key(label)) else { continue };
+        if let Some(user) = doors.accounts.user(caller.tenant, id).await? {
+            names.insert(label.to_owned(), user.email);
+        }
+    }
+    Ok(names)
 }
 
 async fn attempt(
@@ -339,7 +368,7 @@ async fn decide(
     doors: &Arc<Doors>,
     caller: &Caller,
     id: &str,
-    mapping_version: Option<u32>,
+    made_on: MadeOn,
     verdict: Verdict,
     why: &str,
 ) -> Result<Decided, Problem> {
@@ -347,8 +376,7 @@ async fn decide(
     doors.line.wait_cases().await.map_err(Problem::internal)?;
     let position = find(doors, caller, id).await?.position;
     let (line, tenant, by, why) = (doors.line.clone(), caller.tenant, caller.label(), why.to_owned());
-    let decided =
-        tokio::spawn(async move { line.decide(tenant, position, mapping_version, verdict, (&by, &why)).await });
+    let decided = tokio::spawn(async move { line.decide(tenant, position, made_on, verdict, (&by, &why)).await });
     match tokio::time::timeout(OUTCOME_WAIT, decided).await {
         Err(_) => Ok(Decided::Accepted(Json(Later { link: format!("/api/v1/aam/cases/{position}") }))),
         Ok(Err(error)) => Err(Problem::internal(error)),
@@ -362,6 +390,7 @@ fn of_decide(error: DecideError) -> Problem {
     match error {
         DecideError::Unknown(_) => Problem::not_found("case"),
         DecideError::NotOpen { .. } => Problem::new(StatusCode::CONFLICT, "case_not_open", error.to_string()),
+        DecideError::SecondPerson(_) => Problem::new(StatusCode::FORBIDDEN, "second_person_needed", error.to_string()),
         DecideError::Failed(error) => Problem::internal(format!("{error:#}")),
     }
 }

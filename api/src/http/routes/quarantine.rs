@@ -1,20 +1,25 @@
-//! `/api/v1/quarantine`: what was set aside, and its bytes.
+//! `/api/v1/quarantine`: what was set aside, its bytes, and what people do with it.
+
+mod settle;
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pipeline::quarantine::{self, Note};
+use pipeline::quarantine::{self, Note, SettledNote};
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 use schemas::Position;
+use schemas::settle::Action;
 
 use super::{Signed, Tag};
 use crate::http::Doors;
+use crate::http::manners::journal::Noted;
 use crate::http::problem::Problem;
 use crate::http::time;
+use settle::{Done, Several, Why};
 
 const LIMIT: u32 = 100;
 
@@ -38,6 +43,21 @@ struct QuarantinedRecord {
     lane_ordinal: u64,
     /// When the log took it.
     logged_at: String,
+    /// What was done with it, if it was settled.
+    settled: Option<SettledAs>,
+}
+
+/// How a record was settled.
+#[derive(Debug, Object)]
+struct SettledAs {
+    /// retry or discard.
+    action: String,
+    /// Who: `user:ID`, `key:ID` or `command line`.
+    by: String,
+    /// Why.
+    why: String,
+    /// When.
+    at: String,
 }
 
 /// A page of records that were set aside.
@@ -85,17 +105,29 @@ impl Routes {
         /// The `next` of the page before.
         #[oai(validator(max_length = 1024))]
         cursor: Query<Option<String>>,
+        /// Those that were retried or discarded, instead of those that wait.
+        settled: Query<Option<bool>>,
     ) -> Result<Json<QuarantinePage>, Problem> {
         let of = super::stream_wanted(&caller, connection.0, stream.0)?;
-        let purpose = format!("{}/quarantine", caller.tenant);
+        let settled = settled.0.unwrap_or_default();
+        let purpose = format!("{}/quarantine{}", caller.tenant, if settled { "/settled" } else { "" });
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;
         doors.line.wait_quarantined().await.map_err(Problem::internal)?;
-        let notes = quarantine::list(&*doors.line.store, caller.tenant, of.as_ref(), after.as_deref(), limit).await?;
+        let (store, tenant, after) = (&*doors.line.store, caller.tenant, after.as_deref());
+        let found: Vec<(String, QuarantinedRecord)> = match settled {
+            false => {
+                let notes = quarantine::list(store, tenant, of.as_ref(), after, limit).await?;
+                notes.into_iter().map(|(key, note)| (key, shape(&note, None))).collect()
+            }
+            true => {
+                let notes = quarantine::list_settled(store, tenant, of.as_ref(), after, limit).await?;
+                notes.into_iter().map(|(key, settled)| (key, shape(&settled.note.clone(), Some(settled)))).collect()
+            }
+        };
         let next =
-            notes.last().filter(|_| notes.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
-        let records = notes.into_iter().map(|(_, note)| shape(&note)).collect();
-        Ok(Json(QuarantinePage { records, next }))
+            found.last().filter(|_| found.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
+        Ok(Json(QuarantinePage { records: found.into_iter().map(|(_, record)| record).collect(), next }))
     }
 
     /// Show one with its bytes.
@@ -116,11 +148,62 @@ impl Routes {
             Ok(text) => (Some(text.to_owned()), None),
             Err(_) => (None, Some(STANDARD.encode(&bytes))),
         };
-        Ok(Json(QuarantinedPayload { record: shape(&note), payload, payload_base64 }))
+        let settled = quarantine::settled_as(&*doors.line.store, caller.tenant, &note).await?;
+        Ok(Json(QuarantinedPayload { record: shape(&note, settled), payload, payload_base64 }))
+    }
+
+    /// Have a record come again, by the mapping in force: it becomes a row, or is set aside again.
+    #[oai(path = "/:position/retry", method = "post", operation_id = "retry_quarantined")]
+    async fn retry(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        noted: Data<&Noted>,
+        Signed(caller): Signed,
+        position: Path<String>,
+        body: Json<Why>,
+    ) -> Result<Done, Problem> {
+        settle::one(&doors, &noted, &caller, &position, Action::Retry, body.0).await
+    }
+
+    /// Give a record up. Its bytes stay on the log.
+    #[oai(path = "/:position/discard", method = "post", operation_id = "discard_quarantined")]
+    async fn discard(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        noted: Data<&Noted>,
+        Signed(caller): Signed,
+        position: Path<String>,
+        body: Json<Why>,
+    ) -> Result<Done, Problem> {
+        settle::one(&doors, &noted, &caller, &position, Action::Discard, body.0).await
+    }
+
+    /// Have every record that was set aside by now, of a stream or for a reason, come again by the mapping in force.
+    #[oai(path = "/retry", method = "post", operation_id = "retry_several")]
+    async fn retry_several(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        noted: Data<&Noted>,
+        Signed(caller): Signed,
+        body: Json<Several>,
+    ) -> Result<Done, Problem> {
+        settle::several(&doors, &noted, &caller, Action::Retry, body.0).await
+    }
+
+    /// Give up every record that was set aside by now, of a stream or for a reason. Their bytes stay on the log.
+    #[oai(path = "/discard", method = "post", operation_id = "discard_several")]
+    async fn discard_several(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        noted: Data<&Noted>,
+        Signed(caller): Signed,
+        body: Json<Several>,
+    ) -> Result<Done, Problem> {
+        settle::several(&doors, &noted, &caller, Action::Discard, body.0).await
     }
 }
 
-fn shape(note: &Note) -> QuarantinedRecord {
+fn shape(note: &Note, settled: Option<SettledNote>) -> QuarantinedRecord {
     let code = |value: serde_json::Result<serde_json::Value>| {
         value.ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
     };
@@ -133,5 +216,11 @@ fn shape(note: &Note) -> QuarantinedRecord {
         detail: note.detail.clone(),
         lane_ordinal: note.lane_ordinal,
         logged_at: time::of_micros(note.logged_at),
+        settled: settled.map(|settled| SettledAs {
+            action: settled.action.name().to_owned(),
+            by: settled.by,
+            why: settled.why,
+            at: time::of_micros(settled.settled_at),
+        }),
     }
 }

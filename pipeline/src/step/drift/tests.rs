@@ -278,7 +278,8 @@ fn a_decision_on_another_mapping_version_or_of_no_open_case_is_refused() {
     feed(&mut stream, &(0..30).map(|id| with(id, "Amount")).collect::<Vec<_>>());
     let case = only_case(&stream);
     for (case, mapping_version, why) in [(case, 7, "mapping version 7"), (case + 1, 1, "not open")] {
-        let decide = Decide { case, mapping_version, verdict: Verdict::Reject, by: "ada".into(), why: String::new() };
+        let (version, verdict, by) = (None, Verdict::Reject, "ada".into());
+        let decide = Decide { case, mapping_version, version, verdict, by, why: String::new() };
         let id = format!("{case}-{mapping_version}");
         let outcome = stream.control(&Input::Command { id, command: Command::Decide(decide) });
         let Fact::CommandRefused { reason, .. } = &outcome.decisions[0].fact else { panic!("{outcome:?}") };

@@ -118,6 +118,8 @@ struct StreamCounts {
     deleted: u64,
     /// Set aside.
     quarantined: u64,
+    /// Set aside, and given up by a person.
+    discarded: u64,
     /// Kept back until a case is decided.
     held: u64,
     /// Taken before.
@@ -226,6 +228,7 @@ fn stream(progress: Progress) -> StreamProgress {
         accepted: state.counters.accepted,
         deleted: state.counters.deleted,
         quarantined: state.counters.quarantined,
+        discarded: state.counters.discarded,
         held: state.counters.held,
         duplicate: state.counters.duplicate,
     });
