@@ -14,6 +14,7 @@ pub mod query;
 pub mod snapshot;
 pub mod tenant;
 pub mod views;
+pub mod webhooks;
 
 use std::path::PathBuf;
 
@@ -83,6 +84,9 @@ pub enum Command {
     /// By what cases are decided, and what that would have done.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Who is told of cases.
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksCommand),
     /// Tenants and their first admins.
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -103,6 +107,7 @@ impl Command {
             Self::Policy(command) => command.only_reads(),
             Self::Drift(_) => true,
             Self::Mappings(command) => !matches!(command, mappings::MappingsCommand::Set(_)),
+            Self::Webhooks(command) => matches!(command, webhooks::WebhooksCommand::List(_)),
             Self::Ingest(_) | Self::Tenant(_) => false,
         }
     }
@@ -568,6 +573,7 @@ pub async fn run(command: Command, line: &Line, out: &mut dyn Output) -> anyhow:
         Command::Mappings(command) => mappings::run(command, line, out).await,
         Command::Drift(command) => mappings::drift(command, line, out).await,
         Command::Policy(command) => policy::run(command, line, out).await,
+        Command::Webhooks(command) => webhooks::run(command, line, out).await,
         Command::Tenant(command) => tenant::run(command, line, out).await,
         Command::Doctor => doctor::run(line, out).await,
     }

@@ -6,7 +6,7 @@
 //! streams for pushes, `streams` tells of tenants and their streams, `turns` lets one run of a stream go on at a time,
 //! `fair` gives turns to tenants, `quotas` says what each may take, `queries` are those that run, `views` is what can be
 //! asked, `items` shows the log item by item, `policies` says by what cases are decided, `mappings` what
-//! is in force, `journal` who did what.
+//! is in force, `journal` who did what, `webhooks` who is told of cases.
 
 mod cases;
 mod consumers;
@@ -27,6 +27,7 @@ mod streams;
 mod turns;
 mod views;
 mod waiting;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,6 +60,7 @@ pub use quotas::{Account, OpenStream, OverQuota, QuotaChange, QuotaSettings};
 pub use settle::{Reasoned, SettleError};
 pub use views::{Keys, StreamRows, Superseded, ViewStatus};
 pub use waiting::Stalled;
+pub use webhooks::{WebhookError, WebhookWanted};
 
 use crate::roles::Roles;
 pub(crate) use turns::Turns;

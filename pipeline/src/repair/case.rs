@@ -13,7 +13,7 @@ use crate::store::{Row, Store, StoreError, Table};
 /// Of the records that a case holds, the last so many are known by their places: what decisions are tried on.
 pub const HELD_KEPT: usize = 100;
 /// Who decides when nobody need be asked.
-pub(super) const RULES: &str = "rules";
+pub(crate) const RULES: &str = "rules";
 
 /// Where a case is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -23,6 +23,7 @@ use schemas::{BatchKind, Decision, Input, Position, StreamId, Topic};
 use tokio::sync::watch;
 
 pub use backtest::Backtest;
+pub(crate) use case::RULES;
 pub use case::{Approval, Case, Decided, Deed, HELD_KEPT, Status, find, list};
 pub use evidence::{
     Alternative, Change, DryRun, Evidence, EvidenceError, Mapped, PathDiff, RecordHeld, RowBefore, Sample, Seen,

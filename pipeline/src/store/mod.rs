@@ -74,11 +74,15 @@ pub enum Table {
     Mappings = 28,
     /// `CONNECTION/STREAM/OFFSET` of the input that showed it → what was new of the stream's shape (JSON).
     Shapes = 29,
+    /// `WEBHOOK` → who is told of a tenant's cases, and how (JSON).
+    Webhooks = 30,
+    /// `WEBHOOK/KEY` → something that a webhook is to be told (JSON). System. `TENANT/WEBHOOK` → it has such rows.
+    Notices = 31,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Tenants,
         Self::Checkpoints,
         Self::Streams,
@@ -106,6 +110,8 @@ impl Table {
         Self::Settled,
         Self::Mappings,
         Self::Shapes,
+        Self::Webhooks,
+        Self::Notices,
     ];
 }
 

@@ -17,6 +17,7 @@ pub mod records;
 pub mod tenant;
 pub mod users;
 pub mod views;
+pub mod webhooks;
 
 use poem_openapi::auth::Bearer;
 use poem_openapi::{OpenApi, OpenApiService, SecurityScheme, Tags};
@@ -70,7 +71,7 @@ pub fn service() -> OpenApiService<impl OpenApi, ()> {
     let apis = (
         (account::Routes, users::Routes, api_keys::Routes, tenant::Routes),
         (connections::Routes, records::Routes, views::Routes, query::Routes, quarantine::Routes),
-        (cases::Routes, policy::Routes, mappings::Routes, drift::Routes),
+        (cases::Routes, policy::Routes, mappings::Routes, drift::Routes, webhooks::Routes),
         (events::Routes, log::Routes, audit::Routes, ops::Routes),
     );
     OpenApiService::new(apis, "AutonomOS", env!("CARGO_PKG_VERSION"))
