@@ -1,5 +1,6 @@
 //! Ingest: opens streams and puts their records on the log. An append that is answered is on disk.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -340,6 +341,19 @@ impl Ingest {
         Ok(firsts.last().map_or(0, |last| last + 1))
     }
 
+    /// Appends one input to each of several streams; all are on disk when this returns.
+    pub(crate) async fn send_each(&self, inputs: &[(OpenStream, Input)]) -> Result<(), LogError> {
+        let mut partitions: BTreeMap<u32, Vec<Batch>> = BTreeMap::new();
+        for (open, input) in inputs {
+            let body = serde_json::to_vec(input).expect("an input has only text keys");
+            partitions.entry(open.partition).or_default().push(batch(open, BatchKind::Control, 1, body));
+        }
+        for (partition, batches) in partitions {
+            self.log.append(Topic::Inputs, partition, batches, Durability::Durable).await?;
+        }
+        Ok(())
+    }
+
     /// Appends held records that come again.
     pub(crate) async fn append_again(&self, open: &OpenStream, records: RecordBatch) -> Result<(), LogError> {
         let batches = vec![batch(open, BatchKind::Redriven, records.count, records.body)];
@@ -376,6 +390,12 @@ impl Ingest {
 /// undo each other's work for ever, and fill the log with it.
 fn pause(attempt: u32) -> Duration {
     Duration::from_micros(fastrand::u64(0..1000 << attempt.min(10)))
+}
+
+/// The stream of a row of the register.
+pub(crate) fn opened(stream: &StreamId, row: &Row) -> Result<OpenStream, IngestError> {
+    let known = read_row(stream, row)?;
+    Ok(OpenStream { id: stream.clone(), partition: known.partition })
 }
 
 fn read_row(stream: &StreamId, row: &Row) -> Result<StreamRow, IngestError> {

@@ -3,19 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
 use schemas::input::Command;
 use schemas::policy::InvalidPolicy;
 use schemas::{ConnectionName, Input, Policy, StreamId, TenantId};
 use serde::{Deserialize, Serialize};
 
-use crate::ingest::{Ingest, IngestError};
+use crate::ingest::{Ingest, IngestError, opened};
 use crate::store::{Expect, Row, Store, StoreError, Table};
 
 /// A tenant's one row of policies.
 const KEY: &str = "";
-/// Streams that are told at once.
-const TOLD_AT_ONCE: usize = 32;
 const PAGE: usize = 1_000;
 
 /// The policies of a tenant.
@@ -165,16 +162,15 @@ async fn tell(store: &dyn Store, ingest: &Ingest, tenant: TenantId, policies: &P
         let rows = store.scan(tenant, Table::Streams, "", after.as_deref(), PAGE).await?;
         let Some((last, _)) = rows.last() else { break };
         after = Some(last.clone());
-        let streams = rows.iter().filter_map(|(key, _)| {
-            let (connection, stream) = key.split_once('/')?;
-            Some(StreamId { tenant, connection: connection.parse().ok()?, stream: stream.parse().ok()? })
-        });
-        let told = streams.map(|stream| async move {
-            let Some(open) = ingest.find(&stream).await? else { return Ok(()) };
-            ingest.send(&open, &[input(policies, &stream.connection)]).await?;
-            Ok::<_, IngestError>(())
-        });
-        stream::iter(told).buffer_unordered(TOLD_AT_ONCE).try_collect::<Vec<()>>().await?;
+        let mut told = Vec::new();
+        for (key, row) in &rows {
+            let Some((connection, stream)) = key.split_once('/') else { continue };
+            let (Ok(connection), Ok(stream)) = (connection.parse(), stream.parse()) else { continue };
+            let open = opened(&StreamId { tenant, connection, stream }, row)?;
+            let input = input(policies, &open.id.connection);
+            told.push((open, input));
+        }
+        ingest.send_each(&told).await.map_err(IngestError::from)?;
     }
     store.delete(TenantId::SYSTEM, Table::Policies, &tenant.to_string(), Expect::Any).await?;
     Ok(())

@@ -75,7 +75,9 @@ fn two_people_decide_what_is_of_a_chosen_class() {
 fn twice_doubtful(house: &House) -> (Person, Value) {
     let admin = house.admin("acme");
     let deal = |id: usize, stage: &str, amount: &str| {
-        format!(r#"{{"Id":"{id}","{stage}":"Won","{amount}":{id}.5,"LastModifiedDate":"2026-01-01T00:00:00Z"}}"#) + "\n"
+        format!(
+            r#"{{"Id":"{id}","Name":"Deal","{stage}":"Won","{amount}":{id}.5,"LastModifiedDate":"2026-01-01T00:00:00Z"}}"#
+        ) + "\n"
     };
     push_text(&admin, &(0..100).map(|id| deal(id, "StageName", "Amount")).collect::<String>());
     push_text(&admin, &(100..150).map(|id| deal(id, "Xx", "Bla")).collect::<String>());

@@ -17,7 +17,9 @@ fn shown(person: &Person, case: &Value) -> Value {
 
 /// Ten deals whose amount has the new name and is no number.
 pub fn push_unreadable(person: &Person) {
-    let deal = |id: usize| format!(r#"{{"Id":"{id}","Bla":"lots","LastModifiedDate":"2026-01-01T00:00:00Z"}}"#) + "\n";
+    let deal = |id: usize| {
+        format!(r#"{{"Id":"{id}","Name":"Deal","Bla":"lots","LastModifiedDate":"2026-01-01T00:00:00Z"}}"#) + "\n"
+    };
     push_text(person, &(500..510).map(deal).collect::<String>());
 }
 

@@ -17,7 +17,8 @@ fn set_aside(house: &House) -> Person {
     let admin = house.admin("acme");
     push(&admin, 0..10, "Amount");
     let bad = |id: usize| {
-        format!(r#"{{"Id":"{id}","Amount":"lots","Sum":{id},"LastModifiedDate":"2026-01-01T00:00:00Z"}}"#) + "\n"
+        format!(r#"{{"Id":"{id}","Name":"Deal","Amount":"lots","Sum":{id},"LastModifiedDate":"2026-01-01T00:00:00Z"}}"#)
+            + "\n"
     };
     push_text(&admin, &((20..30).map(bad).collect::<String>() + "broken\nbroken\n"));
     assert_eq!(waiting(&admin, "").len(), 12);
@@ -92,7 +93,7 @@ fn a_retry_that_lacks_what_is_always_there_is_held_and_no_row_is_blank() {
     push_unreadable(&admin);
     let held = waiting(&admin, "");
     assert_eq!(held.len(), 0, "they lack the amount: they are held, not set aside");
-    push_text(&admin, "{\"Id\":7,\"Amount\":\"x\",\"LastModifiedDate\":\"2026-01-01T00:00:00Z\"}\n");
+    push_text(&admin, "{\"Id\":7,\"Name\":\"Deal\",\"Amount\":\"x\",\"LastModifiedDate\":\"2026-01-01T00:00:00Z\"}\n");
     let done = admin.post(&format!("{QUARANTINE}/retry"), &json!({"reason": "cast_failed", "why": "again"})).json();
     assert_eq!(done["records"], 1, "{done}");
     assert_eq!(count(&admin, "amount is null"), json!(0));

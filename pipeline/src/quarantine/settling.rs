@@ -147,6 +147,7 @@ mod tests {
     use schemas::settle::Which;
 
     use super::*;
+    use crate::log::Log;
     use crate::process::read_state;
     use crate::step::Counters;
     use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, record, stream};

@@ -339,6 +339,7 @@ fn a_person_says_how_a_value_is_transformed_also_where_it_stands() {
         [70_000],
         "the old path means what it did"
     );
+    house.feed((210..240).map(|id| format!(r#"{{"Id":"{id}","Total":{id}}}"#)).collect());
     let odd = |id: u32| format!(r#"{{"Id":"{id}","Total":{{"v":1}}}}"#);
     house.feed((300..330).map(odd).collect());
     let case = house.case();

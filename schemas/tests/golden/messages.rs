@@ -1,10 +1,13 @@
 //! JSON messages on the three topics: the text is as it was, and a text that was written reads back.
 
 use schemas::decision::Fact;
-use schemas::drift::{Decide, DriftKind, Lost, Move, Signal, Verdict};
+use schemas::drift::{Decide, DriftKind, Lost, Move, Signal, Tried, Verdict};
 use schemas::event::ViewControl;
 use schemas::input::{Command, DefinitionHash, DefinitionKind};
+use schemas::mapping::{Repairs, Rule};
+use schemas::policy::{DecisionClass, Policy};
 use schemas::reason::Reason;
+use schemas::settle::{Action, Settle, Settled, Which};
 use schemas::shape::TypeClass;
 use schemas::{Decision, Input, Lane, Position};
 use serde::Serialize;
@@ -146,6 +149,97 @@ fn what_is_said_to_drift_is_written_as_it_always_was() {
     let suggestion = Input::Suggestion { id, case: 41, mapping_version: 2, moves, alternatives, tried: None };
     let inputs: Vec<Input> = std::iter::once(suggestion).chain(verdicts.map(decide)).collect();
     assert_lines("drift_inputs_v1.ndjson", &inputs);
+}
+
+fn a_policy() -> Policy {
+    Policy {
+        repairs: Some(Repairs::Automatic),
+        at_least: Some(950),
+        two_persons: Some(vec![DecisionClass::Key, DecisionClass::Removed]),
+        mask: Some(vec!["amount".into()]),
+        remind_hours: Some(24),
+        expire_hours: Some(168),
+    }
+}
+
+fn a_settlement() -> Settle {
+    let which = Which { offsets: vec![7], reason: Some(Reason::CastFailed), field: Some("amount".into()) };
+    Settle { action: Action::Retry, which, by: "ada".into(), why: "the mapping is right now".into() }
+}
+
+fn tried() -> Option<Tried> {
+    Some(Tried { records: 50, accepted: 48, quarantined: 1, held: 1 })
+}
+
+fn a_transformed_move() -> Move {
+    let rule = Rule { round: true, ..Rule::default() };
+    let signals = vec![Signal { name: "letters".into(), strength: 812, weight: -40 }];
+    Move { transform: Some(Box::new(rule)), signals, ..a_move() }
+}
+
+#[test]
+fn what_people_decide_is_written_as_it_always_was() {
+    let (case, by, why) = (41, || "ada".to_owned(), || "they told us".to_owned());
+    let edit = || Verdict::Edit { moves: vec![a_transformed_move()] };
+    let facts = vec![
+        Fact::RepairProposed {
+            case,
+            mapping_version: 2,
+            moves: vec![],
+            alternatives: vec![],
+            waits: Some("Amount has no counterpart".into()),
+            breaks: Some("Amount has no counterpart".into()),
+            tried: tried(),
+        },
+        Fact::ApprovalGiven { case, verdict: edit(), class: DecisionClass::Renamed, by: by(), why: why() },
+        Fact::CaseSnoozed { case, until: 1_700_000_030_000_000, by: by(), why: why() },
+        Fact::CaseReminded { case },
+        Fact::PolicySet { number: 3, policy: a_policy(), by: by() },
+        Fact::SettlementBegun { settlement: 90, settle: a_settlement() },
+        Fact::RecordDiscarded { settlement: 91, offset: 7 },
+        Fact::SettlementEnded {
+            settlement: 90,
+            action: Action::Retry,
+            settled: Settled { records: 5, accepted: 2, deleted: 1, quarantined: 1, held: 1, discarded: 0 },
+        },
+        Fact::MappingActivated {
+            version: 4,
+            entity: "opportunity".parse().unwrap(),
+            mapping: DefinitionHash::of("mapping"),
+            entity_definition: DefinitionHash::of("entity"),
+            by: by(),
+            text: None,
+            why: Some(why()),
+        },
+    ];
+    let decision = |(ordinal, fact)| Decision { input_offset: 61, ordinal, fact };
+    assert_lines("deciding_decisions_v1.ndjson", &(0..).zip(facts).map(decision).collect::<Vec<_>>());
+    let command = |command| Input::Command { id: "c-1".into(), command };
+    let (moves, alternatives) = (vec![a_transformed_move()], vec![]);
+    let inputs = [
+        Input::Suggestion { id: "suggest-41-2".into(), case, mapping_version: 2, moves, alternatives, tried: tried() },
+        command(Command::Decide(Decide {
+            case,
+            mapping_version: 2,
+            version: Some(3),
+            verdict: edit(),
+            by: by(),
+            why: why(),
+        })),
+        command(Command::SetPolicy { number: 3, policy: a_policy(), by: by() }),
+        command(Command::Settle(a_settlement())),
+        command(Command::ActivateMapping {
+            mapping: DefinitionHash::of("mapping"),
+            entity_definition: DefinitionHash::of("entity"),
+            by: by(),
+            force: false,
+            made_on: Some(2),
+            why: Some(why()),
+        }),
+        Input::Discarded { settlement: 91, offsets: vec![7, 9] },
+        Input::SettlementEnded { settlement: 90 },
+    ];
+    assert_lines("deciding_inputs_v1.ndjson", &inputs);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use schemas::{Mapping, StreamId};
 use serde_json::Value;
 
 use super::{Signed, Tag};
-use crate::auth::{Caller, Role};
+use crate::auth::Role;
 use crate::http::Doors;
 use crate::http::manners::etag;
 use crate::http::manners::journal::Noted;

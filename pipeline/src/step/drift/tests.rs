@@ -43,7 +43,9 @@ fn feed(stream: &mut Stream, payloads: &[String]) -> Outcome {
 }
 
 fn names(outcome: &Outcome) -> Vec<&'static str> {
-    let names = outcome.decisions.iter().map(|d| d.fact.type_name());
+    // The times that people have are told elsewhere.
+    let is_hold = |fact: &Fact| !matches!(fact, Fact::TimerSet { id, .. } if !id.starts_with("hold-"));
+    let names = outcome.decisions.iter().filter(|d| is_hold(&d.fact)).map(|d| d.fact.type_name());
     names.filter(|name| !matches!(*name, "ShapeObserved" | "RecordHeld")).collect()
 }
 

@@ -68,8 +68,8 @@ pub struct SettledInfo {
 
 /// Where to see how it goes.
 #[derive(Debug, Object)]
-pub struct Later {
-    /// The quarantine.
+pub struct SettledLater {
+    /// The records that are settled.
     link: String,
 }
 
@@ -81,7 +81,7 @@ pub enum Done {
     Done(Json<SettledInfo>),
     /// It is on the log and goes on.
     #[oai(status = 202)]
-    Accepted(Json<Later>),
+    Accepted(Json<SettledLater>),
 }
 
 /// Settles one record.
@@ -150,7 +150,7 @@ pub async fn several(
 /// It goes on even when nobody waits for it.
 async fn done(settling: tokio::task::JoinHandle<Result<Settled, SettleError>>) -> Result<Done, Problem> {
     match tokio::time::timeout(WAIT, settling).await {
-        Err(_) => Ok(Done::Accepted(Json(Later { link: "/api/v1/quarantine?settled=true".into() }))),
+        Err(_) => Ok(Done::Accepted(Json(SettledLater { link: "/api/v1/quarantine?settled=true".into() }))),
         Ok(Err(error)) => Err(Problem::internal(error)),
         Ok(Ok(settled)) => {
             let Settled { records, accepted, deleted, quarantined, held, discarded } = settled?;
