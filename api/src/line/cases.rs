@@ -82,10 +82,13 @@ impl Line {
         if !is_due {
             return Err(DecideError::NotOpen { position, status: case.status.name() });
         }
-        if let Some(first) = case.approval.as_ref().filter(|first| first.by == by && first.verdict == verdict) {
-            return Err(DecideError::SecondPerson(first.class.name()));
-        }
         let stream = stream_of(tenant, &case)?;
+        if let Some(first) = case.approval.as_ref().filter(|first| first.by == by && first.verdict == verdict) {
+            let policies = self.policies(tenant).await.map_err(anyhow::Error::from)?;
+            if policies.of(&stream.connection).wants_two(first.class) {
+                return Err(DecideError::SecondPerson(first.class.name()));
+            }
+        }
         let open =
             self.ingest.find(&stream).await.map_err(anyhow::Error::from)?.ok_or(DecideError::Unknown(position))?;
         let decide = Decide {

@@ -123,3 +123,114 @@ fn an_edit_transforms_a_value_and_a_stale_one_is_refused() {
     assert_eq!(amount.lines().last(), Some("47.0050"));
     assert_sound(&folder);
 }
+
+#[test]
+fn a_mapping_is_shown_compared_and_set_and_a_later_ingest_leaves_it_in_force() {
+    let folder = Folder::new();
+    let file = folder.write("deals.ndjson", deals(0..50, "Amount"));
+    folder.opportunities("acme", &file, &[]);
+    let of = ["--tenant", "acme", "crm/opportunity"];
+    let mut mapping = folder.json(&[&["mappings", "show"], &of[..]].concat());
+    mapping["fields"]["amount"] = json!({"from": "Amount", "unit": "cents", "round": true});
+    let new = folder.write("new.json", mapping.to_string());
+    let set = ["mappings", "set", "--tenant", "acme", "crm/opportunity", new.to_str().unwrap()];
+    let stale = folder.err(&[&set[..], &["--mapping-version", "7"]].concat());
+    assert!(stale.contains("mapping version 7, in force is 1"), "{stale}");
+    let done = folder.json(&[&set[..], &["--why", "they count in cents"]].concat());
+    assert_eq!(done["version"], 2);
+    assert!(folder.ok(&set).contains("was in force already"));
+    folder.append("deals.ndjson", &deals(50..60, "Amount"));
+    folder.opportunities("acme", &file, &[]);
+    let amount = |id: &str| {
+        let sql = format!("select amount from opportunities where opportunity_id = '{id}'");
+        folder.query("acme", &sql).lines().last().unwrap().to_owned()
+    };
+    assert_eq!((amount("D49"), amount("D50")), ("2813.5000".to_owned(), "28.5050".to_owned()));
+    let listed = folder.json(&["mappings", "list", "--tenant", "acme"]);
+    let told = (&listed["version"], &listed["origin"], &listed["by"]);
+    assert_eq!(told, (&json!(2), &json!("set"), &json!("command line")));
+    let history = folder.json_lines(&[&["mappings", "history"], &of[..]].concat());
+    assert_eq!((history.len(), &history[1]["why"]), (2, &json!("they count in cents")));
+    let diff = folder.ok(&[&["mappings", "diff"], &of[..], &["--from", "1"]].concat());
+    assert!(diff.starts_with("- amount: ") && diff.contains("+ amount: ") && diff.contains("cents"), "{diff}");
+    let first = folder.json(&[&["mappings", "show"], &of[..], &["--mapping-version", "1"]].concat());
+    assert!(!first.to_string().contains("cents"), "{first}");
+    assert!(folder.err(&["mappings", "show", "--tenant", "acme", "crm/other"]).contains("there is no stream"));
+    let bad = folder.write("bad.yaml", "entity: opportunity\nfieldz: {}\n");
+    let refused = folder.err(&["mappings", "set", "--tenant", "acme", "crm/opportunity", bad.to_str().unwrap()]);
+    assert!(refused.contains("fieldz"), "{refused}");
+    assert_sound(&folder);
+}
+
+#[test]
+fn the_history_of_drift_is_told_stream_by_stream() {
+    let folder = Folder::new();
+    let file = folder.write("deals.ndjson", deals(0..100, "Amount") + &deals(100..150, "DealAmount"));
+    folder.opportunities("acme", &file, &[]);
+    let listed = folder.json(&["drift", "list", "--tenant", "acme"]);
+    assert_eq!((&listed["cases"], &listed["kinds"]), (&json!("1 repaired"), &json!("1 renamed")));
+    let shown = folder.json_lines(&["drift", "show", "--tenant", "acme", "crm/opportunity"]);
+    let told: Vec<(&str, &str)> =
+        shown.iter().map(|row| (row["what"].as_str().unwrap(), row["detail"].as_str().unwrap())).collect();
+    assert_eq!(told.iter().map(|(what, _)| *what).collect::<Vec<_>>(), ["shape", "shape", "case"], "{told:?}");
+    assert_eq!(told[1].1, "DealAmount (number)");
+    assert_eq!(told[2].1, "renamed Amount, repaired by rules, 50 held");
+}
+
+#[test]
+fn what_was_set_aside_is_retried_and_discarded_with_reasons_and_the_counters_reconcile() {
+    let folder = Folder::new();
+    let lots = deals(20..30, "Amount").replace("\"Amount\":", "\"Sum\":7,\"Amount\":\"lots ").replace(".5,", "\",");
+    let file = folder.write("deals.ndjson", deals(0..10, "Amount") + &lots + "broken\nbroken\n");
+    assert_eq!(folder.opportunities("acme", &file, &[])["quarantined"], 12);
+    let settle = |action: &str, more: &[&str]| {
+        let base = ["quarantine", action, "--tenant", "acme", "--why", "they told us"];
+        folder.json(&[&base[..], more].concat())
+    };
+    let again = settle("retry", &["--reason", "cast_failed"]);
+    assert_eq!((&again["records"], &again["quarantined"]), (&json!(10), &json!(10)));
+    let mut mapping = folder.json(&["mappings", "show", "--tenant", "acme", "crm/opportunity"]);
+    mapping["fields"]["amount"] = json!("Sum | Amount");
+    let new = folder.write("new.json", mapping.to_string());
+    folder.ok(&["mappings", "set", "--tenant", "acme", "crm/opportunity", new.to_str().unwrap()]);
+    let done = settle("retry", &["--stream", "crm/opportunity", "--reason", "cast_failed"]);
+    assert_eq!((&done["records"], &done["accepted"]), (&json!(10), &json!(10)));
+    assert_eq!(folder.query("acme", "select count(*) from opportunities where amount = 7").lines().last(), Some("10"));
+    let left = folder.json_lines(&["quarantine", "list", "--tenant", "acme"]);
+    assert_eq!(left.len(), 2);
+    let one = left[0]["position"].as_str().unwrap();
+    assert_eq!(settle("discard", &[one])["discarded"], 1);
+    let twice = folder.err(&["quarantine", "retry", "--tenant", "acme", "--why", "x", one]);
+    assert!(twice.contains("settled before, by command line: discard"), "{twice}");
+    folder.err(&["quarantine", "discard", "--tenant", "acme", "--why", "x"]);
+    let settled = folder.json_lines(&["quarantine", "list", "--tenant", "acme", "--settled"]);
+    assert_eq!(settled.len(), 10 + 10 + 1);
+    assert!(settled.iter().all(|row| row["why"] == "they told us"));
+    let stat = folder.json_lines(&["log", "stat", "--tenant", "acme"]);
+    let row = stat.iter().find(|row| row.get("stream").is_some()).unwrap();
+    assert_eq!(["in", "accepted", "quarantined", "discarded"].map(|name| row[name].as_u64().unwrap()), [22, 20, 1, 1]);
+    assert_sound(&folder);
+}
+
+#[test]
+fn webhooks_are_kept_and_what_they_are_to_be_told_waits_for_a_server() {
+    let folder = Folder::new();
+    folder.opportunities("acme", &folder.write("deals.ndjson", deals(0..100, "Amount")), &[]);
+    let add = ["webhooks", "add", "--tenant", "acme"];
+    let made = folder
+        .json(&[&add[..], &["--topics", "case.opened,case.decided", "http://127.0.0.1:1/hook?x=secret"]].concat());
+    let id = made["id"].as_str().unwrap().to_owned();
+    assert!(made["secret"].as_str().unwrap().starts_with("whsec_"), "{made}");
+    assert!(folder.err(&[&add[..], &["--topics", "odd", "https://a.example/"]].concat()).contains("no topic"));
+    folder.err(&[&add[..], &["file:///etc/passwd"]].concat());
+    folder.append("deals.ndjson", &deals(100..150, "Bla"));
+    folder.opportunities("acme", &folder.path("deals.ndjson"), &[]);
+    let listed = folder.ok(&["--json", "webhooks", "list", "--tenant", "acme"]);
+    assert!(!listed.contains("secret"), "{listed}");
+    let listed: Value = serde_json::from_str(listed.trim()).unwrap();
+    assert_eq!((&listed["waiting"], &listed["host"]), (&json!(1), &json!("http://127.0.0.1:1")));
+    folder.ok(&["webhooks", "test", "--tenant", "acme", &id]);
+    folder.ok(&["webhooks", "remove", "--tenant", "acme", &id]);
+    assert_eq!(folder.json_lines(&["webhooks", "list", "--tenant", "acme"]).len(), 0);
+    assert!(folder.err(&["webhooks", "test", "--tenant", "acme", &id]).contains("no such webhook"));
+}
