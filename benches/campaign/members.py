@@ -267,6 +267,7 @@ def good_calls(tenant):
         "begin_run": lambda: ("/runs", RUN),
         "plan_run": lambda: ("/runs/plan", RUN),
         "show_run": lambda: (f"/runs/{tenant.run()}",),
+        "declare_schema": lambda: (f"/runs/{tenant.run()}/schema", {"fields": [{"path": "Id", "type": "text"}]}),
         "end_run": lambda: (f"/runs/{tenant.run()}",),
         "list_views": lambda: ("/dcl/views",),
         "describe_view": lambda: ("/dcl/views/opportunities",),

@@ -199,7 +199,7 @@ def settled(data, tenant):
 def stat(data, tenant, connection="crm"):
     """The counters of a tenant's stream."""
     rows = line.json_lines(line.run(["log", "stat", "--tenant", tenant, "--data-dir", str(data), "--json"]))
-    return next(row for row in rows if row["stream"].startswith(f"{connection}/"))
+    return next(row for row in rows if row.get("stream", "").startswith(f"{connection}/"))
 
 
 def steady(campaign, data, scratch, count, seed):

@@ -17,7 +17,7 @@ use super::{Ask, Client, ClientError};
 use crate::cli::IngestArgs;
 use crate::cli::backend::{Keys, Rows, Run};
 use crate::http::routes::records::Pushed;
-use crate::http::routes::runs::{LanePlace, RunBegun, RunOutcome, RunPlan, RunWanted};
+use crate::http::routes::runs::{FieldSaid, LanePlace, RunBegun, RunOutcome, RunPlan, RunWanted, SchemaSaid};
 use crate::line::Fates;
 
 /// A run at a server. Its batches carry their places in the files, so that one that comes twice adds nothing.
@@ -30,6 +30,8 @@ pub struct Relayed<'a> {
     mapping: Mapping,
     table: String,
     lanes: Vec<LaneCursor>,
+    /// What the source declared last.
+    declared: Option<Vec<DeclaredField>>,
     /// The position behind the last batch.
     position: Option<String>,
     /// Records whose batch was sent again because its answer was lost: they may be on the log twice.
@@ -57,6 +59,7 @@ impl Client {
             mapping: self.read(mapping)?,
             table,
             lanes: lanes.into_iter().map(place).collect::<anyhow::Result<_>>()?,
+            declared: None,
             position: None,
             repeated: 0,
         })
@@ -95,6 +98,20 @@ fn place(place: LanePlace) -> anyhow::Result<LaneCursor> {
     Ok(LaneCursor { lane, ordinal, cursor })
 }
 
+impl Relayed<'_> {
+    /// Says what the source declares. A server that was started again knows no run: then drift is told by the records.
+    async fn declare(&mut self, fields: &[DeclaredField]) -> anyhow::Result<()> {
+        let said = SchemaSaid { fields: fields.iter().map(FieldSaid::from).collect() };
+        match self.server.send(&Ask::post(&["runs", &self.run, "schema"], &said)).await {
+            Ok(_) => {}
+            Err(error) if error.code() == Some("not_found") => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.declared = Some(fields.to_vec());
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Run for Relayed<'_> {
     fn lanes(&self) -> Vec<LaneCursor> {
@@ -105,8 +122,10 @@ impl Run for Relayed<'_> {
         &self.mapping
     }
 
-    /// What a source declares stays here: of a relayed stream drift is told by its records alone.
-    async fn append(&mut self, records: Records, _declared: Option<&[DeclaredField]>) -> anyhow::Result<()> {
+    async fn append(&mut self, records: Records, declared: Option<&[DeclaredField]>) -> anyhow::Result<()> {
+        if let Some(fields) = declared.filter(|fields| self.declared.as_deref() != Some(*fields)) {
+            self.declare(fields).await?;
+        }
         let count = u64::from(records.count);
         let ask = Ask::put_in(&["records"], relay::MEDIA_TYPE, records.body.into())
             .with("connection", &self.connection)

@@ -9,7 +9,7 @@ use super::folder::{Folder, fates};
 fn deal(id: usize, change: impl Fn(&mut Value)) -> String {
     let mut deal = json!({
         "Id": format!("D{id}"), "Name": format!("Deal {id}"), "StageName": (["Open", "Won", "Lost"][id % 3]),
-        "Amount": amount(id), "Probability": [10, 25, 50, 75, 90][id % 5],
+        "Amount": amount(id), "Probability": ([10, 25, 50, 75, 90][id % 5]),
         "CloseDate": format!("2026-{:02}-{:02}", 1 + id % 12, 1 + id % 28),
         "LastModifiedDate": "2026-01-02T10:00:00.000+0000",
     });
@@ -90,7 +90,10 @@ fn more_nulls_than_usual_open_a_case_and_hold_nothing() {
     assert_sound(&folder);
 }
 
-fn csv(ids: std::ops::Range<usize>, columns: &[(&str, fn(usize) -> String)]) -> String {
+/// A column, and how its values are made of a number.
+type Column<'a> = (&'a str, fn(usize) -> String);
+
+fn csv(ids: std::ops::Range<usize>, columns: &[Column<'_>]) -> String {
     let line = |cells: Vec<String>| cells.join(",") + "\n";
     let header = line(columns.iter().map(|(name, _)| (*name).to_owned()).collect());
     header + &ids.map(|id| line(columns.iter().map(|(_, cell)| cell(id)).collect())).collect::<String>()
@@ -195,7 +198,8 @@ fn a_share_that_became_a_fraction_and_days_that_are_written_otherwise_at_once_ar
     let range = "select min(probability), max(probability), count(distinct close_date) from opportunities";
     assert_eq!(answer(&folder, range), "10.0000,90.0000,84");
     // What did not map before it was sure was set aside, not written wrong.
-    let told = folder.json_lines(&["log", "stat", "--tenant", "acme"]).remove(0);
+    let told = folder.json_lines(&["log", "stat", "--tenant", "acme"]);
+    let told = told.iter().find(|row| row.get("stream").is_some()).unwrap();
     let (accepted, quarantined) = (told["accepted"].as_u64().unwrap(), told["quarantined"].as_u64().unwrap());
     assert_eq!((accepted + quarantined, quarantined < 40), (600, true), "{told}");
     assert_sound(&folder);

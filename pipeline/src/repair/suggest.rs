@@ -29,7 +29,7 @@ pub(super) struct Suggested {
 /// Asks the matcher.
 pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLarge> {
     let (tree, drift) = (state.shape(), state.drift());
-    let (changed, lost) = drift.lost(case, tree).into_iter().partition::<Vec<_>, _>(|lost| stays(lost));
+    let (changed, lost) = drift.lost(case, tree).into_iter().partition::<Vec<_>, _>(stays);
     let before: Vec<Field> = lost.iter().map(|lost| before(state, lost)).collect();
     let after: Vec<Field> = drift.added_nodes(case, tree).filter_map(|node| after(state, node, &before)).collect();
     let entity = state.entity().map_or_else(String::new, |entity| entity.entity.to_string());

@@ -12,8 +12,10 @@ use poem::web::Data;
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 use poem_openapi::types::Any;
-use poem_openapi::{ApiResponse, Object, OpenApi};
-use schemas::TenantId;
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
+use schemas::input::DeclaredField;
+use schemas::shape::TypeClass;
+use schemas::{Input, TenantId};
 use serde_json::Value;
 
 use super::account::Done;
@@ -21,6 +23,7 @@ use super::{Signed, Tag};
 use crate::auth::{Caller, Role};
 use crate::http::Doors;
 use crate::http::problem::Problem;
+use crate::http::text::Text;
 use crate::line::{Fates, NotCounted, Opening, Run, Said, version_type};
 
 /// How long an answer waits for a run to settle.
@@ -60,6 +63,43 @@ pub struct RunWanted {
     /// The id of the program on its machine, which it keeps: 32 hex digits. Its lanes are told where they are.
     #[oai(validator(pattern = "^[0-9a-f]{32}$"))]
     pub relay: Option<String>,
+}
+
+/// The fields that a source says its records have: a file's header, a schema.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields)]
+pub struct SchemaSaid {
+    /// The fields, in the source's order.
+    #[oai(validator(max_items = 4096))]
+    pub fields: Vec<FieldSaid>,
+}
+
+/// A field that a source says its records have.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields, skip_serializing_if_is_none)]
+pub struct FieldSaid {
+    /// Its path, as mappings write it.
+    #[oai(validator(min_length = 1, max_length = 8192))]
+    pub path: Text,
+    /// Its type, where the source tells it.
+    #[oai(rename = "type")]
+    pub class: Option<TypeSaid>,
+}
+
+/// A field's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "lowercase")]
+pub enum TypeSaid {
+    /// True or false.
+    Boolean,
+    /// Any number.
+    Number,
+    /// A text.
+    Text,
+    /// An object.
+    Object,
+    /// An array.
+    Array,
 }
 
 /// What records would become.
@@ -179,6 +219,22 @@ impl Routes {
         Ok(Json(RunPlan { mapping: value(&opening.mapping)?, entity: value(&opening.entity_definition)? }))
     }
 
+    /// Say what fields the records have that are pushed next, as their source declares them: a field that is gone is missed
+    /// from the first record on. What was said before holds until something else is said.
+    #[oai(path = "/:run/schema", method = "post", operation_id = "declare_schema")]
+    async fn declare(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        run: Path<String>,
+        body: Json<SchemaSaid>,
+    ) -> Result<Done, Problem> {
+        let run = find(&doors, &caller, &run)?;
+        let fields = body.0.fields.into_iter().map(DeclaredField::from).collect();
+        doors.line.ingest.send(&run.open, &[Input::SchemaDeclared { fields }]).await.map_err(Problem::internal)?;
+        Ok(Done::Done)
+    }
+
     /// Wait a while until everything that came in has its fate and can be read, and say what became of it.
     #[oai(path = "/:run", method = "get", operation_id = "show_run")]
     async fn show(
@@ -201,6 +257,32 @@ impl Routes {
         find(&doors, &caller, &run)?;
         doors.runs.end(caller.tenant, &run);
         Ok(Done::Done)
+    }
+}
+
+impl From<FieldSaid> for DeclaredField {
+    fn from(said: FieldSaid) -> Self {
+        let class = |said| match said {
+            TypeSaid::Boolean => TypeClass::Boolean,
+            TypeSaid::Number => TypeClass::Number,
+            TypeSaid::Text => TypeClass::Text,
+            TypeSaid::Object => TypeClass::Object,
+            TypeSaid::Array => TypeClass::Array,
+        };
+        Self { path: said.path.into(), class: said.class.map(class) }
+    }
+}
+
+impl From<&DeclaredField> for FieldSaid {
+    fn from(declared: &DeclaredField) -> Self {
+        let class = |class| match class {
+            TypeClass::Boolean => TypeSaid::Boolean,
+            TypeClass::Number => TypeSaid::Number,
+            TypeClass::Text => TypeSaid::Text,
+            TypeClass::Object => TypeSaid::Object,
+            TypeClass::Array => TypeSaid::Array,
+        };
+        Self { path: declared.path.as_str().into(), class: declared.class.map(class) }
     }
 }
 

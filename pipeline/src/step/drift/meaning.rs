@@ -84,7 +84,7 @@ impl Drift {
             if self.watches.get(at).is_none_or(|watch| watch.case.is_some()) {
                 continue;
             }
-            let changed = self.changed(at, &alarm);
+            let changed = self.changed(at, &alarm, tree);
             since = since.min(self.habits[at].since(&alarm).filter(|_| !changed.is_empty()).unwrap_or(since));
             self.habits[at].take_as_usual(&alarm);
             for (at, change, held) in changed {
@@ -111,19 +111,19 @@ impl Drift {
     }
 
     /// What changed at a watch, and at the one that it was swapped with.
-    fn changed(&self, at: usize, alarm: &Alarm) -> Vec<(usize, Change, Held)> {
+    fn changed(&self, at: usize, alarm: &Alarm, tree: &ShapeTree) -> Vec<(usize, Change, Held)> {
         let habit = &self.habits[at];
         let is_free = |other: &usize| *other != at && self.watches[*other].case.is_none();
         let partner = (0..self.habits.len()).filter(is_free).find(|other| habit.is_swapped(&self.habits[*other]));
         if let Some(partner) = partner {
-            let with = |at: usize| Change::Swapped { with: self.path_of(at) };
+            let with = |at: usize| Change::Swapped { with: self.path_of(at, tree) };
             return vec![(at, with(partner), Held::All), (partner, with(at), Held::All)];
         }
         habit.change(alarm).map(|(change, held)| (at, change, held)).into_iter().collect()
     }
 
-    fn path_of(&self, at: usize) -> String {
-        self.watches.get(at).and_then(|watch| watch.paths.last().cloned()).unwrap_or_default()
+    fn path_of(&self, at: usize, tree: &ShapeTree) -> String {
+        self.watches.get(at).and_then(|watch| self.seen_path(watch, tree)).unwrap_or_default()
     }
 
     /// The case of changed values that waits, if one does.

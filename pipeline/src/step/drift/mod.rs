@@ -161,13 +161,18 @@ impl Drift {
     }
 
     fn lost_of(&self, watch: &Watch, tree: &ShapeTree) -> Lost {
+        let lost = watch.lost(self.seen_path(watch, tree));
+        Lost { change: self.change_of(watch, lost.retyped), ..lost }
+    }
+
+    /// Of the paths of a watch the one that records have had.
+    fn seen_path(&self, watch: &Watch, tree: &ShapeTree) -> Option<String> {
         let seen = |path: &&String| {
             let parts = schemas::mapping::Path::new(path).ok().and_then(|p| p.choices().first().cloned());
             let node = parts.and_then(|parts| tree.find(&parts));
             node.and_then(|node| self.profiles.of(node)).map_or(0, |profile| profile.values)
         };
-        let lost = watch.lost(watch.paths.iter().rev().max_by_key(seen).cloned());
-        Lost { change: self.change_of(watch, lost.retyped), ..lost }
+        watch.paths.iter().rev().max_by_key(seen).cloned()
     }
 
     /// Looks at a record that tells no delete; true when it is held.

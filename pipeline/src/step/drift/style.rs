@@ -261,7 +261,7 @@ fn named_day(text: &str) -> Option<Style> {
         return None;
     }
     let reads = |pattern: &&str| schemas::time::parse_with_pattern(text, pattern).is_some();
-    let place = NAMED.iter().position(|pattern| reads(&pattern))?;
+    let place = NAMED.iter().position(reads)?;
     u8::try_from(place).ok().map(|place| Style(NAMED_FIRST + place))
 }
 

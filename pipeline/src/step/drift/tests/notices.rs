@@ -44,7 +44,7 @@ fn a_jump_in_the_share_of_nulls_opens_a_case_and_holds_nothing() {
 fn nulls_of_several_fields_are_one_case_and_one_that_flaps_does_not_flood() {
     let mut stream = steady(500);
     let payload = |id: usize| {
-        let payload = with_null(id, id / 300 % 2 == 0);
+        let payload = with_null(id, (id / 300).is_multiple_of(2));
         if id >= 2_000 { payload.replace(&format!("\"n{id}\""), "null") } else { payload }
     };
     let outcome = feed(&mut stream, &(900..9_000).map(payload).collect::<Vec<_>>());
