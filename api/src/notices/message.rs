@@ -70,11 +70,11 @@ impl About<'_> {
         let view = impact.views.first().map_or_else(String::new, |view| format!(" of the view {}", view.view));
         for lost in case.lost.iter().take(NAMED_MAX) {
             let what = match (&lost.change, lost.retyped) {
-                (Some(change), _) => change.to_string(),
-                (None, true) => "has another type".to_owned(),
-                (None, false) => "is missing".to_owned(),
+                (Some(change), _) => format!(": {change}"),
+                (None, true) => " has another type".to_owned(),
+                (None, false) => " is missing".to_owned(),
             };
-            lines.push(format!("• `{}`: {what}; it fills {}{view}", lost.path, lost.feeds.join(", ")));
+            lines.push(format!("• `{}`{what}; it fills {}{view}", lost.path, lost.feeds.join(", ")));
         }
         if case.lost.len() > NAMED_MAX {
             lines.push(format!("• and {} more", case.lost.len() - NAMED_MAX));
