@@ -2,7 +2,8 @@
 //!
 //! [`roles`] wires the line together, [`mod@line`] is what can be done with it, [`cli`] are the commands, [`socket`] carries
 //! them to the process that holds the folder, [`client`] to a server; [`http`] is the API for everybody else, [`auth`] who may ask it,
-//! [`connections`] what reads files for it, [`live`] the line as it moves, [`serve`] keeps that process running, [`demo`]
+//! [`connections`] what reads files for it, [`live`] the line as it moves, [`notices`] tells webhooks of cases, [`serve`] keeps
+//! that process running, [`demo`]
 //! is the demo's real files. [`folder`] says what may be taken for a data folder.
 
 pub mod auth;
@@ -14,6 +15,7 @@ pub mod folder;
 pub mod http;
 pub mod line;
 pub mod live;
+pub mod notices;
 pub mod output;
 pub mod roles;
 pub mod serve;

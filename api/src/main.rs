@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use api::cli::{Cli, Command, ServerArgs, TenantCommand, Top, dry_run, sign_in};
+use api::cli::{Cli, Command, MappingsCommand, ServerArgs, TenantCommand, Top, dry_run, sign_in};
 use api::client::Client;
 use api::line::{Definitions, Line, Stalled};
 use api::output::{NewFile, Output, Terminal, is_reader_gone};
@@ -122,6 +122,10 @@ fn file_of(command: &Command) -> anyhow::Result<Option<NewFile>> {
 
 /// Makes a command independent of this process: files by their full names, the mapping by its text.
 fn complete(mut command: Command) -> anyhow::Result<Command> {
+    if let Command::Mappings(MappingsCommand::Set(args)) = &mut command {
+        let text = std::fs::read_to_string(&args.file);
+        args.text = Some(text.with_context(|| format!("reading {}", args.file.display()))?);
+    }
     if let Command::Ingest(args) = &mut command {
         for file in &mut args.files {
             *file = std::path::absolute(&*file)?;

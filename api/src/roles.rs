@@ -11,6 +11,7 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use pipeline::engine::{Embedded, Partitions};
 use pipeline::ingest::Ingest;
+use pipeline::notices::NoticeKeeper;
 use pipeline::payload::{Keyring, SealedLog, SealedStore};
 use pipeline::process::{Processed, Processor};
 use pipeline::quarantine::QuarantineKeeper;
@@ -37,6 +38,7 @@ pub(crate) struct Roles {
     pub(crate) processed: Vec<Processed>,
     pub(crate) kept: Vec<watch::Receiver<u64>>,
     pub(crate) repaired: Vec<Repaired>,
+    pub(crate) noticed: Vec<watch::Receiver<u64>>,
     pub(crate) projector: ProjectorHandle,
     /// Why a role has stopped.
     pub(crate) failures: watch::Sender<BTreeMap<Role, String>>,
@@ -52,6 +54,7 @@ pub(crate) enum Role {
     Processor(u32),
     QuarantineKeeper(u32),
     Repairer(u32),
+    NoticeKeeper(u32),
     Projector,
 }
 
@@ -61,6 +64,7 @@ impl std::fmt::Display for Role {
             Self::Processor(partition) => write!(f, "processor of partition {partition}"),
             Self::QuarantineKeeper(partition) => write!(f, "quarantine keeper of partition {partition}"),
             Self::Repairer(partition) => write!(f, "repairer of partition {partition}"),
+            Self::NoticeKeeper(partition) => write!(f, "notice keeper of partition {partition}"),
             Self::Projector => write!(f, "projector"),
         }
     }
@@ -100,10 +104,12 @@ impl Line {
             pushes: Fair::new(PUSHES),
             exports: Fair::new(EXPORTS),
             running: Default::default(),
+            consumers: Default::default(),
             is_patient,
             viewed: broadcast::Sender::new(VIEWED_KEPT),
         };
         line.finish_deletions().await?;
+        pipeline::policies::finish(&*line.store, &line.ingest).await.context("telling streams of their policies")?;
         Ok(line)
     }
 
@@ -138,7 +144,8 @@ impl Roles {
         let (shutdown, stop) = watch::channel(false);
         let failures = watch::Sender::default();
         let mut tasks = JoinSet::new();
-        let (mut processed, mut kept, mut repaired, mut stalls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut processed, mut kept, mut repaired) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut noticed, mut stalls) = (Vec::new(), Vec::new());
         for partition in 0..log.partitions(Topic::Inputs) {
             let (processor, done) = Processor::start(log.clone(), store.clone(), partition).await?;
             processed.push(done);
@@ -152,6 +159,10 @@ impl Roles {
             repaired.push(done);
             stalls.push(repairer.stall());
             tasks.spawn(watched(failures.clone(), Role::Repairer(partition), repairer.run()));
+            let (keeper, done) = NoticeKeeper::start(log.clone(), store.clone(), partition).await?;
+            noticed.push(done);
+            stalls.push(keeper.stall());
+            tasks.spawn(watched(failures.clone(), Role::NoticeKeeper(partition), keeper.run(stop.clone())));
         }
         let views = folder.join("views");
         std::fs::create_dir_all(&views).with_context(|| format!("making {}", views.display()))?;
@@ -160,7 +171,7 @@ impl Roles {
         let projector = role.handle();
         stalls.extend(projector.stalls());
         tasks.spawn(watched(failures.clone(), Role::Projector, role.run(stop)));
-        Ok(Self { processed, kept, repaired, projector, failures, stalls, shutdown, tasks: Mutex::new(tasks) })
+        Ok(Self { processed, kept, repaired, noticed, projector, failures, stalls, shutdown, tasks: Mutex::new(tasks) })
     }
 
     /// Stops every role and waits for each; the projector flushes its views. What a role fails with now it has told.

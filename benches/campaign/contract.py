@@ -25,7 +25,7 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi import checks
 
 import line
-from members import ADDRESSES, AGAIN, CALLERS, ROLES, Tenant, good_calls
+from members import ADDRESSES, AGAIN, CALLERS, CONFIG as SERVER_CONFIG, ROLES, Tenant, good_calls
 from verdict import Campaign
 
 CHECKS = [not_a_server_error, checks.status_code_conformance, checks.content_type_conformance,
@@ -33,13 +33,14 @@ CHECKS = [not_a_server_error, checks.status_code_conformance, checks.content_typ
           checks.negative_data_rejection]
 # What a parameter in a path names, by the last word before it that is here.
 NAMED = {"sessions": "session", "users": "user", "keys": "key", "connections": "connection", "views": "view",
-         "quarantine": "quarantined", "cases": "case", "runs": "run"}
+         "quarantine": "quarantined", "cases": "case", "runs": "run", "mappings": "opened", "drift": "opened",
+         "webhooks": "webhook"}
 # What a wrong request may be refused with, besides what the check knows.
 REFUSED = ["400", "401", "403", "404", "405", "406", "409", "412", "413", "414", "415", "422", "428", "429", "431", "5xx"]
 CONFIG = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": REFUSED}}})
 # They end what others need: called with tokens of their own alone.
 ENDING = {"logout", "change_password", "delete_tenant", "remove_user", "change_user", "end_session", "revoke_key",
-          "delete_connection", "end_run"}
+          "delete_connection", "end_run", "remove_webhook"}
 # They change what they are called for, for good: each round of them has one of its own.
 DECIDING = {"approve_case", "edit_case", "reject_case", "accept_case_as_removed", "revert_case", "snooze_case"}
 # Rationed by address: called from many.
@@ -124,7 +125,7 @@ def place(case, tenant, foreign, rng):
         # What was generated to be wrong stays wrong.
         return
     for parameter in list(case.path_parameters or {}):
-        named = next((NAMED[word] for word in reversed(case.path.split("/")) if word in NAMED), None)
+        named = "stream" if parameter == "stream" else next((NAMED[word] for word in reversed(case.path.split("/")) if word in NAMED), None)
         whose = rng.choices([tenant, foreign, None], [6, 3, 1])[0]
         if named and whose:
             case.path_parameters[parameter] = whose.known[named]
@@ -263,7 +264,9 @@ def main():
         roots = [option for name in names for option in ("--files-root", f"{name}={scratch / name}")]
         for name in names:
             (scratch / name).mkdir()
-        with line.Server(scratch / "data", more=roots) as server:
+        (scratch / "autonomos.yaml").write_text(SERVER_CONFIG)
+        more = [*roots, "--config", str(scratch / "autonomos.yaml")]
+        with line.Server(scratch / "data", more=more) as server:
             base = f"http://{server.listen}"
             tenants = [Tenant(base, scratch / "data", name, scratch) for name in names]
             with line.DIRECT.open(f"{base}/openapi.json") as answer:

@@ -21,6 +21,8 @@ PUSH = "connection=crm&stream=opportunity&system=salesforce"
 # Every row with every row of its stage, over and over: it runs until it is stopped, or its time is over.
 MATCHED = "opportunities t0" + "".join(f" join opportunities t{n} on t{n - 1}.stage = t{n}.stage" for n in range(1, 4))
 ENDLESS = f"select count(*) from {MATCHED}"
+# Addresses that nobody answers at, and the operator lets notices go to.
+NOWHERE, CONFIG = "http://127.0.0.1:9/hook", "webhooks: {networks: [127.0.0.0/8]}\n"
 RUN = {"connection": "crm", "stream": "opportunity", "system": "salesforce"}
 # Calls that a rate turned away are made again.
 AGAIN = 8
@@ -158,6 +160,23 @@ class Tenant:
         connection, stream = self.call("GET", f"/aam/cases/{case}")["stream"].split("/")
         return self.case_of(f"connection={connection}&stream={stream}", "waiting")
 
+    def set_aside(self):
+        """The query of a stream of which one record was set aside, and that record's position."""
+        query = f"connection=aside{next(self.numbers)}&stream=opportunity"
+        broken = f'{{"Name":"{self.word} that is no JSON'
+        self.call("POST", f"/records?{query}&system=salesforce", broken, content="application/x-ndjson")
+        is_there = lambda: self.call("GET", f"/quarantine?{query}")["records"]
+        return query, line.until("a record that was set aside is shown", is_there)[0]["position"]
+
+    def set_aside_stream(self):
+        """A stream of which one record was set aside, as a body names it."""
+        connection, stream = (part.split("=")[1] for part in self.set_aside()[0].split("&"))
+        return {"connection": connection, "stream": stream, "why": "for a look"}
+
+    def webhook(self):
+        """The id of a webhook that nobody needs."""
+        return self.call("POST", "/webhooks", {"form": "event", "url": NOWHERE})["webhook"]["id"]
+
     def slow_query(self):
         """The id of a query that runs until somebody stops it, or its time is over."""
         name = f"slow{next(self.numbers)}"
@@ -183,6 +202,7 @@ class Tenant:
         both = lambda: [found for found in [self.call("GET", "/quarantine")["records"]] if len(found) == 2]
         set_aside = line.until("the records that were set aside are shown", both)[0]
         self.known["quarantined"] = set_aside[0]["position"]
+        self.known |= {"opened": "crm", "stream": "opportunity", "webhook": self.webhook()}
 
 
 def good_calls(tenant):
@@ -205,6 +225,12 @@ def good_calls(tenant):
         return "/tenant", {"name": name}, {}, tenant.call("POST", "/auth/register", register)["access_token"]
     def cancel_query():
         return f"/query/{tenant.slow_query()}",
+    mapping = "/aam/mappings/crm/opportunity"
+    def set_mapping():
+        mapping_ = tenant.call("GET", mapping)["mapping"]
+        return mapping, {"mapping": mapping_, "why": "for a look"}, {"if-match": tenant.last["etag"]}
+    aside = lambda what: (f"/quarantine/{tenant.set_aside()[1]}/{what}", {"why": "for a look"})
+    any_tag = {"if-match": "*"}
     decide = lambda case, verdict, **body: (f"/aam/cases/{case}/{verdict}", {"why": "for a look", **body})
     login = {"tenant": tenant.name, "email": tenant.address("admin"), "password": PASSWORD}
     return {
@@ -255,6 +281,30 @@ def good_calls(tenant):
         "accept_case_as_removed": lambda: decide(tenant.doubtful(), "accept-removed"),
         "revert_case": lambda: decide(tenant.repaired(), "revert"),
         "snooze_case": lambda: decide(tenant.doubtful(), "snooze", until="2099-01-01T00:00:00Z"),
+        "dry_run_case": lambda: (f"/aam/cases/{tenant.proposed()}/dry_run",),
+        "try_case": lambda: (f"/aam/cases/{tenant.doubtful()}/dry_run",
+                             {"decision": "edit", "moves": [{"from": "Amount", "to": ["Bla"]}]}),
+        "show_policy": lambda: ("/aam/policy",),
+        "set_policy": lambda: ("/aam/policy", {"remind_hours": 48}, any_tag),
+        "clear_policy": lambda: ("/aam/policy", None, any_tag),
+        "backtest_policy": lambda: ("/aam/policy/backtest",),
+        "list_mappings": lambda: ("/aam/mappings",),
+        "show_mapping": lambda: (mapping,),
+        "list_mapping_versions": lambda: (f"{mapping}/history",),
+        "diff_mapping_versions": lambda: (f"{mapping}/diff?from=1",),
+        "set_mapping": set_mapping,
+        "list_drift": lambda: ("/aam/drift",),
+        "show_drift": lambda: ("/aam/drift/crm/opportunity",),
+        "list_webhooks": lambda: ("/webhooks",),
+        "make_webhook": lambda: ("/webhooks", {"form": "event", "url": NOWHERE}),
+        "show_webhook": lambda: (f"/webhooks/{tenant.known['webhook']}",),
+        "change_webhook": lambda: (f"/webhooks/{tenant.known['webhook']}", {"paused": False}),
+        "test_webhook": lambda: (f"/webhooks/{tenant.known['webhook']}/test",),
+        "remove_webhook": lambda: (f"/webhooks/{tenant.webhook()}",),
+        "retry_quarantined": lambda: aside("retry"),
+        "discard_quarantined": lambda: aside("discard"),
+        "retry_several": lambda: ("/quarantine/retry", tenant.set_aside_stream()),
+        "discard_several": lambda: ("/quarantine/discard", tenant.set_aside_stream()),
         "list_quarantine": lambda: ("/quarantine",),
         "show_quarantined": lambda: (f"/quarantine/{tenant.known['quarantined']}",),
         "make_ticket": lambda: ("/events/tickets",),

@@ -22,7 +22,7 @@ import time
 
 import line
 from isolation import Scanner
-from members import ADDRESSES, AGAIN, CALLERS, Tenant, good_calls
+from members import ADDRESSES, AGAIN, CALLERS, CONFIG, Tenant, good_calls
 from verdict import Campaign
 from wire import Events, Socket, Wire
 
@@ -33,7 +33,8 @@ GIVEN = {"cursor", "Last-Event-ID", "last_event_id", "min_position", "If-Match",
 OWN = {"ticket"}
 # Parameters that carry nothing of anybody's: they choose among one's own.
 HARMLESS = {"limit", "order_by", "direction", "filter", "columns", "connection", "stream", "system", "status", "topic",
-            "stages", "connections", "streams", "entities", "mode", "seconds", "from", "relay"}
+            "stages", "connections", "streams", "entities", "mode", "seconds", "from", "to", "relay", "settled", "records",
+            "version", "at_least"}
 # They tell what one has asked for oneself, ids of others too.
 JOURNAL = {"read_audit", "export_tenant"}
 # They end the session that they are called with: called with one of their own.
@@ -155,12 +156,12 @@ class Street:
         return "/".join(other_than(given) if part.startswith("{") else given for part, given in parts)
 
     def is_shared(self, path, target, mine):
-        """Whether a path names what both have: a view or a connection of the same name."""
+        """Whether a path names what both have: a view, a stream or a connection of the same name."""
         found = re.search(r"\{(\w+)\}", path)
         own = target[found.start():].split("/")[0].split("?")[0]
         if "/connections/" in path:
             return self.wire.ask("GET", f"{API}/aam/connections/{own}", mine.tenant.tokens["admin"]).status == 200
-        return "/views/" in path
+        return any(shared in path for shared in ("/views/", "/mappings/", "/drift/"))
 
     def given(self, name, path, method, operation, mine, other, call):
         """Every parameter that carries what a tenant was given, with what the other was given."""
@@ -235,7 +236,7 @@ class Street:
     def methods(self, path, mine, other):
         """A path by the methods that the file does not have for it."""
         target = path
-        for word, known in (("connection", "connection"), ("view", "view"), ("case", "case"), ("position", "quarantined"),
+        for word, known in (("connection", "connection"), ("view", "view"), ("case", "case"), ("position", "quarantined"), ("stream", "stream"),
                             ("id", "user")):
             target = target.replace(f"{{{word}}}", str(other.tenant.known[known]))
         for method in METHODS:
@@ -275,7 +276,8 @@ def main():
         for name in names:
             (scratch / name).mkdir()
         roots = [option for name in names for option in ("--files-root", f"{name}={scratch / name}")]
-        with line.Server(scratch / "data", more=roots) as server:
+        (scratch / "autonomos.yaml").write_text(CONFIG)
+        with line.Server(scratch / "data", more=[*roots, "--config", str(scratch / "autonomos.yaml")]) as server:
             wire = Wire(server.listen)
             neighbours = [Neighbour(wire, scratch / "data", name, scratch, f"{rng.getrandbits(96):024x}") for name in names]
             file = wire.ask("GET", "/openapi.json").json()

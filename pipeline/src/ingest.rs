@@ -1,5 +1,6 @@
 //! Ingest: opens streams and puts their records on the log. An append that is answered is on disk.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::definitions::{self, DefinitionError};
 use crate::log::{Durability, Log, LogError};
+use crate::policies;
 use crate::process::read_state;
 use crate::step::{DEFINITION_BYTES_MAX, MappingChange, check_change};
 use crate::store::{Expect, Row, Store, StoreError, Table};
@@ -269,6 +271,8 @@ impl Ingest {
                 entity_definition: entity_definition.clone(),
                 by: by.to_owned(),
                 force,
+                made_on: None,
+                why: None,
             };
             Input::Command { id: format!("activate-{version}"), command }
         };
@@ -281,8 +285,44 @@ impl Ingest {
             },
             last,
         ];
-        self.send(open, &inputs).await?;
+        // Read behind the register's row: whoever changes a policy meanwhile finds the stream there.
+        let policies = policies::read(&*self.store, open.id.tenant).await?;
+        let policy = (policies.number > 0).then(|| policies::input(&policies, &open.id.connection));
+        self.send(open, &inputs.into_iter().chain(policy).collect::<Vec<_>>()).await?;
         Ok(())
+    }
+
+    /// Has an open stream use another mapping from here on, as a person wants it; answers the offset behind the command,
+    /// whose outcome tells whether it does. The register is left alone: whoever opens the stream with the mapping that it
+    /// was opened with before leaves in force what is in force.
+    pub async fn set_mapping(
+        &self,
+        open: &OpenStream,
+        mapping: &Mapping,
+        id: &str,
+        made_on: Option<u32>,
+        (by, why): (&str, &str),
+    ) -> Result<u64, IngestError> {
+        let entity = self.known_entity(&open.id, &mapping.entity).await?;
+        mapping.validate(&entity)?;
+        let text = mapping.text();
+        if text.len() > DEFINITION_BYTES_MAX {
+            return Err(IngestError::MappingTooLong);
+        }
+        let command = Command::ActivateMapping {
+            mapping: mapping.hash(),
+            entity_definition: entity.hash(),
+            by: by.to_owned(),
+            force: false,
+            made_on,
+            why: (!why.is_empty()).then(|| why.to_owned()),
+        };
+        let inputs = [
+            Input::Definition { hash: mapping.hash(), kind: DefinitionKind::Mapping, text },
+            Input::Definition { hash: entity.hash(), kind: DefinitionKind::Entity, text: entity.text() },
+            Input::Command { id: id.to_owned(), command },
+        ];
+        Ok(self.send(open, &inputs).await?)
     }
 
     /// A stream that was opened before, if it was.
@@ -298,6 +338,19 @@ impl Ingest {
         let batches = inputs.iter().map(|input| control(open, input)).collect();
         let firsts = self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
         Ok(firsts.last().map_or(0, |last| last + 1))
+    }
+
+    /// Appends one input to each of several streams; all are on disk when this returns.
+    pub(crate) async fn send_each(&self, inputs: &[(OpenStream, Input)]) -> Result<(), LogError> {
+        let mut partitions: BTreeMap<u32, Vec<Batch>> = BTreeMap::new();
+        for (open, input) in inputs {
+            let body = serde_json::to_vec(input).expect("an input has only text keys");
+            partitions.entry(open.partition).or_default().push(batch(open, BatchKind::Control, 1, body));
+        }
+        for (partition, batches) in partitions {
+            self.log.append(Topic::Inputs, partition, batches, Durability::Durable).await?;
+        }
+        Ok(())
     }
 
     /// Appends held records that come again.
@@ -350,6 +403,12 @@ impl Ingest {
 /// undo each other's work for ever, and fill the log with it.
 fn pause(attempt: u32) -> Duration {
     Duration::from_micros(fastrand::u64(0..1000 << attempt.min(10)))
+}
+
+/// The stream of a row of the register.
+pub(crate) fn opened(stream: &StreamId, row: &Row) -> Result<OpenStream, IngestError> {
+    let known = read_row(stream, row)?;
+    Ok(OpenStream { id: stream.clone(), partition: known.partition })
 }
 
 fn read_row(stream: &StreamId, row: &Row) -> Result<StreamRow, IngestError> {

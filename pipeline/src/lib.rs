@@ -2,8 +2,8 @@
 //!
 //! Read in this order: [`log`] and [`store`] are what everything stands on, [`payload`]
 //! seals what they hold, [`source`] is where records come from,
-//! [`ingest`] puts them on the log, [`step`] says what they mean, [`process`] runs the step over a partition,
-//! [`quarantine`] keeps what was set aside, [`repair`] keeps the cases of drift and sends back in what they call for.
+//! [`ingest`] puts them on the log, [`policies`] says how cases are decided, [`step`] says what they mean, [`process`] runs the step over a partition,
+//! [`records`] finds records again, [`quarantine`] keeps what was set aside, [`notices`] what people are told, [`repair`] keeps the cases of drift and sends back in what they call for.
 
 pub mod engine;
 pub mod log;
@@ -12,10 +12,13 @@ pub mod store;
 
 pub mod definitions;
 pub mod ingest;
+pub mod policies;
 pub mod source;
 
+pub mod notices;
 pub mod process;
 pub mod quarantine;
+pub mod records;
 pub mod repair;
 pub mod step;
 

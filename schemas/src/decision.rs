@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::drift::{Lost, Move, Severity};
+use crate::drift::{Lost, Move, Severity, Tried, Verdict};
 use crate::ids::EntityName;
 use crate::input::DefinitionHash;
+use crate::policy::{DecisionClass, Policy};
 use crate::reason::{QuarantineStage, Reason};
+use crate::settle::{Action, Settle, Settled};
 use crate::shape::TypeClass;
 
 /// A decision of the step, with the input that it came from.
@@ -64,6 +66,9 @@ pub enum Fact {
         /// The mapping's text, where a repair made it and no input brought it.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         text: Option<String>,
+        /// Why, where somebody said so.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        why: Option<String>,
     },
     /// A record lacks what was (almost) always there: it is kept back, and its bytes stay at the input offset.
     RecordHeld {
@@ -96,6 +101,9 @@ pub enum Fact {
         /// How much hangs on it.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         severity: Option<Severity>,
+        /// It was told before; more of it is known by now.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        again: bool,
     },
     /// Values began to mean something else before that was sure: what was accepted since then is looked at again.
     RecordsRecalled {
@@ -120,6 +128,12 @@ pub enum Fact {
         /// Why it waits for a person; none when it is applied at once.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         waits: Option<String>,
+        /// What it would break: why it waits whatever its confidence.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        breaks: Option<String>,
+        /// What became of the last held records when it was tried on them.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        tried: Option<Tried>,
     },
     /// A repair is in force from here on.
     RepairApplied {
@@ -173,6 +187,68 @@ pub enum Fact {
         /// How many.
         count: u64,
     },
+    /// One of the two people that a decision takes has approved it.
+    ApprovalGiven {
+        /// The case.
+        case: u64,
+        /// What was approved.
+        verdict: Verdict,
+        /// Why it takes two.
+        class: DecisionClass,
+        /// Who approved.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// A case is put off.
+    CaseSnoozed {
+        /// The case.
+        case: u64,
+        /// Until when, in microseconds since 1970 UTC.
+        until: i64,
+        /// Who put it off.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// A case still waits, or the time that it was put off to has come.
+    CaseReminded {
+        /// The case.
+        case: u64,
+    },
+    /// Somebody settles records that were set aside: they come again, or are given up.
+    SettlementBegun {
+        /// The settlement: the offset of the input that asked for it.
+        settlement: u64,
+        /// What is done with which records, by whom and why.
+        settle: Settle,
+    },
+    /// A record that was set aside is given up.
+    RecordDiscarded {
+        /// The settlement.
+        settlement: u64,
+        /// Where its bytes are on `inputs`.
+        offset: u64,
+    },
+    /// Everything that a settlement is about has its fate.
+    SettlementEnded {
+        /// The settlement.
+        settlement: u64,
+        /// What was done.
+        action: Action,
+        /// What became of the records.
+        #[serde(flatten)]
+        settled: Settled,
+    },
+    /// Cases are decided by this policy from here on.
+    PolicySet {
+        /// The tenant's number of it.
+        number: u64,
+        /// The policy.
+        policy: Policy,
+        /// Who wanted it.
+        by: String,
+    },
     /// A command was carried out.
     CommandApplied {
         /// Its id.
@@ -188,6 +264,18 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// The case of which it changes what is to be decided: the case's version counts these.
+    pub const fn case_changed(&self) -> Option<u64> {
+        match self {
+            Self::DriftDetected { case, .. }
+            | Self::RepairProposed { case, .. }
+            | Self::RepairApplied { case, .. }
+            | Self::RepairRejected { case, .. }
+            | Self::ApprovalGiven { case, .. } => Some(*case),
+            _ => None,
+        }
+    }
+
     /// The CloudEvents type of the fact.
     pub const fn type_name(&self) -> &'static str {
         match self {
@@ -204,6 +292,13 @@ impl Fact {
             Self::RepairRejected { .. } => "RepairRejected",
             Self::RecordsReleased { .. } => "RecordsReleased",
             Self::RecordsRedriven { .. } => "RecordsRedriven",
+            Self::ApprovalGiven { .. } => "ApprovalGiven",
+            Self::CaseSnoozed { .. } => "CaseSnoozed",
+            Self::CaseReminded { .. } => "CaseReminded",
+            Self::SettlementBegun { .. } => "SettlementBegun",
+            Self::RecordDiscarded { .. } => "RecordDiscarded",
+            Self::SettlementEnded { .. } => "SettlementEnded",
+            Self::PolicySet { .. } => "PolicySet",
             Self::CommandApplied { .. } => "CommandApplied",
             Self::CommandRefused { .. } => "CommandRefused",
         }

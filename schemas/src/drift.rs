@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::mapping::Rule;
+
 /// What kind of change it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -182,9 +184,19 @@ pub struct Move {
     /// How its values changed on the way: the mapping is made to read them so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
+    /// How the value is to be transformed, where a person says so: a rule without a source. Else as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<Box<Rule>>,
     /// The signals that spoke for it most, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<Signal>,
+}
+
+impl Move {
+    /// Whether the path stays where it is.
+    pub fn is_in_place(&self) -> bool {
+        self.kind == DriftKind::Retyped || self.to == [self.from.as_str()]
+    }
 }
 
 /// A signal behind a move.
@@ -195,6 +207,34 @@ pub struct Signal {
     pub name: String,
     /// Its strength, in thousandths.
     pub strength: i32,
+    /// Its weight: what the log-odds of the pair would lose without it, in thousandths.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub weight: i32,
+}
+
+fn is_nothing(number: &i32) -> bool {
+    *number == 0
+}
+
+/// What became of the last held records when a repair was tried on them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tried {
+    /// Records that were tried.
+    pub records: u64,
+    /// Those that would be rows or deletes.
+    pub accepted: u64,
+    /// Those that would be set aside.
+    pub quarantined: u64,
+    /// Those that would be held on.
+    pub held: u64,
+}
+
+impl Tried {
+    /// Whether every one would be a row or a delete.
+    pub fn is_clean(&self) -> bool {
+        self.records > 0 && self.accepted == self.records
+    }
 }
 
 /// A decision of a case.
@@ -204,6 +244,9 @@ pub struct Decide {
     pub case: u64,
     /// The mapping version that it was made on; the step refuses any other.
     pub mapping_version: u32,
+    /// The version of the case that it was made on, if it matters; the step refuses any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
     /// What is decided.
     pub verdict: Verdict,
     /// Who decided.

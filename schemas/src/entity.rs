@@ -42,6 +42,9 @@ pub struct Field {
     /// Whether a record without it is quarantined.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
+    /// Whether its values are masked where people decide cases. Once it is, it stays so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sensitive: bool,
     /// What it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub doc: String,
@@ -209,7 +212,10 @@ impl Entity {
             match merged.fields.iter_mut().find(|f| f.name == field.name) {
                 Some(known) if known.field_type() != field.field_type() => return refuse(field, "change its type"),
                 Some(known) if known.unit != field.unit => return refuse(field, "change its unit"),
-                Some(known) => *known = Field { required: known.required && field.required, ..field.clone() },
+                Some(known) => {
+                    let (required, sensitive) = (known.required && field.required, known.sensitive || field.sensitive);
+                    *known = Field { required, sensitive, ..field.clone() };
+                }
                 None if field.required => return refuse(field, "be added as required"),
                 None => merged.fields.push(field.clone()),
             }
@@ -258,6 +264,14 @@ mod tests {
         assert!(!required.evolve(&optional).unwrap().fields[0].required);
         assert!(!optional.evolve(&required).unwrap().fields[0].required);
         assert!(required.evolve(&required).unwrap().fields[0].required);
+    }
+
+    #[test]
+    fn a_sensitive_field_stays_sensitive_though_an_older_file_does_not_say_so() {
+        let old = entity(r#"{"name":"id","type":"text"}"#);
+        let sensitive = entity(r#"{"name":"id","type":"text","sensitive":true}"#);
+        assert!(old.evolve(&sensitive).unwrap().fields[0].sensitive);
+        assert!(sensitive.evolve(&old).unwrap().fields[0].sensitive);
     }
 
     #[test]

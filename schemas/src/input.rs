@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::drift::{Decide, Move};
+use crate::drift::{Decide, Move, Tried};
 use crate::ids::{EntityName, StreamId};
+use crate::policy::Policy;
+use crate::settle::Settle;
 use crate::shape::TypeClass;
 
 /// The name of a definition's text: the first 128 bits of its SHA-256, in hex.
@@ -98,6 +100,21 @@ pub enum Input {
         /// Where else it may have gone, the likeliest first.
         #[serde(default)]
         alternatives: Vec<Move>,
+        /// What became of the last held records when the moves were tried on them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tried: Option<Tried>,
+    },
+    /// Records of a settlement are given up, in the order of their offsets.
+    Discarded {
+        /// The settlement: the offset of the input that asked for it.
+        settlement: u64,
+        /// The records.
+        offsets: Vec<u64>,
+    },
+    /// Everything that a settlement is about has come.
+    SettlementEnded {
+        /// The settlement.
+        settlement: u64,
     },
     /// The records that follow have these fields: their source says so itself.
     SchemaDeclared {
@@ -126,7 +143,24 @@ pub enum Command {
         /// Whether the key may change: every row then stands twice, under its old key and its new one.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         force: bool,
+        /// The mapping version that it was made on, if it matters; the step refuses any other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        made_on: Option<u32>,
+        /// Why, where somebody says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// Decide a case.
     Decide(Decide),
+    /// Retry or discard records that were set aside.
+    Settle(Settle),
+    /// Decide cases by this policy from here on.
+    SetPolicy {
+        /// The tenant's number of it; the stream takes none that is not greater than the one before.
+        number: u64,
+        /// The policy of the stream's connection.
+        policy: Policy,
+        /// Who wants it.
+        by: String,
+    },
 }

@@ -20,7 +20,9 @@ pub mod cloudevent;
 pub mod decision;
 pub mod drift;
 pub mod event;
+pub mod policy;
 pub mod reason;
+pub mod settle;
 pub mod stage;
 
 pub mod batch;
@@ -34,6 +36,7 @@ pub use event::{EventBatch, EventRow};
 pub use ids::{ConnectionName, EntityName, StreamId, StreamName, TenantId, TenantName};
 pub use input::Input;
 pub use mapping::Mapping;
+pub use policy::Policy;
 pub use position::Position;
 pub use record::{Lane, Op, Record, RecordBatch};
 pub use topic::Topic;

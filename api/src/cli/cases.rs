@@ -1,13 +1,17 @@
 //! `cases`: drift, and what people decide of it.
 
+mod evidence;
+
 use anyhow::Context;
 use poem_openapi::types::ToJSON;
 use schemas::drift::{DriftKind, Move, Verdict};
+use schemas::mapping::Rule;
 use serde_json::json;
 
 use super::backend::{Backend, Decision, StreamPath};
 use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, SnoozeArgs};
-use crate::http::routes::cases::shape::{CaseInfo, LostInfo, MoveInfo};
+use crate::http::routes::cases::shape::{ApprovalInfo, CaseInfo, LostInfo, MoveInfo, TriedInfo};
+use crate::line::MadeOn;
 use crate::output::Output;
 
 /// Carries out a `cases` command.
@@ -15,9 +19,10 @@ pub async fn run(command: &CasesCommand, of: &dyn Backend, out: &mut dyn Output)
     match command {
         CasesCommand::List(args) => list(args, of, out).await,
         CasesCommand::Show(args) => show(args, of, out).await,
+        CasesCommand::DryRun(args) => evidence::dry_run(args, of, out).await,
         CasesCommand::Approve(args) => decide(args, Verdict::Approve { only: args.only.clone() }, of, out).await,
-        CasesCommand::Edit(EditArgs { decision, moves }) => {
-            let moves = moves.iter().map(|text| read_move(text)).collect::<Result<_, _>>()?;
+        CasesCommand::Edit(EditArgs { decision, moves, transforms }) => {
+            let moves = read_moves(moves, transforms)?;
             decide(decision, Verdict::Edit { moves }, of, out).await
         }
         CasesCommand::Reject(args) => decide(args, Verdict::Reject, of, out).await,
@@ -32,12 +37,29 @@ pub async fn run(command: &CasesCommand, of: &dyn Backend, out: &mut dyn Output)
     }
 }
 
-/// Reads FROM=TO, or FROM=A+B for what was split.
+/// Reads moves, each FROM=TO, or FROM=A+B for what was split, and the transforms of some of them, each FROM=RULE.
+fn read_moves(moves: &[String], transforms: &[String]) -> anyhow::Result<Vec<Move>> {
+    let mut moves: Vec<Move> = moves.iter().map(|text| read_move(text)).collect::<Result<_, _>>()?;
+    for text in transforms {
+        let (from, rule) =
+            text.split_once('=').with_context(|| format!("{text:?} is no transform: write FROM=RULE"))?;
+        let rule: Rule = serde_saphyr::from_str(rule).with_context(|| format!("the transform of {from}"))?;
+        let to = moves.iter_mut().find(|to| to.from == from.trim());
+        let to = to.with_context(|| format!("--transform names {from}, and no --move does"))?;
+        to.transform = Some(Box::new(rule));
+    }
+    Ok(moves)
+}
+
 fn read_move(text: &str) -> anyhow::Result<Move> {
     let (from, to) = text.split_once('=').with_context(|| format!("{text:?} is no move: write FROM=TO"))?;
-    let to: Vec<String> = to.split('+').map(|path| path.trim().to_owned()).collect();
-    let kind = if to.len() > 1 { DriftKind::Split } else { DriftKind::Renamed };
-    Ok(Move { from: from.trim().to_owned(), to, kind, confidence: 1000, part: None, change: None, signals: vec![] })
+    let (from, to) = (from.trim().to_owned(), to.split('+').map(|path| path.trim().to_owned()).collect::<Vec<_>>());
+    let kind = match &to[..] {
+        [same] if *same == from => DriftKind::Retyped,
+        [_] => DriftKind::Renamed,
+        _ => DriftKind::Split,
+    };
+    Ok(Move { from, to, kind, confidence: 1000, part: None, change: None, transform: None, signals: vec![] })
 }
 
 async fn list(args: &CasesArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
@@ -68,11 +90,13 @@ fn row(case: &CaseInfo) -> Vec<serde_json::Value> {
 
 fn told(to: &MoveInfo) -> String {
     let change = told_change(to.change.as_deref());
-    if to.kind == "retyped" {
+    let is_in_place = to.kind == "retyped" || to.to == [to.from.as_str()];
+    if is_in_place && to.transform.is_none() {
         return format!("{} as it is now{change}", to.from);
     }
     let part = to.part.map_or_else(String::new, |part| format!(" (part {part})"));
-    format!("{} → {}{part}{change}", to.from, to.to.join(" + "))
+    let how = to.transform.as_ref().map_or_else(String::new, |rule| format!(" by {}", rule.0));
+    format!("{} → {}{part}{how}{change}", to.from, to.to.join(" + "))
 }
 
 fn told_change(change: Option<&str>) -> String {
@@ -100,16 +124,32 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
     }
     let moves = case.moves.iter().map(|m| ("proposed", m));
     for (what, to) in moves.chain(case.alternatives.iter().map(|m| ("or", m))) {
-        let signals: Vec<String> = to.signals.iter().map(|s| format!("{} {:.2}", s.name, s.strength)).collect();
+        let signals: Vec<String> = to.signals.iter().map(|s| format!("{} {:+.2}", s.name, s.weight)).collect();
         out.line(&format!("  {what:<9} {} at {:.3} ({})", told(to), to.confidence, signals.join(", ")))?;
     }
     if let Some(waits) = &case.waits {
         out.line(&format!("  waits     {waits}"))?;
     }
+    if let Some(TriedInfo { records, accepted, quarantined, held }) = &case.tried {
+        let fates = format!("{accepted} would be rows, {quarantined} set aside, {held} held on");
+        out.line(&format!("  tried     on the last {records} held records: {fates}"))?;
+    }
+    if let Some(ApprovalInfo { class, by, .. }) = &case.approval {
+        out.line(&format!("  approved  by {by}; two people decide what is {class}: another one must, too"))?;
+    }
+    let expires_at = case.expires_at.as_ref().filter(|_| is_waiting(&case));
+    for (what, at) in [("put off", case.snoozed_until.as_ref()), ("expires", expires_at)] {
+        if let Some(at) = at {
+            out.line(&format!("  {what:<9} {at}"))?;
+        }
+    }
     let CaseInfo { lacking, having, held, redriven, .. } = &case;
     out.line(&format!(
         "  records   {lacking} lacked it and {having} had it when it opened; {held} held, {redriven} came again"
     ))?;
+    if let Some(seen) = &case.evidence {
+        evidence::tell(seen, out)?;
+    }
     for decided in &case.decided {
         let moves: Vec<String> = decided.moves.iter().map(told).chain(decided.removed.iter().cloned()).collect();
         let (status, by, at, why) = (&decided.status, &decided.by, &decided.at, &decided.why);
@@ -122,10 +162,16 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
 }
 
 async fn decide(args: &DecideArgs, verdict: Verdict, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
-    let decision = Decision { verdict, why: args.why.clone(), mapping_version: args.mapping_version };
+    let (why, mapping_version, version) = (args.why.clone(), args.mapping_version, args.case_version);
+    let decision = Decision { verdict, why, made_on: MadeOn { mapping_version, version } };
     let case = of.decide(&args.of.case, decision).await?;
     if out.json() {
         return Ok(out.value(&case.to_json().unwrap_or_default())?);
+    }
+    if let Some(ApprovalInfo { class, .. }) = &case.approval {
+        return Ok(
+            out.line(&format!("noted: two people decide what is {class}, and another one must approve it, too"))?
+        );
     }
     let CaseInfo { case: id, status, held, redriven, .. } = &case;
     let what = match is_waiting(&case) {

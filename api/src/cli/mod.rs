@@ -11,14 +11,17 @@ pub mod doctor;
 pub mod dry_run;
 pub mod ingest;
 pub mod log;
+pub mod mappings;
 pub mod match_;
 pub mod plan;
+pub mod policy;
 pub mod quarantine;
 pub mod query;
 pub mod sign_in;
 pub mod snapshot;
 pub mod tenant;
 pub mod views;
+pub mod webhooks;
 
 use anyhow::{Context, bail};
 
@@ -82,6 +85,10 @@ async fn for_each<B: Backend>(command: &Command, of: &[B], out: &mut dyn Output)
             Command::Log(LogCommand::Cat(args)) => log::cat(args, backend, out).await?,
             Command::Quarantine(command) => quarantine::run(command, backend, out).await?,
             Command::Cases(command) => cases::run(command, backend, out).await?,
+            Command::Mappings(command) => mappings::run(command, backend, out).await?,
+            Command::Drift(command) => mappings::drift(command, backend, out).await?,
+            Command::Policy(command) => policy::run(command, backend, out).await?,
+            Command::Webhooks(command) => webhooks::run(command, backend, out).await?,
             Command::Tenant(command) => tenant::run(command, backend, out).await?,
             _ => {}
         }

@@ -1,14 +1,16 @@
-//! `quarantine`: what was set aside, and why.
+//! `quarantine`: what was set aside, why, and what people do with it.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use poem_openapi::types::ToJSON;
-use serde_json::json;
+use schemas::settle::Action;
+use serde_json::{Value, json};
 
-use super::backend::{Backend, StreamPath};
-use super::{QuarantineArgs, QuarantineCommand, ShowArgs};
-use crate::http::routes::quarantine::{QuarantinePage, QuarantinedPayload};
+use super::backend::{Backend, Settling, StreamPath};
+use super::{QuarantineArgs, QuarantineCommand, SettleArgs, ShowArgs};
+use crate::http::routes::quarantine::settle::SettledInfo;
+use crate::http::routes::quarantine::{QuarantinePage, QuarantinedPayload, QuarantinedRecord};
 use crate::output::Output;
 
 /// Carries out a `quarantine` command.
@@ -16,29 +18,20 @@ pub async fn run(command: &QuarantineCommand, of: &dyn Backend, out: &mut dyn Ou
     match command {
         QuarantineCommand::List(args) => list(args, of, out).await,
         QuarantineCommand::Show(args) => show(args, of, out).await,
+        QuarantineCommand::Retry(args) => settle(args, Action::Retry, of, out).await,
+        QuarantineCommand::Discard(args) => settle(args, Action::Discard, of, out).await,
     }
 }
 
 async fn list(args: &QuarantineArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
     let stream: Option<StreamPath> = args.stream.as_deref().map(str::parse).transpose()?;
-    let page = of.quarantine(stream.as_ref(), args.after.as_deref(), args.limit).await?;
+    let page = of.quarantine(stream.as_ref(), args.settled, args.after.as_deref(), args.limit).await?;
     let QuarantinePage { records, next } = page;
-    let columns = ["position", "stream", "row", "stage", "reason", "field", "detail", "logged_at"];
-    let rows: Vec<_> = records
-        .into_iter()
-        .map(|record| {
-            vec![
-                json!(record.position),
-                json!(record.stream),
-                json!(record.lane_ordinal),
-                json!(record.stage),
-                json!(record.reason),
-                json!(record.field),
-                json!(record.detail),
-                json!(record.logged_at),
-            ]
-        })
-        .collect();
+    let mut columns = vec!["position", "stream", "row", "stage", "reason", "field", "detail", "logged_at"];
+    if args.settled {
+        columns.extend(["action", "by", "why", "settled_at"]);
+    }
+    let rows: Vec<_> = records.into_iter().map(row).collect();
     out.table(&columns, &rows)?;
     match next {
         Some(next) if out.json() => out.value(&json!({ "more": true, "after": next }))?,
@@ -46,6 +39,39 @@ async fn list(args: &QuarantineArgs, of: &dyn Backend, out: &mut dyn Output) -> 
         None => {}
     }
     Ok(())
+}
+
+fn row(record: QuarantinedRecord) -> Vec<Value> {
+    let mut row = vec![
+        json!(record.position),
+        json!(record.stream),
+        json!(record.lane_ordinal),
+        json!(record.stage),
+        json!(record.reason),
+        json!(record.field),
+        json!(record.detail),
+        json!(record.logged_at),
+    ];
+    if let Some(settled) = record.settled {
+        row.extend([json!(settled.action), json!(settled.by), json!(settled.why), json!(settled.at)]);
+    }
+    row
+}
+
+async fn settle(args: &SettleArgs, action: Action, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
+    let SettleArgs { stream, reason, field, why, positions, .. } = args.clone();
+    let stream: Option<StreamPath> = stream.as_deref().map(str::parse).transpose()?;
+    if positions.is_empty() && stream.is_none() && reason.is_none() && field.is_none() {
+        bail!("name what is meant: positions, --stream, --reason or --field");
+    }
+    let settled = of.settle(action, Settling { stream, reason, field, positions, why }).await?;
+    if out.json() {
+        return Ok(out.value(&settled.to_json().unwrap_or_default())?);
+    }
+    let SettledInfo { records, accepted, deleted, quarantined, held, discarded } = settled;
+    Ok(out.line(&format!(
+        "{records} records = {accepted} rows + {deleted} deletes + {quarantined} set aside again + {held} held + {discarded} discarded"
+    ))?)
 }
 
 async fn show(args: &ShowArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {

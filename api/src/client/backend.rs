@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
-use poem_openapi::types::ParseFromJSON;
+use poem_openapi::types::{Any, ParseFromJSON};
 use projections::sql::Format;
 use schemas::Topic;
 use schemas::drift::{Move, Verdict};
@@ -24,10 +24,11 @@ use crate::http::routes::tenant::Confirmation;
 use crate::http::routes::users::{Invite, OneUse};
 use crate::http::routes::views::{ViewColumns, ViewInfo, ViewList};
 use crate::http::text::Text;
+use crate::line::MadeOn;
 use crate::output::Output;
 
 /// The largest page of a list.
-const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 1_000;
 /// How often the outcome of a decision is asked for that the server did not have at once, and after how long.
 const OUTCOME_ASKED_MAX: usize = 60;
 const OUTCOME_AFTER: Duration = Duration::from_secs(1);
@@ -62,6 +63,7 @@ impl Backend for Client {
     async fn quarantine(
         &self,
         stream: Option<&StreamPath>,
+        is_settled: bool,
         after: Option<&str>,
         limit: usize,
     ) -> anyhow::Result<QuarantinePage> {
@@ -69,6 +71,7 @@ impl Backend for Client {
         loop {
             let left = limit.saturating_sub(all.records.len()).min(PAGE);
             let ask = of_stream(Ask::get(&["quarantine"]), stream).with("limit", left);
+            let ask = ask.with_some("settled", is_settled.then_some(true));
             let page: QuarantinePage = self.json(ask.with_some("cursor", all.next.as_ref())).await?;
             all.records.extend(page.records);
             all.next = page.next;
@@ -169,23 +172,24 @@ impl Client {
     }
 
     async fn decided(&self, case: &str, decision: Decision) -> Result<CaseInfo, ClientError> {
-        let Decision { verdict, why, mapping_version } = decision;
+        let Decision { verdict, why, made_on: MadeOn { mapping_version, version } } = decision;
         let why = Text::from(why);
         let texts = |all: Vec<String>| all.into_iter().map(Text::from).collect();
-        let plain = |only: Vec<String>| cases::Decision { why: why.clone(), only: texts(only), mapping_version };
+        let plain =
+            |only: Vec<String>| cases::Decision { why: why.clone(), only: texts(only), mapping_version, version };
         let of = |what| ["aam", "cases", case, what];
         let ask = match verdict {
             Verdict::Approve { only } => Ask::post(&of("approve"), &plain(only)),
             Verdict::Edit { moves } => {
                 let moves = moves.into_iter().map(wanted).collect();
-                Ask::post(&of("edit"), &Edit { moves, why: why.clone(), mapping_version })
+                Ask::post(&of("edit"), &Edit { moves, why: why.clone(), mapping_version, version })
             }
             Verdict::Reject => Ask::post(&of("reject"), &plain(Vec::new())),
             Verdict::AcceptAsRemoved { only } => Ask::post(&of("accept-removed"), &plain(only)),
             Verdict::Revert => Ask::post(&of("revert"), &plain(Vec::new())),
             Verdict::Snooze { until } => {
                 let until = format_timestamp(until).into();
-                Ask::post(&of("snooze"), &Snooze { until, why: why.clone(), mapping_version })
+                Ask::post(&of("snooze"), &Snooze { until, why: why.clone(), mapping_version, version })
             }
         };
         let before = self.json::<CaseInfo>(Ask::get(&["aam", "cases", case])).await?;
@@ -215,16 +219,18 @@ impl Client {
     }
 }
 
-fn of_stream<'a>(ask: Ask<'a>, stream: Option<&StreamPath>) -> Ask<'a> {
+pub(super) fn of_stream<'a>(ask: Ask<'a>, stream: Option<&StreamPath>) -> Ask<'a> {
     match stream {
         Some(StreamPath { connection, stream }) => ask.with("connection", connection).with("stream", stream),
         None => ask,
     }
 }
 
-fn wanted(to: Move) -> MoveWanted {
+pub(super) fn wanted(to: Move) -> MoveWanted {
     let texts = to.to.into_iter().map(Text::from).collect();
-    MoveWanted { from: to.from.into(), to: texts, part: to.part.and_then(|part| u32::try_from(part).ok()) }
+    let part = to.part.and_then(|part| u32::try_from(part).ok());
+    let transform = to.transform.and_then(|rule| serde_json::to_value(rule).ok()).map(Any);
+    MoveWanted { from: to.from.into(), to: texts, part, transform }
 }
 
 /// Keeps the last line of what arrives in parts.

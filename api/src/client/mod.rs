@@ -1,12 +1,13 @@
 //! A server, as the command line asks it: over its HTTP API, as somebody who is signed in.
 //!
 //! [`Address`] is where it answers, `credential` who asks and where that is kept, [`Client`] sends requests and tries again
-//! what may be, `error` says what went wrong and what to do. `backend` is a tenant's things behind it, `rows` decodes what a
+//! what may be, `error` says what went wrong and what to do. `backend` and `deciding` are a tenant's things behind it, `rows` decodes what a
 //! query answers, `run` brings records in.
 
 mod address;
 mod backend;
 mod credential;
+mod deciding;
 mod error;
 mod rows;
 mod run;

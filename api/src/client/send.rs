@@ -38,6 +38,8 @@ pub struct Ask<'a> {
     /// Under which the server does it once, however often it is sent.
     key: Option<String>,
     is_repeatable: bool,
+    /// What it replaces.
+    if_match: Option<String>,
     /// Another credential than the client's.
     token: Option<&'a str>,
 }
@@ -52,6 +54,7 @@ impl<'a> Ask<'a> {
             accept: "application/json",
             key: None,
             is_repeatable: true,
+            if_match: None,
             token: None,
         }
     }
@@ -70,6 +73,21 @@ impl<'a> Ask<'a> {
     /// Sends bytes that may come twice.
     pub fn put_in(segments: &[&'a str], media_type: &'static str, bytes: Bytes) -> Self {
         Self { body: Some((media_type, bytes)), ..Self::new(Method::POST, segments) }
+    }
+
+    /// Sets something in the place of what has this ETag. Once that has another, it is not set again.
+    pub fn put(segments: &[&'a str], etag: String, body: &impl ToJSON) -> Self {
+        Self { if_match: Some(etag), is_repeatable: false, ..Self::new(Method::PUT, segments) }.json(body)
+    }
+
+    /// Changes something.
+    pub fn patch(segments: &[&'a str], body: &impl ToJSON) -> Self {
+        Self::new(Method::PATCH, segments).json(body)
+    }
+
+    /// If what it changes still has this ETag.
+    pub fn if_match(self, etag: String) -> Self {
+        Self { if_match: Some(etag), is_repeatable: false, ..self }
     }
 
     /// Deletes something.
@@ -260,6 +278,9 @@ impl Client {
         }
         if let Some(key) = &ask.key {
             request = request.header("idempotency-key", key);
+        }
+        if let Some(etag) = &ask.if_match {
+            request = request.header(header::IF_MATCH, etag);
         }
         if let Some((media_type, bytes)) = &ask.body {
             request = request.header(header::CONTENT_TYPE, *media_type).body(bytes.clone());

@@ -203,8 +203,8 @@ async fn show_counts(server: &Server, expected: u64, out: &mut dyn Output) -> an
         }
         let (total, _) = server.line.totals().await?;
         let line = format!(
-            "  {:>6} in = {} rows + {} deletes + {} quarantined + {} held + {} duplicate",
-            total.taken, total.accepted, total.deleted, total.quarantined, total.held, total.duplicate
+            "  {:>6} in = {} rows + {} deletes + {} quarantined + {} discarded + {} held + {} duplicate",
+            total.taken, total.accepted, total.deleted, total.quarantined, total.discarded, total.held, total.duplicate
         );
         if line != last {
             if out.json() {

@@ -16,6 +16,7 @@ pub mod time;
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use pipeline::Table;
 use poem::endpoint::{BoxEndpoint, make_sync};
 use poem::{EndpointExt, Response, Route, get};
@@ -29,6 +30,8 @@ use crate::connections::Connections;
 use crate::connections::roots::{DeclaredRoot, Roots};
 use crate::line::{Line, QuotaSettings, Runs};
 use crate::live::Tickets;
+use crate::notices::Notices;
+use crate::notices::guard::Guard;
 use manners::idempotency::Answer;
 use manners::journal::Journal;
 use manners::rate::{Budgets, Rates};
@@ -63,6 +66,8 @@ pub struct Doors {
     pub connections: Connections,
     /// Runs of programs elsewhere.
     pub runs: Arc<Runs>,
+    /// What webhooks are told.
+    pub notices: Arc<Notices>,
     /// The SHA-256 of the operator's token for `/metrics`, in hex.
     pub metrics_token: Option<String>,
 }
@@ -78,6 +83,8 @@ pub struct Operator {
     pub files_roots: Vec<DeclaredRoot>,
     /// The token that `/metrics` takes from elsewhere than loopback.
     pub metrics_token: Option<String>,
+    /// Networks that notices may go to, besides public addresses.
+    pub webhook_networks: Vec<IpNet>,
 }
 
 /// Event streams that may be open at once.
@@ -90,6 +97,7 @@ impl Doors {
         let roots = Roots::resolve(&line, &operator.files_roots).await?;
         let connections = Connections::new(line.clone(), roots);
         connections.start().await?;
+        let notices = Notices::start(line.clone(), Guard::new(&operator.webhook_networks))?;
         let master = MasterKey::open(&line.folder)?;
         let accounts = Arc::new(Accounts::new(line.store.clone(), &master.derive("session tokens"))?);
         Ok(Self {
@@ -104,6 +112,7 @@ impl Doors {
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             connections,
             runs: Arc::default(),
+            notices,
             metrics_token: operator.metrics_token.as_deref().map(secret::hash),
             line,
         })

@@ -144,12 +144,14 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
     let fates = [
         ("accepted", totals.accepted),
         ("deleted", totals.deleted),
-        ("quarantined", totals.quarantined),
+        ("discarded", totals.discarded),
         ("duplicate", totals.duplicate),
     ];
     let fates = fates.map(|(fate, n)| (format!("{{fate=\"{fate}\"}}"), n));
     text.family("autonomos_records_total", "counter", "records by what the step made of them", fates);
     text.gauge("autonomos_records_held", "records that are kept back until a case is decided", totals.held as usize);
+    let help = "records that are set aside until somebody retries or discards them";
+    text.gauge("autonomos_records_quarantined", help, totals.quarantined as usize);
     text.gauge("autonomos_tenants", "tenants", tenants);
     Ok(())
 }

@@ -21,6 +21,15 @@ pub enum Outcome {
     Refused(String),
 }
 
+/// What a decision was made on, where that matters; what is there now, where it is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MadeOn {
+    /// The mapping version in force.
+    pub mapping_version: Option<u32>,
+    /// The case's version.
+    pub version: Option<u32>,
+}
+
 /// A decision that could not be given.
 #[derive(Debug, thiserror::Error)]
 pub enum DecideError {
@@ -35,6 +44,9 @@ pub enum DecideError {
         /// Where it is.
         status: &'static str,
     },
+    /// Whoever decides has approved the very same before.
+    #[error("two people decide what is {0}, and you have approved it already: another one must approve it, too")]
+    SecondPerson(&'static str),
     /// The line failed.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
@@ -60,7 +72,7 @@ impl Line {
         &self,
         tenant: TenantId,
         position: Position,
-        mapping_version: Option<u32>,
+        made_on: MadeOn,
         verdict: Verdict,
         (by, why): (&str, &str),
     ) -> Result<Outcome, DecideError> {
@@ -71,11 +83,18 @@ impl Line {
             return Err(DecideError::NotOpen { position, status: case.status.name() });
         }
         let stream = stream_of(tenant, &case)?;
+        if let Some(first) = case.approval.as_ref().filter(|first| first.by == by && first.verdict == verdict) {
+            let policies = self.policies(tenant).await.map_err(anyhow::Error::from)?;
+            if policies.of(&stream.connection).wants_two(first.class) {
+                return Err(DecideError::SecondPerson(first.class.name()));
+            }
+        }
         let open =
             self.ingest.find(&stream).await.map_err(anyhow::Error::from)?.ok_or(DecideError::Unknown(position))?;
         let decide = Decide {
             case: position.offset,
-            mapping_version: mapping_version.unwrap_or(case.mapping_version),
+            mapping_version: made_on.mapping_version.unwrap_or(case.mapping_version),
+            version: Some(made_on.version.unwrap_or(case.version)),
             verdict,
             by: by.to_owned(),
             why: why.to_owned(),
@@ -102,7 +121,7 @@ impl Line {
     }
 
     /// What became of a command whose outcome stands at or behind `from`.
-    async fn outcome(&self, partition: u32, from: u64, id: &str) -> anyhow::Result<Outcome> {
+    pub(super) async fn outcome(&self, partition: u32, from: u64, id: &str) -> anyhow::Result<Outcome> {
         let mut next = from;
         loop {
             let batches = self.log.read(Topic::Decisions, partition, next, READ_BYTES).await?;
@@ -124,7 +143,8 @@ impl Line {
     }
 }
 
-fn stream_of(tenant: TenantId, case: &Case) -> anyhow::Result<StreamId> {
+/// The stream of a case.
+pub(super) fn stream_of(tenant: TenantId, case: &Case) -> anyhow::Result<StreamId> {
     let (connection, stream) = case.stream.split_once('/').unwrap_or_default();
     Ok(StreamId { tenant, connection: connection.parse()?, stream: stream.parse()? })
 }

@@ -1,7 +1,8 @@
 //! Everything that a tenant has, as lines of JSON.
 //!
-//! Each line is an object with `kind`: `tenant`, `user`, `connection`, `entity`, `stream` (its mapping), `input` (records and
-//! commands in the order of the log, payloads as they came), `quarantined`, `row` (of a view, as it is now), `audit`, and
+//! Each line is an object with `kind`: `tenant`, `user`, `connection`, `policy`, `webhook` (without its address), `entity`,
+//! `stream` (its mapping), `mapping` (its versions), `case`, `input` (records and commands in the order of the log, payloads
+//! as they came), `quarantined`, `settled` (retried or discarded), `row` (of a view, as it is now), `audit`, and
 //! `end` with the number of lines of each kind: without it an export is not whole. No secret is in it: no password, no
 //! key, no session.
 
@@ -57,10 +58,16 @@ impl Line {
         lines.put("tenant", json!({ "form": FORM, "id": tenant, "name": name, "exported_at": now })).await?;
         self.rows_of(tenant, Table::Users, "user", &["password"], &mut lines).await?;
         self.rows_of(tenant, Table::Connections, "connection", &[], &mut lines).await?;
+        self.rows_of(tenant, Table::Policies, "policy", &[], &mut lines).await?;
+        self.rows_of(tenant, Table::Webhooks, "webhook", &["url", "secret"], &mut lines).await?;
         self.rows_of(tenant, Table::Entities, "entity", &[], &mut lines).await?;
         self.rows_of(tenant, Table::Streams, "stream", &["announced", "entity_definition"], &mut lines).await?;
+        self.wait_cases().await?;
+        self.rows_of(tenant, Table::Mappings, "mapping", &[], &mut lines).await?;
+        self.rows_of(tenant, Table::Cases, "case", &["mark"], &mut lines).await?;
         self.inputs_of(tenant, &mut lines).await?;
         self.quarantine_of(tenant, &mut lines).await?;
+        self.rows_of(tenant, Table::Settled, "settled", &[], &mut lines).await?;
         self.views_of(tenant, &mut lines).await?;
         self.rows_of(tenant, Table::Journal, "audit", &[], &mut lines).await?;
         let counts = json!(lines.counts);

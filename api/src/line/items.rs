@@ -240,7 +240,10 @@ fn decisions(batch: &Batch, stored: &Stored, body: &[u8], from: u64) -> anyhow::
 
 fn stage_of(decision: &Decision) -> Option<Stage> {
     Some(match &decision.fact {
-        Fact::RecordQuarantined { .. } => Stage::Quarantined,
+        Fact::RecordQuarantined { .. }
+        | Fact::SettlementBegun { .. }
+        | Fact::RecordDiscarded { .. }
+        | Fact::SettlementEnded { .. } => Stage::Quarantined,
         Fact::ShapeObserved { .. }
         | Fact::RecordHeld { .. }
         | Fact::DriftDetected { .. }
@@ -249,9 +252,15 @@ fn stage_of(decision: &Decision) -> Option<Stage> {
         | Fact::RepairApplied { .. }
         | Fact::RepairReverted { .. }
         | Fact::RepairRejected { .. }
+        | Fact::ApprovalGiven { .. }
+        | Fact::CaseSnoozed { .. }
+        | Fact::CaseReminded { .. }
         | Fact::RecordsReleased { .. }
         | Fact::RecordsRedriven { .. } => Stage::Drift,
-        Fact::MappingActivated { .. } | Fact::CommandApplied { .. } | Fact::CommandRefused { .. } => Stage::Journaled,
+        Fact::MappingActivated { .. }
+        | Fact::PolicySet { .. }
+        | Fact::CommandApplied { .. }
+        | Fact::CommandRefused { .. } => Stage::Journaled,
         Fact::TimerSet { .. } => return None,
     })
 }

@@ -2,27 +2,37 @@
 //!
 //! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
 //! plans are made from, `opening` what a stream is opened with, `open` opens streams for pushes, `run` brings records in
-//! together, `runs` are those of programs elsewhere, `turns` lets one run of a stream go on at a time. `streams` tells of tenants and their streams, `views` is what
-//! can be asked, `queries` are those that run, `items` shows the log item by item, `quarantine` what was set aside,
-//! `cases` has people decide drift. `fair` gives turns to tenants, `quotas` says what each may take, `deletion` and `export` are of a tenant as a whole.
+//! together, `runs` are those of programs elsewhere, `turns` lets one run of a stream go on at a time. `streams` tells of
+//! tenants and their streams, `views` is what can be asked, `queries` are those that run, `consumers` who reads a view,
+//! `items` shows the log item by item, `quarantine` what was set aside, `settle` has people retry or discard it, `cases` has
+//! them decide drift, `evidence` shows what they decide by, `policies` by what cases are decided, `mappings` what is in force,
+//! `journal` who did what, `webhooks` who is told of cases. `fair` gives turns to tenants, `quotas` says what each may take,
+//! `deletion` and `export` are of a tenant as a whole.
 
 mod cases;
+mod consumers;
 mod definitions;
 mod deletion;
+mod evidence;
 mod export;
 mod fair;
 mod items;
+pub(crate) mod journal;
+mod mappings;
 mod open;
 mod opening;
+mod policies;
 mod quarantine;
 mod queries;
 mod quotas;
 mod run;
 mod runs;
+mod settle;
 mod streams;
 mod turns;
 mod views;
 mod waiting;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,15 +44,20 @@ use projections::sql::QueryEngine;
 use schemas::{StreamId, TenantId};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 
-pub use cases::{DecideError, Outcome};
+pub use cases::{DecideError, MadeOn, Outcome};
+pub use consumers::Consumer;
+pub(crate) use consumers::Consumers;
 pub use definitions::Definitions;
 pub use deletion::Halt;
 pub(crate) use deletion::Halted;
+pub use evidence::{Impact, ViewImpact};
 pub(crate) use fair::{Bounds, Fair};
 pub use fair::{Busy, Place};
 pub use items::{Cause, EntityFields, Item, LogPlace};
+pub use mappings::{DriftOf, InForce, SetMappingError};
 pub use open::OpenError;
 pub use opening::{Opening, Said, version_type};
+pub use policies::told as policy_told;
 pub(crate) use queries::Running;
 pub(crate) use queries::VIEWED_KEPT;
 pub use queries::{Asking, NoTurn, RunningQuery, Turn, Viewed};
@@ -50,11 +65,16 @@ pub(crate) use quotas::Quotas;
 pub use quotas::{Account, OpenStream, OverQuota, QuotaChange, QuotaSettings};
 pub use run::{Fates, Run};
 pub use runs::Runs;
+pub use settle::{Reasoned, SettleError};
 pub use views::{NotCounted, StreamRows, Superseded, ViewStatus};
 pub use waiting::Stalled;
+pub use webhooks::{WebhookError, WebhookWanted};
 
 use crate::roles::Roles;
 pub(crate) use turns::Turns;
+
+/// Who acts at the command line: whoever may open the folder.
+pub const COMMAND_LINE: &str = "command line";
 
 /// Every role of the line over one data folder, in one process.
 pub struct Line {
@@ -83,6 +103,7 @@ pub struct Line {
     /// Places for exports.
     pub(crate) exports: Arc<Fair<TenantId>>,
     pub(crate) running: Arc<Running>,
+    pub(crate) consumers: Arc<Consumers>,
     pub(crate) viewed: broadcast::Sender<Arc<Viewed>>,
 }
 

@@ -11,7 +11,7 @@ use projections::{QueryError, ViewSnapshot};
 use schemas::{Position, TenantId, Trace};
 use tokio::sync::{broadcast, oneshot};
 
-use super::{Busy, Line, Place};
+use super::{Busy, Consumers, Line, Place};
 
 /// Who asks, and under what name.
 #[derive(Debug, Clone, Default)]
@@ -103,14 +103,16 @@ pub struct Turn {
     stop: Stop,
     place: Place<TenantId>,
     listed: Listed,
+    by: String,
     trace: Option<Trace>,
     viewed: broadcast::Sender<Arc<Viewed>>,
+    consumers: Arc<Consumers>,
 }
 
 impl Line {
     /// Waits for a tenant's turn to ask.
     pub async fn turn_to_ask(&self, tenant: TenantId, asking: Asking) -> Result<Turn, NoTurn> {
-        let trace = asking.trace;
+        let (trace, by) = (asking.trace, asking.by.clone());
         let (listed, mut stop) = self.list_query(tenant, asking)?;
         let account = self.account(tenant).await.map_err(|error| NoTurn::Failed(format!("{error:#}")))?;
         // No more than the engine gives one tenant: here they wait in turn, there they would be refused.
@@ -120,7 +122,8 @@ impl Line {
             () = &mut stop => return Err(NoTurn::Cancelled),
             place = self.asks.place(tenant, 1, most) => place.map_err(|Busy| NoTurn::Busy)?,
         };
-        Ok(Turn { stop, place, listed, trace, viewed: self.viewed.clone() })
+        let (viewed, consumers) = (self.viewed.clone(), self.consumers.clone());
+        Ok(Turn { stop, place, listed, by, trace, viewed, consumers })
     }
 
     fn list_query(&self, tenant: TenantId, asking: Asking) -> Result<(Listed, Stop), NoTurn> {
@@ -176,10 +179,11 @@ impl Turn {
         tables: Vec<Arc<ViewSnapshot>>,
         sql: &str,
     ) -> Result<QueryResult, QueryError> {
-        let Self { stop, place, listed, trace, viewed } = self;
+        let Self { stop, place, listed, by, trace, viewed, consumers } = self;
         let positions: Vec<_> = tables.iter().map(|view| (view.table.clone(), view.position)).collect();
         let (tenant, query) = listed.key.clone();
         let mut result = engine.query_until(tenant, tables, sql, stop).await?;
+        consumers.note(tenant, result.tables.iter(), &by, sql);
         let views = positions.into_iter().filter(|(table, _)| result.tables.contains(table)).collect();
         let at = jiff::Timestamp::now().as_microsecond();
         // Nobody may be watching.

@@ -114,7 +114,7 @@ impl Line {
             taken: after.taken - before.taken,
             visible,
             superseded: rows - visible,
-            quarantined: after.quarantined - before.quarantined,
+            quarantined: after.quarantined.saturating_sub(before.quarantined),
             held: after.held.saturating_sub(before.held),
             released: before.held.saturating_sub(after.held),
             duplicate: after.duplicate - before.duplicate,

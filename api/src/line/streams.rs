@@ -96,6 +96,7 @@ impl Line {
                 totals.deleted += counted.counters.deleted;
                 totals.quarantined += counted.counters.quarantined;
                 totals.held += counted.counters.held;
+                totals.discarded += counted.counters.discarded;
                 totals.duplicate += counted.counters.duplicate;
                 Ok(())
             })

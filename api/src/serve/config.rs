@@ -26,6 +26,17 @@ struct Config {
     #[serde(default)]
     rates: Rates,
     metrics_token_file: Option<PathBuf>,
+    #[serde(default)]
+    webhooks: WebhookSettings,
+}
+
+/// Where webhooks may be, besides public addresses.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebhookSettings {
+    /// Networks, as 10.0.0.0/8.
+    #[serde(default)]
+    networks: Vec<String>,
 }
 
 /// What a server is told by the file.
@@ -109,11 +120,13 @@ pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
             stream.into_arguments(base).context(name)
         })
         .collect();
+    let network = |text: &String| text.parse().with_context(|| format!("{text:?} is no network: write 10.0.0.0/8"));
     let place = |root: DeclaredRoot| DeclaredRoot { folder: base.join(root.folder), ..root };
     let operator = Operator {
         quotas: config.quotas,
         rates: config.rates,
         files_roots: config.files_roots.into_iter().map(place).collect(),
+        webhook_networks: config.webhooks.networks.iter().map(network).collect::<anyhow::Result<_>>()?,
         metrics_token: config.metrics_token_file.map(|file| metrics_token(&base.join(file))).transpose()?,
     };
     Ok(Settings { streams: streams?, tls, operator })
@@ -197,6 +210,19 @@ mod tests {
         for wrong in ["rates: {query: {per_minute: 0, burst: 9}}", "rates: {queries: {per_minute: 1, burst: 1}}"] {
             assert!(told(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn networks_that_webhooks_may_be_in_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("autonomos.yaml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read(&path, true)
+        };
+        let settings = read("webhooks: {networks: [10.0.0.0/8, \"fd00::/8\"]}\n").unwrap();
+        assert_eq!(settings.operator.webhook_networks.len(), 2);
+        assert!(format!("{:#}", read("webhooks: {networks: [local]}").unwrap_err()).contains("no network"));
     }
 
     #[test]

@@ -109,6 +109,7 @@ impl Server {
             task.await.context("a task of the server ended early")?;
         }
         self.doors.connections.stop().await;
+        self.doors.notices.stop().await;
         std::fs::remove_file(socket::path(&self.line.folder)).ok();
         self.line.close().await
     }

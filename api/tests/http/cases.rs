@@ -6,30 +6,34 @@ use crate::house::{House, Person};
 
 const PUSH: &str = "/api/v1/records?connection=crm&stream=opportunity&system=salesforce";
 
-fn push(person: &Person, ids: std::ops::Range<usize>, name: &str) -> String {
+pub fn push(person: &Person, ids: std::ops::Range<usize>, name: &str) -> String {
     let deal = |id: usize| {
         let amount = 100 + id * 7;
         format!(r#"{{"Id":"{id}","Name":"Deal","{name}":{amount}.5,"LastModifiedDate":"2026-01-01T00:00:00Z"}}"#) + "\n"
     };
-    let body: String = ids.map(deal).collect();
+    push_text(person, &ids.map(deal).collect::<String>())
+}
+
+/// Pushes lines of JSON; answers the position.
+pub fn push_text(person: &Person, body: &str) -> String {
     let answer = person.send("POST", PUSH, &[("content-type", "application/x-ndjson")], body.as_bytes());
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["position"].as_str().unwrap().to_owned()
 }
 
-fn cases(person: &Person, query: &str) -> Vec<Value> {
+pub fn cases(person: &Person, query: &str) -> Vec<Value> {
     let answer = person.get(&format!("/api/v1/aam/cases{query}"));
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["cases"].as_array().unwrap().clone()
 }
 
-fn count(person: &Person, condition: &str) -> Value {
+pub fn count(person: &Person, condition: &str) -> Value {
     let sql = format!("select count(*) as n from opportunities where {condition}");
     person.post("/api/v1/query", &json!({ "sql": sql })).json()["rows"][0]["n"].clone()
 }
 
 /// Waits for a condition; the limit only ends a test that would never end.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = std::time::Instant::now();
     while !condition() {
         assert!(started.elapsed().as_secs() < 60, "waited in vain: {what}");
@@ -38,7 +42,7 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// A tenant with one case that waits: fifty deals whose amount is called otherwise.
-fn doubtful(house: &House) -> (Person, Value) {
+pub fn doubtful(house: &House) -> (Person, Value) {
     let admin = house.admin("acme");
     push(&admin, 0..100, "Amount");
     push(&admin, 100..150, "Bla");

@@ -59,6 +59,7 @@ impl House {
         self.stop.send_replace(true);
         runtime.block_on(async {
             doors.connections.stop().await;
+            doors.notices.stop().await;
             doors.line.close().await.unwrap();
         });
         drop(doors);

@@ -3,10 +3,16 @@
 mod accounts;
 mod cases;
 mod connections;
+mod deciding;
 mod deletion;
+mod evidence;
 mod house;
 mod line;
 mod manners;
+mod mappings;
+mod policy;
+mod quarantine;
 mod quotas;
 mod runs;
 mod tenants;
+mod webhooks;

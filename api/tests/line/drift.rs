@@ -8,26 +8,26 @@ use serde_json::Value;
 use super::folder::{Folder, fates, opportunity};
 use super::serving::Serving;
 
-const BLANK: &str = "select count(*) from opportunities where amount is null";
-const TOTAL: &str = "select count(*), sum(amount) from opportunities";
+pub const BLANK: &str = "select count(*) from opportunities where amount is null";
+pub const TOTAL: &str = "select count(*), sum(amount) from opportunities";
 
 /// Opportunities of these numbers, their amount under this name.
-fn deals(ids: std::ops::Range<usize>, name: &str) -> String {
+pub fn deals(ids: std::ops::Range<usize>, name: &str) -> String {
     let deal = |id: usize| opportunity(&format!("D{id}"), &format!("{}.5", 1000 + id * 37), 1 + (id % 28) as u32);
     ids.map(deal).collect::<String>().replace("\"Amount\"", &format!("\"{name}\""))
 }
 
-fn cases(folder: &Folder, more: &[&str]) -> Vec<Value> {
+pub fn cases(folder: &Folder, more: &[&str]) -> Vec<Value> {
     folder.json_lines(&[&["cases", "list", "--tenant", "acme"], more].concat())
 }
 
-fn sum(ids: std::ops::Range<usize>) -> String {
+pub fn sum(ids: std::ops::Range<usize>) -> String {
     let tenths: usize = ids.clone().map(|id| (1000 + id * 37) * 10 + 5).sum();
     format!("{},{}.{}000", ids.len(), tenths / 10, tenths % 10)
 }
 
 /// Nothing on the log is other than its inputs say, and every counter has its record.
-fn assert_sound(folder: &Folder) {
+pub fn assert_sound(folder: &Folder) {
     folder.ok(&["doctor"]);
     folder.ok(&["log", "refold", "--batch", "7"]);
 }

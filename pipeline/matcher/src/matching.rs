@@ -104,6 +104,20 @@ impl<'a> Matcher<'a> {
         Ok(all)
     }
 
+    /// What each signal of a candidate weighs, in the order of [`SIGNALS`]: what the log-odds of the pair, seen alone,
+    /// would lose were the signal nil.
+    pub fn weights(&self, task: Task, candidate: &Candidate) -> Signals {
+        let scorer = &self.models.of(task).pair;
+        let whole = scorer.log_odds(&candidate.signals);
+        let mut weights = candidate.signals;
+        for (at, weight) in weights.iter_mut().enumerate() {
+            let mut without = candidate.signals;
+            without[at] = 0.0;
+            *weight = whole - scorer.log_odds(&without);
+        }
+        weights
+    }
+
     /// The signals of every pair, row by row; what the fit learns from.
     pub fn signals(problem: &Problem) -> Vec<Vec<Signals>> {
         let sides = Sides::new(problem);

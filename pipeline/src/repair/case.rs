@@ -1,11 +1,19 @@
 //! Cases as people see them: rows of `Store`, folded from `decisions`.
 
+use std::collections::VecDeque;
+
 use schemas::decision::Fact;
-use schemas::drift::{Change, DriftKind, Lost, Move, Severity};
+use schemas::drift::{Change, DriftKind, Lost, Move, Severity, Tried, Verdict};
+use schemas::policy::DecisionClass;
 use schemas::{Decision, Position, StreamId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Row, Store, StoreError, Table};
+
+/// Of the records that a case holds, the last so many are known by their places: what decisions are tried on.
+pub const HELD_KEPT: usize = 100;
+/// Who decides when nobody need be asked.
+pub(crate) const RULES: &str = "rules";
 
 /// Where a case is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,11 +75,60 @@ impl Status {
     }
 }
 
+/// What somebody did with a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deed {
+    /// Approved a decision that takes two people, as the first of them.
+    Approved,
+    /// Repaired it.
+    Repaired,
+    /// Accepted what is lost as removed.
+    Removed,
+    /// Rejected the proposal.
+    Rejected,
+    /// Nobody decided in time.
+    Expired,
+    /// Took the decision back.
+    Reverted,
+    /// Put it off.
+    Snoozed,
+    /// Saw it; nothing was to be done.
+    Noted,
+}
+
+impl Deed {
+    /// Its name, as programs see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Repaired => "repaired",
+            Self::Removed => "removed",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Reverted => "reverted",
+            Self::Snoozed => "snoozed",
+            Self::Noted => "noted",
+        }
+    }
+}
+
+/// The first of the two approvals that a decision takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// What was approved.
+    pub verdict: Verdict,
+    /// Why it takes two.
+    pub class: DecisionClass,
+    /// Who approved.
+    pub by: String,
+}
+
 /// What was decided of a case, by whom and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
-    /// `repaired`, `removed`, `rejected`, `reverted` or `noted`.
-    pub status: Status,
+    /// What was done.
+    pub status: Deed,
     /// What was changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
@@ -100,6 +157,9 @@ pub struct Case {
     pub severity: Severity,
     /// The mapping version that a decision must be made on.
     pub mapping_version: u32,
+    /// Raised by everything that changes what is to be decided.
+    #[serde(default)]
+    pub version: u32,
     /// What its records lack.
     pub lost: Vec<Lost>,
     /// Paths that came with them and that no rule named.
@@ -111,6 +171,15 @@ pub struct Case {
     pub alternatives: Vec<Move>,
     /// Why it waits for a person.
     pub waits: Option<String>,
+    /// What the proposal would break: why it waits whatever its confidence.
+    #[serde(default)]
+    pub breaks: Option<String>,
+    /// What became of the last held records when the proposal was tried on them.
+    #[serde(default)]
+    pub tried: Option<Tried>,
+    /// Whether something was proposed, be it nothing.
+    #[serde(default)]
+    pub is_proposed: bool,
     /// When it opened: records since it began that lack something, and that have everything.
     pub lacking: u64,
     /// See `lacking`.
@@ -128,8 +197,17 @@ pub struct Case {
     /// Until when it is put off.
     #[serde(default)]
     pub snoozed_until: Option<i64>,
+    /// When it is rejected, if nobody decides it before.
+    #[serde(default)]
+    pub expires_at: Option<i64>,
+    /// A decision that another person must approve, too.
+    #[serde(default)]
+    pub approval: Option<Approval>,
     /// Offset on `decisions` from which on its held records stand.
     pub first: u64,
+    /// The last records held: where each stands on `inputs`, and where it first entered.
+    #[serde(default)]
+    pub last_held: VecDeque<(u64, u64)>,
     /// The last decision that is folded in: input offset and ordinal.
     mark: Option<(u64, u32)>,
 }
@@ -143,11 +221,15 @@ impl Case {
             status: Status::Watching,
             severity: Severity::default(),
             mapping_version: 0,
+            version: 0,
             lost: vec![],
             added: vec![],
             moves: vec![],
             alternatives: vec![],
             waits: None,
+            breaks: None,
+            tried: None,
+            is_proposed: false,
             lacking: 0,
             having: 0,
             held: 0,
@@ -156,7 +238,10 @@ impl Case {
             opened_at: None,
             decided: vec![],
             snoozed_until: None,
+            expires_at: None,
+            approval: None,
             first,
+            last_held: VecDeque::new(),
             mark: None,
         }
     }
@@ -196,8 +281,12 @@ impl Case {
             return;
         }
         self.mark = Some(place);
+        if decision.fact.case_changed().is_some() {
+            self.version += 1;
+            self.approval = None;
+        }
         match &decision.fact {
-            Fact::RecordHeld { .. } => self.held += 1,
+            Fact::RecordHeld { origin, .. } => self.hold(decision.input_offset, *origin),
             Fact::DriftDetected { lost, added, lacking, having, mapping_version, severity, .. } => {
                 // One that grows is told again.
                 self.status = Status::Open;
@@ -205,46 +294,76 @@ impl Case {
                 (self.lost, self.added) = (lost.clone(), added.clone());
                 (self.lacking, self.having, self.mapping_version) = (*lacking, *having, *mapping_version);
             }
-            Fact::RepairProposed { moves, alternatives, waits, .. } => {
-                self.status = Status::Open;
+            Fact::RepairProposed { moves, alternatives, waits, breaks, tried, .. } => {
+                (self.status, self.is_proposed) = (Status::Open, true);
                 let is_gone =
                     |lost: &Lost| lost.kind() == DriftKind::Removed && !moves.iter().any(|m| m.from == lost.path);
                 if self.lost.iter().any(is_gone) {
                     self.severity = Severity::Breaking;
                 }
                 (self.moves, self.alternatives, self.waits) = (moves.clone(), alternatives.clone(), waits.clone());
+                (self.breaks, self.tried) = (breaks.clone(), *tried);
             }
             Fact::RepairApplied { moves, removed, by, why, .. } => {
-                let status = match (moves.is_empty(), removed.is_empty()) {
-                    (true, true) => Status::Noted,
-                    (true, false) => Status::Removed,
-                    (false, _) => Status::Repaired,
+                let deed = match (moves.is_empty(), removed.is_empty()) {
+                    (true, true) => Deed::Noted,
+                    (true, false) => Deed::Removed,
+                    (false, _) => Deed::Repaired,
                 };
-                self.decided(status, moves, removed, by, why, at);
+                self.decided.push(Decided {
+                    moves: moves.clone(),
+                    removed: removed.clone(),
+                    ..done(deed, by, why, at)
+                });
+            }
+            Fact::ApprovalGiven { verdict, class, by, why, .. } => {
+                self.approval = Some(Approval { verdict: verdict.clone(), class: *class, by: by.clone() });
+                self.decided.push(done(Deed::Approved, by, why, at));
             }
             Fact::RepairRejected { by, why, .. } => {
                 self.status = Status::Rejected;
-                self.decided(Status::Rejected, &[], &[], by, why, at);
+                let deed = if by == RULES { Deed::Expired } else { Deed::Rejected };
+                self.decided.push(done(deed, by, why, at));
             }
             Fact::RepairReverted { by, why, .. } => {
-                self.status = Status::Reverted;
-                self.decided(Status::Reverted, &[], &[], by, why, at);
+                (self.status, self.approval) = (Status::Reverted, None);
+                self.decided.push(done(Deed::Reverted, by, why, at));
             }
-            Fact::RecordsReleased { .. } => {
-                let last = self.decided.iter().rev().find(|d| d.status != Status::Rejected);
-                self.status = last.map_or(Status::Released, |decided| decided.status);
+            Fact::CaseSnoozed { until, by, why, .. } => {
+                self.snoozed_until = Some(*until);
+                self.decided.push(done(Deed::Snoozed, by, why, at));
             }
+            Fact::CaseReminded { .. } => self.snoozed_until = None,
+            Fact::RecordsReleased { .. } => self.status = self.decided_as().unwrap_or(Status::Released),
             Fact::RecordsRedriven { count, .. } => self.redriven = *count,
-            Fact::TimerSet { id, at } if id.starts_with("snooze-") => self.snoozed_until = Some(*at),
+            Fact::TimerSet { id, at } if id.starts_with("expire-") => self.expires_at = Some(*at),
             Fact::MappingActivated { version, .. } => self.mapping_version = *version,
             _ => {}
         }
     }
 
-    fn decided(&mut self, status: Status, moves: &[Move], removed: &[String], by: &str, why: &str, at: i64) {
-        let (by, why) = (by.to_owned(), why.to_owned());
-        self.decided.push(Decided { status, moves: moves.to_vec(), removed: removed.to_vec(), by, why, at });
+    /// Where a case is whose records may go, by what was decided last.
+    fn decided_as(&self) -> Option<Status> {
+        self.decided.iter().rev().find_map(|decided| match decided.status {
+            Deed::Repaired => Some(Status::Repaired),
+            Deed::Removed => Some(Status::Removed),
+            Deed::Reverted => Some(Status::Reverted),
+            Deed::Noted => Some(Status::Noted),
+            Deed::Approved | Deed::Rejected | Deed::Expired | Deed::Snoozed => None,
+        })
     }
+
+    fn hold(&mut self, offset: u64, origin: u64) {
+        self.held += 1;
+        if self.last_held.len() == HELD_KEPT {
+            self.last_held.pop_front();
+        }
+        self.last_held.push_back((offset, origin));
+    }
+}
+
+fn done(status: Deed, by: &str, why: &str, at: i64) -> Decided {
+    Decided { status, moves: vec![], removed: vec![], by: by.to_owned(), why: why.to_owned(), at }
 }
 
 /// The case that a decision is about, by the offset of the input at which it began.
@@ -257,12 +376,19 @@ pub(super) fn case_of(fact: &Fact) -> Option<u64> {
         | Fact::RepairApplied { case, .. }
         | Fact::RepairRejected { case, .. }
         | Fact::RepairReverted { case, .. }
+        | Fact::ApprovalGiven { case, .. }
+        | Fact::CaseSnoozed { case, .. }
+        | Fact::CaseReminded { case }
         | Fact::RecordsReleased { case, .. }
         | Fact::RecordsRedriven { case, .. } => Some(*case),
         Fact::TimerSet { id, .. } => id.split_once('-')?.1.parse().ok(),
         Fact::ShapeObserved { .. }
         | Fact::RecordQuarantined { .. }
         | Fact::MappingActivated { .. }
+        | Fact::PolicySet { .. }
+        | Fact::SettlementBegun { .. }
+        | Fact::RecordDiscarded { .. }
+        | Fact::SettlementEnded { .. }
         | Fact::CommandApplied { .. }
         | Fact::CommandRefused { .. } => None,
     }

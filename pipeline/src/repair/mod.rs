@@ -1,7 +1,11 @@
 //! The repairer: reads `decisions`, keeps the cases, and sends back in by the front door what they call for: suggestions
 //! of the matcher, times that have come, held records that may go.
 
+mod backtest;
 mod case;
+mod evidence;
+mod history;
+mod mask;
 mod redrive;
 mod revert;
 mod suggest;
@@ -14,10 +18,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schemas::decision::Fact;
+use schemas::drift::{Move, Tried, Verdict};
 use schemas::{BatchKind, Decision, Input, Position, StreamId, Topic};
 use tokio::sync::watch;
 
-pub use case::{Case, Decided, Status, find, list};
+pub use backtest::Backtest;
+pub(crate) use case::RULES;
+pub use case::{Approval, Case, Decided, Deed, HELD_KEPT, Status, find, list};
+pub use evidence::{
+    Alternative, Change, DryRun, Evidence, EvidenceError, Mapped, PathDiff, RecordHeld, RowBefore, Sample, Seen,
+    SetAside, dry_run, evidence,
+};
+pub use history::{MappingVersion, Origin, ShapeChange, shapes, version, versions};
+pub use mask::{MASKED, Mask};
 
 use crate::ingest::{Ingest, OpenStream};
 use crate::log::{Log, LogError, Stored};
@@ -192,6 +205,7 @@ impl Repairer {
             calls.extend(call(&stream, decision).map(|call| (stream.clone(), decision.input_offset, call)));
         }
         self.write(&stream, cases).await?;
+        self.keep_history(&stream, stored, &decisions).await?;
         Ok(calls)
     }
 
@@ -295,19 +309,38 @@ impl Repairer {
         let Some((_, mapping_version)) = state.mapping() else { return Ok(true) };
         for case in state.drift().waiting().filter(|case| only.is_none_or(|only| only == *case)) {
             let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case));
-            let (moves, alternatives) = match suggested {
-                Ok(suggested) => (suggested.moves, suggested.alternatives),
-                Err(error) => {
-                    tracing::warn!(%stream, case, %error, "nothing is suggested for a case");
-                    continue;
-                }
-            };
+            let suggested = suggested.unwrap_or_else(|error| {
+                tracing::warn!(%stream, case, %error, "nothing is suggested for a case");
+                suggest::Suggested::default()
+            });
+            let suggest::Suggested { moves, alternatives } = suggested;
             // A case that is told again is suggested for again.
             let id = format!("suggest-{case}-{mapping_version}-{offset}");
-            let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives };
+            let tried = self.tried(&state, case, &moves).await?;
+            let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried };
             self.ingest.send(&self.open(stream), &[suggestion]).await?;
         }
         Ok(true)
+    }
+
+    /// What becomes of the last records that a case holds by these moves; nothing where they leave something lost.
+    async fn tried(&self, state: &StreamState, case: u64, moves: &[Move]) -> Result<Option<Tried>, ProcessError> {
+        let lost = state.drift().lost(case, state.shape());
+        let best: Vec<Move> =
+            lost.iter().filter_map(|lost| moves.iter().find(|to| to.from == lost.path)).cloned().collect();
+        if best.len() < lost.len() || best.is_empty() {
+            return Ok(None);
+        }
+        let key = key_of(&state.stream.to_string(), case);
+        let Some(row) = self.store.get(state.stream.tenant, Table::Cases, &key).await? else { return Ok(None) };
+        let case = case::read(&key, &row)?;
+        let verdict = Verdict::Edit { moves: best };
+        match dry_run(&*self.log, state, &case, &Mask::default(), verdict, HELD_KEPT).await {
+            Ok(run) => Ok(Some(run.tried())),
+            Err(EvidenceError::Refused(_)) => Ok(None),
+            Err(EvidenceError::Log(error)) => Err(error.into()),
+            Err(EvidenceError::Step(source)) => Err(ProcessError::Step { partition: self.partition, source }),
+        }
     }
 }
 

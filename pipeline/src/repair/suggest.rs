@@ -20,6 +20,7 @@ const RETYPED: u16 = 990;
 const SIGNALS_MAX: usize = 6;
 
 /// Where the lost paths of a case have gone, and where else they may have gone.
+#[derive(Default)]
 pub(super) struct Suggested {
     pub(super) moves: Vec<Move>,
     pub(super) alternatives: Vec<Move>,
@@ -49,15 +50,17 @@ pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLa
                 (Some(lost), [new], None) => drift.change_between(lost, new, tree),
                 _ => None,
             };
-            let signals = candidate.map_or_else(Vec::new, signals);
-            moves.push(Move { to, kind, confidence: thousandths(operation.confidence), part, change, signals, from });
+            let signals = candidate.map_or_else(Vec::new, |candidate| signals(&matcher, candidate));
+            let confidence = thousandths(operation.confidence);
+            moves.push(Move { to, kind, confidence, part, change, transform: None, signals, from });
         }
     }
     let is_moved = |lost: &&Lost| moves.iter().any(|m: &Move| m.from == lost.path);
     let retyped: Vec<&Lost> = lost.iter().filter(|lost| lost.retyped && !is_moved(lost)).collect();
     moves.extend(retyped.into_iter().map(|lost| {
         let (from, to, kind) = (lost.path.clone(), vec![lost.path.clone()], DriftKind::Retyped);
-        Move { from, to, kind, confidence: RETYPED, part: None, change: lost.change.clone(), signals: vec![] }
+        let (confidence, change) = (RETYPED, lost.change.clone());
+        Move { from, to, kind, confidence, part: None, change, transform: None, signals: vec![] }
     }));
     let mut alternatives = Vec::new();
     for lost in &changed {
@@ -73,7 +76,8 @@ pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLa
             confidence: thousandths(candidate.confidence),
             part: None,
             change: None,
-            signals: signals(candidate),
+            transform: None,
+            signals: signals(&matcher, candidate),
         });
         let is_new = |other: &Move| !moves.iter().any(|m| m.from == other.from && m.to == other.to);
         alternatives.extend(others.filter(|m| m.confidence >= LIKELY_MIN && is_new(m)).take(ALTERNATIVES_MAX));
@@ -94,7 +98,7 @@ fn move_of(lost: &Lost) -> Option<Move> {
         Change::Swapped { with } => (with, None),
         other => (lost.path.clone(), Some(other)),
     };
-    Some(Move { from, to: vec![to], kind, confidence: RETYPED, part: None, change, signals: vec![] })
+    Some(Move { from, to: vec![to], kind, confidence: RETYPED, part: None, change, transform: None, signals: vec![] })
 }
 
 /// Days that could be months may be written the other way round.
@@ -105,7 +109,7 @@ fn month_first(lost: &Lost) -> Option<Move> {
     let change = Change::Format { from: from.clone(), to: format!("%m{between}%d{rest}") };
     let (from, kind) = (lost.path.clone(), DriftKind::Retyped);
     let (to, change) = (vec![lost.path.clone()], Some(change));
-    Some(Move { from, to, kind, confidence: LIKELY_MIN, part: None, change, signals: vec![] })
+    Some(Move { from, to, kind, confidence: LIKELY_MIN, part: None, change, transform: None, signals: vec![] })
 }
 
 /// A repair moves what was lost; what has only come, gone or another type is none.
@@ -125,13 +129,19 @@ fn thousandths(confidence: f32) -> u16 {
     (confidence.clamp(0.0, 1.0) * 1000.0) as u16
 }
 
-fn signals(candidate: &Candidate) -> Vec<Signal> {
-    let mut all: Vec<Signal> = SIGNALS
-        .iter()
-        .zip(candidate.signals)
-        .map(|((name, _, _), strength)| Signal { name: (*name).to_owned(), strength: (strength * 1000.0) as i32 })
+/// The signals that weigh most, for the candidate or against it.
+fn signals(matcher: &Matcher<'_>, candidate: &Candidate) -> Vec<Signal> {
+    let in_thousandths = |number: f32| (number * 1000.0) as i32;
+    let weights = matcher.weights(Task::Drift, candidate);
+    let all = SIGNALS.iter().zip(candidate.signals).zip(weights);
+    let mut all: Vec<Signal> = all
+        .map(|(((name, _, _), strength), weight)| Signal {
+            name: (*name).to_owned(),
+            strength: in_thousandths(strength),
+            weight: in_thousandths(weight),
+        })
         .collect();
-    all.sort_by_key(|signal| std::cmp::Reverse(signal.strength));
+    all.sort_by_key(|signal| std::cmp::Reverse((signal.weight.abs(), signal.strength)));
     all.truncate(SIGNALS_MAX);
     all
 }

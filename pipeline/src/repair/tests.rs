@@ -52,7 +52,7 @@ async fn decide(line: &Line, id: &str, verdict: Verdict) {
 async fn decide_of(line: &Line, at: usize, id: &str, verdict: Verdict) {
     let case = cases(line).await.remove(at);
     let (offset, mapping_version) = (case.position.offset, case.mapping_version);
-    let decide = Decide { case: offset, mapping_version, verdict, by: "ada".into(), why: "seen".into() };
+    let decide = Decide { case: offset, mapping_version, version: None, verdict, by: "ada".into(), why: "seen".into() };
     let input = Input::Command { id: id.into(), command: Command::Decide(decide) };
     let open = OpenStream { id: stream("orders"), partition: 0 };
     line.ingest().send(&open, &[input]).await.unwrap();
@@ -103,6 +103,7 @@ async fn what_is_doubtful_waits_until_a_person_decides() {
             confidence: 0,
             part: None,
             change: None,
+            transform: None,
             signals: vec![],
         }],
     };
@@ -289,4 +290,52 @@ async fn wherever_processor_and_repairer_die_each_held_record_ends_in_one_row() 
         }
         writes += 1;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_case_that_nobody_decides_is_reminded_of_and_expires_and_holds_on() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..150, "zq").await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert!(case.expires_at > case.opened_at, "{case:?}");
+    assert_eq!((case.version, case.last_held.len()), (2, 50), "opened and proposed");
+    // The log's own clock has not come so far: every timer that is told early is set again.
+    repairer(&line).await.tell_due(i64::MAX).await.unwrap();
+    settle(&line).await;
+    let facts = line.facts().await;
+    let told = |name: &str| facts.iter().filter(|(_, fact)| *fact == name).count();
+    assert_eq!((told("CaseReminded"), told("RepairRejected")), (1, 0));
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, counters(&line).await.held), (Status::Open, 50));
+    let to = Verdict::Snooze { until: i64::MAX };
+    decide(&line, "c", to).await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.snoozed_until, case.decided[0].status), (Some(i64::MAX), Deed::Snoozed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_version_of_a_mapping_and_every_change_of_shape_is_kept() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..150, "TotalAmount").await;
+    settle(&line).await;
+    line.open("orders", &MAPPING.replace("\"Total\"", "\"Sum\""), ENTITY).await;
+    settle(&line).await;
+    let all = versions(&*line.store, &stream("orders"), None, 9).await.unwrap();
+    let told: Vec<_> = all.iter().map(|made| (made.version, made.origin, made.by.as_str())).collect();
+    assert_eq!(told, [(1, Origin::Opened, "open"), (2, Origin::Repaired, "rules"), (3, Origin::Set, "test")]);
+    assert_eq!(all[1].case, Some(cases(&line).await[0].position));
+    for (made, path) in all.iter().zip(["Total", "TotalAmount", "Sum"]) {
+        assert!(made.text.as_deref().is_some_and(|text| text.contains(path)), "{made:?}");
+    }
+    assert_eq!(version(&*line.store, &stream("orders"), 3).await.unwrap().as_ref(), Some(&all[2]));
+    let shapes = shapes(&*line.store, TENANT, Some(&stream("orders")), None, 9).await.unwrap();
+    let new: Vec<Vec<&str>> =
+        shapes.iter().map(|(_, change)| change.observed.iter().map(|(path, _)| path.as_str()).collect()).collect();
+    assert_eq!(new, [vec!["Id", "Updated", "Total"], vec!["TotalAmount"]]);
 }

@@ -7,6 +7,7 @@ use schemas::mapping::Path;
 use schemas::{Decision, Entity, Input, Mapping, VersionType};
 
 use super::cast::shorten;
+use super::decide::Suggested;
 use super::state::Opened;
 use super::{InputBatch, Outcome, StepError, StreamState};
 
@@ -23,7 +24,8 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         Input::Definition { hash, text, .. } => state.define(hash, text),
         // Opened again after a crash between the log and the register: what is asked for now counts.
         Input::StreamOpened { mapping, entity_definition, .. } => {
-            let wanted = Wanted { mapping: &mapping, entity: &entity_definition, by: "open", force: false };
+            let (mapping, entity, by) = (&mapping, &entity_definition, "open");
+            let wanted = Wanted { mapping, entity, by, force: false, made_on: None, why: None };
             if let Err(reason) = activate(state, offset, &wanted, &mut outcome) {
                 push(&mut outcome, offset, Fact::CommandRefused { id: "open".to_owned(), reason });
             }
@@ -33,8 +35,12 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
             push(&mut outcome, offset, Fact::CommandRefused { id: shorten(&id), reason });
         }
         Input::Command { id, .. } if !state.take_command(&id) => {}
-        Input::Command { id, command: Command::ActivateMapping { mapping, entity_definition, by, force } } => {
-            let wanted = Wanted { mapping: &mapping, entity: &entity_definition, by: &by, force };
+        Input::Command {
+            id,
+            command: Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why },
+        } => {
+            let (mapping, entity, by) = (&mapping, &entity_definition, &*by);
+            let wanted = Wanted { mapping, entity, by, force, made_on, why: why.as_deref() };
             let fact = match activate(state, offset, &wanted, &mut outcome) {
                 Ok(()) => Fact::CommandApplied { id },
                 Err(reason) => Fact::CommandRefused { id, reason },
@@ -48,15 +54,36 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
             };
             facts.push(fact);
         }
+        Input::Command { id, command: Command::SetPolicy { number, policy, by } } => {
+            let fact = match state.set_policy(number, policy, by, &mut facts) {
+                Ok(()) => Fact::CommandApplied { id },
+                Err(reason) => Fact::CommandRefused { id, reason },
+            };
+            facts.push(fact);
+        }
+        Input::Command { id, command: Command::Settle(settle) } => {
+            let fact = match state.settle(offset, settle, &mut facts) {
+                Ok(()) => Fact::CommandApplied { id },
+                Err(reason) => Fact::CommandRefused { id, reason },
+            };
+            facts.push(fact);
+        }
+        Input::Discarded { settlement, offsets } => state.discard(settlement, &offsets, &mut facts),
+        Input::SettlementEnded { settlement } => state.settlement_ended(settlement, &mut facts),
         Input::Suggestion { id, .. } if id.len() > COMMAND_ID_BYTES_MAX || !state.take_command(&id) => {}
-        Input::Suggestion { id, case, mapping_version, moves, alternatives } => {
-            if let Err(reason) = state.suggested(offset, case, mapping_version, moves, alternatives, &mut facts) {
+        Input::Suggestion { id, case, mapping_version, moves, alternatives, tried } => {
+            let suggested = Suggested { at: offset, case, mapping_version, moves, alternatives, tried };
+            if let Err(reason) = state.suggested(suggested, &mut facts) {
                 facts.push(Fact::CommandRefused { id, reason });
             }
         }
         Input::SchemaDeclared { fields } => state.drift.declare(&fields, offset, &state.shape, &mut facts),
-        Input::TimePassed { id } => state.drift.time_passed(&id, input.logged_at, &state.shape, &mut facts),
+        Input::TimePassed { id } => {
+            state.drift.time_passed(&id, input.logged_at, &state.shape, &mut facts);
+            state.time_of_waiting(&id, input.logged_at, &mut facts);
+        }
     }
+    state.waiting.follow(&state.policy, input.logged_at, &mut facts);
     for fact in facts {
         push(&mut outcome, offset, fact);
     }
@@ -69,6 +96,9 @@ struct Wanted<'a> {
     entity: &'a DefinitionHash,
     by: &'a str,
     force: bool,
+    /// The mapping version that it was made on.
+    made_on: Option<u32>,
+    why: Option<&'a str>,
 }
 
 /// A mapping that an open stream cannot take.
@@ -120,7 +150,7 @@ fn keeps_key(before: &Mapping, after: &Mapping) -> bool {
 
 /// Puts a mapping and an entity definition in force; refused, with the reason, when they do not fit.
 fn activate(state: &mut StreamState, offset: u64, wanted: &Wanted<'_>, outcome: &mut Outcome) -> Result<(), String> {
-    let Wanted { mapping, entity, by, force } = *wanted;
+    let Wanted { mapping, entity, by, force, made_on, why } = *wanted;
     let text = |hash: &DefinitionHash| {
         state.definitions.get(hash.as_str()).ok_or_else(|| format!("the definition {hash} was not given"))
     };
@@ -130,6 +160,10 @@ fn activate(state: &mut StreamState, offset: u64, wanted: &Wanted<'_>, outcome: 
     new_mapping.validate(&new_entity).map_err(|e| e.to_string())?;
     if new_mapping.entity != new_entity.entity {
         return Err(format!("the mapping fills {}, the definition is of {}", new_mapping.entity, new_entity.entity));
+    }
+    let in_force = state.opened.as_ref().map_or(0, |opened| opened.version);
+    if let Some(made_on) = made_on.filter(|version| *version != in_force) {
+        return Err(format!("it was made on mapping version {made_on}, in force is {in_force}: look again"));
     }
     if let Some(opened) = &state.opened {
         if opened.entity.entity != new_entity.entity {
@@ -156,6 +190,7 @@ fn activate(state: &mut StreamState, offset: u64, wanted: &Wanted<'_>, outcome: 
         entity_definition: entity.clone(),
         by: by.chars().take(COMMAND_ID_BYTES_MAX).collect(),
         text: None,
+        why: why.map(|why| why.chars().take(1_000).collect()),
     };
     push(outcome, offset, fact);
     state.opened = Some(Opened { entity: new_entity, mapping: new_mapping, version });

@@ -1,24 +1,33 @@
 //! Cases are decided here: by the rules when a suggestion is good enough, else by a person.
 
 use schemas::decision::Fact;
-use schemas::drift::{Change, Decide, DriftKind, Lost, Move, Verdict};
+use schemas::drift::{Change, Decide, DriftKind, Lost, Move, Tried, Verdict};
 use schemas::mapping::{Method, Path, Repairs};
+use schemas::policy::DecisionClass;
 use schemas::shape::ShapeTree;
-use schemas::{Entity, Mapping};
+use schemas::{Entity, Mapping, Policy};
 
 use super::cast::shorten;
 use super::drift::{Applied, Drift};
 use super::state::Opened;
+use super::waiting::{Approved, RULES};
 use super::{DEFINITION_BYTES_MAX, StreamState, check_change};
 
-/// From this confidence on, in thousandths, a repair that breaks nothing is applied by itself.
-const AUTOMATIC: u16 = 900;
 /// Moves that a suggestion or a decision may name.
 const MOVES_MAX: usize = 2_000;
 /// Characters of a name or reason that are kept.
 const TEXT_CHARS_MAX: usize = 1_000;
-/// Who decides when nobody need be asked.
-const RULES: &str = "rules";
+
+/// Where lost paths may have gone, as somebody says who matched the fields.
+pub(super) struct Suggested {
+    /// The input that says so.
+    pub(super) at: u64,
+    pub(super) case: u64,
+    pub(super) mapping_version: u32,
+    pub(super) moves: Vec<Move>,
+    pub(super) alternatives: Vec<Move>,
+    pub(super) tried: Option<Tried>,
+}
 
 /// What is to be done with lost paths.
 struct Repair<'a> {
@@ -32,16 +41,9 @@ struct Repair<'a> {
 }
 
 impl StreamState {
-    /// Takes a suggestion in: applied when it is sure and breaks nothing, else it waits for a person.
-    pub(super) fn suggested(
-        &mut self,
-        at: u64,
-        case: u64,
-        mapping_version: u32,
-        moves: Vec<Move>,
-        alternatives: Vec<Move>,
-        facts: &mut Vec<Fact>,
-    ) -> Result<(), String> {
+    /// Takes a suggestion in: applied when the policy lets it and it breaks nothing, else it waits for a person.
+    pub(super) fn suggested(&mut self, suggested: Suggested, facts: &mut Vec<Fact>) -> Result<(), String> {
+        let Suggested { at, case, mapping_version, moves, alternatives, tried } = suggested;
         self.check_case(case, mapping_version)?;
         if moves.len() + alternatives.len() > MOVES_MAX {
             return Err(format!("it names more than {MOVES_MAX} moves"));
@@ -51,44 +53,93 @@ impl StreamState {
         if lost.is_empty() {
             return Err("the case lacks nothing: there is nothing to repair".to_owned());
         }
-        let is_rejected = self.drift.cases().get(&case).is_some_and(|case| case.is_rejected);
-        let repairs = self.opened.as_ref().and_then(|opened| opened.mapping.repairs);
-        let waits = match repairs {
-            _ if self.drift.is_reverting(case) => Some("a repair of it was taken back".to_owned()),
-            _ if is_rejected => Some("a repair of it was rejected".to_owned()),
-            Some(Repairs::Approve) => Some("the stream's mapping has a person approve every repair".to_owned()),
-            Some(Repairs::Automatic) | None => waits(&lost, &best, &self.drift, &self.shape),
-        };
+        let breaks = waits(&lost, &best, &self.drift, &self.shape, 0);
+        let waits = self.waits(case, &lost, &best, tried.as_ref());
         facts.push(Fact::RepairProposed {
             case,
             mapping_version,
             moves: moves.clone(),
             alternatives,
             waits: waits.clone(),
+            breaks,
+            tried,
         });
         self.drift.propose(case, moves);
         if waits.is_some() {
             return Ok(());
         }
-        let why = "every lost path has one counterpart at 0.90 or more, and nothing breaks";
-        self.repair(case, Repair { at, moves: best, removed: vec![], by: RULES, why, method: Method::Heuristic }, facts)
+        let why = match self.repairs() {
+            Repairs::Propagate => "the policy propagates what breaks nothing".to_owned(),
+            _ => {
+                let least = in_hundredths(self.policy.at_least(Repairs::Automatic));
+                format!("every lost path has one counterpart at {least} or more, and nothing breaks")
+            }
+        };
+        let repair = Repair { at, moves: best, removed: vec![], by: RULES, why: &why, method: Method::Heuristic };
+        self.repair(case, repair, facts)
+    }
+
+    /// Why a suggestion waits for a person; nothing when it may be applied by itself.
+    fn waits(&self, case: u64, lost: &[Lost], best: &[(Lost, Move)], tried: Option<&Tried>) -> Option<String> {
+        if self.drift.is_reverting(case) {
+            return Some("a repair of it was taken back".to_owned());
+        }
+        if self.waiting.is_rejected(case) {
+            return Some("a proposal of it was rejected".to_owned());
+        }
+        let repairs = self.repairs();
+        match repairs {
+            Repairs::Approve => return Some("a person approves every repair of the stream".to_owned()),
+            Repairs::Stop => return Some("the stream is stopped until a person decides".to_owned()),
+            Repairs::Automatic | Repairs::Propagate => {}
+        }
+        if let Some(class) = self.policy.two_persons(best.iter().map(|(lost, to)| (lost, to)), std::iter::empty()) {
+            return Some(format!("two people decide what is {}", class.name()));
+        }
+        let unclean = || {
+            let tried = tried.filter(|tried| repairs == Repairs::Automatic && !tried.is_clean())?;
+            let Tried { records, quarantined, held, .. } = tried;
+            Some(format!("of the last {records} held records {quarantined} would be set aside and {held} held on"))
+        };
+        waits(lost, best, &self.drift, &self.shape, self.policy.at_least(repairs)).or_else(unclean)
+    }
+
+    /// Takes a policy in, unless a later one is in force.
+    pub(super) fn set_policy(
+        &mut self,
+        number: u64,
+        policy: Policy,
+        by: String,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(), String> {
+        if number == self.policy_number {
+            return Ok(());
+        }
+        if number < self.policy_number {
+            return Err(format!("the policy {} is in force, which is later", self.policy_number));
+        }
+        policy.validate().map_err(|e| e.to_string())?;
+        (self.policy, self.policy_number) = (policy.clone(), number);
+        self.drift.set_stops(self.repairs() == Repairs::Stop);
+        facts.push(Fact::PolicySet { number, policy, by: cut(&by) });
+        Ok(())
     }
 
     /// Carries out a person's decision.
     pub(super) fn decide(&mut self, decide: &Decide, at: u64, now: i64, facts: &mut Vec<Fact>) -> Result<(), String> {
-        let Decide { case, mapping_version, verdict, .. } = decide;
-        let (by, why) = (cut(&decide.by), cut(&decide.why));
+        let decide = &Decide { by: cut(&decide.by), why: cut(&decide.why), ..decide.clone() };
+        let Decide { case, mapping_version, verdict, by, why, .. } = decide;
         // What is taken back was decided, so its case is open no more.
         if *verdict != Verdict::Revert {
             self.check_case(*case, *mapping_version)?;
+            self.waiting.check(decide)?;
         }
         let lost = self.drift.lost(*case, &self.shape);
-        let (by, why, method) = (&*by, &*why, Method::Human);
         let is_seen = matches!(verdict, Verdict::Approve { .. } | Verdict::AcceptAsRemoved { .. });
         if is_seen && self.drift.notice(*case).is_some_and(|notice| notice.lost.is_empty()) {
-            let (by, why) = (by.to_owned(), why.to_owned());
-            facts.push(Fact::RepairApplied { case: *case, moves: vec![], removed: vec![], by, why });
-            self.drift.settle_notice(*case, &[], "seen", facts);
+            let (case, by, why) = (*case, by.clone(), why.clone());
+            facts.push(Fact::RepairApplied { case, moves: vec![], removed: vec![], by, why });
+            self.drift.settle_notice(case, &[], "seen", facts);
             return Ok(());
         }
         match verdict {
@@ -101,7 +152,7 @@ impl StreamState {
                         without.path
                     ));
                 }
-                self.repair(*case, Repair { at, moves, removed: vec![], by, why, method }, facts)
+                self.by_people(decide, at, moves, vec![], facts)
             }
             Verdict::Edit { moves } if moves.is_empty() || moves.len() > MOVES_MAX => {
                 Err(format!("name from 1 to {MOVES_MAX} moves"))
@@ -110,23 +161,43 @@ impl StreamState {
                 let froms: Vec<String> = moves.iter().map(|m| m.from.clone()).collect();
                 let lost = chosen(lost, &froms)?;
                 let moves = likeliest(&lost, moves).into_iter().map(|(l, m)| (l, Move { confidence: 1000, ..m }));
-                let moves = moves.collect();
-                self.repair(*case, Repair { at, moves, removed: vec![], by, why, method }, facts)
+                self.by_people(decide, at, moves.collect(), vec![], facts)
             }
             Verdict::AcceptAsRemoved { only } => {
                 let removed = chosen(lost, only)?;
-                self.repair(*case, Repair { at, moves: vec![], removed, by, why, method }, facts)
+                self.by_people(decide, at, vec![], removed, facts)
             }
-            Verdict::Revert => self.revert(*case, at, by, why, facts),
+            Verdict::Revert => self.revert(decide, at, facts),
             Verdict::Reject => {
-                self.drift.reject(*case);
-                facts.push(Fact::RepairRejected { case: *case, by: by.to_owned(), why: why.to_owned() });
+                self.drift.propose(*case, vec![]);
+                facts.push(Fact::RepairRejected { case: *case, by: by.clone(), why: why.clone() });
                 Ok(())
             }
             Verdict::Snooze { until } if *until <= now => Err("the time to ask again is over".to_owned()),
             Verdict::Snooze { until } => {
-                facts.push(Fact::TimerSet { id: format!("snooze-{case}"), at: *until });
+                self.waiting.snooze(decide, *until, facts);
                 Ok(())
+            }
+        }
+    }
+
+    /// Carries a repair out once as many people have approved it as it takes.
+    fn by_people(
+        &mut self,
+        decide: &Decide,
+        at: u64,
+        moves: Vec<(Lost, Move)>,
+        removed: Vec<Lost>,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(), String> {
+        // What cannot be done is refused before anybody is asked to approve it, too.
+        self.repaired(&moves, Method::Human)?;
+        let class = self.policy.two_persons(moves.iter().map(|(lost, to)| (lost, to)), removed.iter());
+        match self.waiting.approve(decide, class, facts)? {
+            Approved::Once => Ok(()),
+            Approved::By(by) => {
+                let (by, why, method) = (&*by, &*decide.why, Method::Human);
+                self.repair(decide.case, Repair { at, moves, removed, by, why, method }, facts)
             }
         }
     }
@@ -146,21 +217,33 @@ impl StreamState {
         }
     }
 
-    /// Puts the new paths before the old ones, and lets go what the case held for want of them.
-    fn repair(&mut self, case: u64, repair: Repair<'_>, facts: &mut Vec<Fact>) -> Result<(), String> {
-        let Repair { at, moves, removed, by, why, method } = repair;
+    /// The mapping with the new paths before the old ones.
+    fn repaired(&self, moves: &[(Lost, Move)], method: Method) -> Result<Mapping, String> {
         let Some(opened) = &self.opened else { return Err("the stream is not open".to_owned()) };
         let mut mapping = opened.mapping.clone();
-        let (stays, moves): (Vec<_>, Vec<_>) = moves.into_iter().partition(|(_, to)| to.kind == DriftKind::Retyped);
-        for (lost, to) in moves.iter().chain(stays.iter().filter(|(_, to)| to.change.is_some())) {
-            mapping = mapping.reread(&opened.entity, lost, to, method).map_err(|e| e.to_string())?;
+        // What is taken as it is now leaves the rules as they are.
+        let is_change = |to: &Move| to.transform.is_some() || to.change.is_some() || !to.is_in_place();
+        for (lost, to) in moves.iter().filter(|(_, to)| is_change(to)) {
+            mapping = match to.transform {
+                Some(_) => mapping.moved(lost, to, method),
+                None => mapping.reread(&opened.entity, lost, to, method),
+            }
+            .map_err(|e| e.to_string())?;
         }
         mapping.validate(&opened.entity).map_err(|e| e.to_string())?;
         check_change(&opened.mapping, &mapping, false).map_err(|e| e.to_string())?;
-        let text = mapping.text();
-        if text.len() > DEFINITION_BYTES_MAX {
+        if mapping.text().len() > DEFINITION_BYTES_MAX {
             return Err(format!("the mapping would be longer than {DEFINITION_BYTES_MAX} bytes"));
         }
+        Ok(mapping)
+    }
+
+    /// Puts the new paths before the old ones, and lets go what the case held for want of them.
+    fn repair(&mut self, case: u64, repair: Repair<'_>, facts: &mut Vec<Fact>) -> Result<(), String> {
+        let Repair { at, moves, removed, by, why, method } = repair;
+        let mapping = self.repaired(&moves, method)?;
+        let Some(opened) = &self.opened else { return Err("the stream is not open".to_owned()) };
+        let (stays, moves): (Vec<_>, Vec<_>) = moves.into_iter().partition(|(_, to)| to.is_in_place());
         let (version, entity, by) = (opened.version + 1, opened.entity.clone(), by.to_owned());
         facts.push(Fact::RepairApplied {
             case,
@@ -180,7 +263,7 @@ impl StreamState {
             self.drift.remember(case, Applied { at, since, lost, former });
         }
         if mapping != opened.mapping {
-            facts.push(activated(version, &entity, &mapping, text, &by));
+            facts.push(activated(version, &entity, &mapping, mapping.text(), &by));
             self.opened = Some(Opened { entity, mapping, version });
         }
         let moved: Vec<Lost> = moves.into_iter().map(|(lost, _)| lost).collect();
@@ -198,7 +281,8 @@ impl StreamState {
     }
 
     /// Puts the former rules of what a decision concerned back in force, and holds for the want of it again.
-    fn revert(&mut self, case: u64, at: u64, by: &str, why: &str, facts: &mut Vec<Fact>) -> Result<(), String> {
+    fn revert(&mut self, decide: &Decide, at: u64, facts: &mut Vec<Fact>) -> Result<(), String> {
+        let case = decide.case;
         let (Some(applied), Some(opened)) = (self.drift.applied(case).cloned(), &self.opened) else {
             return Err("nothing was decided of it that can be taken back".to_owned());
         };
@@ -212,7 +296,10 @@ impl StreamState {
         mapping.fields.extend(applied.former);
         mapping.validate(&opened.entity).map_err(|e| e.to_string())?;
         let (version, entity) = (opened.version + 1, opened.entity.clone());
-        let (by, why) = (by.to_owned(), why.to_owned());
+        let is_for_two = self.policy.wants_two(DecisionClass::Reverted);
+        let class = is_for_two.then_some(DecisionClass::Reverted);
+        let Approved::By(by) = self.waiting.approve(decide, class, facts)? else { return Ok(()) };
+        let why = decide.why.clone();
         facts.push(Fact::RepairReverted { case, into: at, since: applied.at, by: by.clone(), why });
         if mapping != opened.mapping {
             facts.push(activated(version, &entity, &mapping, mapping.text(), &by));
@@ -232,6 +319,7 @@ fn activated(version: u32, entity: &Entity, mapping: &Mapping, text: String, by:
         entity_definition: entity.hash(),
         by: by.to_owned(),
         text: Some(text),
+        why: None,
     }
 }
 
@@ -253,8 +341,12 @@ fn likeliest(lost: &[Lost], moves: &[Move]) -> Vec<(Lost, Move)> {
     lost.iter().filter_map(first).collect()
 }
 
-/// Why a repair waits for a person; nothing when it may be applied by itself.
-fn waits(lost: &[Lost], best: &[(Lost, Move)], drift: &Drift, tree: &ShapeTree) -> Option<String> {
+fn in_hundredths(thousandths: u16) -> String {
+    format!("{}.{:02}", thousandths / 1000, thousandths % 1000 / 10)
+}
+
+/// Why a repair is not applied by itself whoever decides: what it breaks, or that it is less sure than `at_least`.
+fn waits(lost: &[Lost], best: &[(Lost, Move)], drift: &Drift, tree: &ShapeTree, at_least: u16) -> Option<String> {
     if let Some((path, change)) = lost.iter().find_map(|lost| Some((&lost.path, lost.change.as_ref()?))) {
         return Some(match change {
             Change::Nulls { .. } => format!("{path}: {change}; nothing of it is held"),
@@ -281,8 +373,9 @@ fn waits(lost: &[Lost], best: &[(Lost, Move)], drift: &Drift, tree: &ShapeTree) 
         if best[..at].iter().any(|(_, other)| other.to == to.to) {
             return Some(format!("{from} and another path would both be {new}"));
         }
-        if to.confidence < AUTOMATIC {
-            return Some(format!("{from} → {new} has a confidence below 0.90"));
+        if to.confidence < at_least {
+            let least = in_hundredths(at_least);
+            return Some(format!("{from} → {new} has a confidence below {least}"));
         }
         match (types(tree, from), types(tree, new)) {
             (_, None) => return Some(format!("no record had {new}")),

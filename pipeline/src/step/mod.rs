@@ -3,6 +3,8 @@
 mod cast;
 mod control;
 mod decide;
+#[cfg(test)]
+mod deciding;
 pub mod drift;
 mod extended_json;
 mod extras;
@@ -10,10 +12,13 @@ mod fields;
 mod key;
 mod record;
 mod rules;
+mod settle;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod view;
+mod waiting;
 
 use schemas::decision::Fact;
 use schemas::event::{EventBatch, ViewControl};
@@ -24,6 +29,7 @@ pub use control::{MappingChange, check_change};
 pub use key::KeyReader;
 pub(crate) use record::redriven_for;
 pub use state::{Counters, LaneState, StreamState};
+pub use trial::{Fate, Trial};
 
 use record::RecordFold;
 

@@ -7,7 +7,7 @@ use schemas::record::{RECORD_BYTES_MAX, RecordBatchReader};
 use schemas::shape::{NodeId, ShapeTree};
 use schemas::version::Version;
 use schemas::wire::WireError;
-use schemas::{BatchKind, Decision, Lane, Op, Record};
+use schemas::{BatchKind, Decision, Lane, Op, Policy, Record};
 
 use super::drift::{Drift, Passing};
 use super::extras::write_extras;
@@ -16,6 +16,7 @@ use super::key::{is_deleted, key_and_version};
 use super::rules::Rules;
 use super::state::Counters;
 use super::view::View;
+use super::waiting::Waiting;
 use super::{CURSOR_BYTES_MAX, InputBatch, Outcome, Scratch, StepError, StreamState, shared};
 
 /// Stands behind the case that a batch of records is looked at again for.
@@ -72,6 +73,8 @@ impl<'a> RecordFold<'a> {
             shape: &mut state.shape,
             missing: &mut state.missing_now,
             drift: &mut state.drift,
+            waiting: &mut state.waiting,
+            policy: &state.policy,
             logged_at: input.logged_at,
             freed_by: self.freed_by.map(|(case, _)| case),
             is_recalled: self.freed_by.is_some_and(|(_, is_recalled)| is_recalled),
@@ -110,6 +113,12 @@ impl<'a> RecordFold<'a> {
                 }
                 Some((case, false)) if is_new && fold.drift.is_reverting(case) => {
                     fold.again(&record, &mut state.counters);
+                }
+                Some((id, false)) if is_new && let Some(settlement) = state.settlements.get_mut(&id) => {
+                    state.counters.quarantined = state.counters.quarantined.saturating_sub(1);
+                    let before = state.counters;
+                    fold.record(&record, &mut state.counters);
+                    settlement.count(&before, &state.counters);
                 }
                 Some(_) => {}
                 None if is_new => {
@@ -202,6 +211,8 @@ struct Fold<'a> {
     shape: &'a mut ShapeTree,
     missing: &'a mut [u64],
     drift: &'a mut Drift,
+    waiting: &'a mut Waiting,
+    policy: &'a Policy,
     logged_at: i64,
     freed_by: Option<u64>,
     /// It was accepted before that case was sure.
@@ -286,9 +297,12 @@ impl Fold<'_> {
 
     #[cold]
     fn tell(&mut self) {
-        for fact in std::mem::take(&mut self.scratch.facts) {
+        let mut facts = std::mem::take(&mut self.scratch.facts);
+        self.waiting.follow(self.policy, self.logged_at, &mut facts);
+        for fact in facts.drain(..) {
             self.decide(fact);
         }
+        self.scratch.facts = facts;
     }
 
     fn decide(&mut self, fact: Fact) {

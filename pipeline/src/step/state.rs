@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use schemas::input::DefinitionHash;
+use schemas::mapping::Repairs;
 use schemas::shape::ShapeTree;
-use schemas::{Entity, Lane, Mapping, Position, StreamId};
+use schemas::{Entity, Lane, Mapping, Policy, Position, StreamId};
 use serde::{Deserialize, Serialize};
 
 use super::DEFINITION_BYTES_MAX;
 use super::drift::Drift;
 use super::rules::Rules;
+use super::settle::Settlement;
+use super::waiting::Waiting;
 
-/// What a stream's records came to. In = accepted + deleted + quarantined + held + duplicate.
+/// What a stream's records came to. In = accepted + deleted + quarantined + discarded + held + duplicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Records read from `inputs`.
@@ -28,6 +31,16 @@ pub struct Counters {
     /// Kept back, for now.
     #[serde(default)]
     pub held: u64,
+    /// Set aside, and given up by a person.
+    #[serde(default)]
+    pub discarded: u64,
+}
+
+impl Counters {
+    /// Records with a fate; all that were taken.
+    pub fn fates(&self) -> u64 {
+        self.accepted + self.deleted + self.quarantined + self.discarded + self.held + self.duplicate
+    }
 }
 
 /// A lane's place, as the line holds it.
@@ -76,6 +89,17 @@ pub struct StreamState {
     /// What the records usually have, and what was held for want of it.
     #[serde(default)]
     pub(super) drift: Drift,
+    /// By what cases are decided, and the tenant's number of it.
+    #[serde(default)]
+    pub(super) policy: Policy,
+    #[serde(default)]
+    pub(super) policy_number: u64,
+    /// What is known of the cases that wait for people.
+    #[serde(default)]
+    pub(super) waiting: Waiting,
+    /// Settlements that are under way, by the offset of the input that asked for them.
+    #[serde(default)]
+    pub(super) settlements: BTreeMap<u64, Settlement>,
     /// Ids of the last commands, oldest first.
     #[serde(default)]
     commands: VecDeque<String>,
@@ -99,6 +123,10 @@ impl StreamState {
             opened: None,
             definitions: BTreeMap::new(),
             drift: Drift::default(),
+            policy: Policy::default(),
+            policy_number: 0,
+            waiting: Waiting::default(),
+            settlements: BTreeMap::new(),
             commands: VecDeque::new(),
             rules: None,
             missing_now: Vec::new(),
@@ -131,6 +159,16 @@ impl StreamState {
     /// The mapping in force and its version.
     pub fn mapping(&self) -> Option<(&Mapping, u32)> {
         self.opened.as_ref().map(|o| (&o.mapping, o.version))
+    }
+
+    /// By what its cases are decided.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Who decides a repair: what policy and mapping say, the stricter of the two.
+    pub fn repairs(&self) -> Repairs {
+        self.policy.repairs(self.opened.as_ref().and_then(|opened| opened.mapping.repairs))
     }
 
     /// What it knows of its drift.
@@ -167,6 +205,7 @@ impl StreamState {
         if let Some(opened) = &self.opened {
             let rules = Rules::bind(&opened.mapping, &opened.entity, &mut self.shape);
             self.drift.bind(&rules, opened.version);
+            self.drift.set_stops(self.policy.repairs(opened.mapping.repairs) == Repairs::Stop);
             self.rules = Some(rules);
             self.missing_now = vec![0; opened.entity.fields.len()];
         }

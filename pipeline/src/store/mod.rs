@@ -65,11 +65,24 @@ pub enum Table {
     Cases = 24,
     /// System. `PARTITION/TIME/TENANT/CONNECTION/STREAM/TIMER` → a time that the step asked for (JSON).
     Timers = 25,
+    /// One row with an empty key → by what a tenant's cases are decided (JSON). System. `TENANT` → its streams are to be
+    /// told of it.
+    Policies = 26,
+    /// `CONNECTION/STREAM/OFFSET` → the note of a quarantined record that was retried or discarded, by whom and why (JSON).
+    Settled = 27,
+    /// `CONNECTION/STREAM/VERSION` → a version of the stream's mapping, who or what made it (JSON).
+    Mappings = 28,
+    /// `CONNECTION/STREAM/OFFSET` of the input that showed it → what was new of the stream's shape (JSON).
+    Shapes = 29,
+    /// `WEBHOOK` → who is told of a tenant's cases, and how (JSON).
+    Webhooks = 30,
+    /// `WEBHOOK/KEY` → something that a webhook is to be told (JSON). System. `TENANT/WEBHOOK` → it has such rows.
+    Notices = 31,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 29] = [
         Self::Tenants,
         Self::Checkpoints,
         Self::Streams,
@@ -93,6 +106,12 @@ impl Table {
         Self::Usage,
         Self::Cases,
         Self::Timers,
+        Self::Policies,
+        Self::Settled,
+        Self::Mappings,
+        Self::Shapes,
+        Self::Webhooks,
+        Self::Notices,
     ];
 }
 

@@ -4,6 +4,7 @@
 //! annotated example.
 
 mod check;
+mod diff;
 mod one_or_many;
 mod path;
 mod repair;
@@ -13,6 +14,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 pub use check::InvalidMapping;
+pub use diff::Difference;
 pub use path::{InvalidPath, Path, Paths};
 pub use repair::ImpossibleMove;
 pub use rule::{Case, FieldRules, Method, Rule, Split};
@@ -82,14 +84,33 @@ pub struct Mapping {
     pub fields: IndexMap<EntityName, FieldRules>,
 }
 
-/// Who decides a repair of drift.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Who decides a repair of drift; the later, the stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Repairs {
-    /// What is sure and breaks nothing is applied by itself; a person decides the rest.
+    /// What is likelier than not and breaks nothing is applied by itself; a person decides the rest.
+    Propagate,
+    /// What is sure, breaks nothing and fits the last held records is applied by itself; a person decides the rest.
     Automatic,
     /// A person decides every one.
     Approve,
+    /// A person decides every one, and until then everything that comes is held.
+    Stop,
+}
+
+impl Repairs {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::Propagate, Self::Automatic, Self::Approve, Self::Stop];
+
+    /// Its name, as programs see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Propagate => "propagate",
+            Self::Automatic => "automatic",
+            Self::Approve => "approve",
+            Self::Stop => "stop",
+        }
+    }
 }
 
 /// A way of wrapping values in objects.

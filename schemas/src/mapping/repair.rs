@@ -14,6 +14,9 @@ pub enum ImpossibleMove {
     /// A path cannot be written.
     #[error("{0:?} is not a path of a record")]
     Path(String),
+    /// A transform says how, not from where.
+    #[error("the transform of {0} names a source or a constant: say where it has gone by the move itself")]
+    Transform(String),
     /// What tells one row from another is not put together from parts by a move.
     #[error("{0} feeds a key, a version or a sign of deletion: edit the mapping file for a split or merge of it")]
     NotAField(String),
@@ -44,7 +47,11 @@ impl Mapping {
             .map(|text| Path::new(text).map_err(|_| ImpossibleMove::Path(text.clone())))
             .collect::<Result<_, _>>()?;
         let [first, rest @ ..] = &paths[..] else { return Err(ImpossibleMove::Nowhere(to.from.clone())) };
-        let is_whole = rest.is_empty() && to.part.is_none();
+        let transform = to.transform.as_deref();
+        if transform.is_some_and(|rule| !rule.from.is_empty() || rule.constant.is_some()) {
+            return Err(ImpossibleMove::Transform(to.from.clone()));
+        }
+        let is_whole = rest.is_empty() && to.part.is_none() && transform.is_none();
         if !is_whole && lost.feeds.iter().any(|feed| feed.starts_with('$')) {
             return Err(ImpossibleMove::NotAField(to.from.clone()));
         }
@@ -55,9 +62,12 @@ impl Mapping {
                 rule.from.0[at] = prefer(&rule.from.0[at], first)?;
                 stamp(rule, to, method);
             } else if let Some((rule, _)) = find(rules, lost) {
-                let mut made = Rule { from: Paths(paths.clone()), ..rules.0[rule].clone() };
-                made.join = (!rest.is_empty()).then(|| " ".to_owned());
-                made.split = to.part.map(|part| Split { by: " ".to_owned(), part });
+                let mut made = Rule { from: Paths(paths.clone()), ..transform.unwrap_or(&rules.0[rule]).clone() };
+                made.join = transform.and_then(|rule| rule.join.clone()).or((!rest.is_empty()).then(|| " ".to_owned()));
+                made.split = match to.part {
+                    Some(part) => Some(Split { by: " ".to_owned(), part }),
+                    None => transform.and_then(|rule| rule.split.clone()),
+                };
                 stamp(&mut made, to, method);
                 rules.0.insert(rule, made);
             }
@@ -176,7 +186,8 @@ mod tests {
 
     fn to(paths: &[&str], part: Option<usize>) -> Move {
         let to = paths.iter().map(|p| (*p).to_owned()).collect();
-        Move { from: "x".into(), to, kind: DriftKind::Renamed, confidence: 950, part, change: None, signals: vec![] }
+        let (from, kind, confidence) = ("x".into(), DriftKind::Renamed, 950);
+        Move { from, to, kind, confidence, part, change: None, transform: None, signals: vec![] }
     }
 
     fn text(mapping: &Mapping, field: &str) -> String {
@@ -201,6 +212,21 @@ mod tests {
         assert!(text(&moved, "order_id").contains("Number | Id"));
         let moved = mapping().moved(&lost(&["Gone"], &["$deleted"]), &to(&["Deleted"], None), Method::Human).unwrap();
         assert_eq!(moved.deleted[0].field.as_str(), "Deleted | Gone");
+    }
+
+    #[test]
+    fn a_person_says_how_a_value_is_to_be_transformed() {
+        let rule = |text: &str| Some(Box::new(serde_json::from_str::<Rule>(text).unwrap()));
+        let with = |text: &str| Move { transform: rule(text), ..to(&["Sum3"], None) };
+        let total = lost(&["Total", "Sum"], &["total"]);
+        let moved = mapping().moved(&total, &with(r#"{"unit":"thousands","round":true}"#), Method::Human).unwrap();
+        let expected = r#"[{"from":["Sum3"],"unit":"thousands","round":true,"confidence":950,"method":"human"},{"from":["Total | Sum"],"unit":"cents"}]"#;
+        assert_eq!(text(&moved, "total"), expected);
+        for odd in [r#"{"from":"Other"}"#, r#"{"constant":"5"}"#] {
+            assert!(matches!(mapping().moved(&total, &with(odd), Method::Human), Err(ImpossibleMove::Transform(_))));
+        }
+        let key = lost(&["Id"], &["$key"]);
+        assert!(mapping().moved(&key, &with(r#"{"trim":true}"#), Method::Human).is_err());
     }
 
     #[test]

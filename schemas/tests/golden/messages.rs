@@ -1,10 +1,13 @@
 //! JSON messages on the three topics: the text is as it was, and a text that was written reads back.
 
 use schemas::decision::Fact;
-use schemas::drift::{Change, Decide, DriftKind, Lost, Move, Severity, Signal, Verdict};
+use schemas::drift::{Change, Decide, DriftKind, Lost, Move, Severity, Signal, Tried, Verdict};
 use schemas::event::ViewControl;
 use schemas::input::{Command, DeclaredField, DefinitionHash, DefinitionKind};
+use schemas::mapping::{Repairs, Rule};
+use schemas::policy::{DecisionClass, Policy};
 use schemas::reason::Reason;
+use schemas::settle::{Action, Settle, Settled, Which};
 use schemas::shape::TypeClass;
 use schemas::{Decision, Input, Lane, Position};
 use serde::Serialize;
@@ -44,6 +47,7 @@ pub(crate) fn facts() -> Vec<Fact> {
             entity_definition: DefinitionHash::of("entity"),
             by: "ada".into(),
             text: None,
+            why: None,
         },
         Fact::CommandApplied { id: "c-1".into() },
         Fact::CommandRefused { id: "c-2".into(), reason: "the stream feeds opportunity for ever".into() },
@@ -64,7 +68,8 @@ fn a_move() -> Move {
         confidence: 951,
         part: None,
         change: None,
-        signals: vec![Signal { name: "letters".into(), strength: 812 }],
+        transform: None,
+        signals: vec![Signal { name: "letters".into(), strength: 812, weight: 0 }],
     }
 }
 
@@ -89,6 +94,7 @@ fn what_is_decided_of_drift_is_written_as_it_always_was() {
             having: 1,
             mapping_version,
             severity: None,
+            again: false,
         },
         Fact::RepairProposed {
             case,
@@ -96,8 +102,18 @@ fn what_is_decided_of_drift_is_written_as_it_always_was() {
             moves: vec![a_move()],
             alternatives: vec![Move { part: Some(1), signals: vec![], ..a_move() }],
             waits: Some("Amount has no counterpart".into()),
+            breaks: None,
+            tried: None,
         },
-        Fact::RepairProposed { case, mapping_version, moves: vec![], alternatives: vec![], waits: None },
+        Fact::RepairProposed {
+            case,
+            mapping_version,
+            moves: vec![],
+            alternatives: vec![],
+            waits: None,
+            breaks: None,
+            tried: None,
+        },
         Fact::RepairApplied { case, moves: vec![a_move()], removed: vec!["Note".into()], by: by(), why: why() },
         Fact::RepairReverted { case, into: 70, since: 60, by: by(), why: why() },
         Fact::RepairRejected { case, by: by(), why: why() },
@@ -108,6 +124,7 @@ fn what_is_decided_of_drift_is_written_as_it_always_was() {
             entity_definition: DefinitionHash::of("entity"),
             by: "rules".into(),
             text: Some("mapping".into()),
+            why: None,
         },
         Fact::RecordsReleased { case, count: 30, why: "repaired".into() },
         Fact::RecordsRedriven { case, count: 30 },
@@ -142,6 +159,7 @@ fn what_is_told_of_changed_values_is_written_as_it_always_was() {
             having: 1,
             mapping_version,
             severity: Some(Severity::Breaking),
+            again: false,
         },
         Fact::RecordsRecalled { case, since: 30, until: 61 },
         Fact::RepairProposed {
@@ -170,13 +188,106 @@ fn what_is_said_to_drift_is_written_as_it_always_was() {
         Verdict::Snooze { until: 1_700_000_030_000_000 },
     ];
     let decide = |verdict| {
-        let decide = Decide { case: 41, mapping_version: 2, verdict, by: "ada".into(), why: "seen".into() };
+        let decide =
+            Decide { case: 41, mapping_version: 2, version: None, verdict, by: "ada".into(), why: "seen".into() };
         Input::Command { id: "c-1".into(), command: Command::Decide(decide) }
     };
     let (moves, alternatives) = (vec![a_move()], vec![]);
-    let suggestion = Input::Suggestion { id: "suggest-41-2".into(), case: 41, mapping_version: 2, moves, alternatives };
+    let id = "suggest-41-2".into();
+    let suggestion = Input::Suggestion { id, case: 41, mapping_version: 2, moves, alternatives, tried: None };
     let inputs: Vec<Input> = std::iter::once(suggestion).chain(verdicts.map(decide)).collect();
     assert_lines("drift_inputs_v1.ndjson", &inputs);
+}
+
+fn a_policy() -> Policy {
+    Policy {
+        repairs: Some(Repairs::Automatic),
+        at_least: Some(950),
+        two_persons: Some(vec![DecisionClass::Key, DecisionClass::Removed]),
+        mask: Some(vec!["amount".into()]),
+        remind_hours: Some(24),
+        expire_hours: Some(168),
+    }
+}
+
+fn a_settlement() -> Settle {
+    let which = Which { offsets: vec![7], reason: Some(Reason::CastFailed), field: Some("amount".into()) };
+    Settle { action: Action::Retry, which, by: "ada".into(), why: "the mapping is right now".into() }
+}
+
+fn tried() -> Option<Tried> {
+    Some(Tried { records: 50, accepted: 48, quarantined: 1, held: 1 })
+}
+
+fn a_transformed_move() -> Move {
+    let rule = Rule { round: true, ..Rule::default() };
+    let signals = vec![Signal { name: "letters".into(), strength: 812, weight: -40 }];
+    Move { transform: Some(Box::new(rule)), signals, ..a_move() }
+}
+
+#[test]
+fn what_people_decide_is_written_as_it_always_was() {
+    let (case, by, why) = (41, || "ada".to_owned(), || "they told us".to_owned());
+    let edit = || Verdict::Edit { moves: vec![a_transformed_move()] };
+    let facts = vec![
+        Fact::RepairProposed {
+            case,
+            mapping_version: 2,
+            moves: vec![],
+            alternatives: vec![],
+            waits: Some("Amount has no counterpart".into()),
+            breaks: Some("Amount has no counterpart".into()),
+            tried: tried(),
+        },
+        Fact::ApprovalGiven { case, verdict: edit(), class: DecisionClass::Renamed, by: by(), why: why() },
+        Fact::CaseSnoozed { case, until: 1_700_000_030_000_000, by: by(), why: why() },
+        Fact::CaseReminded { case },
+        Fact::PolicySet { number: 3, policy: a_policy(), by: by() },
+        Fact::SettlementBegun { settlement: 90, settle: a_settlement() },
+        Fact::RecordDiscarded { settlement: 91, offset: 7 },
+        Fact::SettlementEnded {
+            settlement: 90,
+            action: Action::Retry,
+            settled: Settled { records: 5, accepted: 2, deleted: 1, quarantined: 1, held: 1, discarded: 0 },
+        },
+        Fact::MappingActivated {
+            version: 4,
+            entity: "opportunity".parse().unwrap(),
+            mapping: DefinitionHash::of("mapping"),
+            entity_definition: DefinitionHash::of("entity"),
+            by: by(),
+            text: None,
+            why: Some(why()),
+        },
+    ];
+    let decision = |(ordinal, fact)| Decision { input_offset: 61, ordinal, fact };
+    assert_lines("deciding_decisions_v1.ndjson", &(0..).zip(facts).map(decision).collect::<Vec<_>>());
+    let command = |command| Input::Command { id: "c-1".into(), command };
+    let (moves, alternatives) = (vec![a_transformed_move()], vec![]);
+    let inputs = [
+        Input::Suggestion { id: "suggest-41-2".into(), case, mapping_version: 2, moves, alternatives, tried: tried() },
+        command(Command::Decide(Decide {
+            case,
+            mapping_version: 2,
+            version: Some(3),
+            verdict: edit(),
+            by: by(),
+            why: why(),
+        })),
+        command(Command::SetPolicy { number: 3, policy: a_policy(), by: by() }),
+        command(Command::Settle(a_settlement())),
+        command(Command::ActivateMapping {
+            mapping: DefinitionHash::of("mapping"),
+            entity_definition: DefinitionHash::of("entity"),
+            by: by(),
+            force: false,
+            made_on: Some(2),
+            why: Some(why()),
+        }),
+        Input::Discarded { settlement: 91, offsets: vec![7, 9] },
+        Input::SettlementEnded { settlement: 90 },
+    ];
+    assert_lines("deciding_inputs_v1.ndjson", &inputs);
 }
 
 #[test]
@@ -201,7 +312,14 @@ fn inputs_are_written_as_they_always_were() {
         },
         Input::Command {
             id: "c-1".into(),
-            command: Command::ActivateMapping { mapping, entity_definition, by: "ada".into(), force: false },
+            command: Command::ActivateMapping {
+                mapping,
+                entity_definition,
+                by: "ada".into(),
+                force: false,
+                made_on: None,
+                why: None,
+            },
         },
         Input::TimePassed { id: "t-1".into() },
     ];

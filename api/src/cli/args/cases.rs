@@ -10,8 +10,10 @@ use super::limit;
 pub enum CasesCommand {
     /// List cases that wait, or all of them.
     List(CasesArgs),
-    /// Show one: what is lost, where it may have gone, what was decided.
+    /// Show one: what is lost, real rows and held records, where it may have gone, whom it concerns, what was decided.
     Show(CaseArgs),
+    /// Say what a decision would do to the last held records; nothing is changed.
+    DryRun(DryRunArgs),
     /// The proposed repair is right: the new paths are read before the old ones.
     Approve(DecideArgs),
     /// Another repair is right.
@@ -32,6 +34,7 @@ impl CasesCommand {
         let decision = match self {
             Self::List(args) => return args.tenant.as_deref(),
             Self::Show(args) => return args.tenant.as_deref(),
+            Self::DryRun(args) => return args.of.tenant.as_deref(),
             Self::Approve(args) | Self::Reject(args) | Self::AcceptRemoved(args) | Self::Revert(args) => args,
             Self::Edit(args) => &args.decision,
             Self::Snooze(args) => &args.decision,
@@ -67,6 +70,29 @@ pub struct CaseArgs {
     pub case: String,
 }
 
+/// A decision to try; the proposed repair, unless moves or removal are named.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct DryRunArgs {
+    /// The case.
+    #[command(flatten)]
+    pub of: CaseArgs,
+    /// Only this lost path; to be repeated.
+    #[arg(long, value_name = "PATH")]
+    pub only: Vec<String>,
+    /// Where a lost path has gone instead, as for `cases edit`; to be repeated.
+    #[arg(long = "move", value_name = "FROM=TO", conflicts_with_all = ["only", "removed"])]
+    pub moves: Vec<String>,
+    /// How its value is to be transformed, as for `cases edit`; to be repeated.
+    #[arg(long = "transform", value_name = "FROM=RULE", requires = "moves")]
+    pub transforms: Vec<String>,
+    /// The lost paths are gone for good.
+    #[arg(long)]
+    pub removed: bool,
+    /// The last so many of the records that it holds.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub records: u32,
+}
+
 /// A decision of a case.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct DecideArgs {
@@ -82,6 +108,9 @@ pub struct DecideArgs {
     /// The mapping version that the decision was made on; by default the one in force.
     #[arg(long)]
     pub mapping_version: Option<u32>,
+    /// The version of the case that the decision was made on; by default the one that it has.
+    #[arg(long)]
+    pub case_version: Option<u32>,
 }
 
 /// Options of `cases edit`.
@@ -93,6 +122,9 @@ pub struct EditArgs {
     /// Where a lost path has gone; FROM=A+B when it was split; to be repeated.
     #[arg(long = "move", value_name = "FROM=TO", required = true)]
     pub moves: Vec<String>,
+    /// How the value of a lost path is to be transformed, as in a mapping file: 'Total={unit: cents}'; to be repeated.
+    #[arg(long = "transform", value_name = "FROM=RULE")]
+    pub transforms: Vec<String>,
 }
 
 /// Options of `cases snooze`.

@@ -3,12 +3,15 @@
 mod cases;
 mod ingest;
 mod log;
+mod mappings;
+mod policy;
 mod quarantine;
 mod query;
 mod serve;
 mod server;
 mod tenant;
 mod views;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -19,15 +22,18 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use schemas::TenantName;
 use serde::{Deserialize, Serialize};
 
-pub use cases::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, SnoozeArgs};
+pub use cases::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, DryRunArgs, EditArgs, SnoozeArgs};
 pub use ingest::{Behalf, IngestArgs, Mode};
 pub use log::{CatArgs, LogCommand, RefoldArgs, StatArgs};
-pub use quarantine::{QuarantineArgs, QuarantineCommand, ShowArgs};
+pub use mappings::{DiffArgs, DriftCommand, MappingsCommand, SetMappingArgs, ShowMappingArgs, StreamArgs, TenantArgs};
+pub use policy::{BacktestArgs, PolicyArgs, PolicyCommand, RepairsWanted, SetPolicyArgs};
+pub use quarantine::{QuarantineArgs, QuarantineCommand, SettleArgs, ShowArgs};
 pub use query::QueryArgs;
 pub use serve::{DemoArgs, ServeArgs};
 pub use server::{LoginArgs, ServerArgs};
 pub use tenant::{DeleteArgs, ExportArgs, InviteArgs, TenantCommand};
 pub use views::{DescribeArgs, ViewArgs, ViewsCommand};
+pub use webhooks::{AddWebhookArgs, FormWanted, WebhookArgs, WebhooksArgs, WebhooksCommand};
 
 use super::match_;
 
@@ -106,12 +112,24 @@ pub enum Command {
     /// Look at the log.
     #[command(subcommand)]
     Log(LogCommand),
-    /// Look at what was set aside.
+    /// Look at what was set aside, retry or discard it.
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
     /// Look at drift, and decide it.
     #[command(subcommand)]
     Cases(CasesCommand),
+    /// The mappings of streams: what is in force, what was, and putting another one in force.
+    #[command(subcommand)]
+    Mappings(MappingsCommand),
+    /// How the shapes of streams have changed, and what became of it.
+    #[command(subcommand)]
+    Drift(DriftCommand),
+    /// By what cases are decided, and what that would have done.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Who is told of cases.
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
     /// Invite an admin of a tenant; export or delete one.
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -134,9 +152,15 @@ impl Command {
     /// Whether it changes nothing, neither on the log nor of the views.
     pub fn only_reads(&self) -> bool {
         match self {
-            Self::Query(_) | Self::Log(_) | Self::Quarantine(_) | Self::Doctor => true,
+            Self::Query(_) | Self::Log(_) | Self::Drift(_) | Self::Doctor => true,
+            Self::Quarantine(command) => matches!(command, QuarantineCommand::List(_) | QuarantineCommand::Show(_)),
             Self::Views(command) => matches!(command, ViewsCommand::List(_) | ViewsCommand::Describe(_)),
-            Self::Cases(command) => matches!(command, CasesCommand::List(_) | CasesCommand::Show(_)),
+            Self::Cases(command) => {
+                matches!(command, CasesCommand::List(_) | CasesCommand::Show(_) | CasesCommand::DryRun(_))
+            }
+            Self::Mappings(command) => !matches!(command, MappingsCommand::Set(_)),
+            Self::Policy(command) => command.only_reads(),
+            Self::Webhooks(command) => matches!(command, WebhooksCommand::List(_)),
             Self::Ingest(_) | Self::Tenant(_) => false,
         }
     }
@@ -152,9 +176,12 @@ impl Command {
             Self::Log(LogCommand::Stat(args)) => Whose::OneOrAll(args.tenant.as_deref()),
             Self::Log(LogCommand::Cat(args)) => Whose::One(args.tenant.as_deref()),
             Self::Log(LogCommand::Refold(_)) | Self::Doctor => Whose::Operator,
-            Self::Quarantine(QuarantineCommand::List(args)) => Whose::One(args.tenant.as_deref()),
-            Self::Quarantine(QuarantineCommand::Show(args)) => Whose::One(args.tenant.as_deref()),
+            Self::Quarantine(command) => Whose::One(command.tenant()),
             Self::Cases(command) => Whose::One(command.tenant()),
+            Self::Mappings(command) => Whose::One(command.tenant()),
+            Self::Drift(command) => Whose::One(command.tenant()),
+            Self::Policy(command) => Whose::One(command.tenant()),
+            Self::Webhooks(command) => Whose::One(command.tenant()),
             Self::Tenant(command) => Whose::One(Some(command.tenant())),
         }
     }

@@ -5,13 +5,28 @@ use serde::{Deserialize, Serialize};
 
 use super::limit;
 
-/// What to see of the quarantine.
+/// What to see of the quarantine, and to do with it.
 #[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
 pub enum QuarantineCommand {
     /// List records that were set aside, with their reasons.
     List(QuarantineArgs),
     /// Show one with its bytes.
     Show(ShowArgs),
+    /// Have records come again, by the mapping in force: they become rows, or are set aside again.
+    Retry(SettleArgs),
+    /// Give records up. Their bytes stay on the log.
+    Discard(SettleArgs),
+}
+
+impl QuarantineCommand {
+    /// Whose records.
+    pub fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::List(args) => args.tenant.as_deref(),
+            Self::Show(args) => args.tenant.as_deref(),
+            Self::Retry(args) | Self::Discard(args) => args.tenant.as_deref(),
+        }
+    }
 }
 
 /// Options of `quarantine list`.
@@ -29,6 +44,9 @@ pub struct QuarantineArgs {
     /// Only what comes behind this one, as the end of a longer list names it.
     #[arg(long)]
     pub after: Option<String>,
+    /// Those that were retried or discarded, instead of those that wait.
+    #[arg(long)]
+    pub settled: bool,
 }
 
 /// Options of `quarantine show`.
@@ -42,4 +60,26 @@ pub struct ShowArgs {
     pub raw: bool,
     /// Its position, as `quarantine list` prints it.
     pub position: String,
+}
+
+/// Which records are retried or discarded, and why.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct SettleArgs {
+    /// Whose records.
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Only what was set aside of this stream: CONNECTION/STREAM.
+    #[arg(long, conflicts_with = "positions")]
+    pub stream: Option<String>,
+    /// Only what was set aside for this reason.
+    #[arg(long, conflicts_with = "positions")]
+    pub reason: Option<String>,
+    /// Only what was set aside for this field or path.
+    #[arg(long, conflicts_with = "positions")]
+    pub field: Option<String>,
+    /// Why, for the record.
+    #[arg(long)]
+    pub why: String,
+    /// These records, as `quarantine list` prints them.
+    pub positions: Vec<String>,
 }

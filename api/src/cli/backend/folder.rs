@@ -1,11 +1,15 @@
 //! A tenant's things on the line of a folder.
 
+mod deciding;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use futures::StreamExt;
+use pipeline::repair::Case;
 use pipeline::source::LaneCursor;
 use pipeline::step::drift::Declared;
 use pipeline::{quarantine, repair};
@@ -17,22 +21,20 @@ use tokio::sync::mpsc;
 use super::{Answer, Backend, Decision, Keys, Rows, Run, StreamPath};
 use crate::auth::master_key::MasterKey;
 use crate::auth::{Accounts, Role};
+use crate::http::routes::cases::evidence;
 use crate::http::routes::cases::shape::{self, CaseInfo};
 use crate::http::routes::log::{self, LogPage};
-use crate::http::routes::quarantine::{QuarantinePage, QuarantinedPayload};
+use crate::http::routes::quarantine::{QuarantinePage, QuarantinedPayload, QuarantinedRecord};
 use crate::http::routes::streams::{self, StreamInfo};
 use crate::http::routes::users::OneUse;
 use crate::http::routes::views::{self, ViewColumns, ViewInfo};
 use crate::http::{now, time};
-use crate::line::{self, Account, Fates, Line, LogPlace, Outcome, StreamRows};
+use crate::line::{self, Account, COMMAND_LINE, Fates, Line, LogPlace, Outcome, StreamRows};
 use crate::output::Output;
 
 const PAGE: usize = 1_000;
 /// Parts of an export that wait to be written.
 const PARTS_WAITING: usize = 4;
-/// Who decides at the command line: whoever may open the folder.
-const BY: &str = "command line";
-
 /// A tenant of a folder.
 pub struct Folder<'a> {
     line: &'a Line,
@@ -61,9 +63,9 @@ impl<'a> Folder<'a> {
     }
 
     /// Behind everything that stands on the log now.
-    async fn known_case(&self, case: &str) -> anyhow::Result<CaseInfo> {
+    async fn known_case(&self, case: &str) -> anyhow::Result<Case> {
         let found = self.line.case(self.id, case.parse()?).await?;
-        Ok(shape::case(found.with_context(|| format!("tenant {} has no case {case}", self.name))?))
+        found.with_context(|| format!("tenant {} has no case {case}", self.name))
     }
 }
 
@@ -94,19 +96,22 @@ impl Backend for Folder<'_> {
     async fn query(&self, sql: &str) -> anyhow::Result<Answer> {
         let tables = self.line.snapshots(self.id, sql).await?;
         let result = self.line.queries.query(self.id, tables, sql).await?;
+        self.line.consumers.note(self.id, result.tables.iter(), COMMAND_LINE, sql);
         Ok(Answer { schema: result.schema, batches: result.batches.map(|batch| Ok(batch?)).boxed() })
     }
 
     async fn quarantine(
         &self,
         stream: Option<&StreamPath>,
+        is_settled: bool,
         after: Option<&str>,
         limit: usize,
     ) -> anyhow::Result<QuarantinePage> {
         self.line.wait_quarantined().await?;
         let stream = stream.map(|path| self.stream(path));
-        let (notes, next) = self.line.quarantined(self.id, stream.as_ref(), after, limit).await?;
-        Ok(QuarantinePage { records: notes.iter().map(Into::into).collect(), next })
+        let (found, next) = self.line.quarantined(self.id, stream.as_ref(), is_settled, after, limit).await?;
+        let records = found.iter().map(|(note, settled)| QuarantinedRecord::new(note, settled.as_ref())).collect();
+        Ok(QuarantinePage { records, next })
     }
 
     async fn quarantined(&self, position: &str) -> anyhow::Result<QuarantinedPayload> {
@@ -115,7 +120,8 @@ impl Backend for Folder<'_> {
             bail!("tenant {} has nothing in quarantine at {position}", self.name);
         };
         let bytes = quarantine::payload(&*self.line.log, &note).await?.unwrap_or_default();
-        Ok(QuarantinedPayload::new(&note, &bytes))
+        let settled = quarantine::settled_as(&*self.line.store, self.id, &note).await?;
+        Ok(QuarantinedPayload::new(&note, settled.as_ref(), &bytes))
     }
 
     async fn cases(&self, stream: Option<&StreamPath>, all: bool, limit: usize) -> anyhow::Result<Vec<CaseInfo>> {
@@ -135,19 +141,22 @@ impl Backend for Folder<'_> {
 
     async fn case(&self, case: &str) -> anyhow::Result<CaseInfo> {
         self.line.wait_cases().await?;
-        self.known_case(case).await
+        let case = self.known_case(case).await?;
+        let (seen, impact) = (self.line.evidence(self.id, &case).await?, self.line.impact(self.id, &case).await?);
+        let seen = evidence::evidence(seen, impact, case.position, None);
+        Ok(shape::case(case).with(seen, &BTreeMap::new()))
     }
 
     async fn decide(&self, case: &str, decision: Decision) -> anyhow::Result<CaseInfo> {
         let position: Position = case.parse()?;
         self.line.wait_cases().await?;
-        let Decision { verdict, why, mapping_version } = decision;
-        let outcome = self.line.decide(self.id, position, mapping_version, verdict, (BY, &why)).await?;
+        let Decision { verdict, why, made_on } = decision;
+        let outcome = self.line.decide(self.id, position, made_on, verdict, (COMMAND_LINE, &why)).await?;
         if let Outcome::Refused(reason) = outcome {
             bail!("case {position}: {reason}");
         }
         self.line.catch_up().await?;
-        self.known_case(case).await
+        Ok(shape::case(self.known_case(case).await?))
     }
 
     async fn streams(&self) -> anyhow::Result<Vec<StreamInfo>> {

@@ -1,6 +1,7 @@
 //! Where a tenant's things are: on the line of a folder ([`folder`]), or behind a server ([`crate::client`]). A command is
 //! written once, against this; what it is answered has the API's own shapes, so that it prints the same either way.
 
+mod deciding;
 pub mod folder;
 
 use std::path::PathBuf;
@@ -22,12 +23,13 @@ use crate::http::routes::quarantine::{QuarantinePage, QuarantinedPayload};
 use crate::http::routes::streams::StreamInfo;
 use crate::http::routes::users::OneUse;
 use crate::http::routes::views::{ViewColumns, ViewInfo};
-use crate::line::Fates;
+use crate::line::{Fates, MadeOn};
 use crate::output::Output;
+pub use deciding::{Deciding, Settling};
 
 /// What the command line asks of one tenant's things.
 #[async_trait]
-pub trait Backend: Send + Sync {
+pub trait Backend: Deciding {
     /// The tenant's name.
     fn tenant(&self) -> &str;
     /// Where its HTTP API answers, as far as that is known.
@@ -40,10 +42,11 @@ pub trait Backend: Send + Sync {
     fn view_folder(&self, table: &str) -> Option<PathBuf>;
     /// Asks with SQL.
     async fn query(&self, sql: &str) -> anyhow::Result<Answer>;
-    /// What was set aside behind `after`, at most `limit`; `next` says that there is more.
+    /// What was set aside behind `after`, at most `limit`; `next` says that there is more. What waits, or what was settled.
     async fn quarantine(
         &self,
         stream: Option<&StreamPath>,
+        is_settled: bool,
         after: Option<&str>,
         limit: usize,
     ) -> anyhow::Result<QuarantinePage>;
@@ -76,6 +79,12 @@ pub struct StreamPath {
     pub stream: StreamName,
 }
 
+impl std::fmt::Display for StreamPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.connection, self.stream)
+    }
+}
+
 impl std::str::FromStr for StreamPath {
     type Err = anyhow::Error;
     fn from_str(text: &str) -> anyhow::Result<Self> {
@@ -93,8 +102,8 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Why.
     pub why: String,
-    /// The mapping version that it was made on; the one in force when nothing is said.
-    pub mapping_version: Option<u32>,
+    /// What it was made on.
+    pub made_on: MadeOn,
 }
 
 /// The answer to a query, batch by batch.

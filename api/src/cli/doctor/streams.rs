@@ -69,13 +69,13 @@ pub(super) async fn register(line: &Line, seen: &Seen, findings: &mut Findings) 
     Ok(())
 }
 
-/// In = accepted + deleted + quarantined + held + duplicate, and as many as the log holds.
+/// In = accepted + deleted + quarantined + discarded + held + duplicate, and as many as the log holds.
 pub(super) fn counters(counted: &HashMap<Name, Counted>, seen: &Seen, findings: &mut Findings) {
     let (mut wrong, mut records) = (Vec::new(), 0);
     for (key, Counted { tenant, counters: c, .. }) in counted {
         records += c.taken;
         let stream = &key.1;
-        let fates = c.accepted + c.deleted + c.quarantined + c.held + c.duplicate;
+        let fates = c.fates();
         if c.taken != fates {
             wrong.push(format!("{stream} of {tenant}: {} in, {fates} with a fate", c.taken));
         }

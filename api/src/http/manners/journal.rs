@@ -3,39 +3,30 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pipeline::{Expect, Store, Table};
+use parking_lot::Mutex;
+use pipeline::Store;
 use poem::http::Method;
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use schemas::TenantId;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use super::trace;
 use crate::auth::Caller;
 use crate::http::Doors;
+use crate::line::journal::{Entry, put};
 
 /// Entries that wait to be written; a request waits when there are more.
 const WAITING_MAX: usize = 4_096;
 
-/// One entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// When, in microseconds since 1970 UTC.
-    pub at: i64,
-    /// Who: `user:ID` or `key:ID`.
-    pub who: String,
-    /// The address, or the key's name.
-    pub name: String,
-    /// The method.
-    pub method: String,
-    /// The path.
-    pub path: String,
-    /// How it ended.
-    pub status: u16,
-    /// How long it took, in microseconds.
-    pub took_us: u64,
-    /// The request's trace.
-    pub trace_id: String,
+/// What a handler says of what it changed, where the path does not say it.
+#[derive(Debug, Clone, Default)]
+pub struct Noted(Arc<Mutex<Option<String>>>);
+
+impl Noted {
+    /// Says what was changed.
+    pub fn say(&self, detail: String) {
+        *self.0.lock() = Some(detail);
+    }
 }
 
 /// The journal's front end. Entries are in the store in the order in which they were handed over.
@@ -54,15 +45,8 @@ impl Journal {
             let mut number = 0u64;
             while let Some((tenant, entry)) = receiver.recv().await {
                 number += 1;
-                let key = format!("{:020}-{:06}", entry.at, number % 1_000_000);
-                match serde_json::to_vec(&entry) {
-                    Ok(value) => {
-                        let put = store.put(tenant, Table::Journal, &key, value.into(), Expect::Any).await;
-                        if let Err(error) = put {
-                            tracing::error!(%error, who = entry.who, path = entry.path, "an entry of the journal is lost");
-                        }
-                    }
-                    Err(error) => tracing::error!(%error, "an entry of the journal cannot be written"),
+                if let Err(error) = put(&*store, tenant, &entry, number).await {
+                    tracing::error!(%error, who = entry.who, path = entry.path, "an entry of the journal is lost");
                 }
                 done.send_replace(number);
             }
@@ -104,7 +88,9 @@ impl<E: Endpoint> Middleware<E> for Keep {
 impl<E: Endpoint> Endpoint for Kept<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Response> {
+    async fn call(&self, mut request: Request) -> Result<Response> {
+        let noted = Noted::default();
+        request.set_data(noted.clone());
         let Some(caller) = request.data::<Caller>().cloned().filter(|_| is_journaled(&request)) else {
             return Ok(self.endpoint.call(request).await?.into_response());
         };
@@ -116,7 +102,8 @@ impl<E: Endpoint> Endpoint for Kept<E> {
             Err(error) => error.status(),
         };
         let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let entry = entry(&caller, method, path, status.as_u16(), took_us);
+        let detail = noted.0.lock().take();
+        let entry = Entry { detail, ..entry(&caller, method, path, status.as_u16(), took_us) };
         self.doors.journal.keep(caller.tenant, entry).await;
         answered
     }
@@ -129,13 +116,16 @@ pub fn entry(caller: &Caller, method: String, path: String, status: u16, took_us
         crate::auth::Who::Key { name, .. } => name.clone(),
     };
     let at = jiff::Timestamp::now().as_microsecond();
-    Entry { at, who: caller.label(), name, method, path, status, took_us, trace_id: trace::id() }
+    Entry { at, who: caller.label(), name, method, path, status, took_us, trace_id: trace::id(), detail: None }
 }
 
 /// Everything that changes something, and every question that may show rows.
 fn is_journaled(request: &Request) -> bool {
     let path = request.uri().path();
     let writes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let shows_rows = path.ends_with("/rows") || path.starts_with("/api/v1/quarantine/") || path == "/api/v1/log";
+    let shows_rows = path.ends_with("/rows")
+        || path.starts_with("/api/v1/aam/cases/")
+        || path.starts_with("/api/v1/quarantine/")
+        || path == "/api/v1/log";
     writes || shows_rows
 }

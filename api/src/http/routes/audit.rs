@@ -12,9 +12,9 @@ use super::{Signed, Tag};
 use crate::auth::Role;
 use crate::auth::rows::Rows;
 use crate::http::Doors;
-use crate::http::manners::journal::Entry;
 use crate::http::problem::Problem;
 use crate::http::time;
+use crate::line::journal::Entry;
 
 const LIMIT: u32 = 100;
 
@@ -23,13 +23,13 @@ const LIMIT: u32 = 100;
 struct AuditEntry {
     /// When.
     at: String,
-    /// Who: `user:ID` or `key:ID`.
+    /// Who: `user:ID`, `key:ID` or `command line`.
     who: String,
     /// The address, or the key's name.
     name: String,
     /// The method.
     method: String,
-    /// The path.
+    /// The path, or the command.
     path: String,
     /// How it ended.
     status: u16,
@@ -37,6 +37,8 @@ struct AuditEntry {
     took_ms: f64,
     /// The request's trace.
     trace_id: String,
+    /// What was changed, where the path does not say it.
+    detail: Option<String>,
 }
 
 /// A page of the journal, in the order of time.
@@ -82,6 +84,7 @@ impl Routes {
 }
 
 fn shape(entry: Entry) -> AuditEntry {
-    let Entry { at, who, name, method, path, status, took_us, trace_id } = entry;
-    AuditEntry { at: time::of_micros(at), who, name, method, path, status, took_ms: took_us as f64 / 1_000.0, trace_id }
+    let Entry { at, who, name, method, path, status, took_us, trace_id, detail } = entry;
+    let (at, took_ms) = (time::of_micros(at), took_us as f64 / 1_000.0);
+    AuditEntry { at, who, name, method, path, status, took_ms, trace_id, detail }
 }

@@ -1,7 +1,9 @@
 //! `/api/v1/aam/cases`: drift, and what people decide of it.
 
+pub mod evidence;
 pub mod shape;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{ApiResponse, Object, OpenApi};
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 use schemas::Position;
 use schemas::drift::Verdict;
 
@@ -20,10 +22,13 @@ use crate::http::Doors;
 use crate::http::problem::Problem;
 use crate::http::text::Text;
 use crate::http::time;
-use crate::line::{DecideError, Outcome};
+use crate::line::{DecideError, MadeOn, Outcome};
+use evidence::DryRunInfo;
 use shape::{CaseInfo, CasePage, MoveWanted};
 
 const LIMIT: u32 = 100;
+/// Held records that a decision is tried on, unless said.
+const DRY_RUN_RECORDS: u32 = 100;
 /// How long a decision's outcome is waited for before the answer is 202.
 const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 
@@ -42,6 +47,8 @@ pub struct Decision {
     pub only: Vec<Text>,
     /// The mapping version that the case showed; when another is in force the decision is refused. By default the latest.
     pub mapping_version: Option<u32>,
+    /// The version that the case showed; when it is at another by now the decision is refused. By default the latest.
+    pub version: Option<u32>,
 }
 
 /// Another repair.
@@ -56,6 +63,8 @@ pub struct Edit {
     pub why: Text,
     /// As of other decisions.
     pub mapping_version: Option<u32>,
+    /// As of other decisions.
+    pub version: Option<u32>,
 }
 
 /// When to ask again.
@@ -70,6 +79,37 @@ pub struct Snooze {
     pub why: Text,
     /// As of other decisions.
     pub mapping_version: Option<u32>,
+    /// As of other decisions.
+    pub version: Option<u32>,
+}
+
+/// A decision to try.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields)]
+pub struct Attempt {
+    /// approve, edit or accept_removed.
+    pub decision: TriedDecision,
+    /// Only of these lost paths; of all when left out. Not with edit, whose moves say it.
+    #[oai(default, validator(max_items = 1000))]
+    pub only: Vec<Text>,
+    /// With edit: where the lost paths have gone.
+    #[oai(default, validator(max_items = 1000))]
+    pub moves: Vec<MoveWanted>,
+    /// The last so many of the records that it holds.
+    #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
+    pub records: Option<u32>,
+}
+
+/// A decision that can be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "snake_case")]
+pub enum TriedDecision {
+    /// The proposed moves.
+    Approve,
+    /// Other moves.
+    Edit,
+    /// The lost paths are gone for good.
+    AcceptRemoved,
 }
 
 /// Where to see how it goes.
@@ -131,7 +171,8 @@ impl Routes {
         Ok(Json(CasePage { cases: found.map(|(_, case)| shape::case(case)).collect(), next }))
     }
 
-    /// Show one: what is lost, where it may have gone, what was decided.
+    /// Show one with its evidence: what is lost, real rows from before and held records, where it may have gone and what
+    /// that would make of them, whom it concerns, what was decided.
     #[oai(path = "/:case", method = "get", operation_id = "show_case")]
     async fn show(
         &self,
@@ -140,11 +181,52 @@ impl Routes {
         case: Path<String>,
     ) -> Result<Json<CaseInfo>, Problem> {
         doors.line.wait_cases().await.map_err(Problem::internal)?;
-        Ok(Json(shape::case(find(&doors, &caller, &case).await?)))
+        let case = find(&doors, &caller, &case).await?;
+        let failed = |error: anyhow::Error| Problem::internal(format!("{error:#}"));
+        let seen = doors.line.evidence(caller.tenant, &case).await.map_err(failed)?;
+        let impact = doors.line.impact(caller.tenant, &case).await.map_err(failed)?;
+        let seen = evidence::evidence(seen, impact, case.position, Some(&caller));
+        let names = names(&doors, &caller, &case).await?;
+        Ok(Json(shape::case(case).with(seen, &names)))
+    }
+
+    /// Say what approving the proposed repair would do to the last held records. Nothing is changed.
+    #[oai(path = "/:case/dry_run", method = "get", operation_id = "dry_run_case")]
+    async fn dry_run(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+        /// The last so many of the records that it holds.
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
+        records: Query<Option<u32>>,
+    ) -> Result<Json<DryRunInfo>, Problem> {
+        attempt(&doors, &caller, &case, Verdict::Approve { only: vec![] }, records.0).await
+    }
+
+    /// Say what a decision would do to the last held records. Nothing is changed.
+    #[oai(path = "/:case/dry_run", method = "post", operation_id = "try_case")]
+    async fn attempt(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        case: Path<String>,
+        body: Json<Attempt>,
+    ) -> Result<Json<DryRunInfo>, Problem> {
+        let Json(Attempt { decision, only, moves, records }) = body;
+        let verdict = match decision {
+            TriedDecision::Approve => Verdict::Approve { only: texts(only) },
+            TriedDecision::AcceptRemoved => Verdict::AcceptAsRemoved { only: texts(only) },
+            TriedDecision::Edit => {
+                Verdict::Edit { moves: moves.into_iter().map(shape::wanted).collect::<Result<_, _>>()? }
+            }
+        };
+        attempt(&doors, &caller, &case, verdict, records).await
     }
 
     /// The proposed repair is right: the new paths are read before the old ones, and what is held comes through them. Of
-    /// values that changed, the rule reads them as they are now. A case of new fields has been seen, and is noted.
+    /// values that changed, the rule reads them as they are now. A case of new fields has been seen, and is noted. Where
+    /// two people decide, the first approval is noted, and the case waits for the same one of another person.
     #[oai(path = "/:case/approve", method = "post", operation_id = "approve_case")]
     async fn approve(
         &self,
@@ -153,8 +235,9 @@ impl Routes {
         case: Path<String>,
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
-        let Json(Decision { why, only, mapping_version }) = body;
-        decide(&doors, &caller, &case, mapping_version, Verdict::Approve { only: texts(only) }, &why).await
+        let Json(Decision { why, only, mapping_version, version }) = body;
+        let made_on = MadeOn { mapping_version, version };
+        decide(&doors, &caller, &case, made_on, Verdict::Approve { only: texts(only) }, &why).await
     }
 
     /// Another repair is right.
@@ -166,9 +249,10 @@ impl Routes {
         case: Path<String>,
         body: Json<Edit>,
     ) -> Result<Decided, Problem> {
-        let Json(Edit { moves, why, mapping_version }) = body;
-        let moves = moves.into_iter().map(shape::wanted).collect();
-        decide(&doors, &caller, &case, mapping_version, Verdict::Edit { moves }, &why).await
+        let Json(Edit { moves, why, mapping_version, version }) = body;
+        let made_on = MadeOn { mapping_version, version };
+        let moves = moves.into_iter().map(shape::wanted).collect::<Result<_, _>>()?;
+        decide(&doors, &caller, &case, made_on, Verdict::Edit { moves }, &why).await
     }
 
     /// The proposal is wrong. What is held stays held until there is another decision.
@@ -180,8 +264,9 @@ impl Routes {
         case: Path<String>,
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
-        let Json(Decision { why, mapping_version, .. }) = body;
-        decide(&doors, &caller, &case, mapping_version, Verdict::Reject, &why).await
+        let Json(Decision { why, mapping_version, version, .. }) = body;
+        let made_on = MadeOn { mapping_version, version };
+        decide(&doors, &caller, &case, made_on, Verdict::Reject, &why).await
     }
 
     /// The lost paths are gone for good: their fields are null from here on, and what is held comes without them.
@@ -193,8 +278,9 @@ impl Routes {
         case: Path<String>,
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
-        let Json(Decision { why, only, mapping_version }) = body;
-        decide(&doors, &caller, &case, mapping_version, Verdict::AcceptAsRemoved { only: texts(only) }, &why).await
+        let Json(Decision { why, only, mapping_version, version }) = body;
+        let made_on = MadeOn { mapping_version, version };
+        decide(&doors, &caller, &case, made_on, Verdict::AcceptAsRemoved { only: texts(only) }, &why).await
     }
 
     /// The decision was wrong: the former rules are in force again, what was accepted since is looked at again by them, and
@@ -207,8 +293,9 @@ impl Routes {
         case: Path<String>,
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
-        let Json(Decision { why, mapping_version, .. }) = body;
-        decide(&doors, &caller, &case, mapping_version, Verdict::Revert, &why).await
+        let Json(Decision { why, mapping_version, version, .. }) = body;
+        let made_on = MadeOn { mapping_version, version };
+        decide(&doors, &caller, &case, made_on, Verdict::Revert, &why).await
     }
 
     /// Ask again later. What is held stays held.
@@ -220,10 +307,11 @@ impl Routes {
         case: Path<String>,
         body: Json<Snooze>,
     ) -> Result<Decided, Problem> {
-        let Json(Snooze { until, why, mapping_version }) = body;
+        let Json(Snooze { until, why, mapping_version, version }) = body;
+        let made_on = MadeOn { mapping_version, version };
         let until = time::seconds_of(&until).and_then(|seconds| seconds.checked_mul(1_000_000));
         let until = until.ok_or_else(|| Problem::invalid("until is a time with its zone: 2026-01-31T10:00:00Z"))?;
-        decide(&doors, &caller, &case, mapping_version, Verdict::Snooze { until }, &why).await
+        decide(&doors, &caller, &case, made_on, Verdict::Snooze { until }, &why).await
     }
 }
 
@@ -253,12 +341,43 @@ async fn find(doors: &Doors, caller: &Caller, id: &str) -> Result<Case, Problem>
     Ok(case)
 }
 
+/// The addresses of the people who decided something of a case, by how the log names them.
+async fn names(doors: &Doors, caller: &Caller, case: &Case) -> Result<BTreeMap<String, String>, Problem> {
+    let mut names = BTreeMap::new();
+    for label in case.decided.iter().flat_map(|decided| decided.by.split(" and ")) {
+        let Some(id) = label.strip_prefix("user:").filter(|_| !names.contains_key(label)) else { continue };
+        if let Some(user) = doors.accounts.user(caller.tenant, id).await? {
+            names.insert(label.to_owned(), user.email);
+        }
+    }
+    Ok(names)
+}
+
+async fn attempt(
+    doors: &Doors,
+    caller: &Caller,
+    id: &str,
+    verdict: Verdict,
+    records: Option<u32>,
+) -> Result<Json<DryRunInfo>, Problem> {
+    doors.line.wait_cases().await.map_err(Problem::internal)?;
+    let case = find(doors, caller, id).await?;
+    if !case.status.is_waiting() {
+        let (position, status) = (case.position, case.status.name());
+        return Err(of_decide(DecideError::NotOpen { position, status }));
+    }
+    let count = records.unwrap_or(DRY_RUN_RECORDS) as usize;
+    let tried = doors.line.dry_run(caller.tenant, &case, verdict, count).await;
+    let run = tried.map_err(|error| Problem::internal(format!("{error:#}")))?.map_err(Problem::conflict)?;
+    Ok(Json(evidence::dry_run(run, case.position)))
+}
+
 /// Gives a decision. It has its outcome even when nobody waits for it.
 async fn decide(
     doors: &Arc<Doors>,
     caller: &Caller,
     id: &str,
-    mapping_version: Option<u32>,
+    made_on: MadeOn,
     verdict: Verdict,
     why: &str,
 ) -> Result<Decided, Problem> {
@@ -266,8 +385,7 @@ async fn decide(
     doors.line.wait_cases().await.map_err(Problem::internal)?;
     let position = find(doors, caller, id).await?.position;
     let (line, tenant, by, why) = (doors.line.clone(), caller.tenant, caller.label(), why.to_owned());
-    let decided =
-        tokio::spawn(async move { line.decide(tenant, position, mapping_version, verdict, (&by, &why)).await });
+    let decided = tokio::spawn(async move { line.decide(tenant, position, made_on, verdict, (&by, &why)).await });
     match tokio::time::timeout(OUTCOME_WAIT, decided).await {
         Err(_) => Ok(Decided::Accepted(Json(Later { link: format!("/api/v1/aam/cases/{position}") }))),
         Ok(Err(error)) => Err(Problem::internal(error)),
@@ -286,6 +404,7 @@ fn of_decide(error: DecideError) -> Problem {
     match error {
         DecideError::Unknown(_) => Problem::not_found("case"),
         DecideError::NotOpen { .. } => Problem::new(StatusCode::CONFLICT, "case_not_open", error.to_string()),
+        DecideError::SecondPerson(_) => Problem::new(StatusCode::FORBIDDEN, "second_person_needed", error.to_string()),
         DecideError::Failed(error) => Problem::internal(format!("{error:#}")),
     }
 }

@@ -5,9 +5,12 @@ pub mod api_keys;
 pub mod audit;
 pub mod cases;
 pub mod connections;
+pub mod drift;
 pub mod events;
 pub mod log;
+pub mod mappings;
 pub mod ops;
+pub mod policy;
 pub mod quarantine;
 pub mod query;
 pub mod records;
@@ -16,6 +19,7 @@ pub mod streams;
 pub mod tenant;
 pub mod users;
 pub mod views;
+pub mod webhooks;
 
 use poem_openapi::auth::Bearer;
 use poem_openapi::{OpenApi, OpenApiService, SecurityScheme, Tags};
@@ -70,7 +74,8 @@ pub fn service() -> OpenApiService<impl OpenApi, ()> {
         (account::Routes, users::Routes, api_keys::Routes, tenant::Routes),
         (connections::Routes, streams::Routes, records::Routes, runs::Routes),
         (views::Routes, query::Routes, quarantine::Routes),
-        (cases::Routes, events::Routes, log::Routes, audit::Routes, ops::Routes),
+        (cases::Routes, policy::Routes, mappings::Routes, drift::Routes, webhooks::Routes),
+        (events::Routes, log::Routes, audit::Routes, ops::Routes),
     );
     OpenApiService::new(apis, "AutonomOS", env!("CARGO_PKG_VERSION"))
         .description("The system of record for data that keeps changing shape.")
@@ -100,6 +105,14 @@ fn open_key(doors: &Doors, purpose: &str, cursor: Option<&str>) -> Result<Option
     let Some(text) = cursor else { return Ok(None) };
     let opened = doors.seal.open(purpose, text).and_then(|bytes| String::from_utf8(bytes).ok());
     opened.map(Some).ok_or_else(|| Problem::invalid("this cursor is none of ours: begin without one"))
+}
+
+/// A stream that the caller may see. What is no name is not there.
+fn one_stream(caller: &Caller, connection: &str, stream: &str) -> Result<StreamId, Problem> {
+    let missing = || Problem::not_found("stream");
+    caller.require_connection(connection).map_err(|_| missing())?;
+    let (connection, stream) = (connection.parse().map_err(|_| missing())?, stream.parse().map_err(|_| missing())?);
+    Ok(StreamId { tenant: caller.tenant, connection, stream })
 }
 
 /// The stream that a list is confined to, if it is; who is bound to connections must name one of them.

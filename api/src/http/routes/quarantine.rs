@@ -1,20 +1,25 @@
-//! `/api/v1/quarantine`: what was set aside, and its bytes.
+//! `/api/v1/quarantine`: what was set aside, its bytes, and what people do with it.
+
+pub mod settle;
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pipeline::quarantine::{self, Note};
+use pipeline::quarantine::{self, Note, SettledNote};
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 use schemas::Position;
+use schemas::settle::Action;
 
 use super::{Signed, Tag};
 use crate::http::Doors;
+use crate::http::manners::journal::Noted;
 use crate::http::problem::Problem;
 use crate::http::time;
+use settle::{Done, Several, Why};
 
 const LIMIT: u32 = 100;
 
@@ -40,6 +45,21 @@ pub struct QuarantinedRecord {
     pub lane_ordinal: u64,
     /// When the log took it.
     pub logged_at: String,
+    /// What was done with it, if it was settled.
+    pub settled: Option<SettledAs>,
+}
+
+/// How a record was settled.
+#[derive(Debug, Object)]
+pub struct SettledAs {
+    /// retry or discard.
+    pub action: String,
+    /// Who: `user:ID`, `key:ID` or `command line`.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub at: String,
 }
 
 /// A page of records that were set aside.
@@ -87,15 +107,20 @@ impl Routes {
         /// The `next` of the page before.
         #[oai(validator(max_length = 1024))]
         cursor: Query<Option<String>>,
+        /// Those that were retried or discarded, instead of those that wait.
+        settled: Query<Option<bool>>,
     ) -> Result<Json<QuarantinePage>, Problem> {
         let of = super::stream_wanted(&caller, connection.0, stream.0)?;
-        let purpose = format!("{}/quarantine", caller.tenant);
+        let settled = settled.0.unwrap_or_default();
+        let purpose = format!("{}/quarantine{}", caller.tenant, if settled { "/settled" } else { "" });
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;
         doors.line.wait_quarantined().await.map_err(Problem::internal)?;
-        let (notes, next) = doors.line.quarantined(caller.tenant, of.as_ref(), after.as_deref(), limit).await?;
+        let of = of.as_ref();
+        let (found, next) = doors.line.quarantined(caller.tenant, of, settled, after.as_deref(), limit).await?;
         let next = next.map(|key| doors.seal.close(&purpose, key.as_bytes()));
-        Ok(Json(QuarantinePage { records: notes.iter().map(Into::into).collect(), next }))
+        let records = found.iter().map(|(note, settled)| QuarantinedRecord::new(note, settled.as_ref())).collect();
+        Ok(Json(QuarantinePage { records, next }))
     }
 
     /// Show one with its bytes.
@@ -112,23 +137,75 @@ impl Routes {
         let connection = note.stream.split('/').next().unwrap_or_default();
         caller.require_connection(connection).map_err(|_| missing())?;
         let bytes = quarantine::payload(&*doors.line.log, &note).await?.ok_or_else(missing)?;
-        Ok(Json(QuarantinedPayload::new(&note, &bytes)))
+        let settled = quarantine::settled_as(&*doors.line.store, caller.tenant, &note).await?;
+        Ok(Json(QuarantinedPayload::new(&note, settled.as_ref(), &bytes)))
+    }
+
+    /// Have a record come again, by the mapping in force: it becomes a row, or is set aside again.
+    #[oai(path = "/:position/retry", method = "post", operation_id = "retry_quarantined")]
+    async fn retry(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        noted: Data<&Noted>,
+        Signed(caller): Signed,
+        position: Path<String>,
+        body: Json<Why>,
+    ) -> Result<Done, Problem> {
+        settle::one(&doors, &noted, &caller, &position, Action::Retry, body.0).await
+    }
+
+    /// Give a record up. Its bytes stay on the log.
+    #[oai(path = "/:position/discard", method = "post", operation_id = "discard_quarantined")]
+    async fn discard(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        noted: Data<&Noted>,
+        Signed(caller): Signed,
+        position: Path<String>,
+        body: Json<Why>,
+    ) -> Result<Done, Problem> {
+        settle::one(&doors, &noted, &caller, &position, Action::Discard, body.0).await
+    }
+
+    /// Have every record that was set aside by now, of a stream or for a reason, come again by the mapping in force.
+    #[oai(path = "/retry", method = "post", operation_id = "retry_several")]
+    async fn retry_several(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        noted: Data<&Noted>,
+        Signed(caller): Signed,
+        body: Json<Several>,
+    ) -> Result<Done, Problem> {
+        settle::several(&doors, &noted, &caller, Action::Retry, body.0).await
+    }
+
+    /// Give up every record that was set aside by now, of a stream or for a reason. Their bytes stay on the log.
+    #[oai(path = "/discard", method = "post", operation_id = "discard_several")]
+    async fn discard_several(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        noted: Data<&Noted>,
+        Signed(caller): Signed,
+        body: Json<Several>,
+    ) -> Result<Done, Problem> {
+        settle::several(&doors, &noted, &caller, Action::Discard, body.0).await
     }
 }
 
 impl QuarantinedPayload {
     /// A record that was set aside, with its bytes.
-    pub fn new(note: &Note, bytes: &[u8]) -> Self {
+    pub fn new(note: &Note, settled: Option<&SettledNote>, bytes: &[u8]) -> Self {
         let (payload, payload_base64) = match std::str::from_utf8(bytes) {
             Ok(text) => (Some(text.to_owned()), None),
             Err(_) => (None, Some(STANDARD.encode(bytes))),
         };
-        Self { record: note.into(), payload, payload_base64 }
+        Self { record: QuarantinedRecord::new(note, settled), payload, payload_base64 }
     }
 }
 
-impl From<&Note> for QuarantinedRecord {
-    fn from(note: &Note) -> Self {
+impl QuarantinedRecord {
+    /// A record that was set aside, and how it was settled, if it was.
+    pub fn new(note: &Note, settled: Option<&SettledNote>) -> Self {
         let code = |value: serde_json::Result<serde_json::Value>| {
             value.ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
         };
@@ -142,6 +219,12 @@ impl From<&Note> for QuarantinedRecord {
             lane: note.lane.to_string(),
             lane_ordinal: note.lane_ordinal,
             logged_at: time::of_micros(note.logged_at),
+            settled: settled.map(|settled| SettledAs {
+                action: settled.action.name().to_owned(),
+                by: settled.by.clone(),
+                why: settled.why.clone(),
+                at: time::of_micros(settled.settled_at),
+            }),
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct StreamInfo {
     pub position: String,
 }
 
-/// What became of a stream's records; taken = accepted + deleted + quarantined + held + duplicate.
+/// What became of a stream's records; taken = accepted + deleted + quarantined + discarded + held + duplicate.
 #[derive(Debug, Object)]
 pub struct StreamCounts {
     /// Records that came in.
@@ -46,6 +46,8 @@ pub struct StreamCounts {
     pub deleted: u64,
     /// Set aside.
     pub quarantined: u64,
+    /// Set aside, and given up by a person.
+    pub discarded: u64,
     /// Kept back until a case is decided.
     pub held: u64,
     /// Taken before.
@@ -108,7 +110,7 @@ pub fn info(state: &StreamState) -> StreamInfo {
 
 impl From<Counters> for StreamCounts {
     fn from(counters: Counters) -> Self {
-        let Counters { taken, accepted, deleted, quarantined, duplicate, held } = counters;
-        Self { taken, accepted, deleted, quarantined, held, duplicate }
+        let Counters { taken, accepted, deleted, quarantined, discarded, duplicate, held } = counters;
+        Self { taken, accepted, deleted, quarantined, discarded, held, duplicate }
     }
 }

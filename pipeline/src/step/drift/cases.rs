@@ -47,9 +47,6 @@ pub struct Case {
     /// Paths from this one on are new to it.
     #[serde(default)]
     pub(super) new_from: Option<NodeId>,
-    /// A person rejected what was proposed: only a person decides it.
-    #[serde(default)]
-    pub(in crate::step) is_rejected: bool,
     /// It opened at once, as the source declared the change.
     #[serde(default)]
     pub(super) is_early: bool,
@@ -166,7 +163,8 @@ impl Drift {
     pub(super) fn detected(&self, case: u64, lacking: u64, having: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let (lost, added, mapping_version) = (self.lost(case, tree), self.added(case, tree), self.mapping_version);
         let severity = Some(self.severity(&lost));
-        facts.push(Fact::DriftDetected { case, lost, added, lacking, having, mapping_version, severity });
+        let again = false;
+        facts.push(Fact::DriftDetected { case, lost, added, lacking, having, mapping_version, severity, again });
     }
 
     /// How much hangs on what is lost.
@@ -189,7 +187,7 @@ impl Drift {
     }
 
     /// The input behind which a path is new to a case.
-    pub(in crate::step) fn since(&self, case: u64) -> u64 {
+    pub fn since(&self, case: u64) -> u64 {
         let of_notice = self.notices.get(&case).map(|notice| notice.since);
         self.cases.get(&case).and_then(|case| case.since).or(of_notice).unwrap_or(case)
     }
@@ -228,14 +226,6 @@ impl Drift {
     pub(in crate::step) fn proposed(&self, id: u64) -> &[Move] {
         let of_notice = self.notices.get(&id).map(|notice| &notice.moves);
         self.cases.get(&id).map(|case| &case.moves).or(of_notice).map_or(&[], Vec::as_slice)
-    }
-
-    /// A person said that what is proposed is wrong.
-    pub(in crate::step) fn reject(&mut self, id: u64) {
-        self.propose(id, vec![]);
-        if let Some(case) = self.cases.get_mut(&id) {
-            case.is_rejected = true;
-        }
     }
 
     /// Keeps the moves that are proposed for a case.

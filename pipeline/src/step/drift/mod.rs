@@ -77,6 +77,9 @@ pub struct Drift {
     /// Records in a row that brought nothing new, some of which a watch may have to count yet.
     #[serde(skip)]
     as_ever: u64,
+    /// While a case is open, everything that comes is held for it.
+    #[serde(skip)]
+    stops: bool,
 }
 
 /// A record on its way, walked and not yet mapped.
@@ -120,6 +123,17 @@ impl Drift {
         }
         self.required = rules.fields.iter().filter(|field| field.required).map(|field| field.name.clone()).collect();
         self.bind_habits(rules);
+    }
+
+    /// Whether everything that comes is held while a case is open.
+    pub(super) fn set_stops(&mut self, stops: bool) {
+        self.stops = stops;
+    }
+
+    /// The case for which everything is held that comes for the first time.
+    fn stopped_by(&self) -> Option<u64> {
+        let open = || self.cases.iter().find(|(_, case)| case.phase == Phase::Open).map(|(id, _)| *id);
+        if self.stops { open() } else { None }
     }
 
     /// The cases that are not over, by the offset of the input at which they began.
@@ -221,7 +235,8 @@ impl Drift {
         self.lack_changed(record);
         self.begin(record, facts);
         self.count(record.freed_by.is_some());
-        let holder = self.holder(record, tree);
+        let first_time = || if record.freed_by.is_none() { self.stopped_by() } else { None };
+        let holder = self.holder(record, tree).or_else(first_time);
         match holder {
             Some(case) => self.hold(case, record, tree, facts),
             None if record.freed_by.is_none() => self.flow(record, tree, facts),

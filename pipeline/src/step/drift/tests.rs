@@ -49,7 +49,9 @@ fn feed(stream: &mut Stream, payloads: &[String]) -> Outcome {
 }
 
 fn names(outcome: &Outcome) -> Vec<&'static str> {
-    let names = outcome.decisions.iter().map(|d| d.fact.type_name());
+    // The times that people have are told elsewhere.
+    let is_hold = |fact: &Fact| !matches!(fact, Fact::TimerSet { id, .. } if !id.starts_with("hold-"));
+    let names = outcome.decisions.iter().filter(|d| is_hold(&d.fact)).map(|d| d.fact.type_name());
     names.filter(|name| !matches!(*name, "ShapeObserved" | "RecordHeld")).collect()
 }
 
@@ -86,17 +88,24 @@ fn only_case(stream: &Stream) -> u64 {
 
 fn renamed(from: &str, to: &str, confidence: u16) -> Move {
     let (from, to) = (from.to_owned(), vec![to.to_owned()]);
-    Move { from, to, kind: DriftKind::Renamed, confidence, part: None, change: None, signals: vec![] }
+    Move { from, to, kind: DriftKind::Renamed, confidence, part: None, change: None, transform: None, signals: vec![] }
 }
 
 fn suggest(stream: &mut Stream, id: &str, moves: Vec<Move>) -> Outcome {
     let (case, mapping_version) = (only_case(stream), stream.state.mapping().unwrap().1);
-    stream.control(&Input::Suggestion { id: id.to_owned(), case, mapping_version, moves, alternatives: vec![] })
+    stream.control(&Input::Suggestion {
+        id: id.to_owned(),
+        case,
+        mapping_version,
+        moves,
+        alternatives: vec![],
+        tried: None,
+    })
 }
 
 fn decide(stream: &mut Stream, id: &str, verdict: Verdict) -> Outcome {
     let (case, mapping_version) = (only_case(stream), stream.state.mapping().unwrap().1);
-    let decide = Decide { case, mapping_version, verdict, by: "ada".to_owned(), why: "seen".to_owned() };
+    let decide = Decide { case, mapping_version, version: None, verdict, by: "ada".to_owned(), why: "seen".to_owned() };
     stream.control(&Input::Command { id: id.to_owned(), command: Command::Decide(decide) })
 }
 
@@ -277,7 +286,8 @@ fn a_decision_on_another_mapping_version_or_of_no_open_case_is_refused() {
     feed(&mut stream, &(0..30).map(|id| with(id, "Amount")).collect::<Vec<_>>());
     let case = only_case(&stream);
     for (case, mapping_version, why) in [(case, 7, "mapping version 7"), (case + 1, 1, "not open")] {
-        let decide = Decide { case, mapping_version, verdict: Verdict::Reject, by: "ada".into(), why: String::new() };
+        let (version, verdict, by) = (None, Verdict::Reject, "ada".into());
+        let decide = Decide { case, mapping_version, version, verdict, by, why: String::new() };
         let id = format!("{case}-{mapping_version}");
         let outcome = stream.control(&Input::Command { id, command: Command::Decide(decide) });
         let Fact::CommandRefused { reason, .. } = &outcome.decisions[0].fact else { panic!("{outcome:?}") };
@@ -518,7 +528,7 @@ proptest! {
             let time = Input::TimePassed { id: "hold-43".into() };
             runs.push((BatchKind::Control, vec![serde_json::to_string(&time).unwrap()]));
             let moves = vec![renamed("Total", "Amount", 950)];
-            let suggestion = Input::Suggestion { id: format!("{shape}{count}"), case: 43, mapping_version: 1, moves, alternatives: vec![] };
+            let suggestion = Input::Suggestion { id: format!("{shape}{count}"), case: 43, mapping_version: 1, moves, alternatives: vec![], tried: None };
             runs.push((BatchKind::Control, vec![serde_json::to_string(&suggestion).unwrap()]));
         }
         let whole = told(&runs, usize::MAX);

@@ -1,9 +1,16 @@
 //! What a case looks like outside.
 
-use pipeline::repair::{Case, Decided};
-use poem_openapi::Object;
-use schemas::drift::{DriftKind, Lost, Move};
+use std::collections::BTreeMap;
 
+use pipeline::repair::{Approval, Case, Decided};
+use poem_openapi::Object;
+use poem_openapi::types::Any;
+use schemas::drift::{DriftKind, Lost, Move, Tried, Verdict};
+use schemas::mapping::Rule;
+use serde_json::Value;
+
+use super::evidence::EvidenceInfo;
+use crate::http::problem::Problem;
 use crate::http::text::Text;
 use crate::http::time;
 
@@ -36,6 +43,8 @@ pub struct CaseInfo {
     pub severity: String,
     /// The mapping version that a decision is made on.
     pub mapping_version: u32,
+    /// The case's version, raised by everything that changes what is to be decided; a decision may name it.
+    pub version: u32,
     /// What its records lack.
     pub lost: Vec<LostInfo>,
     /// Paths that came with them and that no rule named.
@@ -60,8 +69,58 @@ pub struct CaseInfo {
     pub opened_at: Option<String>,
     /// Until when it is put off.
     pub snoozed_until: Option<String>,
+    /// When it is rejected, and holds on, if nobody decides it before.
+    pub expires_at: Option<String>,
+    /// A decision that another person must approve, too.
+    pub approval: Option<ApprovalInfo>,
+    /// What the proposal would break: why it waits whatever its confidence.
+    pub breaks: Option<String>,
+    /// What became of the last held records when the proposal was tried on them.
+    pub tried: Option<TriedInfo>,
     /// What was decided, in order.
     pub decided: Vec<DecidedInfo>,
+    /// What a person needs to see to decide it; only where one case is shown.
+    pub evidence: Option<EvidenceInfo>,
+}
+
+impl CaseInfo {
+    /// The case with its evidence, and the addresses of those who decided something.
+    pub fn with(mut self, evidence: EvidenceInfo, names: &BTreeMap<String, String>) -> Self {
+        for decided in &mut self.decided {
+            let known: Vec<&str> =
+                decided.by.split(" and ").filter_map(|by| names.get(by)).map(String::as_str).collect();
+            decided.name = (!known.is_empty()).then(|| known.join(" and "));
+        }
+        Self { evidence: Some(evidence), ..self }
+    }
+}
+
+/// A decision that another person must approve, too.
+#[derive(Debug, Object)]
+pub struct ApprovalInfo {
+    /// approve, edit, accept_as_removed or revert.
+    pub decision: String,
+    /// Why it takes two: key, renamed, retyped, split, merged, removed or reverted.
+    pub class: String,
+    /// What an edit moves.
+    pub moves: Vec<MoveInfo>,
+    /// The lost paths that it is confined to.
+    pub only: Vec<String>,
+    /// Who approved it.
+    pub by: String,
+}
+
+/// What became of the last held records when a proposal was tried on them.
+#[derive(Debug, Object)]
+pub struct TriedInfo {
+    /// Records that were tried.
+    pub records: u64,
+    /// Those that would be rows or deletes.
+    pub accepted: u64,
+    /// Those that would be set aside.
+    pub quarantined: u64,
+    /// Those that would be held on.
+    pub held: u64,
 }
 
 /// A path that is lost.
@@ -94,7 +153,9 @@ pub struct MoveInfo {
     pub part: Option<u32>,
     /// How its values changed, in words: the repaired mapping reads them so.
     pub change: Option<String>,
-    /// The signals that spoke for it most.
+    /// How the value is transformed, where a person said so: a rule without a source.
+    pub transform: Option<Any<Value>>,
+    /// The signals that weigh most, for it or against it.
     pub signals: Vec<SignalInfo>,
 }
 
@@ -105,12 +166,14 @@ pub struct SignalInfo {
     pub name: String,
     /// Its strength.
     pub strength: f64,
+    /// Its weight: what the log-odds of the pair would lose without it; below nothing it speaks against it.
+    pub weight: f64,
 }
 
 /// What was decided.
 #[derive(Debug, Object)]
 pub struct DecidedInfo {
-    /// repaired, removed, rejected, reverted or noted.
+    /// approved (by the first of two), repaired, removed, rejected, expired, reverted, snoozed or noted.
     pub status: String,
     /// What was changed.
     pub moves: Vec<MoveInfo>,
@@ -118,6 +181,8 @@ pub struct DecidedInfo {
     pub removed: Vec<String>,
     /// Who: `rules`, `command line`, `user:ID` or `key:ID`.
     pub by: String,
+    /// The address, where one case is shown and a user decided.
+    pub name: Option<String>,
     /// Why.
     pub why: String,
     /// When.
@@ -136,6 +201,9 @@ pub struct MoveWanted {
     pub to: Vec<Text>,
     /// Which part of it, parted by blanks and counted from 0, when several became one.
     pub part: Option<u32>,
+    /// How the value is to be transformed, as in a mapping: a rule without a source, for example `{"unit": "cents"}`. As
+    /// before, when left out. With the lost path itself as the target it changes what the path means.
+    pub transform: Option<Any<Value>>,
 }
 
 /// A case as it is shown.
@@ -149,6 +217,7 @@ pub fn case(case: Case) -> CaseInfo {
         kinds: kinds.into_iter().map(|kind| kind.name().to_owned()).collect(),
         severity: case.severity.name().to_owned(),
         mapping_version: case.mapping_version,
+        version: case.version,
         lost: case.lost.into_iter().map(lost).collect(),
         added: case.added,
         moves: case.moves.into_iter().map(shown).collect(),
@@ -161,8 +230,30 @@ pub fn case(case: Case) -> CaseInfo {
         began_at: time::of_micros(case.began_at),
         opened_at: case.opened_at.map(time::of_micros),
         snoozed_until: case.snoozed_until.map(time::of_micros),
+        expires_at: case.expires_at.map(time::of_micros),
+        approval: case.approval.map(approval),
+        breaks: case.breaks,
+        tried: case.tried.map(tried),
         decided: case.decided.into_iter().map(decided).collect(),
+        evidence: None,
     }
+}
+
+fn approval(approval: Approval) -> ApprovalInfo {
+    let (decision, moves, only) = match approval.verdict {
+        Verdict::Approve { only } => ("approve", vec![], only),
+        Verdict::Edit { moves } => ("edit", moves, vec![]),
+        Verdict::AcceptAsRemoved { only } => ("accept_as_removed", vec![], only),
+        Verdict::Revert => ("revert", vec![], vec![]),
+        Verdict::Reject | Verdict::Snooze { .. } => ("reject", vec![], vec![]),
+    };
+    let moves = moves.into_iter().map(shown).collect();
+    ApprovalInfo { decision: decision.into(), class: approval.class.name().into(), moves, only, by: approval.by }
+}
+
+fn tried(tried: Tried) -> TriedInfo {
+    let Tried { records, accepted, quarantined, held } = tried;
+    TriedInfo { records, accepted, quarantined, held }
 }
 
 fn lost(lost: Lost) -> LostInfo {
@@ -176,13 +267,19 @@ fn decided(decided: Decided) -> DecidedInfo {
         moves: decided.moves.into_iter().map(shown).collect(),
         removed: decided.removed,
         by: decided.by,
+        name: None,
         why: decided.why,
         at: time::of_micros(decided.at),
     }
 }
 
-fn shown(to: Move) -> MoveInfo {
-    let signal = |s: schemas::drift::Signal| SignalInfo { name: s.name, strength: f64::from(s.strength) / 1000.0 };
+/// A move as it is shown.
+pub fn shown(to: Move) -> MoveInfo {
+    let signal = |s: schemas::drift::Signal| SignalInfo {
+        name: s.name,
+        strength: f64::from(s.strength) / 1000.0,
+        weight: f64::from(s.weight) / 1000.0,
+    };
     MoveInfo {
         kind: to.kind.name().to_owned(),
         from: to.from,
@@ -190,18 +287,24 @@ fn shown(to: Move) -> MoveInfo {
         confidence: f64::from(to.confidence) / 1000.0,
         part: to.part.and_then(|part| u32::try_from(part).ok()),
         change: to.change.map(|change| change.to_string()),
+        transform: to.transform.and_then(|rule| serde_json::to_value(rule).ok()).map(Any),
         signals: to.signals.into_iter().map(signal).collect(),
     }
 }
 
 /// A move that somebody wants.
-pub fn wanted(wanted: MoveWanted) -> Move {
-    let MoveWanted { from, to, part } = wanted;
-    let kind = match (to.len(), part) {
+pub fn wanted(wanted: MoveWanted) -> Result<Move, Problem> {
+    let MoveWanted { from, to, part, transform } = wanted;
+    let kind = match (&to[..], part) {
         (_, Some(_)) => DriftKind::Merged,
-        (1, None) => DriftKind::Renamed,
+        ([to], None) if *to == from => DriftKind::Retyped,
+        ([_], None) => DriftKind::Renamed,
         _ => DriftKind::Split,
     };
+    let transform = transform.map(|Any(rule)| serde_json::from_value::<Rule>(rule)).transpose();
+    let transform =
+        transform.map_err(|e| Problem::invalid(format!("the transform of {:.80} is no rule: {e}", &*from)))?;
+    let (part, transform) = (part.map(|part| part as usize), transform.map(Box::new));
     let (from, to) = (from.into(), to.into_iter().map(String::from).collect());
-    Move { from, to, kind, confidence: 1000, part: part.map(|part| part as usize), change: None, signals: vec![] }
+    Ok(Move { from, to, kind, confidence: 1000, part, change: None, transform, signals: vec![] })
 }

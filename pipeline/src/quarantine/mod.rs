@@ -1,18 +1,21 @@
 //! Quarantine: what was set aside, and why. The notes are rows of `Store`; the bytes stay where they are on `inputs`.
 
+mod settling;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
 use schemas::decision::Fact;
 use schemas::reason::{QuarantineStage, Reason};
-use schemas::record::RecordBatchReader;
 use schemas::{BatchKind, Decision, Lane, Position, StreamId, TenantId, Topic};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::ingest::Ingest;
 use crate::log::{Log, LogError, Stored};
 use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, decode_decisions, stream_of};
+use crate::records;
 use crate::store::{Expect, Row, Store, StoreError, Table};
 
 const READ_BYTES: usize = 1 << 20;
@@ -21,6 +24,8 @@ const READER: &str = "quarantine";
 const NOTES_AT_ONCE: usize = 256;
 /// Streams looked at without reading more of them.
 const STREAMS_AT_ONCE: usize = 64;
+
+pub use settling::{SettledNote, list_settled};
 
 /// A quarantined record's note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +55,11 @@ pub struct Note {
 pub struct QuarantineKeeper {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
+    ingest: Ingest,
     partition: u32,
     checkpoint: Checkpoint,
     kept: watch::Sender<u64>,
+    stop: Option<watch::Receiver<bool>>,
     stall: Stall,
 }
 
@@ -65,7 +72,9 @@ impl QuarantineKeeper {
     ) -> Result<(Self, watch::Receiver<u64>), ProcessError> {
         let checkpoint = Checkpoint::read(&*log, &*store, Topic::Decisions, partition, READER).await?;
         let (kept, watcher) = watch::channel(checkpoint.offset());
-        Ok((Self { log, store, partition, checkpoint, kept, stall: Stall::new(None) }, watcher))
+        let ingest = Ingest::new(log.clone(), store.clone());
+        let (stop, stall) = (None, Stall::new(None));
+        Ok((Self { log, store, ingest, partition, checkpoint, kept, stop, stall }, watcher))
     }
 
     /// Why it does not get on, as long as it does not.
@@ -75,6 +84,7 @@ impl QuarantineKeeper {
 
     /// Keeps notes until `shutdown` says true.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), ProcessError> {
+        self.stop = Some(shutdown.clone());
         loop {
             match self.drain().await {
                 Ok(()) => {}
@@ -99,7 +109,9 @@ impl QuarantineKeeper {
             let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else { return Ok(()) };
             for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Decisions) {
-                self.keep(stored).await?;
+                if !self.keep(stored).await? {
+                    return Ok(());
+                }
             }
             self.checkpoint.write(&*self.store, end).await?;
             self.kept.send_replace(end);
@@ -107,13 +119,26 @@ impl QuarantineKeeper {
         }
     }
 
-    async fn keep(&self, stored: &Stored) -> Result<(), ProcessError> {
+    fn is_stopping(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| *stop.borrow())
+    }
+
+    /// Keeps the notes of a batch, and does what it says of them; false when it is to stop before the end.
+    async fn keep(&self, stored: &Stored) -> Result<bool, ProcessError> {
         let header = stored.header();
         let subject = || ProcessError::Subject { offset: stored.first, subject: header.subject.clone() };
         let stream = stream_of(header).ok_or_else(subject)?;
-        let Some(body) = stored.body(Topic::Decisions, self.partition)? else { return Ok(()) };
+        let Some(body) = stored.body(Topic::Decisions, self.partition)? else { return Ok(true) };
         let decisions = decode_decisions(&body)
             .map_err(|e| ProcessError::State { stream: stream.to_string(), message: e.to_string() })?;
+        // What is settled stands alone in its batch, and behind the notes of what it is about.
+        for decision in &decisions {
+            if let Fact::SettlementBegun { settlement, settle } = &decision.fact
+                && !self.settle(&stream, *settlement, settle, header.logged_at).await?
+            {
+                return Ok(false);
+            }
+        }
         let notes = decisions.into_iter().filter_map(|decision| self.note(&stream, header.logged_at, decision));
         let notes: Vec<Note> = notes.collect();
         for some in notes.chunks(NOTES_AT_ONCE) {
@@ -124,7 +149,7 @@ impl QuarantineKeeper {
             });
             try_join_all(puts).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn note(&self, stream: &StreamId, logged_at: i64, decision: Decision) -> Option<Note> {
@@ -158,7 +183,7 @@ fn read(key: &str, row: &Row) -> Result<Note, StoreError> {
     serde_json::from_slice(&row.value).map_err(|e| StoreError::Unreadable(format!("the quarantine note {key}: {e}")))
 }
 
-/// One note of a tenant, by its position on `inputs`: it is looked for in each of the tenant's streams.
+/// One note of a tenant, settled or not, by its position on `inputs`: it is looked for in each of the tenant's streams.
 pub async fn find(store: &dyn Store, tenant: TenantId, position: Position) -> Result<Option<Note>, StoreError> {
     let mut after: Option<String> = None;
     loop {
@@ -167,31 +192,31 @@ pub async fn find(store: &dyn Store, tenant: TenantId, position: Position) -> Re
         after = Some(last.clone());
         for (stream, _) in &streams {
             let key = key_of(stream, position.offset);
-            if let Some(row) = store.get(tenant, Table::Quarantine, &key).await? {
-                let note = read(&key, &row)?;
-                if note.position == position {
-                    return Ok(Some(note));
-                }
+            let note = match store.get(tenant, Table::Quarantine, &key).await? {
+                Some(row) => Some(read(&key, &row)?),
+                None => settled(store, tenant, &key).await?.map(|settled| settled.note),
+            };
+            if let Some(note) = note.filter(|note| note.position == position) {
+                return Ok(Some(note));
             }
         }
     }
 }
 
+/// How the record of a note was settled, if it was.
+pub async fn settled_as(store: &dyn Store, tenant: TenantId, note: &Note) -> Result<Option<SettledNote>, StoreError> {
+    settled(store, tenant, &key_of(&note.stream, note.position.offset)).await
+}
+
+async fn settled(store: &dyn Store, tenant: TenantId, key: &str) -> Result<Option<SettledNote>, StoreError> {
+    let row = store.get(tenant, Table::Settled, key).await?;
+    row.map(|row| settling::read_settled(key, &row)).transpose()
+}
+
 /// The bytes of a quarantined record, as the connector gave them.
 pub async fn payload(log: &dyn Log, note: &Note) -> Result<Option<Bytes>, LogError> {
     let Position { partition, offset, .. } = note.position;
-    for stored in log.read(Topic::Inputs, partition, offset, 1).await? {
-        let Some(body) = stored.body(Topic::Inputs, partition)? else { continue };
-        let Ok(mut reader) = RecordBatchReader::new(&body) else { continue };
-        for at in stored.first..stored.end() {
-            match reader.next_record() {
-                Ok(Some(record)) if at == offset => return Ok(Some(Bytes::copy_from_slice(record.payload))),
-                Ok(Some(_)) => {}
-                _ => break,
-            }
-        }
-    }
-    Ok(None)
+    Ok(records::at(log, partition, &[offset]).await?.pop().map(|record| record.payload))
 }
 
 #[cfg(test)]

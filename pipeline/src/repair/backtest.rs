@@ -1,0 +1,198 @@
+//! Backtests: what a policy would have applied by itself of the cases that are over, and what people decided of those.
+
+use schemas::Position;
+use schemas::drift::Move;
+use schemas::mapping::Repairs;
+use schemas::policy::Policy;
+
+use super::case::{Case, Decided, Deed, RULES};
+
+/// Cases of each kind that are named.
+const NAMED_MAX: usize = 20;
+
+/// What a policy would have done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backtest {
+    /// The policy.
+    pub policy: Policy,
+    /// Cases that were opened, had a proposal, and were decided.
+    pub cases: u64,
+    /// Those that the policy would have applied by itself.
+    pub applied: u64,
+    /// Of these: a person decided the same.
+    pub confirmed: u64,
+    /// Of these: a person decided otherwise, or took it back.
+    pub contradicted: u64,
+    /// Of these: rules had applied it, and nobody took it back.
+    pub unreviewed: u64,
+    /// Some of those that a person decided otherwise.
+    pub contradicted_cases: Vec<Position>,
+}
+
+/// What became of a proposal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    Confirmed,
+    Contradicted,
+    Unreviewed,
+}
+
+impl Backtest {
+    /// A test of a policy that has seen no case.
+    pub fn new(policy: Policy) -> Self {
+        let (cases, applied, confirmed, contradicted, unreviewed) = Default::default();
+        Self { policy, cases, applied, confirmed, contradicted, unreviewed, contradicted_cases: vec![] }
+    }
+
+    /// Takes a case in.
+    pub fn take(&mut self, case: &Case) {
+        let Some(judged) = judged(case) else { return };
+        self.cases += 1;
+        if !self.would_apply(case) {
+            return;
+        }
+        self.applied += 1;
+        match judged {
+            Judged::Confirmed => self.confirmed += 1,
+            Judged::Unreviewed => self.unreviewed += 1,
+            Judged::Contradicted => {
+                self.contradicted += 1;
+                if self.contradicted_cases.len() < NAMED_MAX {
+                    self.contradicted_cases.push(case.position);
+                }
+            }
+        }
+    }
+
+    /// Of what a person looked at, the share that was decided the same: between these bounds at 95 %, after Wilson.
+    /// Nothing when nobody looked at anything.
+    pub fn precision(&self) -> Option<(f64, f64)> {
+        let (right, all) = (self.confirmed as f64, (self.confirmed + self.contradicted) as f64);
+        if all == 0.0 {
+            return None;
+        }
+        let (z, share) = (1.96, right / all);
+        let (middle, scale) = (share + z * z / (2.0 * all), 1.0 + z * z / all);
+        let spread = z * (share * (1.0 - share) / all + z * z / (4.0 * all * all)).sqrt();
+        Some((((middle - spread) / scale).max(0.0), ((middle + spread) / scale).min(1.0)))
+    }
+
+    fn would_apply(&self, case: &Case) -> bool {
+        let repairs = self.policy.repairs(None);
+        let is_by_itself = matches!(repairs, Repairs::Automatic | Repairs::Propagate);
+        let best = case.lost.iter().filter_map(|lost| Some((lost, proposed(case, &lost.path)?)));
+        let is_whole = best.clone().count() == case.lost.len() && !case.lost.is_empty();
+        let is_sure = best.clone().all(|(_, to)| to.confidence >= self.policy.at_least(repairs));
+        let is_for_two = self.policy.two_persons(best, std::iter::empty()).is_some();
+        let is_clean = repairs == Repairs::Propagate || case.tried.is_none_or(|tried| tried.is_clean());
+        is_by_itself && is_whole && is_sure && is_clean && !is_for_two && case.breaks.is_none()
+    }
+}
+
+fn proposed<'a>(case: &'a Case, path: &str) -> Option<&'a Move> {
+    case.moves.iter().find(|to| to.from == path)
+}
+
+/// What became of a case's proposal; nothing while nothing is decided of it.
+fn judged(case: &Case) -> Option<Judged> {
+    if !case.is_proposed {
+        return None;
+    }
+    let is_other = |decided: &Decided| match decided.status {
+        Deed::Repaired => decided.moves.iter().any(|to| {
+            let same = proposed(case, &to.from);
+            same.is_none_or(|same| (&same.to, same.part) != (&to.to, to.part))
+        }),
+        Deed::Removed | Deed::Rejected | Deed::Reverted => true,
+        Deed::Approved | Deed::Expired | Deed::Snoozed | Deed::Noted => false,
+    };
+    let by_people = case.decided.iter().filter(|decided| decided.by != RULES);
+    if by_people.clone().any(is_other) {
+        return Some(Judged::Contradicted);
+    }
+    let is_repaired = |decided: &Decided| decided.status == Deed::Repaired;
+    match by_people.clone().any(is_repaired) {
+        true => Some(Judged::Confirmed),
+        false => case.decided.iter().any(is_repaired).then_some(Judged::Unreviewed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::drift::{DriftKind, Lost, Tried};
+
+    use super::*;
+
+    fn to(path: &str, confidence: u16) -> Move {
+        let (from, to, kind) = ("Total".to_owned(), vec![path.to_owned()], DriftKind::Renamed);
+        Move { from, to, kind, confidence, part: None, change: None, transform: None, signals: vec![] }
+    }
+
+    fn case(offset: u64, proposed: Move, decided: &[(Deed, &str, Option<&str>)]) -> Case {
+        let mut case = Case::new(Position { epoch: 1, partition: 0, offset }, "crm/orders".into(), 0, 0);
+        let (path, paths, feeds) = ("Total".to_owned(), vec!["Total".to_owned()], vec!["total".to_owned()]);
+        case.lost = vec![Lost { path, paths, feeds, retyped: false }];
+        (case.moves, case.is_proposed) = (vec![proposed], true);
+        case.decided = decided
+            .iter()
+            .map(|(status, by, path)| Decided {
+                status: *status,
+                moves: path.iter().map(|path| to(path, 1000)).collect(),
+                removed: vec![],
+                by: (*by).to_owned(),
+                why: String::new(),
+                at: 0,
+            })
+            .collect();
+        case
+    }
+
+    fn past() -> Vec<Case> {
+        use Deed::{Rejected, Repaired, Reverted};
+        let mut unclean = case(7, to("Sum", 990), &[(Repaired, "ada", Some("Sum"))]);
+        unclean.tried = Some(Tried { records: 10, accepted: 9, quarantined: 1, held: 0 });
+        let mut breaking = case(8, to("Sum", 990), &[(Repaired, "ada", Some("Sum"))]);
+        breaking.breaks = Some("Total feeds the key of the rows".into());
+        vec![
+            case(1, to("Sum", 800), &[(Repaired, "ada", Some("Sum"))]),
+            case(2, to("Sum", 800), &[(Repaired, "ada", Some("Amount"))]),
+            case(3, to("Sum", 950), &[(Repaired, "rules", Some("Sum"))]),
+            case(4, to("Sum", 950), &[(Repaired, "rules", Some("Sum")), (Reverted, "ada", None)]),
+            case(5, to("Sum", 600), &[(Rejected, "ada", None)]),
+            case(6, to("Sum", 950), &[]),
+            unclean,
+            breaking,
+        ]
+    }
+
+    fn tested(text: &str) -> Backtest {
+        let mut test = Backtest::new(serde_json::from_str(text).unwrap());
+        past().iter().for_each(|case| test.take(case));
+        test
+    }
+
+    fn counts(test: &Backtest) -> [u64; 5] {
+        [test.cases, test.applied, test.confirmed, test.contradicted, test.unreviewed]
+    }
+
+    #[test]
+    fn a_threshold_is_judged_by_what_people_decided() {
+        assert_eq!(counts(&tested(r#"{"at_least":900}"#)), [7, 2, 0, 1, 1]);
+        let lower = tested(r#"{"at_least":700}"#);
+        assert_eq!(counts(&lower), [7, 4, 1, 2, 1]);
+        assert_eq!(lower.contradicted_cases.iter().map(|p| p.offset).collect::<Vec<_>>(), [2, 4]);
+        assert_eq!(counts(&tested(r#"{"repairs":"propagate"}"#)), [7, 6, 2, 3, 1], "unclean ones, too");
+        assert_eq!(counts(&tested(r#"{"repairs":"approve"}"#)), [7, 0, 0, 0, 0]);
+        assert_eq!(counts(&tested(r#"{"at_least":700,"two_persons":["renamed"]}"#)), [7, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn few_cases_say_little() {
+        assert_eq!(tested(r#"{"repairs":"stop"}"#).precision(), None);
+        let (low, high) = tested(r#"{"at_least":700}"#).precision().unwrap();
+        assert!(low < 0.1 && high > 0.7, "one of three: {low} to {high}");
+        let mut sure = Backtest::new(Policy::default());
+        sure.confirmed = 100;
+        assert!(sure.precision().is_some_and(|(low, high)| low > 0.96 && high > 0.999_9));
+    }
+}

@@ -1,0 +1,117 @@
+//! What of a case's values is masked: fields that their entity calls sensitive, what a policy names, and whatever source
+//! path feeds them or may do so.
+
+use std::collections::BTreeSet;
+
+use schemas::{Entity, Mapping};
+use serde_json::Value;
+
+use super::Case;
+
+/// What stands in the place of a masked value.
+pub const MASKED: &str = "***";
+/// Masks every value.
+const EVERYTHING: &str = "*";
+
+/// What is masked of a case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mask {
+    is_all: bool,
+    fields: BTreeSet<String>,
+    paths: BTreeSet<String>,
+    /// Paths that the mapping reads; of others nobody knows what they hold.
+    known: BTreeSet<String>,
+    /// A masked field was lost: every unknown path may be it.
+    is_lost: bool,
+    is_key: bool,
+}
+
+impl Mask {
+    /// What is masked of a case's values. `names` are canonical fields or source paths; `*` is all.
+    pub fn new(entity: &Entity, mapping: &Mapping, case: &Case, names: &[String]) -> Self {
+        let is_named = |name: &str| names.iter().any(|n| n == name);
+        let sensitive = entity.fields.iter().filter(|f| f.sensitive || is_named(f.name.as_str()));
+        let fields: BTreeSet<String> = sensitive.map(|field| field.name.to_string()).collect();
+        let paths_of = |wanted: &dyn Fn(&str) -> bool| -> BTreeSet<String> {
+            let rules = mapping.fields.iter().filter(|(name, _)| wanted(name.as_str()));
+            rules.flat_map(|(_, rules)| rules.paths()).flat_map(|path| path.texts()).collect()
+        };
+        let mut paths = paths_of(&|name| fields.contains(name));
+        paths.extend(names.iter().cloned());
+        let key: Vec<String> = mapping.key.0.iter().flat_map(|path| path.texts()).collect();
+        let is_masked = |path: &String| paths.contains(path);
+        let (is_key, mut known) = (key.iter().any(is_masked), paths_of(&|_| true));
+        known.extend(key);
+        let is_lost = case.lost.iter().any(|lost| {
+            lost.feeds.iter().any(|feed| fields.contains(feed)) || lost.paths.iter().any(|path| paths.contains(path))
+        });
+        Self { is_all: is_named(EVERYTHING), fields, paths, known, is_lost, is_key }
+    }
+
+    /// A canonical field's value, or what stands in its place.
+    pub fn field(&self, name: &str, value: Value) -> Value {
+        hidden(value, self.hides_field(name))
+    }
+
+    /// Whether a canonical field's value is masked.
+    pub fn hides_field(&self, name: &str) -> bool {
+        self.is_all || self.fields.contains(name)
+    }
+
+    /// The value at a source path, or what stands in its place.
+    pub fn path(&self, path: &str, value: Value) -> Value {
+        let may_be_lost = self.is_lost && !self.known.contains(path);
+        hidden(value, self.is_all || may_be_lost || self.paths.contains(path))
+    }
+
+    /// A row's key, or what stands in its place.
+    pub fn key(&self, key: String) -> String {
+        if self.is_all || self.is_key { MASKED.to_owned() } else { key }
+    }
+}
+
+/// Null is no secret: that something is missing is what a case is about.
+fn hidden(value: Value, is_hidden: bool) -> Value {
+    if is_hidden && !value.is_null() { MASKED.into() } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::Position;
+    use schemas::drift::Lost;
+
+    use super::*;
+    use crate::testing::{ENTITY, MAPPING, parse};
+
+    fn mask(lost: &str, feeds: &str, names: &[&str]) -> Mask {
+        let (mapping, entity) = parse(MAPPING, &ENTITY.replace("\"decimal\"", "\"decimal\",\"sensitive\":true"));
+        let position = Position { epoch: 1, partition: 0, offset: 7 };
+        let mut case = Case::new(position, "crm/orders".into(), 0, 0);
+        let (path, paths) = (lost.to_owned(), vec![lost.to_owned()]);
+        case.lost = vec![Lost { path, paths, feeds: vec![feeds.into()], retyped: false }];
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Mask::new(&entity, &mapping, &case, &names)
+    }
+
+    #[test]
+    fn a_sensitive_field_is_masked_with_every_path_that_may_hold_it() {
+        let mask = mask("Total", "total", &[]);
+        assert_eq!(mask.field("total", 5.into()), MASKED);
+        assert_eq!(mask.path("Total", 5.into()), MASKED);
+        assert_eq!(mask.path("Sum", 5.into()), MASKED, "it may be the lost one under another name");
+        assert_eq!(mask.path("Updated", "2026".into()), MASKED, "so may this one: no field is made of it");
+        assert_eq!((mask.path("Id", 7.into()), mask.key("7".into())), (7.into(), "7".to_owned()));
+        assert_eq!(mask.path("Sum", Value::Null), Value::Null);
+    }
+
+    #[test]
+    fn what_a_policy_names_is_masked_and_nothing_else() {
+        let mask_of = |names: &[&str]| mask("Updated", "$version", names);
+        let named = mask_of(&["Sum", "Id"]);
+        assert_eq!((named.path("Sum", 5.into()), named.path("Other", 5.into())), (MASKED.into(), 5.into()));
+        assert_eq!(named.key("7".into()), MASKED);
+        let all = mask_of(&["*"]);
+        assert_eq!((all.field("order_id", 7.into()), all.path("Any", 7.into())), (MASKED.into(), MASKED.into()));
+        assert_eq!(all.key("7".into()), MASKED);
+    }
+}

@@ -1,0 +1,199 @@
+//! Cases that wait for people: until when, in which version, and whose approval is given already.
+
+use std::collections::BTreeMap;
+
+use schemas::decision::Fact;
+use schemas::drift::{Decide, Verdict};
+use schemas::policy::{DecisionClass, EXPIRE_HOURS, Policy, REMIND_HOURS};
+use serde::{Deserialize, Serialize};
+
+use super::StreamState;
+use super::cast::shorten;
+
+/// Who decides when nobody need be asked.
+pub(super) const RULES: &str = "rules";
+const EXPIRE: &str = "expire-";
+const REMIND: &str = "remind-";
+const SNOOZE: &str = "snooze-";
+const HOUR: i64 = 3_600_000_000;
+/// First approvals that wait for a second; with more, the oldest are given again.
+const APPROVALS_MAX: usize = 64;
+
+/// What is known of the cases that wait for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Waiting {
+    /// By the offset of the input at which they began.
+    cases: BTreeMap<u64, Case>,
+    /// The first of two approvals, by their cases.
+    approvals: BTreeMap<u64, Approval>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Case {
+    /// Raised by everything that changes what is to be decided.
+    version: u32,
+    expires_at: i64,
+    snoozed_until: Option<i64>,
+    /// A proposal was rejected: only a person decides from here on.
+    is_rejected: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Approval {
+    verdict: Verdict,
+    by: String,
+}
+
+/// How far a decision is.
+pub(super) enum Approved {
+    /// It is carried out, by these.
+    By(String),
+    /// Another person must approve it, too.
+    Once,
+}
+
+impl Waiting {
+    /// Follows what was said, and adds what follows from it: a case that opens has its times.
+    pub(super) fn follow(&mut self, policy: &Policy, now: i64, facts: &mut Vec<Fact>) {
+        let mut more = Vec::new();
+        for fact in facts.iter_mut() {
+            match fact {
+                Fact::RecordsReleased { case, .. } => _ = self.cases.remove(case),
+                Fact::RepairReverted { case, .. } => _ = self.approvals.remove(case),
+                Fact::DriftDetected { case, again, .. } => {
+                    *again = self.cases.contains_key(case);
+                    self.cases.entry(*case).or_default();
+                }
+                _ => {}
+            }
+            // What is approved to be taken back is of a case that is over.
+            let Some((id, case)) = fact.case_changed().and_then(|id| Some((id, self.cases.get_mut(&id)?))) else {
+                continue;
+            };
+            case.version += 1;
+            match fact {
+                // Of one that lacks nothing nobody is reminded.
+                Fact::DriftDetected { lost, again: false, .. } if !lost.is_empty() => {
+                    case.expires_at = now.saturating_add(hours(policy.expire_hours, EXPIRE_HOURS));
+                    more.push(timer(EXPIRE, id, case.expires_at));
+                    more.push(timer(REMIND, id, now.saturating_add(hours(policy.remind_hours, REMIND_HOURS))));
+                }
+                Fact::RepairRejected { .. } => case.is_rejected = true,
+                _ => {}
+            }
+            if !matches!(fact, Fact::ApprovalGiven { .. }) {
+                self.approvals.remove(&id);
+            }
+        }
+        facts.append(&mut more);
+    }
+
+    /// Refuses a decision that was made on another version of the case than this one.
+    pub(super) fn check(&self, decide: &Decide) -> Result<(), String> {
+        let known = self.cases.get(&decide.case).map_or(0, |case| case.version);
+        match decide.version {
+            Some(version) if version != known => {
+                Err(format!("it was made on version {version} of the case, which is at {known} by now: look again"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a proposal of the case was rejected.
+    pub(super) fn is_rejected(&self, case: u64) -> bool {
+        self.cases.get(&case).is_some_and(|case| case.is_rejected)
+    }
+
+    /// Whether somebody else has approved the very same before, where two people decide.
+    pub(super) fn approve(
+        &mut self,
+        decide: &Decide,
+        class: Option<DecisionClass>,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Approved, String> {
+        let Decide { case, verdict, by, why, .. } = decide;
+        let Some(class) = class else { return Ok(Approved::By(by.clone())) };
+        if by.starts_with("key:") {
+            return Err(format!("two people decide what is {}, and a key is none", class.name()));
+        }
+        match self.approvals.get(case).filter(|first| first.verdict == *verdict) {
+            Some(first) if first.by == *by => {
+                Err(format!("two people decide what is {}: another one than you must approve it", class.name()))
+            }
+            Some(first) => Ok(Approved::By(format!("{} and {by}", first.by))),
+            None => {
+                if self.approvals.len() == APPROVALS_MAX {
+                    self.approvals.pop_first();
+                }
+                let (case, verdict, by) = (*case, verdict.clone(), shorten(by));
+                self.approvals.insert(case, Approval { verdict: verdict.clone(), by: by.clone() });
+                facts.push(Fact::ApprovalGiven { case, verdict, class, by, why: why.clone() });
+                Ok(Approved::Once)
+            }
+        }
+    }
+
+    /// Puts a case off; nobody is reminded of it before, and it does not expire before its usual time after that.
+    pub(super) fn snooze(&mut self, decide: &Decide, until: i64, facts: &mut Vec<Fact>) {
+        let Decide { case, by, why, .. } = decide;
+        if let Some(case) = self.cases.get_mut(case) {
+            case.snoozed_until = Some(until);
+        }
+        facts.push(Fact::CaseSnoozed { case: *case, until, by: shorten(by), why: why.clone() });
+        facts.push(timer(SNOOZE, *case, until));
+    }
+}
+
+impl StreamState {
+    /// The time of a case that waits for people has come.
+    pub(super) fn time_of_waiting(&mut self, id: &str, now: i64, facts: &mut Vec<Fact>) {
+        let Some((kind, case)) = id.split_once('-').and_then(|(kind, case)| Some((kind, case.parse().ok()?))) else {
+            return;
+        };
+        if !self.drift.is_open(case) {
+            return;
+        }
+        let Some(waiting) = self.waiting.cases.get_mut(&case) else { return };
+        let snoozed_until = waiting.snoozed_until.filter(|until| *until > now);
+        match kind {
+            "snooze" if snoozed_until.is_none() && waiting.snoozed_until.take().is_some() => {
+                facts.push(Fact::CaseReminded { case });
+            }
+            "remind" if waiting.is_rejected => {}
+            "remind" => {
+                let again = snoozed_until.unwrap_or(now).saturating_add(hours(self.policy.remind_hours, REMIND_HOURS));
+                if snoozed_until.is_none() {
+                    facts.push(Fact::CaseReminded { case });
+                }
+                facts.push(timer(REMIND, case, again));
+            }
+            "expire" if waiting.is_rejected => {}
+            "expire" => {
+                let expire = hours(self.policy.expire_hours, EXPIRE_HOURS);
+                if let Some(until) = snoozed_until {
+                    waiting.expires_at = until.saturating_add(expire);
+                }
+                if waiting.expires_at > now {
+                    return facts.push(timer(EXPIRE, case, waiting.expires_at));
+                }
+                self.expire(case, expire / HOUR, facts);
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody decided: the proposal is rejected, and what is held stays held.
+    fn expire(&mut self, case: u64, hours: i64, facts: &mut Vec<Fact>) {
+        self.drift.propose(case, vec![]);
+        let why = format!("nobody decided it within {hours} hours; what is held stays held");
+        facts.push(Fact::RepairRejected { case, by: RULES.to_owned(), why });
+    }
+}
+
+fn hours(wanted: Option<u32>, usual: u32) -> i64 {
+    i64::from(wanted.unwrap_or(usual)) * HOUR
+}
+
+fn timer(kind: &str, case: u64, at: i64) -> Fact {
+    Fact::TimerSet { id: format!("{kind}{case}"), at }
+}
