@@ -211,13 +211,20 @@ mod tests {
 
     #[test]
     fn two_people_decide_what_is_of_a_chosen_class() {
-        let lost = |feed: &str| Lost { path: "a".into(), paths: vec![], feeds: vec![feed.into()], retyped: false };
+        let lost = |feed: &str| Lost {
+            path: "a".into(),
+            paths: vec![],
+            feeds: vec![feed.into()],
+            retyped: false,
+            change: None,
+        };
         let to = |kind| Move {
             from: "a".into(),
             to: vec![],
             kind,
             confidence: 0,
             part: None,
+            change: None,
             transform: None,
             signals: vec![],
         };

@@ -160,7 +160,7 @@ mod tests {
         });
         let mut case: Case = serde_json::from_value(text).unwrap();
         let (paths, feeds) = (vec!["<!channel>".to_owned()], vec!["amount".to_owned()]);
-        case.lost = vec![Lost { path: "<!channel>".into(), paths, feeds, retyped: false }];
+        case.lost = vec![Lost { path: "<!channel>".into(), paths, feeds, retyped: false, change: None }];
         let (from, to, kind) = ("<!channel>".to_owned(), vec!["Sum".to_owned()], DriftKind::Renamed);
         case.moves =
             vec![Move { from, to, kind, confidence: 623, part: None, change: None, transform: None, signals: vec![] }];

@@ -131,7 +131,7 @@ mod tests {
     fn case(offset: u64, proposed: Move, decided: &[(Deed, &str, Option<&str>)]) -> Case {
         let mut case = Case::new(Position { epoch: 1, partition: 0, offset }, "crm/orders".into(), 0, 0);
         let (path, paths, feeds) = ("Total".to_owned(), vec!["Total".to_owned()], vec!["total".to_owned()]);
-        case.lost = vec![Lost { path, paths, feeds, retyped: false }];
+        case.lost = vec![Lost { path, paths, feeds, retyped: false, change: None }];
         (case.moves, case.is_proposed) = (vec![proposed], true);
         case.decided = decided
             .iter()

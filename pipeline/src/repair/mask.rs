@@ -88,7 +88,7 @@ mod tests {
         let position = Position { epoch: 1, partition: 0, offset: 7 };
         let mut case = Case::new(position, "crm/orders".into(), 0, 0);
         let (path, paths) = (lost.to_owned(), vec![lost.to_owned()]);
-        case.lost = vec![Lost { path, paths, feeds: vec![feeds.into()], retyped: false }];
+        case.lost = vec![Lost { path, paths, feeds: vec![feeds.into()], retyped: false, change: None }];
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         Mask::new(&entity, &mapping, &case, &names)
     }

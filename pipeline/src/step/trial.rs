@@ -183,6 +183,7 @@ mod tests {
             kind,
             confidence: 0,
             part: None,
+            change: None,
             transform: None,
             signals: vec![],
         };

@@ -168,6 +168,8 @@ fn what_is_told_of_changed_values_is_written_as_it_always_was() {
             moves: changes.iter().map(to).collect(),
             alternatives: vec![],
             waits: None,
+            breaks: None,
+            tried: None,
         },
     ];
     let decision = |(ordinal, fact)| Decision { input_offset: 61, ordinal, fact };

@@ -31,7 +31,14 @@ fn a_jump_in_the_share_of_nulls_opens_a_case_and_holds_nothing() {
     assert!(before == 0 && (450..=550).contains(&now), "{before} {now}");
     assert!(stream.state.drift().cases().is_empty(), "it costs the next records nothing");
 
-    let decide = |verdict| Decide { case: *case, mapping_version: 1, verdict, by: "ada".into(), why: "known".into() };
+    let decide = |verdict| Decide {
+        case: *case,
+        mapping_version: 1,
+        version: None,
+        verdict,
+        by: "ada".into(),
+        why: "known".into(),
+    };
     let accept = decide(Verdict::AcceptAsRemoved { only: vec![] });
     let outcome = stream.control(&Input::Command { id: "c".into(), command: Command::Decide(accept) });
     assert_eq!(names(&outcome), ["RepairApplied", "RecordsReleased", "CommandApplied"]);
@@ -84,7 +91,14 @@ fn a_field_that_came_to_stay_is_told_and_rare_ones_are_not() {
     assert_eq!((lost.len(), *severity), (0, Severity::Info));
     assert!(added.contains(&"Came.At".to_owned()) && !added.iter().any(|path| path.starts_with("Rare")), "{added:?}");
     let approve = Verdict::Approve { only: vec![] };
-    let decide = Decide { case: *case, mapping_version: 1, verdict: approve, by: "ada".into(), why: "seen".into() };
+    let decide = Decide {
+        case: *case,
+        mapping_version: 1,
+        version: None,
+        verdict: approve,
+        by: "ada".into(),
+        why: "seen".into(),
+    };
     let outcome = stream.control(&Input::Command { id: "c".into(), command: Command::Decide(decide) });
     assert_eq!(names(&outcome), ["RepairApplied", "RecordsReleased", "CommandApplied"]);
     assert!(detected(&feed(&mut stream, &(500..700).map(came).collect::<Vec<_>>())).is_empty());
@@ -97,6 +111,6 @@ fn nothing_is_suggested_for_a_case_that_lacks_nothing() {
     let case = detected(&feed(&mut stream, &(300..400).map(came).collect::<Vec<_>>()))[0].0;
     assert_eq!(stream.state.drift().waiting().count(), 0);
     let (moves, alternatives) = (vec![], vec![]);
-    let suggestion = Input::Suggestion { id: "s".into(), case, mapping_version: 1, moves, alternatives };
+    let suggestion = Input::Suggestion { id: "s".into(), case, mapping_version: 1, moves, alternatives, tried: None };
     assert_eq!(names(&stream.control(&suggestion)), ["CommandRefused"]);
 }

@@ -264,7 +264,14 @@ fn a_change_of_unit_that_is_taken_back_holds_again() {
     let count = stream.state.drift().cases()[&case].held as usize;
     let offsets: Vec<u64> = (100..100 + count as u64).collect();
     redrive(&mut stream, case, &offsets, &orders(300 - count..300, cents));
-    let revert = Decide { case, mapping_version: 0, verdict: Verdict::Revert, by: "ada".into(), why: String::new() };
+    let revert = Decide {
+        case,
+        mapping_version: 0,
+        version: None,
+        verdict: Verdict::Revert,
+        by: "ada".into(),
+        why: String::new(),
+    };
     let outcome = stream.control(&Input::Command { id: "r".into(), command: Command::Decide(revert) });
     assert_eq!(names(&outcome), ["RepairReverted", "MappingActivated", "DriftDetected", "CommandApplied"]);
     assert!(!stream.state.mapping().unwrap().0.text().contains("cents"));
