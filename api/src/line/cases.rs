@@ -94,7 +94,8 @@ impl Line {
         let decide = Decide {
             case: position.offset,
             mapping_version: made_on.mapping_version.unwrap_or(case.mapping_version),
-            version: Some(made_on.version.unwrap_or(case.version)),
+            // What is approved must be what was read; whoever says himself what is to be done needs no version.
+            version: made_on.version.or(matches!(verdict, Verdict::Approve { .. }).then_some(case.version)),
             verdict,
             by: by.to_owned(),
             why: why.to_owned(),

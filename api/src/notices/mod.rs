@@ -44,8 +44,10 @@ pub struct Notices {
     places: Semaphore,
     /// The task of each webhook that has notices.
     tasks: Mutex<HashMap<(TenantId, String), JoinHandle<()>>>,
-    /// Raised to have everybody look again.
+    /// Raised to have it looked for notices.
     look: watch::Sender<u64>,
+    /// Raised when there are new ones: who waits for a later one looks again.
+    news: watch::Sender<u64>,
     stop: watch::Sender<bool>,
 }
 
@@ -58,6 +60,7 @@ impl Notices {
             places: Semaphore::new(SENDING_MAX),
             tasks: Mutex::default(),
             look: watch::Sender::new(0),
+            news: watch::Sender::new(0),
             stop: watch::Sender::new(false),
         });
         tokio::spawn(notices.clone().run());
@@ -90,7 +93,10 @@ impl Notices {
             kept.iter_mut().for_each(|kept| _ = kept.borrow_and_update());
             look.borrow_and_update();
             match notices::waiting(&*self.line.store).await {
-                Ok(waiting) => waiting.into_iter().for_each(|(tenant, id)| self.serve(tenant, id)),
+                Ok(waiting) => {
+                    self.news.send_modify(|news| *news += 1);
+                    waiting.into_iter().for_each(|(tenant, id)| self.serve(tenant, id));
+                }
                 Err(error) => tracing::warn!(%error, "it could not be looked for notices"),
             }
             let news = select_all(kept.iter_mut().map(|kept| Box::pin(kept.changed())));
@@ -121,16 +127,16 @@ impl Notices {
 
     /// Sends the notices of a webhook until there are none.
     async fn until_empty(&self, tenant: TenantId, id: &str) {
-        let (mut look, mut stop) = (self.look.subscribe(), self.stop.subscribe());
+        let (mut news, mut stop) = (self.news.subscribe(), self.stop.subscribe());
         loop {
-            look.borrow_and_update();
+            news.borrow_and_update();
             let due = tokio::select! {
                 sent = self.send_due(tenant, id) => sent,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             let wait = match due {
                 Ok(None) => return,
-                Ok(Some(due)) => Duration::from_micros(u64::try_from(due - now()).unwrap_or(0)),
+                Ok(Some(due)) => Duration::from_micros(u64::try_from(due.saturating_sub(now())).unwrap_or(0)),
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), webhook = id, "notices wait");
                     LOOK_AGAIN
@@ -138,7 +144,7 @@ impl Notices {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait.min(LOOK_AGAIN)) => {}
-                _ = look.changed() => {}
+                _ = news.changed() => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
@@ -167,7 +173,12 @@ impl Notices {
         if after.is_none() && notices::unmark(store, tenant, id).await? {
             return Ok(None);
         }
-        Ok(Some(if webhook.paused { i64::MAX } else { next.max(0) }))
+        // When all were sent, whether there are others is looked at at once.
+        Ok(Some(match next {
+            _ if webhook.paused => i64::MAX,
+            i64::MAX => 0,
+            next => next,
+        }))
     }
 
     /// Sends one notice; answers when to try again, or nothing when it is done with.

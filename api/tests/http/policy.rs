@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cases::{cases, count, doubtful, push, push_text, until};
+use crate::cases::{cases, count, doubtful, proposed, push, push_text, until};
 use crate::house::{Answer, House, Person};
 
 const POLICY: &str = "/api/v1/aam/policy";
@@ -54,10 +54,10 @@ fn a_sure_rename_waits_where_a_person_approves_everything() {
     let admin = house.admin("acme");
     assert_eq!(set(&admin, "", &json!({"repairs": "approve"})).status, 200);
     renamed(&admin);
-    let found = cases(&admin, "?status=waiting");
-    assert!(found[0]["waits"].as_str().unwrap().contains("a person approves"), "{found:?}");
-    assert_eq!(found[0]["tried"], json!({"records": 50, "accepted": 50, "quarantined": 0, "held": 0}));
-    let path = format!("/api/v1/aam/cases/{}/approve", found[0]["case"].as_str().unwrap());
+    let case = proposed(&admin);
+    assert!(case["waits"].as_str().unwrap().contains("a person approves"), "{case}");
+    assert_eq!(case["tried"], json!({"records": 50, "accepted": 50, "quarantined": 0, "held": 0}));
+    let path = format!("/api/v1/aam/cases/{}/approve", case["case"].as_str().unwrap());
     assert_eq!(admin.post(&path, &json!({})).json()["status"], "repaired");
     until("what was held is in its view", || count(&admin, "amount is not null") == json!(150));
 }
@@ -70,9 +70,9 @@ fn a_sure_rename_is_applied_by_itself_only_when_its_dry_run_is_clean() {
     let bad = r#"{"Id":"x","Name":"Deal","DealAmount":"lots","LastModifiedDate":"2026-01-01T00:00:00Z"}"#;
     push_text(&admin, &format!("{bad}\n"));
     push(&admin, 100..150, "DealAmount");
-    let found = cases(&admin, "?status=waiting");
-    assert!(found[0]["waits"].as_str().unwrap().contains("1 would be set aside"), "{found:?}");
-    assert_eq!(found[0]["breaks"], Value::Null);
+    let case = proposed(&admin);
+    assert!(case["waits"].as_str().unwrap().contains("1 would be set aside"), "{case}");
+    assert_eq!(case["breaks"], Value::Null);
     assert_eq!(count(&admin, "amount is null"), json!(0));
 }
 
@@ -97,7 +97,7 @@ fn a_stopped_connection_holds_everything_until_a_person_decides() {
     let waiting = || cases(&admin, "?status=waiting");
     assert_eq!(waiting()[0]["held"], 50);
     push(&admin, 150..170, "Amount");
-    let case = waiting().remove(0);
+    let case = proposed(&admin);
     assert_eq!(case["held"], 70, "what has everything is held, too");
     assert_eq!(count(&admin, "true"), json!(100));
     let path = format!("/api/v1/aam/cases/{}/approve", case["case"].as_str().unwrap());

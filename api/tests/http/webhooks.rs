@@ -202,7 +202,7 @@ fn a_webhook_is_tested_paused_and_removed() {
         ),
         (403, 403)
     );
-    assert_eq!((admin.delete(&path).status, admin.get(&path).status), (200, 404));
+    assert_eq!((admin.delete(&path).status, admin.get(&path).status), (204, 404));
     assert_eq!(admin.get(WEBHOOKS).json()["webhooks"], json!([]));
 }
 

@@ -63,6 +63,8 @@ impl Sessions {
         options.execution.enable_recursive_ctes = false;
         // Results of a text column keep the view's own type.
         options.execution.parquet.schema_force_view_types = false;
+        // Money is decimal: `amount = 8.005` means what it says, which a binary number cannot.
+        options.sql_parser.parse_float_as_decimal = true;
         // It sets memory aside for as many groups as LIMIT says, before it has seen one.
         options.optimizer.enable_topk_aggregation = false;
         let template = watched(SessionStateBuilder::new())

@@ -91,6 +91,7 @@ pub struct Routes;
 impl Routes {
     /// List what was set aside.
     #[oai(path = "/", method = "get", operation_id = "list_quarantine")]
+    #[allow(clippy::too_many_arguments)]
     async fn list(
         &self,
         doors: Data<&Arc<Doors>>,

@@ -146,7 +146,6 @@ pub struct WebhookList {
 }
 
 #[derive(ApiResponse)]
-#[expect(clippy::large_enum_variant, reason = "it lives for one answer")]
 enum Made {
     /// Made.
     #[oai(status = 201)]
