@@ -105,13 +105,15 @@ impl Server {
     /// Stops taking commands, drains every role, flushes every view.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.send_replace(true);
+        let mut ended = Ok(());
         for task in self.tasks {
-            task.await.context("a task of the server ended early")?;
+            ended = ended.and(task.await.context("a task of the server ended early"));
         }
         self.doors.connections.stop().await;
         self.doors.notices.stop().await;
         std::fs::remove_file(socket::path(&self.line.folder)).ok();
-        self.line.close().await
+        // Whatever became of its tasks, nothing stays undrained.
+        self.line.close().await.and(ended)
     }
 }
 
