@@ -93,6 +93,24 @@ fn bytes_that_are_no_text_are_told_apart_under_one_idempotency_key() {
 }
 
 #[test]
+fn a_push_that_was_refused_has_not_used_its_idempotency_key() {
+    let house = House::open();
+    let admin = house.admin("acme");
+    let push = |body: &str, system: &str| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", "p1")];
+        let path = format!("/api/v1/records?connection=crm&stream=opportunity&system={system}");
+        admin.send("POST", &path, &headers, body.as_bytes())
+    };
+    let empty = push("[]", "salesforce");
+    assert_eq!((empty.status, empty.problem().as_str()), (422, "no_records"));
+    let misspelt = push("[{\"Id\":\"0\"}]", "salesfarce");
+    assert_eq!((misspelt.status, misspelt.problem().as_str()), (422, "mapping_unknown"));
+    let right = push("[{\"Id\":\"1\"}]", "salesforce");
+    assert_eq!((right.status, right.json()["records"].as_u64()), (200, Some(1)), "{}", right.text);
+    assert_eq!(push("[{\"Id\":\"2\"}]", "salesforce").problem(), "idempotency_key_reused");
+}
+
+#[test]
 fn rations_are_counted_for_the_tenant_after_its_credential_is_known() {
     let house = House::with_rates(Rates { read: Rate::new(1, 5), ..wide() });
     let (acme, zeta) = (house.admin("acme"), house.admin("zeta"));
@@ -135,7 +153,7 @@ fn the_journal_says_who_did_what_to_the_admin_only() {
     let has = |name: &str, path: &str, status: u64| {
         entries.iter().any(|e| e["name"] == name && e["path"] == path && e["status"] == status)
     };
-    assert!(has("admin@acme.example", "/api/v1/auth/register", 200), "{audit}");
+    assert!(has("admin@acme.example", "/api/v1/auth/register", 201), "{audit}");
     assert!(has("admin@acme.example", "/api/v1/auth/users/invitations", 201));
     assert!(has("v@acme.example", "/api/v1/auth/keys", 403));
     let mut seen = 0;
