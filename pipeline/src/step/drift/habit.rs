@@ -360,7 +360,17 @@ impl Habit {
         let nearer = (0..shift.abs()).map(|near| near * shift.signum());
         let is_far = before.likely(&latest, shift) > nearer.map(|near| before.likely(&latest, near)).max().unwrap_or(0);
         let distinct = |values: &[(Style, u8)]| values.iter().map(|(_, digits)| digits).collect::<BTreeSet<_>>().len();
-        is_far && distinct(self.last()) * 2 >= distinct(older)
+        is_far && distinct(self.last()) * 2 >= distinct(older) && !self.is_sorted()
+    }
+
+    /// Whether the numbers before the last grew, or sank, from size to size: another unit is one step, a sorted file has
+    /// several.
+    fn is_sorted(&self) -> bool {
+        let before = self.recent.get(..self.recent.len().saturating_sub(1)).unwrap_or_default();
+        let sizes = || before.iter().map(|(style, _)| *style);
+        let first = sizes().take(OLDER).filter(|style| before.first().is_some_and(|(first, _)| first == style)).count();
+        let is_ordered = sizes().is_sorted() || sizes().rev().is_sorted();
+        is_ordered && first >= BLOCK_MIN && sizes().collect::<BTreeSet<_>>().len() > 2
     }
 
     fn rewritten(&self) -> Option<(Change, Held)> {
