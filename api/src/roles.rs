@@ -99,6 +99,7 @@ impl Line {
             roles,
             turns,
             halted: Default::default(),
+            troubles: Default::default(),
             quotas: Default::default(),
             asks,
             pushes: Fair::new(PUSHES),

@@ -16,7 +16,8 @@ for number, title in (("E1", "hosts that are inside: loopback, link-local, mappe
                       ("E6", "endless, slow and lying answers of a source"), ("E8", "a connection test as a port scanner")):
     not_built(number, title, "no connector calls a host yet")
 not_built("E9", "a connection's credentials read back", "no connector has credentials yet")
-not_built("E10", "a webhook without, with a wrong, with an old signature", "there are no webhooks; pushes need a credential")
+not_built("E10", "a webhook without, with a wrong, with an old signature",
+          "webhooks go out only, none comes in; what is pushed needs a credential")
 
 
 def connection(house, name, files, **more):

@@ -43,6 +43,9 @@ ENDING = {"logout", "change_password", "delete_tenant", "remove_user", "change_u
           "delete_connection", "end_run", "remove_webhook"}
 # They change what they are called for, for good: each round of them has one of its own.
 DECIDING = {"approve_case", "edit_case", "reject_case", "accept_case_as_removed", "revert_case", "snooze_case"}
+# Left out: generated data opens no socket, which takes a handshake (`live.py`, `wire.py`); the metrics are Prometheus text
+# that no schema describes, and who may read them is decided by the address alone.
+LEFT_OUT = {"watch_events_by_socket", "metrics"}
 # Rationed by address: called from many.
 SIGN_INS = {"register", "login", "accept"}
 
@@ -273,6 +276,7 @@ def main():
                 file = json.load(answer)
             check_file(campaign, file, set(good_calls(tenants[0])))
             operations = [result.ok() for result in schemathesis.openapi.from_dict(file, config=CONFIG).get_all_operations()]
+            operations = [operation for operation in operations if name_of(operation) not in LEFT_OUT]
             caller = Caller(campaign, base, tenants)
             for operation in operations:
                 for tenant in tenants:

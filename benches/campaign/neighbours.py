@@ -39,6 +39,8 @@ HARMLESS = {"limit", "order_by", "direction", "filter", "columns", "connection",
 JOURNAL = {"read_audit", "export_tenant"}
 # They end the session that they are called with: called with one of their own.
 ENDING = {"logout", "change_password"}
+# No plain call opens them, whoever makes it: what each is answered. A neighbour keeps a socket open all the while.
+SOCKETS = {"watch_events_by_socket": {400}}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 FORGED = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE"
 
@@ -98,6 +100,9 @@ class Street:
     def operation(self, path, method, operation, mine, other):
         """One operation, made for the other and asked by me; then by the other itself."""
         name = operation["operationId"]
+        if name in SOCKETS:
+            self.plain(name, path, method, mine)
+            return
         good = good_calls(other.tenant).get(name)
         if not operation.get("security") and good is None:
             self.ask(mine, method, path, None, what=name)
@@ -116,6 +121,15 @@ class Street:
             self.campaign.anomaly(f"{name} does not succeed for {other.name} after {mine.name} has tried: {own.status} "
                                   f"{own.body[:300]!r}")
         self.formats(name, method, operation, mine, other, (target, body, headers))
+
+    def plain(self, name, path, method, mine):
+        """What takes a handshake, without one."""
+        row = self.table.setdefault(name, {"own": set(), "foreign": set(), "unknown": set()})
+        for who in CALLERS:
+            answer = self.ask(mine, method, path, mine.tenant.tokens[who], what=f"{name} as {who}")
+            row["own"].add(answer.status)
+            if answer.status not in SOCKETS[name]:
+                self.campaign.anomaly(f"{name} answers {answer.status} without a handshake: {answer.body[:200]!r}")
 
     def foreign(self, name, path, method, mine, call, row):
         """All of mine call what is the other's."""

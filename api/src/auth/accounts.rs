@@ -240,13 +240,16 @@ impl Accounts {
         self.begin(tenant, user, agent, now).await
     }
 
-    /// Changes a password; every other session of the user ends.
-    pub async fn change_password(&self, caller: &Caller, old: &str, new: &str) -> Result<(), AuthError> {
+    /// Changes a password; every other session of the user ends. Who came by a session guesses the password no more
+    /// often than who signs in: wrong ones count together. `from` is the client's network address.
+    pub async fn change_password(&self, caller: &Caller, old: &str, new: &str, from: IpAddr) -> Result<(), AuthError> {
         let (tenant, id) = (caller.tenant, caller.user()?);
         let user = self.user(tenant, id).await?.ok_or(AuthError::Unauthenticated)?;
+        let guess = self.guesses.begin(&user.email, from, Instant::now())?;
         if !self.passwords.verify(old, Some(&user.password)).await? {
             return Err(AuthError::WrongPassword);
         }
+        guess.was_right();
         let hash = self.passwords.hash(new).await?;
         self.set_password(tenant, id, hash, Some(caller.session()?)).await.map(|_| ())
     }

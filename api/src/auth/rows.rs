@@ -85,6 +85,24 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         }
     }
 
+    /// Removes the rows of which `is_over` says so, page by page. One that is written meanwhile is asked about anew.
+    /// Answers how many there were.
+    pub async fn sweep(&self, tenant: TenantId, is_over: impl Fn(&T) -> bool) -> Result<u64, AuthError> {
+        let (mut after, mut removed) = (None::<String>, 0);
+        loop {
+            let page = self.page(tenant, "", after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(removed) };
+            after = Some(last.clone());
+            for (key, _) in page.iter().filter(|(_, value)| is_over(value)) {
+                // Read again: a page takes a while, and rows that come anew have the versions of those that went.
+                let Some(row) = self.get(tenant, key).await? else { continue };
+                if is_over(&row.value) && self.take(tenant, key, row.version).await? {
+                    removed += 1;
+                }
+            }
+        }
+    }
+
     /// At most `limit` rows whose key begins with `prefix` and lies behind `after`, in key order.
     pub async fn page(
         &self,

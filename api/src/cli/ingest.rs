@@ -112,7 +112,19 @@ pub(super) fn report(args: &IngestArgs, fates: Fates, started: Instant, out: &mu
         value["seconds"] = serde_json::json!(seconds);
         return Ok(out.value(&value)?);
     }
-    let Fates { taken, visible, superseded, quarantined, held, released, duplicate, pending, deletes, others } = fates;
+    let Fates {
+        taken,
+        visible,
+        superseded,
+        quarantined,
+        held,
+        released,
+        recalled,
+        duplicate,
+        pending,
+        deletes,
+        others,
+    } = fates;
     let stream = format!("{}/{}", args.connection, args.stream);
     if pending > 0 {
         return Ok(out.line(&format!("{stream}: {taken} in, durable, their fates pending; {rate:.0} a second"))?);
@@ -124,6 +136,9 @@ pub(super) fn report(args: &IngestArgs, fates: Fates, started: Instant, out: &mu
     }
     if released > 0 {
         out.line(&format!("{stream}: {released} of earlier runs were kept back and are released"))?;
+    }
+    if recalled > 0 {
+        out.line(&format!("{stream}: {recalled} rows of earlier runs were taken back and are held, as a case opened"))?;
     }
     out.line(&format!(
         "{stream}: {taken} in = {visible} visible + {superseded} superseded + {quarantined} quarantined + {held} held + \

@@ -25,17 +25,24 @@ pub async fn list<B: Backend>(args: &ViewArgs, of: &[B], out: &mut dyn Output) -
         "stopped",
         "folder",
     ];
-    let entity: Option<EntityName> = args.entity.as_deref().map(str::parse).transpose()?;
+    let name = name(args)?;
     let mut rows = Vec::new();
     for backend in of {
         let mut views = backend.views().await?;
-        views.retain(|view| entity.as_ref().is_none_or(|e| e.as_str() == view.entity));
-        if let (true, Some(entity), [_]) = (views.is_empty(), &entity, of) {
-            bail!("tenant {} has no view of {entity}", backend.tenant());
+        views.retain(|view| name.is_none_or(|name| name == view.entity || name == view.name));
+        if let (true, Some(name), [_]) = (views.is_empty(), name, of) {
+            bail!("tenant {} has no view of {name}", backend.tenant());
         }
         rows.extend(views.iter().map(|view| row(backend, view)));
     }
     Ok(out.table(&columns, &rows)?)
+}
+
+/// The entity or the table that is asked for, if its name can be one: names of tables are of the same kind.
+fn name(args: &ViewArgs) -> anyhow::Result<Option<&str>> {
+    let name = args.entity.as_deref();
+    name.map(str::parse::<EntityName>).transpose()?;
+    Ok(name)
 }
 
 fn row(of: &impl Backend, view: &ViewInfo) -> Vec<serde_json::Value> {
@@ -56,7 +63,11 @@ fn row(of: &impl Backend, view: &ViewInfo) -> Vec<serde_json::Value> {
 
 /// Shows the columns of a view.
 pub async fn describe(args: &DescribeArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
-    let view = of.view(&args.view).await?;
+    let views = of.views().await?;
+    // A table's name goes before an entity's.
+    let is_table = views.iter().any(|view| view.name == args.view);
+    let of_entity = views.iter().find(|view| !is_table && view.entity == args.view);
+    let view = of.view(of_entity.map_or(&args.view, |view| &view.name)).await?;
     let rows: Vec<_> = view.columns.iter().map(|column| vec![json!(column.name), json!(column.data_type)]).collect();
     Ok(out.table(&["column", "type"], &rows)?)
 }
@@ -74,11 +85,11 @@ async fn tenants(args: &ViewArgs, line: &Line) -> anyhow::Result<Vec<(TenantName
 
 /// The wanted views of a tenant.
 async fn wanted(args: &ViewArgs, line: &Line, tenant: TenantId) -> anyhow::Result<Vec<ViewStatus>> {
-    let entity: Option<EntityName> = args.entity.as_deref().map(str::parse).transpose()?;
+    let name = name(args)?;
     let mut views = line.views(tenant).await?;
-    views.retain(|view| entity.as_ref().is_none_or(|e| *e == view.entity));
-    match (&args.entity, &args.tenant) {
-        (Some(entity), Some(tenant)) if views.is_empty() => bail!("tenant {tenant} has no view of {entity}"),
+    views.retain(|view| name.is_none_or(|name| name == view.entity.as_str() || name == view.table));
+    match (name, &args.tenant) {
+        (Some(name), Some(tenant)) if views.is_empty() => bail!("tenant {tenant} has no view of {name}"),
         _ => Ok(views),
     }
 }

@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::payload::Payload;
-use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::registry::{
+    MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
+};
 use poem_openapi::types::{Any, Type};
 use poem_openapi::{ApiResponse, Object};
 use projections::QueryError;
@@ -251,13 +253,24 @@ impl ApiResponse for Rows {
             status: Some(200),
             status_range: None,
             content: content.into(),
-            headers: Vec::new(),
+            headers: vec![next_cursor()],
         };
         MetaResponses { responses: vec![response] }
     }
 
     fn register(registry: &mut Registry) {
         <poem_openapi::payload::Json<RowsBody> as Payload>::register(registry);
+    }
+}
+
+/// Only JSON has room for it in the body.
+fn next_cursor() -> MetaHeader {
+    MetaHeader {
+        name: "Next-Cursor".into(),
+        description: Some("The cursor of the next page; absent at the end, and for queries".into()),
+        required: false,
+        deprecated: false,
+        schema: String::schema_ref(),
     }
 }
 

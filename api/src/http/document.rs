@@ -22,6 +22,7 @@ pub fn closed(document: &str) -> String {
     if let Some(schemas) = document.pointer_mut("/components/schemas") {
         close(schemas);
     }
+    name_other_paths(&mut document);
     guard_streams(&mut document);
     name_values(&mut document);
     let text = document.to_string();
@@ -46,6 +47,46 @@ fn name_values(document: &mut Value) {
             member["enum"] = json!(words);
         }
     }
+}
+
+/// Names the paths that the document's generator does not know.
+fn name_other_paths(document: &mut Value) {
+    let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else { return };
+    if let Some(socket) = paths.get("/api/v1/events/stream").and_then(|path| path.get("get")).cloned().map(socket) {
+        paths.insert("/api/v1/events/ws".into(), json!({ "get": socket }));
+    }
+    let metrics = metrics(paths.get("/readyz").map_or(&Value::Null, |path| &path["get"]["responses"]));
+    paths.insert("/metrics".into(), json!({ "get": metrics }));
+}
+
+/// The operation of the socket, which shows what the stream does.
+fn socket(mut stream: Value) -> Value {
+    stream["operationId"] = json!("watch_events_by_socket");
+    stream["summary"] = json!("Watch the line over a WebSocket. Each message is an object of id, event and data.");
+    if let Some(parameters) = stream.get_mut("parameters").and_then(Value::as_array_mut) {
+        // It is closed by whoever opened it, and a browser sends no headers of its own with it.
+        parameters.retain(|parameter| parameter["in"] == "query" && parameter["name"] != "seconds");
+    }
+    if let Some(responses) = stream.get_mut("responses").and_then(Value::as_object_mut) {
+        responses.remove("200");
+        responses.insert("101".into(), json!({ "description": "It is a WebSocket from here on" }));
+    }
+    stream
+}
+
+/// The operation of the metrics; the problems are told as those of another operation's `responses`.
+fn metrics(responses: &Value) -> Value {
+    let text = json!({ "text/plain; charset=utf-8": { "schema": { "type": "string" } } });
+    json!({
+        "tags": ["Operations"],
+        "summary": "Metrics in Prometheus text format, on loopback or with the operator's token.",
+        "operationId": "metrics",
+        "responses": {
+            "200": { "description": "The metrics", "content": text },
+            "401": responses["401"],
+            "503": responses["503"],
+        },
+    })
 }
 
 /// A stream takes a credential or a ticket, which no scheme of the document's generator expresses.

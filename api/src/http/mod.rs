@@ -32,7 +32,7 @@ use crate::line::{Line, QuotaSettings, Runs};
 use crate::live::Tickets;
 use crate::notices::Notices;
 use crate::notices::guard::Guard;
-use manners::idempotency::Answer;
+use manners::idempotency::{self, Answer};
 use manners::journal::Journal;
 use manners::rate::{Budgets, Rates};
 use manners::room::Room;
@@ -100,6 +100,7 @@ impl Doors {
         let notices = Notices::start(line.clone(), Guard::new(&operator.webhook_networks))?;
         let master = MasterKey::open(&line.folder)?;
         let accounts = Arc::new(Accounts::new(line.store.clone(), &master.derive("session tokens"))?);
+        idempotency::keep_swept(&line);
         Ok(Self {
             gate: Gate::new(accounts.clone()),
             accounts,

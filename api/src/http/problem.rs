@@ -61,7 +61,7 @@ pub struct Problem {
 }
 
 /// Every status that a problem can have, for the OpenAPI document.
-const STATUSES: [(u16, &str); 19] = [
+const STATUSES: [(u16, &str); 18] = [
     (400, "The request is not right"),
     (401, "No valid credential"),
     (403, "The role is too low"),
@@ -70,7 +70,6 @@ const STATUSES: [(u16, &str); 19] = [
     (406, "Not in that format"),
     (408, "It took too long"),
     (409, "It is in conflict with what is there"),
-    (410, "It is gone"),
     (412, "It was changed meanwhile"),
     (413, "Too large"),
     (414, "The address is too long"),

@@ -42,7 +42,7 @@ pub(crate) async fn put(store: &dyn Store, tenant: TenantId, entry: &Entry, numb
 }
 
 impl Line {
-    /// Journals a command that has changed something.
+    /// Journals a command that has changed something, or takes everything along.
     pub async fn journal(&self, tenant: TenantId, command: &str, detail: &str) -> Result<(), StoreError> {
         let entry = Entry {
             at: jiff::Timestamp::now().as_microsecond(),

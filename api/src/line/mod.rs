@@ -34,9 +34,11 @@ mod views;
 mod waiting;
 mod webhooks;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use pipeline::ingest::Ingest;
 use pipeline::payload::Keyring;
 use pipeline::{Log, Store};
@@ -95,6 +97,8 @@ pub struct Line {
     /// Whether a full disk is waited for, as a server does.
     pub(crate) is_patient: bool,
     pub(crate) halted: Halted,
+    /// Why streams that the server watches are not read, by stream.
+    pub(crate) troubles: Mutex<BTreeMap<String, String>>,
     pub(crate) quotas: Quotas,
     /// Places for queries.
     pub(crate) asks: Arc<Fair<TenantId>>,

@@ -28,6 +28,9 @@ pub struct Fates {
     /// Of earlier runs: kept back then, released now.
     #[serde(default)]
     pub released: u64,
+    /// Rows of earlier runs that were taken back and are held now, at least: `held` is without them.
+    #[serde(default)]
+    pub recalled: u64,
     /// Taken before.
     pub duplicate: u64,
     /// Not waited for: any of the others, in a moment.
@@ -42,6 +45,28 @@ impl Fates {
     /// Of records that nobody waits for.
     pub fn pending(acknowledged: u64) -> Self {
         Self { taken: acknowledged, pending: acknowledged, ..Self::default() }
+    }
+    /// Of what came between two states of a stream's counters. Rows can become fewer, as drift takes back what was
+    /// accepted before it was sure; such a row is held then, or was and has another fate by now.
+    fn between(before: &Counters, after: &Counters, superseded: u64) -> Self {
+        let (rows_before, rows_after) = (before.accepted + before.deleted, after.accepted + after.deleted);
+        let rows = rows_after.saturating_sub(rows_before);
+        let recalled = rows_before.saturating_sub(rows_after);
+        let held = after.held.saturating_sub(before.held);
+        let visible = rows.saturating_sub(superseded);
+        Self {
+            taken: after.taken.saturating_sub(before.taken),
+            visible,
+            superseded: rows - visible,
+            quarantined: after.quarantined.saturating_sub(before.quarantined),
+            held: held.saturating_sub(recalled),
+            released: before.held.saturating_sub(after.held) + recalled.saturating_sub(held),
+            recalled,
+            duplicate: after.duplicate.saturating_sub(before.duplicate),
+            pending: 0,
+            deletes: after.deleted.saturating_sub(before.deleted),
+            others: 0,
+        }
     }
     /// Says how many of all that came in were the run's own.
     pub fn with_own(self, acknowledged: u64) -> Self {
@@ -107,24 +132,32 @@ impl Line {
             Some(counting) => self.superseded(counting).await?,
             None => 0,
         };
-        let before = run.before;
-        let rows = after.accepted + after.deleted - before.accepted - before.deleted;
-        let visible = rows.saturating_sub(superseded);
-        Ok(Fates {
-            taken: after.taken - before.taken,
-            visible,
-            superseded: rows - visible,
-            quarantined: after.quarantined.saturating_sub(before.quarantined),
-            held: after.held.saturating_sub(before.held),
-            released: before.held.saturating_sub(after.held),
-            duplicate: after.duplicate - before.duplicate,
-            pending: 0,
-            deletes: after.deleted - before.deleted,
-            others: 0,
-        })
+        Ok(Fates::between(&run.before, &after, superseded))
     }
 }
 
 fn lanes(state: &StreamState) -> impl Iterator<Item = LaneCursor> {
     state.lanes.iter().map(|(lane, l)| LaneCursor { lane: *lane, ordinal: l.ordinal, cursor: l.cursor.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters(accepted: u64, held: u64, quarantined: u64) -> Counters {
+        let taken = accepted + held + quarantined;
+        Counters { taken, accepted, held, quarantined, ..Counters::default() }
+    }
+
+    #[test]
+    fn rows_of_earlier_runs_that_are_taken_back_are_no_fates_of_this_one() {
+        let fates = Fates::between(&counters(206, 0, 0), &counters(200, 100, 0), 0);
+        assert_eq!((fates.taken, fates.visible, fates.held, fates.recalled, fates.released), (94, 0, 94, 6, 0));
+        // Taken back, and set aside by the mapping that a person decided on.
+        let fates = Fates::between(&counters(206, 0, 0), &counters(200, 4, 6), 0);
+        assert_eq!((fates.taken, fates.held, fates.quarantined), (4, 0, 6));
+        assert_eq!((fates.recalled, fates.released), (6, 2), "in and what was released have one fate each");
+        let fates = Fates::between(&counters(200, 10, 0), &counters(215, 0, 0), 3);
+        assert_eq!((fates.taken, fates.visible, fates.superseded, fates.released), (5, 12, 3, 10));
+    }
 }

@@ -19,11 +19,11 @@ pub struct Stalled(String);
 const SETTLE_ROUNDS: usize = 8;
 
 impl Line {
-    /// Why a role has stopped, if one has.
+    /// Why a role has stopped, if one has; else why a stream that is watched is not read.
     pub fn failure(&self) -> Option<String> {
         let first = self.roles.failures.borrow().values().next().cloned();
         let folding = || self.roles.projector.failure().map(|error| format!("the projector has stopped: {error}"));
-        first.or_else(folding)
+        first.or_else(folding).or_else(|| self.troubles.lock().values().next().cloned())
     }
 
     /// Waits for the work of a role, until that role has stopped; a command's line also until one does not get on.

@@ -65,6 +65,9 @@ pub struct Feed {
     checked: Instant,
     sample: Sample,
     viewed: broadcast::Receiver<Arc<Viewed>>,
+    /// The id of the last event that waits for the reader or was taken.
+    queued: String,
+    slow: Duration,
 }
 
 /// What a feed waited for.
@@ -101,12 +104,28 @@ impl Feed {
         mode: Mode,
         at: Vector,
     ) -> mpsc::Receiver<Sent> {
+        let (feed, from) = Self::new(line, gate, seal, caller, filter, mode, at);
+        tokio::spawn(feed.run());
+        from
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        line: Arc<Line>,
+        gate: Gate,
+        seal: Seal,
+        caller: Caller,
+        filter: Filter,
+        mode: Mode,
+        at: Vector,
+    ) -> (Self, mpsc::Receiver<Sent>) {
         let (to, from) = mpsc::channel(WAITING_MAX);
         let (fields, sample) = (EntityFields::default(), Sample::default());
         let (checked, viewed) = (Instant::now(), line.hear_of_views());
-        let feed = Self { line, gate, seal, caller, filter, mode, at, fields, to, checked, sample, viewed };
-        tokio::spawn(feed.run());
-        from
+        let (queued, slow) = (at.to_id(&seal, caller.tenant), SLOW);
+        let feed =
+            Self { line, gate, seal, caller, filter, mode, at, fields, to, checked, sample, viewed, queued, slow };
+        (feed, from)
     }
 
     async fn run(mut self) {
@@ -122,7 +141,7 @@ impl Feed {
             }
         };
         if let End::Told(reason) = end {
-            let last = self.sent("close", json!({ "reason": reason }));
+            let last = self.close(reason);
             // The queue of a slow reader is full: it gets the last word once it takes what waits, or never.
             _ = tokio::time::timeout(SLOW, self.to.send(last)).await;
         }
@@ -244,9 +263,13 @@ impl Feed {
         self.send(ratio).await
     }
 
-    async fn send(&self, sent: Sent) -> Result<(), End> {
-        match tokio::time::timeout(SLOW, self.to.send(sent)).await {
-            Ok(Ok(())) => Ok(()),
+    async fn send(&mut self, sent: Sent) -> Result<(), End> {
+        let id = sent.id.clone();
+        match tokio::time::timeout(self.slow, self.to.send(sent)).await {
+            Ok(Ok(())) => {
+                self.queued = id;
+                Ok(())
+            }
             Ok(Err(_)) => Err(End::Gone),
             Err(_) => Err(End::Told("slow")),
         }
@@ -304,6 +327,12 @@ impl Feed {
         Sent { id: self.at.to_id(&self.seal, self.tenant()), event, data }
     }
 
+    /// The last word. The reading has gone past an event that a slow reader did not take: the id is that of the last
+    /// that was queued, so that who goes on from it is told the other.
+    fn close(&self, reason: &'static str) -> Sent {
+        Sent { id: self.queued.clone(), event: "close", data: json!({ "reason": reason }) }
+    }
+
     fn tenant(&self) -> TenantId {
         self.caller.tenant
     }
@@ -339,5 +368,68 @@ fn name(stage: Stage) -> &'static str {
         Stage::Drift => "drift",
         Stage::Intent => "intent",
         Stage::Journaled => "journaled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use connectors::push::{self, PushFormat};
+    use schemas::{Lane, StreamId};
+
+    use super::*;
+    use crate::auth::{Accounts, Role, Who};
+
+    /// One more than fit into a reader's queue, and some.
+    const RECORDS: usize = WAITING_MAX + 44;
+
+    /// A line on which one tenant has pushed [`RECORDS`] records.
+    async fn pushed(folder: &std::path::Path) -> (Arc<Line>, TenantId) {
+        let line = Arc::new(Line::open(folder).await.unwrap());
+        let tenant = line.ensure_tenant(&"acme".parse().unwrap()).await.unwrap();
+        let id = StreamId { tenant, connection: "crm".parse().unwrap(), stream: "opportunity".parse().unwrap() };
+        let open = line.open_stream(&id, Some("salesforce"), "key:1").await.unwrap();
+        let body: String = (0..RECORDS).map(|n| format!("{{\"Id\":\"{n}\"}}\n")).collect();
+        for batch in push::batches(Lane(1), PushFormat::Ndjson, body.as_bytes()).unwrap() {
+            line.ingest.append(&open, batch).await.unwrap();
+        }
+        (line, tenant)
+    }
+
+    /// A feed of what was ingested, that is asked by hand.
+    fn feed(line: &Arc<Line>, tenant: TenantId, at: Vector) -> (Feed, mpsc::Receiver<Sent>) {
+        let accounts = Accounts::new(line.store.clone(), &[1; 32]).unwrap();
+        let who = Who::Key { key: "1".into(), name: "reader".into(), connections: Vec::new() };
+        let caller = Caller { tenant, who, role: Role::Viewer };
+        let filter = Filter::new(&caller, Some("ingested"), None, None, None).unwrap();
+        let gate = Gate::new(Arc::new(accounts));
+        let (mut feed, from) = Feed::new(line.clone(), gate, Seal::new(&[2; 32]), caller, filter, Mode::All, at);
+        feed.slow = Duration::from_millis(10);
+        (feed, from)
+    }
+
+    fn take(from: &mut mpsc::Receiver<Sent>) -> Vec<String> {
+        std::iter::from_fn(|| from.try_recv().ok()).map(|sent| sent.data["position"].to_string()).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_slow_reader_that_goes_on_from_its_last_word_is_told_every_event_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (line, tenant) = pushed(folder.path()).await;
+        let (mut slow, mut from) = feed(&line, tenant, Vector::start(&*line.log));
+        assert!(matches!(slow.round().await, Err(End::Told("slow"))));
+        let mut seen = take(&mut from);
+        assert_eq!(seen.len(), WAITING_MAX);
+        let last = slow.close("slow");
+        let at = Vector::from_id(&last.id, &slow.seal, tenant, &*line.log).unwrap();
+        let (mut next, mut from) = feed(&line, tenant, at);
+        // The inputs are read first; how it ends behind them is of no interest here.
+        _ = next.round().await;
+        seen.extend(take(&mut from));
+        assert_eq!(seen.len(), RECORDS);
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), RECORDS, "nothing comes twice");
+        drop((slow, next));
+        line.close().await.unwrap();
     }
 }

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use pipeline::MemoryStore;
+use pipeline::engine::{check_free, format_version};
 use projections::sql::QueryLimits;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::cli::ServeArgs;
+use crate::cli::plan::Draft;
+use crate::cli::{IngestArgs, ServeArgs};
 use crate::http::{Doors, listen};
-use crate::line::Line;
+use crate::line::{Definitions, Line};
 use crate::{folder, socket};
 use config::Settings;
 
@@ -44,6 +47,8 @@ pub async fn run(folder: &Path, args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 async fn start(folder: &Path, args: &ServeArgs, settings: Settings, limits: QueryLimits) -> anyhow::Result<Server> {
+    // Said first: that the address is taken by the same server would say less.
+    check_free(folder)?;
     let listener = listen::bind(args.listen, settings.tls.as_ref(), args.allow_plain_http)?;
     Server::start(folder, listener, settings, limits).await
 }
@@ -82,12 +87,12 @@ impl Server {
     ) -> anyhow::Result<Self> {
         let Settings { streams, tls, operator } = settings;
         let address = listener.local_addr()?;
+        check_streams(&streams, folder).await?;
         let line = Arc::new(Line::open_with(folder, limits, true).await?);
         let doors = Arc::new(Doors::open(line.clone(), &operator).await?);
         let mut watched = Vec::new();
         for stream in streams {
-            let tenant = stream.tenant.as_deref().unwrap_or_default();
-            let name = format!("the stream {}/{} of {tenant}", stream.connection, stream.stream);
+            let name = named(&stream);
             watched.push(watching::Watched::start(stream, &line).await.context(name)?);
         }
         let (stop, stopped) = watch::channel(false);
@@ -105,14 +110,34 @@ impl Server {
     /// Stops taking commands, drains every role, flushes every view.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.send_replace(true);
+        let mut ended = Ok(());
         for task in self.tasks {
-            task.await.context("a task of the server ended early")?;
+            ended = ended.and(task.await.context("a task of the server ended early"));
         }
         self.doors.connections.stop().await;
         self.doors.notices.stop().await;
         std::fs::remove_file(socket::path(&self.line.folder)).ok();
-        self.line.close().await
+        // Whatever became of its tasks, nothing stays undrained.
+        self.line.close().await.and(ended)
     }
+}
+
+/// Fails when a stream of a folder that is not there yet cannot be watched as it is configured, so that none is made for
+/// it. What a folder holds can say otherwise: there the line is asked.
+async fn check_streams(streams: &[IngestArgs], folder: &Path) -> anyhow::Result<()> {
+    if format_version(folder)?.is_some() {
+        return Ok(());
+    }
+    let nothing = MemoryStore::default();
+    for stream in streams {
+        Draft::new(stream, Definitions::new(folder, &nothing)).await.with_context(|| named(stream))?;
+    }
+    Ok(())
+}
+
+fn named(stream: &IngestArgs) -> String {
+    let tenant = stream.tenant.as_deref().unwrap_or_default();
+    format!("the stream {}/{} of {tenant}", stream.connection, stream.stream)
 }
 
 /// Returns once a server that says `stop` wants its tasks to end.
@@ -146,13 +171,27 @@ impl Signals {
 mod tests {
     use super::*;
 
+    async fn started(data: &Path, settings: Settings) -> anyhow::Result<Server> {
+        let listener = listen::bind("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
+        Server::start(data, listener, settings, QueryLimits::default()).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stream_that_cannot_be_watched_leaves_no_folder_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, file) = (folder.path().join("data"), folder.path().join("watch.yaml"));
+        let watch = "watch:\n  - {tenant: acme, connection: c, stream: nothing, system: salesforce, files: [x.csv]}";
+        std::fs::write(&file, watch).unwrap();
+        let refused = started(&data, config::read(&file, true).unwrap()).await.err().unwrap();
+        assert!(format!("{refused:#}").starts_with("the stream c/nothing of acme"), "{refused:#}");
+        assert!(!data.exists());
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_server_that_does_not_drain_is_given_up_at_a_second_signal() {
         let folder = tempfile::tempdir().unwrap();
         let mut signals = Signals::new().unwrap();
-        let listener = listen::bind("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
-        let data = folder.path().join("data");
-        let mut server = Server::start(&data, listener, Settings::default(), QueryLimits::default()).await.unwrap();
+        let mut server = started(&folder.path().join("data"), Settings::default()).await.unwrap();
         server.tasks.push(tokio::spawn(std::future::pending()));
         let own = std::process::id().to_string();
         assert!(std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap().success());

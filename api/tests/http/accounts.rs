@@ -89,6 +89,23 @@ fn a_session_ends_at_logout_and_the_others_at_a_new_password() {
 }
 
 #[test]
+fn wrong_old_passwords_count_as_those_of_a_sign_in_do() {
+    let house = House::open();
+    let admin = house.admin("acme");
+    let wrong = json!({"old_password": "not the password", "new_password": "another correct horse"});
+    let login = json!({"email": "admin@acme.example", "password": "not the password"});
+    for n in 0..10 {
+        assert_eq!(admin.post("/api/v1/auth/password", &wrong).problem(), "wrong_password", "{n}");
+        assert_eq!(house.anybody().post("/api/v1/auth/login", &login).problem(), "wrong_password", "{n}");
+    }
+    // One more may be tried every 30 s, which this may have taken.
+    let mut answers = (0..10).map(|_| admin.post("/api/v1/auth/password", &wrong));
+    let refused = answers.find(|answer| answer.status != 401).unwrap();
+    assert_eq!((refused.status, refused.problem().as_str()), (429, "too_many_guesses"));
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0);
+}
+
+#[test]
 fn the_last_admin_stays_and_roles_count_at_once() {
     let house = House::open();
     let admin = house.admin("acme");

@@ -1,9 +1,12 @@
 //! What every request goes through, and in which order.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
 use api::http::manners::rate::{Rate, Rates};
 use serde_json::json;
 
-use crate::house::{House, wide};
+use crate::house::{House, Person, wide};
 
 #[test]
 fn every_error_is_a_problem_with_a_trace() {
@@ -93,6 +96,24 @@ fn bytes_that_are_no_text_are_told_apart_under_one_idempotency_key() {
 }
 
 #[test]
+fn a_push_that_was_refused_has_not_used_its_idempotency_key() {
+    let house = House::open();
+    let admin = house.admin("acme");
+    let push = |body: &str, system: &str| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", "p1")];
+        let path = format!("/api/v1/records?connection=crm&stream=opportunity&system={system}");
+        admin.send("POST", &path, &headers, body.as_bytes())
+    };
+    let empty = push("[]", "salesforce");
+    assert_eq!((empty.status, empty.problem().as_str()), (422, "no_records"));
+    let misspelt = push("[{\"Id\":\"0\"}]", "salesfarce");
+    assert_eq!((misspelt.status, misspelt.problem().as_str()), (422, "mapping_unknown"));
+    let right = push("[{\"Id\":\"1\"}]", "salesforce");
+    assert_eq!((right.status, right.json()["records"].as_u64()), (200, Some(1)), "{}", right.text);
+    assert_eq!(push("[{\"Id\":\"2\"}]", "salesforce").problem(), "idempotency_key_reused");
+}
+
+#[test]
 fn rations_are_counted_for_the_tenant_after_its_credential_is_known() {
     let house = House::with_rates(Rates { read: Rate::new(1, 5), ..wide() });
     let (acme, zeta) = (house.admin("acme"), house.admin("zeta"));
@@ -135,7 +156,7 @@ fn the_journal_says_who_did_what_to_the_admin_only() {
     let has = |name: &str, path: &str, status: u64| {
         entries.iter().any(|e| e["name"] == name && e["path"] == path && e["status"] == status)
     };
-    assert!(has("admin@acme.example", "/api/v1/auth/register", 200), "{audit}");
+    assert!(has("admin@acme.example", "/api/v1/auth/register", 201), "{audit}");
     assert!(has("admin@acme.example", "/api/v1/auth/users/invitations", 201));
     assert!(has("v@acme.example", "/api/v1/auth/keys", 403));
     let mut seen = 0;
@@ -153,6 +174,58 @@ fn the_journal_says_who_did_what_to_the_admin_only() {
 }
 
 #[test]
+fn the_journal_says_who_took_everything_along_and_who_watched() {
+    let house = House::open();
+    let admin = house.admin("acme");
+    assert_eq!(admin.get("/api/v1/tenant/export").status, 200);
+    assert_eq!(admin.get("/api/v1/events/stream?seconds=0").status, 200);
+    assert_eq!(socket(&admin, "mode=all").0, 101);
+    let audit = admin.get("/api/v1/audit").json();
+    let has = |path: &str, status: u64| {
+        audit["entries"].as_array().unwrap().iter().any(|e| e["path"] == path && e["status"] == status)
+    };
+    assert!(has("/api/v1/tenant/export", 200), "{audit}");
+    assert!(has("/api/v1/events/stream", 200) && has("/api/v1/events/ws", 101), "{audit}");
+}
+
+#[test]
+fn a_socket_takes_no_mode_that_does_not_exist() {
+    let house = House::open();
+    let admin = house.admin("acme");
+    for mode in ["", "mode=all", "mode=sample"] {
+        assert_eq!(socket(&admin, mode).0, 101, "{mode}");
+    }
+    for mode in ["mode=some", "mode=", "mode=ALL"] {
+        let (status, said) = socket(&admin, mode);
+        assert!(status == 400 && said.contains("invalid_request"), "{mode}: {said}");
+    }
+}
+
+/// Asks for a socket. Answers the status, and what else came with the head.
+fn socket(person: &Person, query: &str) -> (u16, String) {
+    let address = person.base.strip_prefix("http://").unwrap();
+    let mut connection = TcpStream::connect(address).unwrap();
+    let token = person.token.as_deref().unwrap();
+    let head = format!(
+        "GET /api/v1/events/ws?{query} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
+         connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).unwrap();
+    let mut reader = BufReader::new(connection);
+    let mut said = String::new();
+    while !said.ends_with("\r\n\r\n") && reader.read_line(&mut said).unwrap() > 0 {}
+    let status: u16 = said.split(' ').nth(1).unwrap().parse().unwrap();
+    if status != 101 {
+        let length = said.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        reader.read_exact(&mut body).unwrap();
+        said.push_str(&String::from_utf8_lossy(&body));
+    }
+    (status, said)
+}
+
+#[test]
 fn the_document_names_every_answer_and_its_schemas_are_closed() {
     let house = House::open();
     let document = house.anybody().get("/openapi.json").json();
@@ -161,13 +234,25 @@ fn the_document_names_every_answer_and_its_schemas_are_closed() {
             assert_eq!(schema["additionalProperties"], json!(false), "{name}");
         }
     }
-    let public = ["/healthz", "/readyz", "/api/v1/auth/register", "/api/v1/auth/login", "/api/v1/auth/accept"];
+    let mut public = vec!["/healthz", "/readyz", "/metrics"];
+    public.extend(["/api/v1/auth/register", "/api/v1/auth/login", "/api/v1/auth/accept"]);
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             let is_guarded = operation["security"].as_array().is_some_and(|s| !s.is_empty());
             assert_eq!(is_guarded, !public.contains(&path.as_str()), "{method} {path}");
             assert!(operation["operationId"].is_string(), "{method} {path}");
+            assert!(operation["responses"].get("410").is_none(), "nothing is ever gone: {method} {path}");
         }
     }
+    let (stream, socket) =
+        (&document["paths"]["/api/v1/events/stream"]["get"], &document["paths"]["/api/v1/events/ws"]["get"]);
+    let names = |operation: &serde_json::Value| -> Vec<String> {
+        let parameters = operation["parameters"].as_array().unwrap().iter();
+        parameters.filter(|p| p["in"] == "query").map(|p| p["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let shared: Vec<String> = names(stream).into_iter().filter(|name| name != "seconds").collect();
+    assert_eq!((names(socket), socket["responses"]["101"].is_object()), (shared, true));
+    let rows = &document["paths"]["/api/v1/dcl/views/{view}/rows"]["get"]["responses"]["200"];
+    assert!(rows["headers"].as_object().is_some_and(|headers| headers.contains_key("Next-Cursor")), "{rows}");
     assert_eq!(house.anybody().get("/docs").status, 200);
 }

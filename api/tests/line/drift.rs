@@ -217,3 +217,27 @@ fn twenty_thousand_records_with_optional_fields_make_no_case() {
     assert_eq!(told["held"].as_u64().unwrap(), all.iter().map(|case| case["held"].as_u64().unwrap()).sum::<u64>());
     assert_sound(&folder);
 }
+
+/// Opportunities whose amounts are some thousands of euros, or as many cents.
+fn priced(ids: std::ops::Range<usize>, in_cents: bool) -> String {
+    let amount = |id: usize| 1_000 + id * 1_237 % 8_000;
+    let text = |id: usize| if in_cents { format!("{}50", amount(id)) } else { format!("{}.5", amount(id)) };
+    ids.map(|id| opportunity(&format!("P{id}"), &text(id), 1 + (id % 28) as u32)).collect()
+}
+
+#[test]
+fn rows_of_an_earlier_run_that_a_later_one_shows_to_be_of_another_unit_are_taken_back_and_told_apart() {
+    let folder = Folder::new();
+    let file = folder.write("deals.ndjson", priced(0..200, false) + &priced(200..206, true));
+    let first = folder.opportunities("acme", &file, &[]);
+    assert_eq!((fates(&first), &first["recalled"]), ([206, 206, 0, 0, 0], &0.into()), "{first}");
+    folder.append("deals.ndjson", &priced(206..300, true));
+    let second = folder.opportunities("acme", &file, &[]);
+    assert_eq!((fates(&second), &second["held"]), ([94, 0, 0, 0, 0], &94.into()), "{second}");
+    let recalled = second["recalled"].as_u64().unwrap();
+    assert!((1..=6).contains(&recalled), "{second}");
+    let left = (206 - recalled).to_string();
+    assert_eq!(folder.query("acme", TOTAL).lines().last().and_then(|l| l.split(',').next()), Some(&*left));
+    assert_eq!(cases(&folder, &[])[0]["held"], 94 + recalled);
+    assert_sound(&folder);
+}

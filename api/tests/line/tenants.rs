@@ -49,7 +49,11 @@ fn a_tenant_is_exported_to_a_new_file_and_deleted_when_told_twice() {
     assert_eq!((count("tenant"), count("row"), count("quarantined"), count("stream")), (1, 1, 1, 1));
     assert_eq!(lines.last().unwrap()["kind"], "end");
     assert!(folder.err(&export).contains("is there already"));
-    assert_eq!(folder.ok(&["tenant", "export", "acme", "-"]).lines().count(), lines.len());
+    folder.ok(&["tenant", "invite", "acme", "ada@acme.example"]);
+    let again = folder.ok(&["tenant", "export", "acme", "-"]);
+    let is_audit = |text: &&str| text.contains("\"kind\":\"audit\"") && text.contains("command line");
+    let told = |command: &str| again.lines().filter(is_audit).filter(|text| text.contains(command)).count();
+    assert_eq!((told("tenant export"), told("tenant invite")), (2, 1), "{again}");
     assert!(folder.err(&["tenant", "export", "nobody", "-"]).contains("no tenant nobody"));
 
     assert!(folder.err(&["tenant", "delete", "acme"]).contains("--yes"));

@@ -81,6 +81,11 @@ fn a_flush_puts_every_row_into_the_table() {
     let listed = folder.json(&["views", "list", "--tenant", "acme"]);
     assert_eq!((&listed["rows"], &listed["tail_rows"]), (&2.into(), &0.into()));
     assert!(folder.err(&["views", "flush", "--tenant", "acme", "contact"]).contains("no view of contact"));
+    for name in ["opportunity", "opportunities"] {
+        let of = ["--tenant", "acme", name];
+        assert!(folder.ok(&[&["views", "rebuild"], &of[..]].concat()).contains("opportunities rebuilt"), "{name}");
+        assert!(folder.ok(&[&["views", "describe"], &of[..]].concat()).contains("amount"), "{name}");
+    }
 }
 
 #[test]

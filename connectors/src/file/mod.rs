@@ -226,7 +226,7 @@ fn joined(errors: &mut Vec<SourceError>) -> Option<SourceError> {
     if errors.len() < 2 {
         return errors.pop();
     }
-    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let lines: Vec<String> = errors.iter().map(SourceError::with_cause).collect();
     errors.clear();
     Some(SourceError::Content { what: format!("{} inputs", lines.len()), message: lines.join("\n") })
 }

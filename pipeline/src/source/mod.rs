@@ -41,7 +41,7 @@ pub enum SourceError {
     #[error("{0}")]
     Config(String),
     /// The outside failed; trying again may help.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     Io {
         /// What was being read.
         what: String,
@@ -59,6 +59,14 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// The text with its cause, for where it stands among others and no chain of causes is printed.
+    pub fn with_cause(&self) -> String {
+        match self {
+            Self::Io { what, source } => format!("{what}: {source}"),
+            Self::Config(_) | Self::Content { .. } => self.to_string(),
+        }
+    }
+
     /// Whether trying again may help without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -84,4 +92,18 @@ impl SourceError {
 pub trait Source: Send {
     /// The next records, or `None` when there are no more for now.
     async fn next(&mut self, max_bytes: usize) -> Result<Option<SourceBatch>, SourceError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_file_cannot_be_read_is_told_once() {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let why = source.to_string();
+        let error = SourceError::Io { what: "a.csv".into(), source };
+        assert_eq!(error.with_cause(), format!("a.csv: {why}"));
+        assert_eq!(error.to_string(), "a.csv", "the chain of causes goes on with why");
+    }
 }

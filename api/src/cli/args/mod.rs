@@ -67,6 +67,10 @@ impl Cli {
             (false, true) => cli.server.server = None,
             _ => {}
         }
+        if is_said("server") && matches!(&cli.command, Top::Serve(_) | Top::Demo(_)) {
+            let ours = "serve and demo are for who operates a server: run them where its folder is, without --server";
+            wrong(ErrorKind::ArgumentConflict, ours)
+        }
         let is_unnamed = matches!(&cli.command, Top::Folder(command) if command.whose() == Whose::One(None));
         if is_unnamed && cli.server.server.is_none() {
             wrong(ErrorKind::MissingRequiredArgument, "name the tenant with --tenant, or a server with --server");

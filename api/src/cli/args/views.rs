@@ -22,7 +22,7 @@ pub struct ViewArgs {
     /// Whose views; all tenants' when left out.
     #[arg(long)]
     pub tenant: Option<String>,
-    /// One entity; all when left out.
+    /// One entity, or its table; all when left out.
     pub entity: Option<String>,
 }
 
@@ -32,6 +32,6 @@ pub struct DescribeArgs {
     /// Whose view.
     #[arg(long)]
     pub tenant: Option<String>,
-    /// Its table's name, as `views list` prints it.
+    /// Its table or its entity, as `views list` prints them.
     pub view: String,
 }

@@ -179,10 +179,13 @@ impl Backend for Folder<'_> {
         let key = MasterKey::open(&self.line.folder)?.derive("session tokens");
         let accounts = Accounts::new(self.line.store.clone(), &key)?;
         let (token, until) = accounts.invite(self.id, email, Role::Admin, "operator", now()).await?;
+        self.line.journal(self.id, "tenant invite", email).await?;
         Ok(OneUse { token, expires_at: time::of_seconds(until) })
     }
 
     async fn export(&self, out: &mut dyn Output) -> anyhow::Result<()> {
+        // Before the first line goes out: one that breaks off has shown something too.
+        self.line.journal(self.id, "tenant export", "everything").await?;
         let (parts, mut receiver) = mpsc::channel(PARTS_WAITING);
         // Moved in, so that an export to somebody who cannot be written to ends.
         let write = async move {

@@ -1,22 +1,28 @@
 //! Repeats: a write with an `Idempotency-Key` is done once; the same request again gets the same answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pipeline::Table;
 use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Body, Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::auth::rows::Rows;
 use crate::auth::{Caller, secret};
 use crate::http::problem::Problem;
 use crate::http::{Doors, now};
+use crate::line::Line;
 
 /// The header's name.
 pub const HEADER: &str = "idempotency-key";
 const KEY_BYTES_MAX: usize = 200;
 /// How long an answer is kept, in seconds.
 const KEPT_SECONDS: i64 = 24 * 3600;
+/// How often those that are older are removed.
+const SWEPT_EVERY: Duration = Duration::from_secs(3600);
 /// A request that has not answered for so long, in seconds, has died with its server.
 const UNDER_WAY_SECONDS: i64 = 120;
 const ANSWER_BYTES_MAX: usize = 256 << 10;
@@ -30,6 +36,17 @@ pub struct Answer {
     since: i64,
     /// The answer, once there is one.
     given: Option<Given>,
+    /// Whether it may be removed once it is old. A push's may not: its lane stands in the stream's state for good, so
+    /// that another body under its key would be taken for a repetition, be it years later.
+    #[serde(default)]
+    passes: bool,
+}
+
+impl Answer {
+    /// Whether it counts no more. Of those that were stored without saying so, what has an answer is no push.
+    fn is_over(&self, now: i64) -> bool {
+        (self.passes || self.given.is_some()) && now - self.since > KEPT_SECONDS
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +100,7 @@ impl<E: Endpoint> AnsweredOnce<E> {
     /// Takes the key for this request, or gives the answer that it got before.
     async fn begin(&self, caller: &Caller, row: &str, asked: &str) -> Result<Option<Given>, Problem> {
         let (answers, now) = (&self.doors.answers, now());
-        let fresh = Answer { request: asked.to_owned(), since: now, given: None };
+        let fresh = Answer { request: asked.to_owned(), since: now, given: None, passes: true };
         loop {
             if answers.insert(caller.tenant, row, &fresh).await? {
                 return Ok(None);
@@ -146,7 +163,7 @@ impl<E: Endpoint> AnsweredOnce<E> {
 pub async fn remember_body(doors: &Doors, caller: &Caller, key: &str, body: &[u8]) -> Result<(), Problem> {
     let row = hash(&["push", &caller.tenant.to_string(), key], &[]);
     let request = hash(&["push"], body);
-    let fresh = Answer { request: request.clone(), since: now(), given: None };
+    let fresh = Answer { request: request.clone(), since: now(), given: None, passes: false };
     loop {
         if doors.answers.insert(caller.tenant, &row, &fresh).await? {
             return Ok(());
@@ -157,6 +174,32 @@ pub async fn remember_body(doors: &Doors, caller: &Caller, key: &str, body: &[u8
             Some(_) => return Err(reused()),
         }
     }
+}
+
+/// Removes the answers that count no more, now and every hour, as long as there is the line.
+pub fn keep_swept(line: &Arc<Line>) {
+    let line = Arc::downgrade(line);
+    tokio::spawn(async move {
+        while let Some(line) = line.upgrade() {
+            if let Err(error) = sweep(&line).await {
+                tracing::warn!(error = format!("{error:#}"), "answers that count no more cannot be removed");
+            }
+            // Between two sweeps nothing here holds the folder.
+            drop(line);
+            tokio::time::sleep(SWEPT_EVERY).await;
+        }
+    });
+}
+
+async fn sweep(line: &Line) -> anyhow::Result<()> {
+    let answers = Rows::<Answer>::new(line.store.clone(), Table::Answers);
+    for (_, tenant) in line.tenants().await? {
+        let now = now();
+        if let Err(error) = answers.sweep(tenant, |answer| answer.is_over(now)).await {
+            tracing::warn!(%error, %tenant, "a tenant's answers that count no more cannot be removed");
+        }
+    }
+    Ok(())
 }
 
 fn reused() -> Problem {
@@ -198,4 +241,40 @@ fn hash(parts: &[&str], body: &[u8]) -> String {
     // As bytes: texts that are no UTF-8 differ too.
     text.push_str(&secret::hash_bytes(body));
     secret::hash(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline::MemoryStore;
+    use schemas::TenantId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_goes_after_a_day_and_what_holds_a_push_to_its_body_stays() {
+        let answers = Rows::<Answer>::new(Arc::new(MemoryStore::default()), Table::Answers);
+        let (tenant, now) = (TenantId::from_bytes([1; 16]), 10 * KEPT_SECONDS);
+        let given = Some(Given { status: 201, content_type: None, body: String::new() });
+        let old = now - KEPT_SECONDS - 1;
+        for (key, since, given, passes) in [
+            ("answered", old, given.clone(), true),
+            ("answered by an earlier version", old, given.clone(), false),
+            ("died", old, None, true),
+            ("fresh", now - KEPT_SECONDS, given, true),
+            ("push", old, None, false),
+        ] {
+            let answer = Answer { request: String::new(), since, given, passes };
+            assert!(answers.insert(tenant, key, &answer).await.unwrap());
+        }
+        assert_eq!(answers.sweep(tenant, |answer| answer.is_over(now)).await.unwrap(), 3);
+        let left = answers.all(tenant, "").await.unwrap();
+        let left: Vec<&str> = left.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(left, ["fresh", "push"]);
+    }
+
+    #[test]
+    fn a_row_of_an_earlier_version_reads_back_as_one_that_may_be_a_pushs() {
+        let answer: Answer = serde_json::from_str(r#"{"request":"ab","since":1,"given":null}"#).unwrap();
+        assert!(!answer.passes && !answer.is_over(i64::MAX));
+    }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::trace;
 use crate::auth::Caller;
-use crate::http::Doors;
+use crate::http::{Doors, public};
 use crate::line::journal::{Entry, put};
 
 /// Entries that wait to be written; a request waits when there are more.
@@ -119,13 +119,15 @@ pub fn entry(caller: &Caller, method: String, path: String, status: u16, took_us
     Entry { at, who: caller.label(), name, method, path, status, took_us, trace_id: trace::id(), detail: None }
 }
 
-/// Everything that changes something, and every question that may show rows.
+/// Everything that changes something, and every question that may show rows. A stream that is opened with a ticket is told
+/// by the ticket's own entry.
 fn is_journaled(request: &Request) -> bool {
     let path = request.uri().path();
     let writes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let shows_rows = path.ends_with("/rows")
         || path.starts_with("/api/v1/aam/cases/")
         || path.starts_with("/api/v1/quarantine/")
-        || path == "/api/v1/log";
+        || matches!(path, "/api/v1/log" | "/api/v1/tenant/export")
+        || public::takes_ticket(path);
     writes || shows_rows
 }

@@ -1,8 +1,10 @@
 //! `/api/v1/auth`: registering, signing in and out, one's own sessions and password.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use poem::Request;
+use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
@@ -150,9 +152,10 @@ impl Routes {
         request: &Request,
         body: Json<Register>,
     ) -> Result<Begun, Problem> {
+        let started = Instant::now();
         let Json(Register { name, email, password }) = body;
         let begun = doors.accounts.register(&name, &email, &password, agent(request), now()).await?;
-        Ok(Begun::Created(Json(signed_in(&doors, begun, request).await?)))
+        Ok(Begun::Created(Json(signed_in(&doors, begun, request, (StatusCode::CREATED, started)).await?)))
     }
 
     /// Sign in. A wrong address and a wrong password are told alike.
@@ -163,12 +166,13 @@ impl Routes {
         request: &Request,
         body: Json<Login>,
     ) -> Result<Json<SessionBegun>, Problem> {
+        let started = Instant::now();
         let Json(Login { tenant, email, password }) = body;
         let begun = doors
             .accounts
             .login(tenant.as_deref(), &email, &password, (rate::address(request), agent(request)), now())
             .await?;
-        Ok(Json(signed_in(&doors, begun, request).await?))
+        Ok(Json(signed_in(&doors, begun, request, (StatusCode::OK, started)).await?))
     }
 
     /// Use an invitation or a reset: set a password, and be signed in.
@@ -179,9 +183,10 @@ impl Routes {
         request: &Request,
         body: Json<Accept>,
     ) -> Result<Json<SessionBegun>, Problem> {
+        let started = Instant::now();
         let Json(Accept { token, password }) = body;
         let begun = doors.accounts.accept(&token, &password, agent(request), now()).await?;
-        Ok(Json(signed_in(&doors, begun, request).await?))
+        Ok(Json(signed_in(&doors, begun, request, (StatusCode::OK, started)).await?))
     }
 
     /// End the session that asks.
@@ -231,10 +236,12 @@ impl Routes {
     async fn change_password(
         &self,
         doors: Data<&Arc<Doors>>,
+        request: &Request,
         Signed(caller): Signed,
         body: Json<PasswordChange>,
     ) -> Result<Done, Problem> {
-        doors.accounts.change_password(&caller, &body.old_password, &body.new_password).await?;
+        let from = rate::address(request);
+        doors.accounts.change_password(&caller, &body.old_password, &body.new_password, from).await?;
         Ok(Done::Done)
     }
 }
@@ -243,13 +250,20 @@ fn agent(request: &Request) -> &str {
     request.header("user-agent").unwrap_or_default()
 }
 
-/// Notes a sign-in in the journal, for its request had no caller yet, and shapes the answer.
-async fn signed_in(doors: &Doors, begun: SignedIn, request: &Request) -> Result<SessionBegun, Problem> {
+/// Notes a sign-in in the journal, for its request had no caller yet, and shapes the answer. What is noted is the status
+/// that it is answered with, and how long it took since it was `started`.
+async fn signed_in(
+    doors: &Doors,
+    begun: SignedIn,
+    request: &Request,
+    (status, started): (StatusCode, Instant),
+) -> Result<SessionBegun, Problem> {
     let SignedIn { tenant, user, account, token, until } = begun;
     let who = Who::User { user, session: String::new(), email: account.email };
     let caller = Caller { tenant, who, role: account.role };
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-    doors.journal.keep(tenant, journal::entry(&caller, method, path, 200, 0)).await;
+    let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    doors.journal.keep(tenant, journal::entry(&caller, method, path, status.as_u16(), took_us)).await;
     let user = me(doors, &caller).await?;
     Ok(SessionBegun { access_token: token, token_type: "bearer".into(), expires_at: time::of_seconds(until), user })
 }

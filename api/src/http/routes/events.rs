@@ -211,7 +211,8 @@ fn event(sent: &Sent) -> Event {
 /// Largest message from a client, in bytes: clients say nothing here but pings.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
-/// The same over a WebSocket: each message is `{"id", "event", "data"}`.
+/// The same over a WebSocket: each message is `{"id", "event", "data"}`. The OpenAPI file has it from
+/// [`crate::http::document`], whose generator knows no sockets.
 #[handler]
 pub async fn socket(request: &Request, doors: Data<&Arc<Doors>>, socket: WebSocket) -> poem::Result<Response> {
     check_origin(request)?;
@@ -223,7 +224,7 @@ pub async fn socket(request: &Request, doors: Data<&Arc<Doors>>, socket: WebSock
         connections: get("connections"),
         streams: get("streams"),
         entities: get("entities"),
-        is_sample: query.get("mode").is_some_and(|m| m == "sample"),
+        is_sample: is_sample(query.get("mode").map(String::as_str))?,
         after: get("last_event_id"),
     };
     let (mut feed, place) = open(&doors, caller, &asked).await?;
@@ -250,6 +251,15 @@ pub async fn socket(request: &Request, doors: Data<&Arc<Doors>>, socket: WebSock
         _ = to.close().await;
     });
     Ok(upgraded.into_response())
+}
+
+/// What a socket is told of how much to show, all by default.
+fn is_sample(mode: Option<&str>) -> Result<bool, Problem> {
+    match mode {
+        None | Some("all") => Ok(false),
+        Some("sample") => Ok(true),
+        Some(_) => Err(Problem::invalid("there is no such mode: use all or sample")),
+    }
 }
 
 /// A page of another site must not open a socket with what the browser knows of us.

@@ -113,9 +113,6 @@ impl Routes {
         };
         let bytes = body.into_bytes().await.map_err(|_| Problem::invalid("the body broke off: send it again"))?;
         let key = idempotency::key(request)?;
-        if let Some(key) = &key {
-            idempotency::remember_body(&doors, &caller, &format!("{id}\n{key}"), &bytes).await?;
-        }
         let account = doors.line.account(caller.tenant).await.map_err(|e| Problem::internal(format!("{e:#}")))?;
         let _place = doors.line.place_to_push(caller.tenant, bytes.len()).await.map_err(|Busy| busy())?;
         let apart = || take_apart(&id, format, key.as_deref(), relay.0.as_deref(), &bytes);
@@ -123,6 +120,10 @@ impl Routes {
         let count = batches.iter().map(|batch| u64::from(batch.count)).sum();
         account.bring_in(count, bytes.len() as u64, Instant::now())?;
         let open = doors.line.open_stream(&id, system.0.as_deref(), &caller.label()).await.map_err(of_open)?;
+        // A push that was refused has not used its key: it comes again, put right, under the same.
+        if let Some(key) = &key {
+            idempotency::remember_body(&doors, &caller, &format!("{id}\n{key}"), &bytes).await?;
+        }
         let trace = trace::on_log();
         let (mut records, mut offset) = (0, 0);
         for batch in batches {

@@ -162,6 +162,8 @@ pub struct RunCounts {
     pub held: u64,
     /// Of earlier runs: kept back then, released now.
     pub released: u64,
+    /// Rows of earlier runs that were taken back and are held now, at least; not among `held`.
+    pub recalled: u64,
     /// Taken before.
     pub duplicate: u64,
     /// Deletes among the visible and the superseded.
@@ -293,15 +295,28 @@ impl From<&DeclaredField> for FieldSaid {
 
 impl From<Fates> for RunCounts {
     fn from(fates: Fates) -> Self {
-        let Fates { taken, visible, superseded, quarantined, held, released, duplicate, deletes, .. } = fates;
-        Self { taken, visible, superseded, quarantined, held, released, duplicate, deletes }
+        let Fates { taken, visible, superseded, quarantined, held, released, recalled, duplicate, deletes, .. } = fates;
+        Self { taken, visible, superseded, quarantined, held, released, recalled, duplicate, deletes }
     }
 }
 
 impl From<RunCounts> for Fates {
     fn from(counts: RunCounts) -> Self {
-        let RunCounts { taken, visible, superseded, quarantined, held, released, duplicate, deletes } = counts;
-        Self { taken, visible, superseded, quarantined, held, released, duplicate, deletes, pending: 0, others: 0 }
+        let RunCounts { taken, visible, superseded, quarantined, held, released, recalled, duplicate, deletes } =
+            counts;
+        Self {
+            taken,
+            visible,
+            superseded,
+            quarantined,
+            held,
+            released,
+            recalled,
+            duplicate,
+            deletes,
+            pending: 0,
+            others: 0,
+        }
     }
 }
 

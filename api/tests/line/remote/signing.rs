@@ -126,6 +126,12 @@ fn the_command_line_says_where_it_asks() {
     by_variable.args(["query", "--format", "csv", "select 2 as two"]).env("AUTONOMOS_SERVER", serving.address());
     let output = by_variable.env("XDG_CONFIG_HOME", ada.config()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().last(), Some("2"));
+    for role in ["serve", "demo"] {
+        let mut elsewhere = std::process::Command::new(super::super::folder::BINARY);
+        let output = elsewhere.args(["--server", &serving.address(), role]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && stderr.contains("without --server"), "{role}: {stderr}");
+    }
     let nameless = folder.run(&["query", "select 1"]);
     assert_eq!(nameless.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&nameless.stderr).contains("--tenant"));

@@ -37,6 +37,11 @@ const RECENT: usize = 48;
 const OLDER: usize = 16;
 /// … and the last, by which it is told what changed.
 const LATEST: usize = 12;
+/// Of so many values in a row, these many of one size make the size one that the values may come back to.
+const BLOCK: usize = 16;
+const BLOCK_MIN: usize = 8;
+/// Counts of all values are halved when they come to so many, as a bound.
+const HISTORY_MAX: u32 = 1 << 24;
 /// Values of held records that are counted.
 const FRESH_MAX: u32 = 1_000;
 /// Powers of ten between two units that are looked for.
@@ -57,6 +62,9 @@ pub(super) struct Habit {
     nulls: Nulls,
     /// How often each way of writing was seen, and all together.
     styles: Counts,
+    /// The sizes of all its numbers, not only of the last ones.
+    #[serde(default)]
+    sizes: Sizes,
     /// The last values, the latest at the end, each with its leading digits.
     recent: Vec<(Style, u8)>,
     /// How strange the last ways of writing are.
@@ -69,6 +77,36 @@ pub(super) struct Habit {
     pub(super) change: Option<Change>,
     /// How the values of held records are written.
     fresh: Counts,
+}
+
+/// The sizes of all numbers so far: a file that is sorted by them begins again with sizes that the last values lack.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Sizes {
+    counts: Counts,
+    /// A bit for each size that most of some values in a row had.
+    blocks: u32,
+}
+
+impl Sizes {
+    /// The first of some values in a row is one of all.
+    fn add(&mut self, first: Style, row: &[(Style, u8)]) {
+        if !first.is_plain() {
+            return;
+        }
+        self.counts.add(first, 1);
+        self.counts.halve_at(HISTORY_MAX);
+        if row.iter().take(BLOCK).filter(|(style, _)| *style == first).count() >= BLOCK_MIN {
+            self.blocks |= first.size_bit();
+        }
+    }
+
+    /// Evidence that numbers are by `shift` powers of ten larger than all so far, at most.
+    fn for_shift(&self, style: Style, shift: i8) -> i32 {
+        match self.blocks & style.size_bit() {
+            0 => self.counts.for_shift(style, shift),
+            _ => 0,
+        }
+    }
 }
 
 /// Which values are held for what they mean.
@@ -156,8 +194,8 @@ impl Counts {
         self.1 += count;
     }
 
-    fn age(&mut self) {
-        if self.1 < COUNTED_MAX {
+    fn halve_at(&mut self, max: u32) {
+        if self.1 < max {
             return;
         }
         self.0.iter_mut().for_each(|(_, count)| *count /= 2);
@@ -247,9 +285,11 @@ impl Habit {
 
     fn take(&mut self, style: Style, value: &str) {
         if self.recent.len() == RECENT {
-            let (old, _) = self.recent.remove(0);
+            let (old, _) = self.recent[0];
+            self.sizes.add(old, &self.recent);
+            self.recent.remove(0);
             self.styles.add(old, 1);
-            self.styles.age();
+            self.styles.halve_at(COUNTED_MAX);
         }
         self.recent.push((style, leading_digits(value)));
     }
@@ -265,7 +305,9 @@ impl Habit {
         if self.reads == Reads::Number && style.is_plain() && all >= SIZE_MIN {
             self.shifts.resize(SHIFTS.len(), Sum(0, offset));
             for (sum, shift) in self.shifts.iter_mut().zip(SHIFTS) {
-                sum.add(self.styles.for_shift(style, shift), offset);
+                // A size that is usual among all numbers is no other unit, however unlike the last ones it is.
+                let evidence = self.styles.for_shift(style, shift);
+                sum.add(evidence.min(self.sizes.for_shift(style, shift)), offset);
             }
         }
         let sums = self.shifts.iter().map(|sum| sum.0).zip(SHIFTS);
@@ -318,7 +360,17 @@ impl Habit {
         let nearer = (0..shift.abs()).map(|near| near * shift.signum());
         let is_far = before.likely(&latest, shift) > nearer.map(|near| before.likely(&latest, near)).max().unwrap_or(0);
         let distinct = |values: &[(Style, u8)]| values.iter().map(|(_, digits)| digits).collect::<BTreeSet<_>>().len();
-        is_far && distinct(self.last()) * 2 >= distinct(older)
+        is_far && distinct(self.last()) * 2 >= distinct(older) && !self.is_sorted()
+    }
+
+    /// Whether the numbers before the last grew, or sank, from size to size: another unit is one step, a sorted file has
+    /// several.
+    fn is_sorted(&self) -> bool {
+        let before = self.recent.get(..self.recent.len().saturating_sub(1)).unwrap_or_default();
+        let sizes = || before.iter().map(|(style, _)| *style);
+        let first = sizes().take(OLDER).filter(|style| before.first().is_some_and(|(first, _)| first == style)).count();
+        let is_ordered = sizes().is_sorted() || sizes().rev().is_sorted();
+        is_ordered && first >= BLOCK_MIN && sizes().collect::<BTreeSet<_>>().len() > 2
     }
 
     fn rewritten(&self) -> Option<(Change, Held)> {

@@ -99,6 +99,11 @@ impl Style {
         self.0 < PLAIN
     }
 
+    /// The bit of its size among all sizes of plain numbers; none for what is no such number.
+    pub(super) fn size_bit(self) -> u32 {
+        if self.is_plain() { 1 << self.0 } else { 0 }
+    }
+
     /// The same number, so many powers of ten larger.
     pub(super) fn shifted(self, by: i8) -> Option<Self> {
         let moved = self.0.checked_add_signed(by)?;

@@ -32,8 +32,9 @@ impl<'a> Column<'a> {
         self.printer.value(row)
     }
 
+    /// Also in a column of no type, which has nothing but nulls and no bits for them.
     pub(super) fn is_null(&self, row: usize) -> bool {
-        self.array.is_null(row)
+        *self.array.data_type() == DataType::Null || self.array.is_null(row)
     }
 }
 

@@ -1,4 +1,4 @@
-//! One array of objects, a row a line. What JSON numbers cannot hold exactly is text: decimals, and no NaN.
+//! One array of objects, a row a line. What JSON numbers cannot hold exactly is text: decimals, NaN and infinities.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -80,7 +80,7 @@ impl<'a> Encoder<'a> {
     fn push(&self, row: usize, line: &mut String) -> Result<(), ArrowError> {
         use std::fmt::Write as _;
         match self {
-            Self::Plain(column) if !column.is_null(row) && *column.array.data_type() != DataType::Null => {
+            Self::Plain(column) if !column.is_null(row) => {
                 // Writing to a String cannot fail.
                 let _ = write!(line, "{}", column.text(row));
             }
@@ -96,20 +96,19 @@ impl<'a> Encoder<'a> {
 
 fn push_float(array: &ArrayRef, row: usize, line: &mut String) {
     let value = match array.data_type() {
-        DataType::Float16 => serde_json::Number::from_f64(array.as_primitive::<Float16Type>().value(row).to_f64()),
+        DataType::Float16 => array.as_primitive::<Float16Type>().value(row).to_f64(),
         // The shortest text that reads back as the same 32 bits.
-        DataType::Float32 => array
-            .as_primitive::<Float32Type>()
-            .value(row)
-            .to_string()
-            .parse()
-            .ok()
-            .and_then(serde_json::Number::from_f64),
-        _ => serde_json::Number::from_f64(array.as_primitive::<Float64Type>().value(row)),
+        DataType::Float32 => {
+            let value = array.as_primitive::<Float32Type>().value(row);
+            value.to_string().parse().unwrap_or_else(|_| value.into())
+        }
+        _ => array.as_primitive::<Float64Type>().value(row),
     };
-    match value {
+    match serde_json::Number::from_f64(value) {
         Some(number) => line.push_str(&number.to_string()),
-        None => line.push_str("null"),
+        None if value.is_nan() => line.push_str("\"NaN\""),
+        None if value > 0.0 => line.push_str("\"Infinity\""),
+        None => line.push_str("\"-Infinity\""),
     }
 }
 

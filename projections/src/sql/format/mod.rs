@@ -162,8 +162,8 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray,
-        StringArray, TimestampMicrosecondArray,
+        ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array, Float64Array,
+        Int64Array, ListArray, NullArray, StringArray, TimestampMicrosecondArray,
     };
     use arrow::datatypes::{Field, Int32Type, Schema};
     use arrow::ipc::reader::StreamReader;
@@ -215,9 +215,43 @@ mod tests {
                 "at": "2026-01-01T00:00:00Z", "share": 0.1, "ok": true, "raw": "01ff", "list": [1, null]})
         );
         assert!(json[1].as_object().unwrap().values().all(|v| v.is_null()));
-        assert_eq!(json[2]["share"], serde_json::Value::Null);
+        assert_eq!(json[2]["share"], "NaN");
         let none = written(Format::Json, &[batch().slice(0, 0)]);
         assert_eq!(serde_json::from_str::<serde_json::Value>(&none).unwrap(), serde_json::json!([]));
+    }
+
+    #[test]
+    fn json_tells_what_is_no_number_and_what_is_null() {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("a", Arc::new(Float64Array::from(vec![Some(f64::INFINITY), Some(f64::NEG_INFINITY), None]))),
+            ("b", Arc::new(Float32Array::from(vec![f32::NAN, f32::NEG_INFINITY, 0.1]))),
+        ];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap();
+        let expected = "[\n{\"a\":\"Infinity\",\"b\":\"NaN\"},\n{\"a\":\"-Infinity\",\"b\":\"-Infinity\"},\n\
+            {\"a\":null,\"b\":0.1}]\n";
+        assert_eq!(written(Format::Json, &[batch]), expected);
+    }
+
+    #[test]
+    fn a_column_of_nulls_without_a_type_is_empty_in_csv_and_null_in_json() {
+        let columns: Vec<(&str, ArrayRef)> =
+            vec![("n", Arc::new(Int64Array::from(vec![1]))), ("none", Arc::new(NullArray::new(1)))];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap();
+        assert_eq!(written(Format::Csv, std::slice::from_ref(&batch)), "n,none\r\n1,\r\n");
+        assert_eq!(written(Format::Json, &[batch]), "[\n{\"n\":1,\"none\":null}]\n");
+    }
+
+    #[test]
+    fn numbers_are_never_cut_in_a_table() {
+        let values = (0..1_200).map(|i| if i < 1_100 { 7 } else { 1_234_567_890 });
+        let (long, many) = ("9".repeat(60), Int64Array::from_iter_values(values));
+        let column: ArrayRef = Arc::new(many);
+        let text = written(Format::Table, &[RecordBatch::try_from_iter([("n", column)]).unwrap()]);
+        assert!(text.ends_with("\n1234567890\n"), "{text}");
+        let wide = arrow::datatypes::i256::from_string(&long).unwrap();
+        let column: ArrayRef = Arc::new(Decimal256Array::from(vec![wide]).with_precision_and_scale(76, 0).unwrap());
+        let text = written(Format::Table, &[RecordBatch::try_from_iter([("n", column)]).unwrap()]);
+        assert!(text.ends_with(&format!("{long}\n")), "{text}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Aligned columns for people. Widths come from the first rows; later rows that are wider are cut.
+//! Aligned columns for people. Widths come from the first rows; later rows that are wider are cut, but for numbers: one
+//! that lacks digits would be another.
 
 use std::io::Write;
 
@@ -35,7 +36,11 @@ impl Table {
         let arrays = in_utc(batch);
         let columns = arrays.iter().map(|a| Column::new(a)).collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
-            let cells: Vec<_> = columns.iter().map(|c| printable(&c.text(row).to_string())).collect();
+            let cell = |(column, is_number): (&Column<'_>, &bool)| {
+                let text = column.text(row).to_string();
+                if *is_number { text } else { printable(&text) }
+            };
+            let cells: Vec<_> = columns.iter().zip(&self.right).map(cell).collect();
             if self.begun {
                 self.line(&cells, out)?;
                 continue;
@@ -75,7 +80,7 @@ impl Table {
             if i > 0 {
                 line.push_str("  ");
             }
-            let cell = cut(cell, *max);
+            let cell = if self.right[i] { cell.clone() } else { cut(cell, *max) };
             let gap = " ".repeat(max.saturating_sub(width(&cell)));
             match self.right[i] {
                 true => line.extend([gap.as_str(), &cell]),

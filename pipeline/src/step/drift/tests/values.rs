@@ -180,6 +180,61 @@ fn numbers_that_grow_or_scatter_are_no_other_unit() {
     assert!(names(&outcome).is_empty() && held(&outcome).is_empty());
 }
 
+/// Amounts that come in this order, and then once more.
+fn twice(amounts: &[f64]) -> Vec<String> {
+    orders(0..2 * amounts.len(), |id, r| r["Total"] = amounts[id % amounts.len()].into())
+}
+
+/// Amounts as a shop has them, most small and few very large: the logarithm is about normal.
+fn skewed(count: usize) -> Vec<f64> {
+    let mut seed = 7u64;
+    let mut uniform = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut amount = || {
+        let normal = (0..12).map(|_| uniform()).sum::<f64>() - 6.0;
+        ((5.0 + 2.5 * normal).exp() * 100.0).round() / 100.0
+    };
+    (0..count).map(|_| amount()).collect()
+}
+
+#[test]
+fn a_file_that_is_sorted_by_amount_and_sent_again_is_no_other_unit() {
+    let ascending: Vec<f64> = (1..=20_000).map(f64::from).collect();
+    let mut lognormal = skewed(4_000);
+    lognormal.sort_by(f64::total_cmp);
+    for mut amounts in [ascending, lognormal] {
+        for order in ["ascending", "descending"] {
+            let mut stream = steady(0);
+            let outcome = feed(&mut stream, &twice(&amounts));
+            let count = amounts.len();
+            assert!(names(&outcome).is_empty() && held(&outcome).is_empty(), "{count} {order}: {:?}", names(&outcome));
+            amounts.reverse();
+        }
+    }
+}
+
+#[test]
+fn amounts_of_one_size_that_became_cents_are_sure_soon_also_behind_a_long_history() {
+    let spread = |id: usize| 1_000.5 + (id * 1_237 % 8_000) as f64;
+    for before in [200, 5_000] {
+        let mut stream = steady(0);
+        feed(&mut stream, &orders(0..before, |id, r| r["Total"] = spread(id).into()));
+        let outcome = feed(
+            &mut stream,
+            &orders(before..before + 200, |id, r| {
+                r["Total"] = ((spread(id) * 100.0) as u64).into();
+            }),
+        );
+        assert_eq!(changes(&stream), [("Total".to_owned(), Some(Change::Unit { shift: 2 }))]);
+        let flowed = row_count(&outcome) as usize;
+        // Behind the first thousand records not every one is looked at until one is strange.
+        let max = if before < 1_000 { 40 } else { 40 + 4 * 31 };
+        assert!((15..=max).contains(&flowed), "{flowed} flowed before it was sure");
+    }
+}
+
 /// How a value is made of a number.
 type Making = Box<dyn Fn(usize) -> serde_json::Value>;
 
