@@ -9,10 +9,11 @@ from members import PASSWORD, PUSH, good_calls
 from wire import Events, Socket, Wire
 
 # What a viewer may do that is no reading: ask, look on, and mind one's own account.
-VIEWERS = {"query", "cancel_query", "make_ticket", "logout", "change_password", "end_session"}
+VIEWERS = {"try_case", "query", "cancel_query", "make_ticket", "logout", "change_password", "end_session"}
 # What an editor may do besides.
 EDITORS = {"push_records", "sync_connection", "pause_connection", "resume_connection", "approve_case", "edit_case",
-           "reject_case", "accept_case_as_removed", "revert_case", "snooze_case", "begin_run", "plan_run", "end_run"}
+           "reject_case", "accept_case_as_removed", "revert_case", "snooze_case", "begin_run", "plan_run", "end_run",
+           "declare_schema", "retry_quarantined", "discard_quarantined", "retry_several", "discard_several"}
 # What viewers and editors may not even read.
 ADMINS_READ = {"list_users", "list_keys", "read_audit", "export_tenant"}
 

@@ -8,7 +8,7 @@ import re
 import time
 
 import line
-from members import ADDRESSES, PASSWORD, Tenant
+from members import ADDRESSES, CONFIG, PASSWORD, Tenant
 from wire import Wire
 
 CASES = []
@@ -102,7 +102,8 @@ class House:
         for name in names:
             (self.scratch / name).mkdir()
         self.roots = [option for name in names for option in ("--files-root", f"{name}={self.scratch / name}")]
-        self.server = line.Server(self.data, more=self.roots)
+        (self.scratch / "autonomos.yaml").write_text(CONFIG)
+        self.server = line.Server(self.data, more=[*self.roots, "--config", str(self.scratch / "autonomos.yaml")])
         self.wire = Wire(self.server.listen)
         self.acme, self.zeta = (Tenant(f"http://{self.server.listen}", self.data, name, self.scratch) for name in names)
 

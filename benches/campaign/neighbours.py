@@ -166,8 +166,9 @@ class Street:
             if re.fullmatch(r"[0-9a-f]{16,}", text):
                 return f"{self.rng.getrandbits(4 * len(text)):0{len(text)}x}"
             return f"nobody{self.rng.randrange(10**6)}"
-        parts = zip(path.split("/"), target.partition("?")[0].split("/"), strict=True)
-        return "/".join(other_than(given) if part.startswith("{") else given for part, given in parts)
+        target, question, query = target.partition("?")
+        parts = zip(path.split("/"), target.split("/"), strict=True)
+        return "/".join(other_than(given) if part.startswith("{") else given for part, given in parts) + question + query
 
     def is_shared(self, path, target, mine):
         """Whether a path names what both have: a view, a stream or a connection of the same name."""

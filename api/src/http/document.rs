@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pipeline::repair::Status;
+use pipeline::repair::{Deed, Status};
 use poem::Response;
 use schemas::reason::Reason;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn name_values(document: &mut Value) {
     let stages: Vec<&str> = stages.iter().filter_map(Value::as_str).collect();
     for (schema, member, words) in [
         ("CaseInfo", "status", Status::ALL.map(Status::name).as_slice()),
-        ("DecidedInfo", "status", Status::ALL.map(Status::name).as_slice()),
+        ("DecidedInfo", "status", Deed::ALL.map(Deed::name).as_slice()),
         ("QuarantinedRecord", "reason", &reasons),
         ("QuarantinedRecord", "stage", &stages),
         ("SessionBegun", "token_type", &["bearer"]),

@@ -135,8 +135,8 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
         "bytes that views hold in memory, tails and indexes",
         views.memory_bytes,
     );
-    let panics = [(String::new(), shape::panics())];
-    text.family("autonomos_panics_total", "counter", "requests that ended in a panic", panics);
+    let panics = [(String::new(), shape::panics() + crate::serve::watching::panics())];
+    text.family("autonomos_panics_total", "counter", "requests and watched streams that ended in a panic", panics);
     let passed_over = [(String::new(), line.keys.forgotten())];
     let help = "items of deleted tenants that readers passed over, once for each reader";
     text.family("autonomos_forgotten_items_total", "counter", help, passed_over);

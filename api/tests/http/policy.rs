@@ -67,7 +67,7 @@ fn a_sure_rename_is_applied_by_itself_only_when_its_dry_run_is_clean() {
     let house = House::open();
     let admin = house.admin("acme");
     push(&admin, 0..100, "Amount");
-    let bad = r#"{"Id":"x","Name":"Deal","DealAmount":"lots","LastModifiedDate":"2026-01-01T00:00:00Z"}"#;
+    let bad = r#"{"Id":"x","Name":"Deal","DealAmount":1e60,"LastModifiedDate":"2026-01-01T00:00:00Z"}"#;
     push_text(&admin, &format!("{bad}\n"));
     push(&admin, 100..150, "DealAmount");
     let case = proposed(&admin);

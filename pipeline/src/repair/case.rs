@@ -98,6 +98,18 @@ pub enum Deed {
 }
 
 impl Deed {
+    /// Every deed.
+    pub const ALL: [Self; 8] = [
+        Self::Approved,
+        Self::Repaired,
+        Self::Removed,
+        Self::Rejected,
+        Self::Expired,
+        Self::Reverted,
+        Self::Snoozed,
+        Self::Noted,
+    ];
+
     /// Its name, as programs see it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -20,6 +20,7 @@ const LIMIT: u32 = 100;
 
 /// Who did what.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct AuditEntry {
     /// When.
     at: String,

@@ -19,6 +19,7 @@ const LIMIT: u32 = 100;
 
 /// How a stream's shape and its cases fared.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct DriftInfo {
     /// The stream: `connection/stream`.
     pub stream: String,
@@ -47,6 +48,7 @@ pub struct Count {
 
 /// A page of streams.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct DriftPage {
     /// The streams.
     pub streams: Vec<DriftInfo>,
@@ -56,6 +58,7 @@ pub struct DriftPage {
 
 /// How a stream's shape and its cases fared, in detail.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct DriftHistory {
     /// As a whole.
     pub drift: DriftInfo,
@@ -92,6 +95,7 @@ pub struct ObservedInfo {
 
 /// A case in short.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct CaseSummary {
     /// Its id.
     pub case: String,

@@ -10,7 +10,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::types::Any;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use schemas::mapping::Difference;
-use schemas::{Mapping, StreamId};
+use schemas::{Mapping, StreamId, TenantId};
 use serde_json::Value;
 
 use super::{Signed, Tag};
@@ -27,6 +27,7 @@ const LIMIT: u32 = 100;
 
 /// A stream's mapping in force.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct MappingSummary {
     /// Its stream: `connection/stream`.
     pub stream: String,
@@ -50,6 +51,7 @@ pub struct MappingSummary {
 
 /// A page of mappings.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct MappingPage {
     /// The mappings, by their streams.
     pub mappings: Vec<MappingSummary>,
@@ -59,6 +61,7 @@ pub struct MappingPage {
 
 /// A version of a stream's mapping.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct VersionInfo {
     /// Counted from 1.
     pub version: u32,
@@ -80,6 +83,7 @@ pub struct VersionInfo {
 
 /// A mapping.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct MappingInfo {
     /// Its stream: `connection/stream`.
     pub stream: String,
@@ -113,6 +117,7 @@ pub struct Differences {
 
 /// Something that two versions do not say alike.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct DifferenceInfo {
     /// A field of the entity, or another member of the mapping as `$key`, `$version`, `$deleted`.
     pub what: String,
@@ -186,10 +191,12 @@ impl Routes {
     ) -> Result<Found, Problem> {
         let stream = super::one_stream(&caller, &connection, &stream)?;
         let now = in_force(&doors, &stream).await?;
-        let Some(version) = version.0.filter(|version| *version != now.version) else { return Ok(found(info(now))) };
+        let Some(version) = version.0.filter(|version| *version != now.version) else {
+            return Ok(found(caller.tenant, info(now)));
+        };
         let known = doors.line.mapping_version(&stream, version).await.map_err(failed)?;
         let (mapping, made) = known.ok_or_else(|| Problem::not_found("version of the mapping"))?;
-        Ok(found(info_of(&stream, version, now.version, &mapping, made)))
+        Ok(found(caller.tenant, info_of(&stream, version, now.version, &mapping, made)))
     }
 
     /// List the versions of a stream's mapping, who or what made each, and why.
@@ -252,7 +259,7 @@ impl Routes {
         let missing = || Problem::new(StatusCode::PRECONDITION_REQUIRED, "if_match_missing", missing);
         let known = if_match.0.ok_or_else(missing)?;
         let now = in_force(&doors, &stream).await?;
-        if !etag::matches(&known, &tag(now.version)) {
+        if !etag::matches(&known, &tag(caller.tenant, now.version)) {
             let detail = "another mapping is in force by now: read it again";
             return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", detail));
         }
@@ -265,7 +272,7 @@ impl Routes {
         let set = tokio::spawn(async move { line.set_mapping(&named, &mapping, Some(now.version), (&by, &why)).await });
         let set = set.await.map_err(Problem::internal)??;
         noted.say(format!("mapping of {stream}: version {} → {}", now.version, set.version));
-        Ok(found(info(set)))
+        Ok(found(caller.tenant, info(set)))
     }
 }
 
@@ -279,8 +286,9 @@ async fn in_force(doors: &Doors, stream: &StreamId) -> Result<InForce, Problem> 
     now.ok_or_else(|| Problem::not_found("stream"))
 }
 
-fn tag(version: u32) -> String {
-    format!("\"mapping-{version}\"")
+/// With the tenant, since another one's version of the same number is another mapping.
+fn tag(tenant: TenantId, version: u32) -> String {
+    format!("\"mapping-{tenant}-{version}\"")
 }
 
 /// A mapping in force in short.
@@ -302,8 +310,8 @@ pub fn summary(now: InForce) -> MappingSummary {
 /// A version of a mapping, and how it came about.
 pub type Version = (Mapping, Option<MappingVersion>);
 
-fn found(mapping: MappingInfo) -> Found {
-    let tag = tag(mapping.version);
+fn found(tenant: TenantId, mapping: MappingInfo) -> Found {
+    let tag = tag(tenant, mapping.version);
     Found::Found(Json(mapping), tag)
 }
 

@@ -124,6 +124,7 @@ pub struct PolicyBody {
 
 /// A policy, and what follows from it.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct PolicyInfo {
     /// Whose it is: a connection's; null for the tenant's.
     pub connection: Option<String>,
@@ -157,6 +158,7 @@ pub struct BacktestInfo {
 
 /// What a threshold would have done.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct ThresholdInfo {
     /// The confidence from which on repairs would have been applied by themselves.
     pub at_least: f64,
@@ -195,7 +197,7 @@ impl Routes {
         connection: Query<Option<String>>,
     ) -> Result<Found, Problem> {
         let connection = named(&caller, connection.0.as_deref())?;
-        Ok(found(doors.line.policies(caller.tenant).await?, connection.as_ref()))
+        Ok(found(caller.tenant, doors.line.policies(caller.tenant).await?, connection.as_ref()))
     }
 
     /// Set the policy of the tenant or of a connection, as a whole, for what comes from now on. If-Match says which it
@@ -287,14 +289,14 @@ async fn change(
     let missing = || Problem::new(StatusCode::PRECONDITION_REQUIRED, "if_match_missing", missing);
     let known = if_match.ok_or_else(missing)?;
     let before = doors.line.policies(caller.tenant).await?;
-    if !etag::matches(&known, &tag(&before)) {
+    if !etag::matches(&known, &tag(caller.tenant, &before)) {
         return Err(PolicyError::Changed.into());
     }
     let made_on = (known.trim() != "*").then_some(before.number);
     let by = caller.label();
     let set = doors.line.set_policy(caller.tenant, connection.as_ref(), policy, &by, made_on).await?;
     noted.say(policy_told(connection.as_ref(), before.own(connection.as_ref()), set.own(connection.as_ref())));
-    Ok(found(set, connection.as_ref()))
+    Ok(found(caller.tenant, set, connection.as_ref()))
 }
 
 /// The connection that is meant; a key that is bound to others sees none of them.
@@ -304,12 +306,13 @@ fn named(caller: &Caller, connection: Option<&str>) -> Result<Option<ConnectionN
     name.parse().map(Some).map_err(|e: schemas::ids::InvalidName| Problem::invalid(e.to_string()))
 }
 
-fn tag(policies: &Policies) -> String {
-    format!("\"policy-{}\"", policies.number)
+/// With the tenant, since another one's policies of the same number are others.
+fn tag(tenant: TenantId, policies: &Policies) -> String {
+    format!("\"policy-{tenant}-{}\"", policies.number)
 }
 
-fn found(policies: Policies, connection: Option<&ConnectionName>) -> Found {
-    let tag = tag(&policies);
+fn found(tenant: TenantId, policies: Policies, connection: Option<&ConnectionName>) -> Found {
+    let tag = tag(tenant, &policies);
     Found::Found(Json(info(policies, connection)), tag)
 }
 

@@ -98,6 +98,7 @@ pub struct WebhookChange {
 
 /// A webhook.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct WebhookInfo {
     /// Its id.
     pub id: String,
@@ -131,6 +132,7 @@ pub struct WebhookInfo {
 
 /// A webhook that was made.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct WebhookMade {
     /// The webhook.
     pub webhook: WebhookInfo,

@@ -122,6 +122,7 @@ pub struct ImpactInfo {
 
 /// What a case concerns of a view.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct ViewImpactInfo {
     /// The table that SQL asks.
     pub view: String,
@@ -137,6 +138,7 @@ pub struct ViewImpactInfo {
 
 /// Somebody who asked a view.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct ConsumerInfo {
     /// Who: `user:ID` or `key:ID`.
     pub by: String,
@@ -169,6 +171,7 @@ pub struct DryRunInfo {
 
 /// Records that would be set aside for one reason.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct SetAsideInfo {
     /// Why, as a stable code.
     pub reason: String,

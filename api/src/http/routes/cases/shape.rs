@@ -172,6 +172,7 @@ pub struct SignalInfo {
 
 /// What was decided.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct DecidedInfo {
     /// approved (by the first of two), repaired, removed, rejected, expired, reverted, snoozed or noted.
     pub status: String,
