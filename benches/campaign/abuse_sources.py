@@ -9,12 +9,18 @@ import os
 import zipfile
 
 import line
-from cases import case, not_built, timed
+from cases import by_cargo, case, not_built, timed
 
 for number, title in (("E1", "hosts that are inside: loopback, link-local, mapped and odd spellings"), ("E2", "DNS rebinding"),
                       ("E3", "redirects inward"), ("E4", "database URIs with sockets, files, several hosts"),
                       ("E6", "endless, slow and lying answers of a source"), ("E8", "a connection test as a port scanner")):
     not_built(number, title, "no connector calls a host yet")
+by_cargo("E1b", "a webhook to a host that is inside, however it is spelt",
+         "no_webhook_leads_to_where_the_operator_did_not_allow_it")
+by_cargo("E2b", "a webhook's name that leads inside once it is looked up",
+         "a_name_that_leads_to_a_private_address_is_refused_whenever_it_is_looked_up")
+by_cargo("E3b", "a webhook's receiver that redirects",
+         "what_a_receiver_did_not_take_is_sent_again_also_by_another_process_and_nobody_waits_for_it")
 not_built("E9", "a connection's credentials read back", "no connector has credentials yet")
 not_built("E10", "a webhook without, with a wrong, with an old signature",
           "webhooks go out only, none comes in; what is pushed needs a credential")
@@ -196,6 +202,29 @@ def decisions(house, seen):
         seen.status(answer, 200, 409, what="two at once")
 
 
-not_built("F3b", "approving what one has proposed oneself", "there are no rules of two persons")
+@case("F3b", "where two people decide: the same one twice, a program, what the first did not approve")
+def two_persons(house, seen):
+    policy = lambda two: house.ask("PUT", "/aam/policy", house.admin(), {"two_persons": two}, {"if-match": "*"})
+    seen.status(policy(["all"]), 200, what="a policy")
+    doubtful = house.acme.doubtful()
+    decide = lambda role, verdict, **body: house.ask("POST", f"/aam/cases/{doubtful}/{verdict}", house.acme.tokens[role],
+                                                     {"why": "abuse", **body})
+    edit = {"moves": [{"from": "Amount", "to": ["Bla"]}]}
+    # A proposal that comes in between would take both approvals anew.
+    line.until("something is proposed", lambda: house.ask("GET", f"/aam/cases/{doubtful}", house.admin()).json().get("waits"))
+    seen.status(decide("editor", "edit", **edit), 200, what="the first")
+    status = lambda: house.ask("GET", f"/aam/cases/{doubtful}", house.admin()).json()["status"]
+    seen.that(status() == "open", f"one was enough: it is {status()}")
+    seen.status(decide("editor", "edit", **edit), 403, what="the first once more")
+    seen.status(decide("program", "edit", **edit), 409, what="a program")
+    seen.that(status() == "open", f"one and a program were enough: it is {status()}")
+    # Another decision takes two again: it does not ride on the approval of the first.
+    seen.status(decide("admin", "accept-removed"), 200, what="another decision")
+    seen.that(status() == "open", f"two halves made a whole: it is {status()}")
+    seen.status(decide("editor", "accept-removed"), 200, what="the second for it")
+    seen.that(status() == "removed", f"two were not enough: it is {status()}")
+    seen.status(policy([]), 200, what="the policy of before")
+
+
 for number, title in (("F6", "MCP without, with a wrong token, with another's session"), ("F7", "instructions in what MCP returns")):
     not_built(number, title, "there is no MCP")
