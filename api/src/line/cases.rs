@@ -21,7 +21,8 @@ pub enum Outcome {
     Refused(String),
 }
 
-/// What a decision was made on, where that matters; what is there now, where it is left out.
+/// What a decision was made on, where that matters. Left out is the mapping that is there now; of the case, too, when its
+/// proposal is approved, and any version otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MadeOn {
     /// The mapping version in force.

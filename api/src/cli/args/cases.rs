@@ -108,7 +108,7 @@ pub struct DecideArgs {
     /// The mapping version that the decision was made on; by default the one in force.
     #[arg(long)]
     pub mapping_version: Option<u32>,
-    /// The version of the case that the decision was made on; by default the one that it has.
+    /// The version of the case that the decision was made on; by default approve takes the one that it has, others any.
     #[arg(long)]
     pub case_version: Option<u32>,
 }
