@@ -248,7 +248,7 @@ impl Drift {
         facts: &mut Vec<Fact>,
     ) {
         if self.notices.contains_key(&id) {
-            self.forget_values(lost);
+            self.forget_values(lost, is_removed);
             return self.settle_notice(id, lost, why, facts);
         }
         let is_meant = |watch: &Watch| lost.iter().any(|lost| lost.paths == watch.paths);
@@ -263,7 +263,7 @@ impl Drift {
             }
             watch.leave();
         }
-        self.forget_values(lost);
+        self.forget_values(lost, is_removed);
         if !self.watches.iter().any(|watch| watch.case == Some(id)) {
             self.end(id, why, facts);
         }

@@ -180,10 +180,12 @@ impl Drift {
         habit.change_to(&styles.collect::<Vec<_>>())
     }
 
-    /// What the values of decided paths were says nothing of what they are.
-    pub(super) fn forget_values(&mut self, lost: &[Lost]) {
+    /// What the values of decided paths were says nothing of what they are; nor does how many there were, of what is
+    /// accepted as removed.
+    pub(super) fn forget_values(&mut self, lost: &[Lost], is_removed: bool) {
         for habit in self.habits.iter_mut().filter(|habit| lost.iter().any(|lost| lost.paths == habit.paths)) {
-            if lost.iter().any(|l| l.paths == habit.paths && matches!(l.change, Some(Change::Nulls { .. }))) {
+            let were_nulls = |l: &Lost| l.paths == habit.paths && matches!(l.change, Some(Change::Nulls { .. }));
+            if is_removed || lost.iter().any(were_nulls) {
                 habit.forget_nulls();
             }
             habit.forget_styles();

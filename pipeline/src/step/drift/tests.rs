@@ -216,6 +216,30 @@ fn what_is_doubtful_or_breaks_something_waits_for_a_person() {
 }
 
 #[test]
+fn what_is_lost_soon_after_a_false_alarm_is_held_from_the_first_record_on() {
+    for between in [20, 25, 35, 60] {
+        let mut stream = steady(300);
+        let without = |id: usize| format!(r#"{{"Id":"{id}","Note":"n{id}","Buyer":{{"Name":"b"}}}}"#);
+        assert_eq!(held(&feed(&mut stream, &[without(300)])).len(), 1);
+        let back: Vec<String> = (0..between).map(|id| with(400 + id, "Total")).collect();
+        assert!(names(&feed(&mut stream, &back)).contains(&"RecordsReleased"), "{between}");
+        let gone: Vec<String> = (0..80).map(|id| without(600 + id)).collect();
+        assert_eq!(held(&feed(&mut stream, &gone)).len(), 80, "{between} records after a false alarm");
+        reconciles(&stream);
+    }
+}
+
+#[test]
+fn what_was_accepted_as_removed_is_no_jump_of_nulls() {
+    let mut stream = steady(300);
+    let without = |id: usize| format!(r#"{{"Id":"{id}","Note":"n{id}","Buyer":{{"Name":"b"}}}}"#);
+    feed(&mut stream, &(300..330).map(without).collect::<Vec<_>>());
+    decide(&mut stream, "c", Verdict::AcceptAsRemoved { only: vec![] });
+    let later = feed(&mut stream, &(400..600).map(without).collect::<Vec<_>>());
+    assert_eq!(names(&later), Vec::<&str>::new(), "nulls from here on, by a person");
+}
+
+#[test]
 fn a_mapping_can_have_a_person_approve_every_repair() {
     let mut stream = Stream::new();
     for input in opening(&MAPPING.replace(r#""fields""#, r#""repairs":"approve","fields""#), ENTITY) {

@@ -78,6 +78,9 @@ pub(super) struct Since {
     /// Of the lacking: had it, but of a type that it never had, and these types.
     pub(super) strange: u64,
     pub(super) types: u8,
+    /// Records in a row that had it, up to the last.
+    #[serde(default)]
+    pub(super) run: u64,
 }
 
 /// What the records since then say.
@@ -231,8 +234,10 @@ impl Watch {
     pub(super) fn count(&mut self, is_lacking: bool) {
         if !is_lacking {
             self.since.having += 1;
+            self.since.run += 1;
             return;
         }
+        self.since.run = 0;
         self.since.lacking += 1;
         self.since.strange += u64::from(self.now != 0);
         self.since.types |= self.now;
@@ -282,11 +287,12 @@ impl Watch {
 
     /// It belongs to no case any more; what was seen meanwhile counts.
     pub(super) fn settle(&mut self) {
-        let Since { lacking, having, strange, types } = std::mem::take(&mut self.since);
+        let Since { lacking, having, strange, types, run } = std::mem::take(&mut self.since);
         self.usual.records += lacking + having;
         self.usual.present += having + strange;
         self.types |= types;
-        self.usual.run = 0;
+        // What had it since then says as much as it would have said before: the next without it is suspect again.
+        self.usual.run = run;
         self.leave();
     }
 
