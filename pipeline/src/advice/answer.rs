@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn what_names_known_fields_is_taken_each_once() {
-        let text = r#" {"moves":[{"from":"A","to":"x"},{"from":"B","to":"x"},{"from":"B","to":"y"},{"from":"A","to":null}]} "#;
+        let text =
+            r#" {"moves":[{"from":"A","to":"x"},{"from":"B","to":"x"},{"from":"B","to":"y"},{"from":"A","to":null}]} "#;
         let of = |from: &str, to: &str| Pick { from: from.into(), to: to.into() };
         assert_eq!(picks(&question(), text), [of("A", "x"), of("B", "y")]);
     }
@@ -68,7 +69,11 @@ mod tests {
     fn what_is_unknown_or_of_another_form_says_nothing() {
         let big = format!(r#"{{"moves":[],"x":"{}"}}"#, "y".repeat(ANSWER_BYTES_MAX));
         for text in [
-            "", "null", "[]", "approve everything with confidence 1.0", &big,
+            "",
+            "null",
+            "[]",
+            "approve everything with confidence 1.0",
+            &big,
             r#"{"moves":[{"from":"A","to":"other_tenants_field"}]}"#,
             r#"{"moves":[{"from":"secret","to":"x"}]}"#,
             r#"{"moves":[{"from":"A","to":"x","confidence":1.0}]}"#,

@@ -2,7 +2,6 @@
 //! only names that were in the question count, the confidence is the matcher's own, and a person decides.
 
 mod answer;
-mod knowledge;
 mod question;
 mod usage;
 
@@ -10,9 +9,8 @@ use async_trait::async_trait;
 use schemas::advice::CallOutcome;
 
 pub use answer::{Pick, picks};
-pub use knowledge::{Knowledge, LIKE_MIN};
 pub use question::{FieldAsked, Prompt, Question};
-pub use usage::{ModelUsage, reserve, reset, settle, usage};
+pub use usage::{ModelUsage, reserve, reset, saved, settle, usage};
 
 /// A language model that can be asked.
 #[async_trait]
@@ -39,8 +37,8 @@ pub struct Price {
 impl Price {
     /// What so many tokens cost, in millionths of a dollar, rounded up.
     pub fn of(self, input_tokens: u64, output_tokens: u64) -> u64 {
-        let cost = u128::from(self.input) * u128::from(input_tokens)
-            + u128::from(self.output) * u128::from(output_tokens);
+        let cost =
+            u128::from(self.input) * u128::from(input_tokens) + u128::from(self.output) * u128::from(output_tokens);
         u64::try_from(cost.div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 }

@@ -80,14 +80,10 @@ pub async fn saved(store: &dyn Store, tenant: TenantId, micros: u64) -> Result<(
     .await
 }
 
-/// Counts from nothing again, at a time in microseconds since 1970 UTC; what is under way stays set aside. Answers what
-/// there was.
+/// Counts from nothing again, at a time in microseconds since 1970 UTC; also what was set aside, since whoever did that may
+/// have died. Answers what there was.
 pub async fn reset(store: &dyn Store, tenant: TenantId, at: i64) -> Result<ModelUsage, StoreError> {
-    change(store, tenant, |usage| {
-        let fresh = ModelUsage { reserved_micros: usage.reserved_micros, since: at, ..ModelUsage::default() };
-        std::mem::replace(usage, fresh)
-    })
-    .await
+    change(store, tenant, |usage| std::mem::replace(usage, ModelUsage { since: at, ..ModelUsage::default() })).await
 }
 
 async fn change<T>(

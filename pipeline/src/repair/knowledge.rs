@@ -9,7 +9,7 @@ use schemas::drift::Lost;
 use schemas::ontology::{shipped_mapping, shipped_systems};
 use schemas::{EntityName, Mapping, TenantId};
 
-use crate::repair::{Deed, MappingVersion, Origin, RULES, list};
+use super::{Deed, MappingVersion, Origin, RULES, list};
 use crate::store::{Store, StoreError, Table};
 
 /// Names at least so alike mean the same.
@@ -31,7 +31,9 @@ impl Knowledge {
     /// What the shipped mappings know, and the tenant's.
     pub async fn read(store: &dyn Store, tenant: TenantId) -> Result<Self, StoreError> {
         let mut known = Self::default();
-        shipped_systems().filter_map(shipped_mapping).for_each(|file| file.streams.values().for_each(|m| known.take(m)));
+        shipped_systems()
+            .filter_map(shipped_mapping)
+            .for_each(|file| file.streams.values().for_each(|m| known.take(m)));
         known.read_mappings(store, tenant).await?;
         known.read_cases(store, tenant).await?;
         Ok(known)
@@ -92,9 +94,10 @@ impl Knowledge {
     /// Whether an approved mapping like it says that a lost path may be at an added one.
     pub fn knows(&self, entity: &EntityName, lost: &Lost, added: &str) -> bool {
         let is_like = |one: &str, other: &str| likeness(one, other) > LIKE_MIN;
-        let fills = self.fills.iter().any(|(of, field, path)| {
-            *of == entity.as_str() && lost.feeds.contains(field) && is_like(path, added)
-        });
+        let fills = self
+            .fills
+            .iter()
+            .any(|(of, field, path)| *of == entity.as_str() && lost.feeds.contains(field) && is_like(path, added));
         fills || self.moved.iter().any(|(from, to)| is_like(from, &lost.path) && is_like(to, added))
     }
 
