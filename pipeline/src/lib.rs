@@ -10,6 +10,7 @@ pub mod log;
 pub mod payload;
 pub mod store;
 
+pub mod advice;
 pub mod definitions;
 pub mod ingest;
 pub mod policies;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::advice::{Coverage, ModelCall, Recommendation};
 use crate::drift::{Lost, Move, Severity, Tried, Verdict};
 use crate::ids::EntityName;
 use crate::input::DefinitionHash;
@@ -134,6 +135,26 @@ pub enum Fact {
         /// What became of the last held records when it was tried on them.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         tried: Option<Tried>,
+    },
+    /// What is uncertain of a case was compared with the mappings that were approved before.
+    RagCoverageCheck {
+        /// The case.
+        case: u64,
+        /// What is known.
+        #[serde(flatten)]
+        coverage: Coverage,
+        /// The share that is known, in thousandths.
+        share: u16,
+        /// What that recommends.
+        recommendation: Recommendation,
+    },
+    /// A language model was asked about a case.
+    ModelAsked {
+        /// The case.
+        case: u64,
+        /// The call.
+        #[serde(flatten)]
+        call: ModelCall,
     },
     /// A repair is in force from here on.
     RepairApplied {
@@ -287,6 +308,8 @@ impl Fact {
             Self::DriftDetected { .. } => "DriftDetected",
             Self::RecordsRecalled { .. } => "RecordsRecalled",
             Self::RepairProposed { .. } => "RepairProposed",
+            Self::RagCoverageCheck { .. } => "RagCoverageCheck",
+            Self::ModelAsked { .. } => "ModelAsked",
             Self::RepairApplied { .. } => "RepairApplied",
             Self::RepairReverted { .. } => "RepairReverted",
             Self::RepairRejected { .. } => "RepairRejected",

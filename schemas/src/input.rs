@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::advice::Asked;
 use crate::drift::{Decide, Move, Tried};
 use crate::ids::{EntityName, StreamId};
 use crate::policy::Policy;
@@ -103,6 +104,9 @@ pub enum Input {
         /// What became of the last held records when the moves were tried on them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tried: Option<Tried>,
+        /// What was looked up and asked for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked: Option<Asked>,
     },
     /// Records of a settlement are given up, in the order of their offsets.
     Discarded {

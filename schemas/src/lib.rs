@@ -16,6 +16,7 @@ pub mod ontology;
 pub mod record;
 pub mod shape;
 
+pub mod advice;
 pub mod cloudevent;
 pub mod decision;
 pub mod drift;

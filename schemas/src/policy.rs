@@ -27,6 +27,9 @@ pub struct Policy {
     /// With `automatic`: from this confidence on, in thousandths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<u16>,
+    /// What a language model may be told of what stays uncertain; names alone, unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelUse>,
     /// What two people decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub two_persons: Option<Vec<DecisionClass>>,
@@ -39,6 +42,19 @@ pub struct Policy {
     /// After so many hours a case that nobody decided is rejected, and holds on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expire_hours: Option<u32>,
+}
+
+/// What a language model may be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelUse {
+    /// Nothing: none is asked.
+    Never,
+    /// Names, types and formats.
+    #[default]
+    Names,
+    /// Some values, too.
+    Values,
 }
 
 /// What a decision is about.
@@ -131,6 +147,7 @@ impl Policy {
         Self {
             repairs: self.repairs.or(other.repairs),
             at_least: self.at_least.or(other.at_least),
+            model: self.model.or(other.model),
             two_persons: self.two_persons.clone().or_else(|| other.two_persons.clone()),
             mask: self.mask.clone().or_else(|| other.mask.clone()),
             remind_hours: self.remind_hours.or(other.remind_hours),

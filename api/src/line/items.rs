@@ -249,6 +249,8 @@ fn stage_of(decision: &Decision) -> Option<Stage> {
         | Fact::DriftDetected { .. }
         | Fact::RecordsRecalled { .. }
         | Fact::RepairProposed { .. }
+        | Fact::RagCoverageCheck { .. }
+        | Fact::ModelAsked { .. }
         | Fact::RepairApplied { .. }
         | Fact::RepairReverted { .. }
         | Fact::RepairRejected { .. }

@@ -27,4 +27,5 @@ pub use matching::{Approved, CANDIDATES_MAX, Candidate, Matcher, PAIRS_MAX, Prob
 pub use model::{Models, Task, UnreadableModel};
 pub use operations::{Operation, OperationKind, operations};
 pub use rivals::RIVAL_SIGNALS;
+pub use side::likeness;
 pub use signals::{SIGNALS, Signals};

@@ -143,6 +143,17 @@ fn entry(
     }
 }
 
+/// How alike two names are, from 0 to 1: as good as the same word for word, else by what they mean.
+pub fn likeness(one: &str, other: &str) -> f32 {
+    let spoken = |name: &str| words::segments(name).pop().unwrap_or_default();
+    let (one, other) = (spoken(one), spoken(other));
+    if one.concat() == other.concat() {
+        return if one.is_empty() { 0.0 } else { 1.0 };
+    }
+    let meaning = |words: &[String]| meaning(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    dot(&meaning(&one), &meaning(&other)).clamp(0.0, 1.0)
+}
+
 /// The mean of the words' vectors, rare words first.
 fn meaning(spoken: &[&str]) -> Vector {
     let table = Embeddings::shipped();

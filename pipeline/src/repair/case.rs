@@ -385,6 +385,8 @@ pub(super) fn case_of(fact: &Fact) -> Option<u64> {
         | Fact::DriftDetected { case, .. }
         | Fact::RecordsRecalled { case, .. }
         | Fact::RepairProposed { case, .. }
+        | Fact::RagCoverageCheck { case, .. }
+        | Fact::ModelAsked { case, .. }
         | Fact::RepairApplied { case, .. }
         | Fact::RepairRejected { case, .. }
         | Fact::RepairReverted { case, .. }

@@ -1,10 +1,12 @@
 //! The repairer: reads `decisions`, keeps the cases, and sends back in by the front door what they call for: suggestions
 //! of the matcher, times that have come, held records that may go.
 
+mod asking;
 mod backtest;
 mod case;
 mod evidence;
 mod history;
+mod knowledge;
 mod mask;
 mod redrive;
 mod revert;
@@ -17,11 +19,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemas::advice::Asked;
 use schemas::decision::Fact;
 use schemas::drift::{Move, Tried, Verdict};
 use schemas::{BatchKind, Decision, Input, Position, StreamId, Topic};
 use tokio::sync::watch;
 
+pub use asking::Asking;
 pub use backtest::Backtest;
 pub(crate) use case::RULES;
 pub use case::{Approval, Case, Decided, Deed, HELD_KEPT, Status, find, list};
@@ -32,12 +36,15 @@ pub use evidence::{
 pub use history::{MappingVersion, Origin, ShapeChange, shapes, version, versions};
 pub use mask::{MASKED, Mask};
 
+use crate::advice;
 use crate::ingest::{Ingest, OpenStream};
 use crate::log::{Log, LogError, Stored};
 use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, decode_decisions, read_snapshot, stream_of};
 use crate::step::StreamState;
 use crate::store::{Expect, Store, StoreError, Table};
+use asking::Doubt;
 use case::{case_of, key_of};
+use knowledge::Knowledge;
 use redrive::Redrive;
 use revert::Revert;
 use timers::{Timer, Timers};
@@ -59,6 +66,8 @@ pub struct Repairer {
     kept: watch::Sender<u64>,
     done: watch::Sender<u64>,
     stall: Stall,
+    /// Who is asked what stays uncertain, if anybody is.
+    asking: Option<Arc<Asking>>,
 }
 
 /// How far a repairer is on `decisions`.
@@ -97,9 +106,26 @@ impl Repairer {
         let repaired = Repaired { kept: kept_too, done: done_too };
         let ingest = Ingest::new(log.clone(), store.clone());
         Ok((
-            Self { log, store, ingest, partition, checkpoint, timers, stop, kept, done, stall: Stall::new(None) },
+            Self {
+                log,
+                store,
+                ingest,
+                partition,
+                checkpoint,
+                timers,
+                stop,
+                kept,
+                done,
+                stall: Stall::new(None),
+                asking: None,
+            },
             repaired,
         ))
+    }
+
+    /// Has a language model asked what stays uncertain.
+    pub fn asking(self, asking: Option<Arc<Asking>>) -> Self {
+        Self { asking, ..self }
     }
 
     /// Why it does not get on, as long as it does not.
@@ -307,18 +333,34 @@ impl Repairer {
     async fn suggest(&self, stream: &StreamId, offset: u64, only: Option<u64>) -> Result<bool, ProcessError> {
         let Some(state) = self.state_behind(stream, offset).await? else { return Ok(false) };
         let Some((_, mapping_version)) = state.mapping() else { return Ok(true) };
+        let known = Knowledge::read(&*self.store, stream.tenant).await?;
+        let approved = known.approved();
         for case in state.drift().waiting().filter(|case| only.is_none_or(|only| only == *case)) {
-            let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case));
+            let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case, &approved));
             let suggested = suggested.unwrap_or_else(|error| {
                 tracing::warn!(%stream, case, %error, "nothing is suggested for a case");
                 suggest::Suggested::default()
             });
-            let suggest::Suggested { moves, alternatives } = suggested;
+            let doubt = self.asking.as_ref().and_then(|asking| asking.doubt(&state, case, &suggested, &known));
+            let coverage = doubt.as_ref().map(|(_, coverage)| coverage.clone());
+            let suggest::Suggested { moves, alternatives } = suggested.clone();
             // A case that is told again is suggested for again.
             let id = format!("suggest-{case}-{mapping_version}-{offset}");
             let tried = self.tried(&state, case, &moves).await?;
-            let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried };
+            let asked = coverage.map(|coverage| Asked { coverage: Some(coverage), call: None });
+            let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked };
             self.ingest.send(&self.open(stream), &[suggestion]).await?;
+            if let (Some(asking), Some((question, coverage))) = (&self.asking, doubt) {
+                let open = self.open(stream);
+                match coverage.skipped {
+                    true => advice::saved(&*self.store, stream.tenant, coverage.saved_micros).await?,
+                    false => asking.start(
+                        self.store.clone(),
+                        self.ingest.clone(),
+                        Doubt { open, case, mapping_version, offset, question, suggested },
+                    ),
+                }
+            }
         }
         Ok(true)
     }

@@ -1,7 +1,7 @@
 //! Suggestions: the matcher is asked where the lost paths of a case may have gone. What it says is an input, so that
 //! replay does not ask again.
 
-use matcher::{Candidate, Field, Kind, Matcher, OperationKind, Problem, SIGNALS, Task, TooLarge, operations};
+use matcher::{Approved, Candidate, Field, Kind, Matcher, OperationKind, Problem, SIGNALS, Task, TooLarge, operations};
 use schemas::drift::{Change, DriftKind, Lost, Move, Signal};
 use schemas::mapping::Path;
 use schemas::shape::{NodeId, ShapeTree, TypeClass};
@@ -20,23 +20,31 @@ const RETYPED: u16 = 990;
 const SIGNALS_MAX: usize = 6;
 
 /// Where the lost paths of a case have gone, and where else they may have gone.
-#[derive(Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Suggested {
     pub(super) moves: Vec<Move>,
     pub(super) alternatives: Vec<Move>,
 }
 
-/// Asks the matcher.
-pub(super) fn suggest(state: &StreamState, case: u64) -> Result<Suggested, TooLarge> {
+/// What a case lacks and what came with its records, as the matcher sees them.
+pub(super) fn fields(state: &StreamState, case: u64) -> (Vec<Field>, Vec<Field>) {
+    let (tree, drift) = (state.shape(), state.drift());
+    let lost = drift.lost(case, tree).into_iter().filter(|lost| !stays(lost));
+    let before: Vec<Field> = lost.map(|lost| before(state, &lost)).collect();
+    let after = drift.added_nodes(case, tree).filter_map(|node| after(state, node, &before)).collect();
+    (before, after)
+}
+
+/// Asks the matcher; `approved` is what the tenant's people have decided before.
+pub(super) fn suggest(state: &StreamState, case: u64, approved: &[Approved]) -> Result<Suggested, TooLarge> {
     let (tree, drift) = (state.shape(), state.drift());
     let (changed, lost) = drift.lost(case, tree).into_iter().partition::<Vec<_>, _>(stays);
-    let before: Vec<Field> = lost.iter().map(|lost| before(state, lost)).collect();
-    let after: Vec<Field> = drift.added_nodes(case, tree).filter_map(|node| after(state, node, &before)).collect();
+    let (before, after) = fields(state, case);
     let entity = state.entity().map_or_else(String::new, |entity| entity.entity.to_string());
     let matcher = Matcher::default();
-    let found = matcher.find(&Problem::of_change(&entity, &before, &after), Task::Drift, &[])?;
+    let found = matcher.find(&Problem::of_change(&entity, &before, &after), Task::Drift, approved)?;
     let mut moves = Vec::new();
-    for operation in operations(&matcher, &entity, &before, &after)? {
+    for operation in operations(&matcher, &entity, &before, &after, approved)? {
         let Some(kind) = kind_of(operation.kind) else { continue };
         let parts = operation.from.len();
         for (part, from) in operation.from.into_iter().enumerate() {

@@ -1,5 +1,6 @@
 //! Inputs that are no records.
 
+use schemas::advice::Asked;
 use schemas::decision::Fact;
 use schemas::event::ViewControl;
 use schemas::input::{Command, DefinitionHash};
@@ -71,8 +72,11 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         Input::Discarded { settlement, offsets } => state.discard(settlement, &offsets, &mut facts),
         Input::SettlementEnded { settlement } => state.settlement_ended(settlement, &mut facts),
         Input::Suggestion { id, .. } if id.len() > COMMAND_ID_BYTES_MAX || !state.take_command(&id) => {}
-        Input::Suggestion { id, case, mapping_version, moves, alternatives, tried } => {
-            let suggested = Suggested { at: offset, case, mapping_version, moves, alternatives, tried };
+        Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked } => {
+            // What was asked was paid for, even if the suggestion comes too late.
+            let by_model = asked.as_ref().is_some_and(|asked| asked.call.is_some());
+            facts.extend(asked.into_iter().flat_map(|asked| asked_facts(case, asked)));
+            let suggested = Suggested { at: offset, case, mapping_version, moves, alternatives, tried, by_model };
             if let Err(reason) = state.suggested(suggested, &mut facts) {
                 facts.push(Fact::CommandRefused { id, reason });
             }
@@ -88,6 +92,17 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         push(&mut outcome, offset, fact);
     }
     Ok(outcome)
+}
+
+/// What was looked up and asked for a suggestion, as `decisions` tell it.
+fn asked_facts(case: u64, asked: Asked) -> impl Iterator<Item = Fact> {
+    let check = asked.coverage.map(|coverage| Fact::RagCoverageCheck {
+        case,
+        share: coverage.share(),
+        recommendation: coverage.recommendation(),
+        coverage,
+    });
+    check.into_iter().chain(asked.call.map(|call| Fact::ModelAsked { case, call }))
 }
 
 /// What is to be put in force, and who wants it.

@@ -27,6 +27,8 @@ pub(super) struct Suggested {
     pub(super) moves: Vec<Move>,
     pub(super) alternatives: Vec<Move>,
     pub(super) tried: Option<Tried>,
+    /// A language model had a part in it: a person decides.
+    pub(super) by_model: bool,
 }
 
 /// What is to be done with lost paths.
@@ -43,7 +45,7 @@ struct Repair<'a> {
 impl StreamState {
     /// Takes a suggestion in: applied when the policy lets it and it breaks nothing, else it waits for a person.
     pub(super) fn suggested(&mut self, suggested: Suggested, facts: &mut Vec<Fact>) -> Result<(), String> {
-        let Suggested { at, case, mapping_version, moves, alternatives, tried } = suggested;
+        let Suggested { at, case, mapping_version, moves, alternatives, tried, by_model } = suggested;
         self.check_case(case, mapping_version)?;
         if moves.len() + alternatives.len() > MOVES_MAX {
             return Err(format!("it names more than {MOVES_MAX} moves"));
@@ -54,7 +56,8 @@ impl StreamState {
             return Err("the case lacks nothing: there is nothing to repair".to_owned());
         }
         let breaks = waits(&lost, &best, &self.drift, &self.shape, 0);
-        let waits = self.waits(case, &lost, &best, tried.as_ref());
+        let by_model = by_model.then(|| "a language model had a part in the proposal".to_owned());
+        let waits = self.waits(case, &lost, &best, tried.as_ref()).or(by_model);
         facts.push(Fact::RepairProposed {
             case,
             mapping_version,

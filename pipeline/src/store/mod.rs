@@ -78,11 +78,13 @@ pub enum Table {
     Webhooks = 30,
     /// `WEBHOOK/KEY` → something that a webhook is to be told (JSON). System. `TENANT/WEBHOOK` → it has such rows.
     Notices = 31,
+    /// One row with an empty key → what language models have cost the tenant since it was reset (JSON).
+    ModelUsage = 32,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Tenants,
         Self::Checkpoints,
         Self::Streams,
@@ -112,6 +114,7 @@ impl Table {
         Self::Shapes,
         Self::Webhooks,
         Self::Notices,
+        Self::ModelUsage,
     ];
 }
 

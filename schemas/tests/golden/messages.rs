@@ -196,7 +196,8 @@ fn what_is_said_to_drift_is_written_as_it_always_was() {
     };
     let (moves, alternatives) = (vec![a_move()], vec![]);
     let id = "suggest-41-2".into();
-    let suggestion = Input::Suggestion { id, case: 41, mapping_version: 2, moves, alternatives, tried: None };
+    let suggestion =
+        Input::Suggestion { id, case: 41, mapping_version: 2, moves, alternatives, tried: None, asked: None };
     let inputs: Vec<Input> = std::iter::once(suggestion).chain(verdicts.map(decide)).collect();
     assert_lines("drift_inputs_v1.ndjson", &inputs);
 }
@@ -267,7 +268,15 @@ fn what_people_decide_is_written_as_it_always_was() {
     let command = |command| Input::Command { id: "c-1".into(), command };
     let (moves, alternatives) = (vec![a_transformed_move()], vec![]);
     let inputs = [
-        Input::Suggestion { id: "suggest-41-2".into(), case, mapping_version: 2, moves, alternatives, tried: tried() },
+        Input::Suggestion {
+            id: "suggest-41-2".into(),
+            case,
+            mapping_version: 2,
+            moves,
+            alternatives,
+            tried: tried(),
+            asked: None,
+        },
         command(Command::Decide(Decide {
             case,
             mapping_version: 2,

@@ -50,7 +50,7 @@ pub fn answer(kind: Kind, matcher: &Matcher<'_>, input: impl Read, output: impl 
         let changes = drift::read(input)?;
         let mut out = write::Entries::begin(output)?;
         for change in changes {
-            let found = operations(matcher, &change.entity, &change.before, &change.after)?;
+            let found = operations(matcher, &change.entity, &change.before, &change.after, &[])?;
             out.operations(&change.id, &found)?;
         }
         return out.end();

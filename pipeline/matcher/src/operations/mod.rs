@@ -4,7 +4,7 @@ mod divided;
 mod swapped;
 
 use crate::field::{Field, Kind};
-use crate::matching::{Candidate, Matcher, Problem, TooLarge};
+use crate::matching::{Approved, Candidate, Matcher, Problem, TooLarge};
 use crate::model::Task;
 use crate::words;
 
@@ -80,15 +80,16 @@ impl Problem {
     }
 }
 
-/// What happened between two states of a stream.
+/// What happened between two states of a stream; `approved` is what the tenant has approved before.
 pub fn operations(
     matcher: &Matcher<'_>,
     entity: &str,
     before: &[Field],
     after: &[Field],
+    approved: &[Approved],
 ) -> Result<Vec<Operation>, TooLarge> {
     let problem = Problem::of_change(entity, before, after);
-    let found = matcher.find(&problem, Task::Drift, &[])?;
+    let found = matcher.find(&problem, Task::Drift, approved)?;
     let mut out = Vec::new();
     let mut is_left = vec![true; problem.sources.len()];
     let mut is_free = vec![true; problem.targets.len()];

@@ -100,6 +100,7 @@ fn suggest(stream: &mut Stream, id: &str, moves: Vec<Move>) -> Outcome {
         moves,
         alternatives: vec![],
         tried: None,
+        asked: None,
     })
 }
 
@@ -552,7 +553,7 @@ proptest! {
             let time = Input::TimePassed { id: "hold-43".into() };
             runs.push((BatchKind::Control, vec![serde_json::to_string(&time).unwrap()]));
             let moves = vec![renamed("Total", "Amount", 950)];
-            let suggestion = Input::Suggestion { id: format!("{shape}{count}"), case: 43, mapping_version: 1, moves, alternatives: vec![], tried: None };
+            let suggestion = Input::Suggestion { id: format!("{shape}{count}"), case: 43, mapping_version: 1, moves, alternatives: vec![], tried: None, asked: None };
             runs.push((BatchKind::Control, vec![serde_json::to_string(&suggestion).unwrap()]));
         }
         let whole = told(&runs, usize::MAX);

@@ -111,6 +111,7 @@ fn nothing_is_suggested_for_a_case_that_lacks_nothing() {
     let case = detected(&feed(&mut stream, &(300..400).map(came).collect::<Vec<_>>()))[0].0;
     assert_eq!(stream.state.drift().waiting().count(), 0);
     let (moves, alternatives) = (vec![], vec![]);
-    let suggestion = Input::Suggestion { id: "s".into(), case, mapping_version: 1, moves, alternatives, tried: None };
+    let suggestion =
+        Input::Suggestion { id: "s".into(), case, mapping_version: 1, moves, alternatives, tried: None, asked: None };
     assert_eq!(names(&stream.control(&suggestion)), ["CommandRefused"]);
 }

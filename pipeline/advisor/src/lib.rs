@@ -1,0 +1,140 @@
+//! Language models through `genai`, behind the port [`Advisor`]: OpenAI, Gemini, Ollama and whatever speaks like one of them.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use genai::adapter::AdapterKind;
+use genai::chat::{ChatMessage, ChatOptions, ChatRequest, JsonSpec};
+use genai::resolver::{AuthData, Endpoint};
+use genai::{Client, ModelIden, ServiceTarget};
+use pipeline::advice::{Advisor, AdvisorError, Price, Prompt, Reply};
+use reqwest::redirect::Policy;
+use serde::Deserialize;
+
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Whose protocol a model speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// OpenAI's, or what is compatible with it.
+    OpenAi,
+    /// Google's.
+    Gemini,
+    /// Ollama's, on a machine of one's own.
+    Ollama,
+    /// Anthropic's.
+    Anthropic,
+}
+
+impl Provider {
+    const fn kind(self) -> AdapterKind {
+        match self {
+            Self::OpenAi => AdapterKind::OpenAI,
+            Self::Gemini => AdapterKind::Gemini,
+            Self::Ollama => AdapterKind::Ollama,
+            Self::Anthropic => AdapterKind::Anthropic,
+        }
+    }
+
+    const fn address(self) -> &'static str {
+        match self {
+            Self::OpenAi => "https://api.openai.com/v1/",
+            Self::Gemini => "https://generativelanguage.googleapis.com/v1beta/",
+            Self::Ollama => "http://localhost:11434/",
+            Self::Anthropic => "https://api.anthropic.com/v1/",
+        }
+    }
+}
+
+/// A model that can be asked, as the operator set it up.
+#[derive(Clone)]
+pub struct Settings {
+    /// Whose protocol it speaks.
+    pub provider: Provider,
+    /// Its name.
+    pub model: String,
+    /// Where it is, unless at the provider's own address.
+    pub url: Option<String>,
+    /// The secret that it takes, if it takes one.
+    pub key: Option<String>,
+    /// What it costs.
+    pub price: Price,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+/// A model cannot be asked as it is set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the client of the language model cannot be made: {0}")]
+pub struct Unusable(String);
+
+/// The model.
+pub struct GenaiAdvisor {
+    client: Client,
+    target: ServiceTarget,
+    price: Price,
+    timeout: Duration,
+}
+
+impl GenaiAdvisor {
+    /// A model.
+    pub fn new(settings: Settings) -> Result<Self, Unusable> {
+        // Nothing is followed anywhere: a model's address is the operator's to choose.
+        let http = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_MAX)
+            .timeout(settings.timeout)
+            .build()
+            .map_err(|error| Unusable(error.to_string()))?;
+        let url = settings.url.unwrap_or_else(|| settings.provider.address().to_owned());
+        let url = if url.ends_with('/') { url } else { url + "/" };
+        let target = ServiceTarget {
+            endpoint: Endpoint::from_owned(url),
+            // Ollama takes none, but its adapter wants one.
+            auth: AuthData::from_single(settings.key.unwrap_or_else(|| "none".to_owned())),
+            model: ModelIden::new(settings.provider.kind(), settings.model),
+        };
+        let client = Client::builder().with_reqwest(http).build().map_err(|error| Unusable(error.to_string()))?;
+        Ok(Self { client, target, price: settings.price, timeout: settings.timeout })
+    }
+}
+
+#[async_trait]
+impl Advisor for GenaiAdvisor {
+    fn model(&self) -> &str {
+        &self.target.model.model_name
+    }
+
+    fn price(&self) -> Price {
+        self.price
+    }
+
+    async fn ask(&self, prompt: &Prompt) -> Result<Reply, AdvisorError> {
+        let request =
+            ChatRequest::from_system(&*prompt.instructions).append_message(ChatMessage::user(&*prompt.question));
+        let options = ChatOptions::default()
+            .with_temperature(0.0)
+            .with_max_tokens(u32::try_from(prompt.answer_tokens).unwrap_or(u32::MAX))
+            .with_response_format(JsonSpec::new("moves", prompt.answer.clone()));
+        let asked = self.client.exec_chat(self.target.clone(), request, Some(&options));
+        let answer = tokio::time::timeout(self.timeout, asked).await.map_err(|_| AdvisorError::TimedOut)?;
+        let answer = answer.map_err(told)?;
+        let count = |tokens: Option<i32>| tokens.and_then(|tokens| u64::try_from(tokens).ok()).unwrap_or(0);
+        Ok(Reply {
+            input_tokens: count(answer.usage.prompt_tokens),
+            output_tokens: count(answer.usage.completion_tokens),
+            text: answer.into_first_text().unwrap_or_default(),
+        })
+    }
+}
+
+/// What went wrong, without what the other side said: it may say anything.
+fn told(error: genai::Error) -> AdvisorError {
+    match error.status() {
+        Some(status) if status.as_u16() == 429 => AdvisorError::Limited,
+        Some(status) => AdvisorError::Failed(format!("it answered {status}")),
+        None => AdvisorError::Failed("it could not be reached, or answered what is no answer".to_owned()),
+    }
+}
