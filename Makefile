@@ -30,7 +30,7 @@ DATA ?=
 
 say = printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help run test bench fit campaign client lint docs system system-test venv npm programs plant unit end-to-end slice full-count positive-control
+.PHONY: help run test bench fit campaign client lint docs system system-test venv npm programs plant null-profiler unit end-to-end slice full-count positive-control
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | sed -n '/^make/p'
@@ -180,6 +180,12 @@ plant: system
 	cargo build --locked -p api --bin autonomos --features plant
 	mv $(BIN)/autonomos $(BIN)/autonomos-plant
 
+# A build that looks for no drift, in the same way.
+null-profiler: system
+	@trap 'cargo build --locked -p api --bin autonomos' EXIT
+	cargo build --locked -p api --bin autonomos --features null-profiler
+	mv $(BIN)/autonomos $(BIN)/autonomos-null-profiler
+
 # The matcher itself prints the signals that it is fitted by, so that each is defined once.
 fit: system-test
 	@test -n "$(DATA)" || { echo "say DATA=FOLDER, with crm_mapping.json, drift_real.json and score.py" >&2; exit 1; }
@@ -188,7 +194,7 @@ fit: system-test
 	$(CACHE)/fit/bin/python -m pip install --quiet --disable-pip-version-check -r pipeline/matcher/fit/requirements.txt
 	$(CACHE)/fit/bin/python pipeline/matcher/fit/fit.py "$(DATA)" $(BIN)/matcher --folds --write
 
-bench: programs venv
+bench: null-profiler programs venv
 	@$(PYTHON) benches/bench.py --seed $(SEED) $(BENCH)
 	[ -n "$(BENCH)" ] || $(PYTHON) benches/doors.py --seed $(SEED)
 

@@ -4,7 +4,7 @@ Runners take turns, and a ratio is the median of ratios within one turn, so that
 does not decide. README.md beside this file says what each number means.
 
     bench.py                        everything, some ten minutes
-    bench.py --only line --turns 5  some questions: line, keys, small, parts, query, arrival
+    bench.py --only line --turns 5  some questions: line, keys, drift, small, parts, query, arrival
     bench.py --quick                whether every program works, without bars
 
 Ends with 1 if a runner failed or gave a wrong result. A bar that is missed is shown and is no failure: machines are
@@ -35,7 +35,7 @@ import workload  # noqa: E402
 PEERS = {"duckdb": "duckdb_last_by_key.py", "duckdb arg_max": "duckdb_arg_max.py",
          "datafusion": "datafusion_last_by_key.py", "dlt merge": "dlt_merge.py"}
 BASE = "duckdb"
-CPU_MOST, RSS_MOST, FRESH_MOST, QUERY_MOST = 2.0, 400, 100, 1.3
+CPU_MOST, RSS_MOST, FRESH_MOST, QUERY_MOST, DETECTION_MOST = 2.0, 400, 100, 1.3, 1.15
 # A rate that was not reached measures another question.
 RATE_LEAST = 0.95
 
@@ -86,13 +86,14 @@ class Bench:
 
     # -- the whole line and its peers ----------------------------------------------------------------------------------
 
-    def ours(self, load):
+    def ours(self, load, program=None):
         """The product: a process for each tenant, into an empty folder, until visible and flushed. The result is exact."""
+        program = program or line.program()
         data_dir = self.scratch / "data"
         shutil.rmtree(data_dir, ignore_errors=True)
         cost, rows, total = Cost(), 0, Decimal(0)
         for tenant, path in enumerate(load.paths):
-            cost.add([line.program(), *line.ingest_arguments(data_dir, f"tenant{tenant}", [path])])
+            cost.add([program, *line.ingest_arguments(data_dir, f"tenant{tenant}", [path])])
             line.reconcile(line.last_json(cost.output))
         for tenant in range(len(load.paths)):
             sql = "select count(*), coalesce(sum(amount), 0) from opportunities"
@@ -129,6 +130,29 @@ class Bench:
             if name == "autonomos" and is_barred:
                 row.bars = self.bars(Bar("CPU", row.ratio or float("inf"), CPU_MOST), Bar("RSS", row.rss, RSS_MOST))
             self.rows.append(row)
+
+    def detection(self, load, turns):
+        """What looking for drift costs: the product beside a build of it that looks for none, in turns."""
+        question, programs = load.title.replace("line", "drift"), {"autonomos": None, "null profiler": None}
+        programs["null profiler"] = line.program("autonomos-null-profiler")
+        taken = []
+        for turn in range(turns):
+            # Who goes first changes, so that a machine that grows slow favours nobody.
+            names = list(programs) if turn % 2 else list(reversed(programs))
+            results = {name: self.attempt(f"{question}, {name}", lambda name=name: self.ours(load, programs[name]))
+                       for name in names}
+            if all(results.values()):
+                taken.append({name: cost for name, (cost, _) in results.items()})
+        if not taken:
+            return
+        ratio = statistics.median(costs["autonomos"].cpu / costs["null profiler"].cpu for costs in taken)
+        for name in programs:
+            costs = [costs[name] for costs in taken]
+            is_ours = name == "autonomos"
+            self.rows.append(Row(question, name, statistics.median(c.cpu for c in costs) / load.records * 1e6,
+                                 load.records / statistics.median(c.wall for c in costs), max(c.rss for c in costs),
+                                 ratio=ratio if is_ours else 1.0, base="null profiler",
+                                 bars=self.bars(Bar("CPU", ratio, DETECTION_MOST)) if is_ours else []))
 
     # -- our own programs ----------------------------------------------------------------------------------------------
 
@@ -270,11 +294,15 @@ def main():
         questions = {
             "line": lambda: (bench.line(first(), quick_peers, arguments.turns), bench.nulls(first())),
             "keys": lambda: (bench.line(second(), quick_peers, arguments.turns), bench.nulls(second())),
+            "drift": lambda: bench.detection(first(), 2 * arguments.turns),
             "small": lambda: bench.line(small(), [BASE, "dlt merge"], 1, is_barred=False),
             "parts": lambda: (bench.parts(first()), bench.views(first()), bench.views(second())),
             "query": bench.queries,
             "arrival": bench.arrival,
         }
+        if arguments.quick:
+            # It wants a build of its own.
+            questions.pop("drift")
         chosen = arguments.only.split(",") if arguments.only else list(questions)
         if unknown := set(chosen) - set(questions):
             sys.exit(f"bench: there is no question {', '.join(unknown)}: choose from {', '.join(questions)}")
