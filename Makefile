@@ -58,6 +58,7 @@ system-test: system
 	@missing=()
 	python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 	command -v npm >/dev/null || missing+=(nodejs npm)
+	command -v curl >/dev/null || missing+=(curl)
 	if [ "$$(id -u)" = 0 ]; then
 	  command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
 	  command -v mount >/dev/null && command -v losetup >/dev/null || missing+=(mount)
@@ -139,6 +140,7 @@ client: programs npm
 slice: programs venv
 	@$(PYTHON) benches/campaign/kill9.py --seed $(SEED) --count 12
 	$(PYTHON) benches/campaign/drift.py --seed $(SEED) --count 5
+	$(PYTHON) benches/campaign/walk.py --seed $(SEED)
 	$(PYTHON) benches/campaign/steady.py --seed $(SEED) --records 50000
 	$(PYTHON) benches/campaign/powercut.py --seed $(SEED) --count 2
 	$(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 2
@@ -159,6 +161,7 @@ full-count: programs venv
 	$(PYTHON) benches/campaign/exact.py --seed $(SEED) --records 1200000 --keys 1000000
 	$(PYTHON) benches/campaign/kill9.py --seed $(SEED) --count 200
 	$(PYTHON) benches/campaign/drift.py --seed $(SEED) --count 100
+	$(PYTHON) benches/campaign/walk.py --seed $(SEED)
 	$(PYTHON) benches/campaign/steady.py --seed $(SEED) --records 1000000
 	$(PYTHON) benches/campaign/powercut.py --seed $(SEED) --count 20
 	$(PYTHON) benches/campaign/full_disk.py --seed $(SEED) --count 10

@@ -23,6 +23,26 @@ pub struct Decision {
     pub fact: Fact,
 }
 
+/// A hash over a stream's decisions in their order: two folds that give the same hash decided the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DecisionHash {
+    /// The hash so far.
+    pub head: u128,
+    /// Decisions so far.
+    pub count: u64,
+}
+
+impl DecisionHash {
+    /// Takes in one decision; fails if it cannot be written as JSON.
+    pub fn extend(&mut self, decision: &Decision) -> Result<(), serde_json::Error> {
+        let mut bytes = self.head.to_be_bytes().to_vec();
+        serde_json::to_writer(&mut bytes, decision)?;
+        self.head = xxhash_rust::xxh3::xxh3_128(&bytes);
+        self.count += 1;
+        Ok(())
+    }
+}
+
 /// What was decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod policy;
 pub mod quarantine;
 pub mod query;
+pub mod refold;
 pub mod sign_in;
 pub mod snapshot;
 pub mod tenant;
@@ -40,7 +41,7 @@ pub async fn run(command: Command, line: &Line, out: &mut dyn Output) -> anyhow:
         Command::Ingest(args) => return ingest::run(&args, line, out).await.map(|_| ()),
         Command::Views(ViewsCommand::Flush(args)) => return views::flush(&args, line, out).await,
         Command::Views(ViewsCommand::Rebuild(args)) => return views::rebuild(&args, line, out).await,
-        Command::Log(LogCommand::Refold(args)) => return log::refold(&args, line, out).await,
+        Command::Log(LogCommand::Refold(args)) => return refold::run(&args, line, out).await,
         Command::Log(LogCommand::Stat(_)) => log::ends(line, out).await?,
         Command::Doctor => return doctor::run(line, out).await,
         _ => {}

@@ -10,7 +10,7 @@ pub enum LogCommand {
     Stat(StatArgs),
     /// Print a tenant's events or decisions as CloudEvents, or its inputs, one a line.
     Cat(CatArgs),
-    /// Fold a folder's inputs anew and compare the hash of each stream's events with the stored ones.
+    /// Fold a folder's inputs anew and compare the hashes of each stream's events and decisions with the stored ones.
     Refold(RefoldArgs),
 }
 
