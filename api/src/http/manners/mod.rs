@@ -33,7 +33,7 @@ pub fn all(doors: &Arc<Doors>, endpoint: impl Endpoint + 'static) -> BoxEndpoint
         .with(still::Allowed(doors.clone()))
         .with(body::Bound(doors.clone()))
         .with(rate::Ration(doors.clone()))
-        .with(credential::Know(doors.clone()))
+        .with(credential::Authenticate(doors.clone()))
         .with(shape::Shape)
         .around(trace::around)
         .boxed()
