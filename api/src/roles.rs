@@ -100,6 +100,7 @@ impl Line {
             turns,
             halted: Default::default(),
             troubles: Default::default(),
+            panics: Default::default(),
             quotas: Default::default(),
             asks,
             pushes: Fair::new(PUSHES),

@@ -34,7 +34,7 @@ pub fn all(doors: &Arc<Doors>, endpoint: impl Endpoint + 'static) -> BoxEndpoint
         .with(body::Bound(doors.clone()))
         .with(rate::Ration(doors.clone()))
         .with(credential::Authenticate(doors.clone()))
-        .with(shape::Shape)
+        .with(shape::Shape(doors.line.panics.clone()))
         .around(trace::around)
         .boxed()
 }
