@@ -101,6 +101,7 @@ impl Line {
             halted: Default::default(),
             troubles: Default::default(),
             panics: Default::default(),
+            content_counts: Default::default(),
             quotas: Default::default(),
             asks,
             pushes: Fair::new(PUSHES),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use connectors::file::{FileSettings, FileSource};
+use connectors::file::{ContentCounts, FileSettings, FileSource};
 use pipeline::Source;
 use schemas::VersionType;
 use schemas::mapping::Path;
@@ -34,7 +34,7 @@ pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow
         None => None,
     };
     let mut run = FolderRun { line, run, account };
-    let Brought { fates, failed } = bring_in(args, &plan.settings, &mut run, out).await?;
+    let Brought { fates, failed } = bring_in(args, &plan.settings, line.content_counts.clone(), &mut run, out).await?;
     // Who reads the answer slowly holds nobody up.
     drop(turn);
     report(args, fates, started, out)?;
@@ -50,7 +50,7 @@ pub async fn at(args: &IngestArgs, server: &Client, out: &mut dyn Output) -> any
     out.progress(&Progress { stage: "opening".into(), ..Progress::default() });
     let mut run = server.begin(args, shown).await?;
     let settings = settings(args, run.mapping().key.is_empty())?;
-    let Brought { fates, failed } = bring_in(args, &settings, &mut run, out).await?;
+    let Brought { fates, failed } = bring_in(args, &settings, ContentCounts::default(), &mut run, out).await?;
     report(args, fates, started, out)?;
     failed.map_or(Ok(()), Err)
 }
@@ -78,10 +78,11 @@ pub(super) struct Brought {
 pub(super) async fn bring_in(
     args: &IngestArgs,
     settings: &FileSettings,
+    counts: ContentCounts,
     run: &mut dyn Run,
     out: &mut dyn Output,
 ) -> anyhow::Result<Brought> {
-    let source = FileSource::open(settings.clone(), run.lanes())?;
+    let source = FileSource::open_counting(settings.clone(), run.lanes(), counts)?;
     let Reading { mut acknowledged, failed } = read(run, source, out).await?;
     let mut failed = failed.map(|error| {
         anyhow::Error::from(error).context("some files could not be read to their end; what was read before is kept")

@@ -39,6 +39,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use connectors::file::ContentCounts;
 use parking_lot::Mutex;
 use pipeline::ingest::Ingest;
 use pipeline::payload::Keyring;
@@ -103,6 +104,8 @@ pub struct Line {
     pub(crate) troubles: Mutex<BTreeMap<String, String>>,
     /// Requests, and runs of watched streams, that panicked.
     pub(crate) panics: Arc<Panics>,
+    /// What is kept of files whose rows have keys of their content.
+    pub(crate) content_counts: ContentCounts,
     pub(crate) quotas: Quotas,
     /// Places for queries.
     pub(crate) asks: Arc<Fair<TenantId>>,
