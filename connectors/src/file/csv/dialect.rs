@@ -66,7 +66,7 @@ impl Text {
             _ if western::is_likely(sample) => Ok(Self::Single(WINDOWS_1252)),
             _ => Err(Fault::Config(
                 "its text is no UTF-8, and in windows-1252 it would be nonsense; give --encoding, for example shift_jis, gbk, \
-                 euc-kr or windows-1251"
+                 windows-1251, or windows-1252 all the same"
                     .into(),
             )),
         }
