@@ -100,6 +100,8 @@ impl Line {
             turns,
             halted: Default::default(),
             troubles: Default::default(),
+            panics: Default::default(),
+            content_counts: Default::default(),
             quotas: Default::default(),
             asks,
             pushes: Fair::new(PUSHES),

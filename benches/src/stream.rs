@@ -7,6 +7,7 @@ use schemas::mapping::{Deleted, Path, Paths};
 use schemas::record::{RecordBatch, RecordBatchWriter};
 use schemas::{
     BatchKind, Entity, Input, Lane, Mapping, Op, Record, StreamId, TenantId, Version, VersionType, ontology,
+    shipped_mapping,
 };
 
 /// Records of a batch, about as many bytes as `ingest` appends at once.
@@ -21,7 +22,7 @@ pub fn id(tenant: TenantId) -> Result<StreamId> {
 
 /// The shipped mapping with key, version and delete as the campaigns name them on the command line, and its entity.
 pub fn definition() -> Result<(Mapping, Entity)> {
-    let file = ontology::shipped_mapping("salesforce").context("salesforce does not ship")?;
+    let file = shipped_mapping("salesforce").context("salesforce does not ship")?;
     let mut mapping = file.stream(&"opportunity".parse()?).context("salesforce has no opportunities")?.clone();
     mapping.key = Paths(vec![Path::new("Id")?]);
     mapping.version = Some(Path::new("LastModifiedDate")?);

@@ -15,6 +15,7 @@ pub mod mapping;
 pub mod ontology;
 pub mod record;
 pub mod shape;
+pub mod shipped;
 
 pub mod advice;
 pub mod cloudevent;
@@ -40,6 +41,7 @@ pub use mapping::Mapping;
 pub use policy::Policy;
 pub use position::Position;
 pub use record::{Lane, Op, Record, RecordBatch};
+pub use shipped::{shipped_mapping, shipped_systems};
 pub use topic::Topic;
 pub use trace::Trace;
 pub use value::{FieldType, Value};

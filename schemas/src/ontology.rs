@@ -1,4 +1,5 @@
-//! The entities and mappings that ship with the product, as data files.
+//! The ontology: the entities that ship with the product, as data files; and how a file that defines an entity or mappings
+//! is read.
 
 use crate::entity::Entity;
 use crate::ids::{EntityName, StreamName};
@@ -35,15 +36,14 @@ pub enum DefinitionError {
     },
 }
 
+/// Pairs of a file's name and its text.
 macro_rules! files {
     ($dir:literal: $($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("../", $dir, "/", $name, ".yaml")))),*] };
 }
+pub(crate) use files;
 
 const ENTITIES: &[(&str, &str)] = files!("ontology":
     "account", "contact", "opportunity", "aws_resource", "cost_report", "account_health", "account_usage");
-
-const MAPPINGS: &[(&str, &str)] = files!("mappings":
-    "salesforce", "hubspot", "dynamics", "pipedrive", "zendesk", "supabase", "mongodb", "filesource");
 
 /// Reads an entity definition.
 pub fn read_entity(file: &str, text: &str) -> Result<Entity, DefinitionError> {
@@ -79,35 +79,15 @@ pub fn shipped_entities() -> Vec<Entity> {
     ENTITIES.iter().filter_map(|(n, text)| read_entity(n, text).ok()).collect()
 }
 
-/// The shipped mapping file of a system.
-pub fn shipped_mapping(system: &str) -> Option<MappingFile> {
-    MAPPINGS.iter().find(|(n, _)| *n == system).and_then(|(n, text)| read_mapping(n, text).ok())
-}
-
-/// The systems that ship a mapping file.
-pub fn shipped_systems() -> impl Iterator<Item = &'static str> {
-    MAPPINGS.iter().map(|(n, _)| *n)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_shipped_file_is_valid_and_every_mapping_fits_its_entity() {
+    fn every_shipped_entity_is_valid_and_named_as_its_file() {
         for (name, text) in ENTITIES {
             let entity = read_entity(name, text).unwrap();
             assert_eq!(entity.entity.as_str(), *name);
-        }
-        for (name, text) in MAPPINGS {
-            let file = read_mapping(name, text).unwrap();
-            assert_eq!(file.system, *name);
-            for (stream, mapping) in &file.streams {
-                let entity =
-                    shipped_entity(&mapping.entity).unwrap_or_else(|| panic!("{name}/{stream}: no such entity"));
-                mapping.validate(&entity).unwrap_or_else(|e| panic!("{name}/{stream}: {e}"));
-                assert!(!mapping.key.is_empty() || *name == "filesource", "{name}/{stream} has no key");
-            }
         }
     }
 }

@@ -44,6 +44,8 @@ reasons! {
     RowTooLong = 2 "row_too_long" @ Read,
     /// A row could not be taken apart (an unclosed quote, a broken cell).
     MalformedRow = 3 "malformed_row" @ Read,
+    /// A row of text has a NUL byte: most databases and readers of text refuse it, or stop there.
+    NulByte = 19 "nul_byte" @ Read,
     /// Not valid JSON.
     MalformedJson = 4 "malformed_json" @ Parse,
     /// Valid JSON, but not an object.

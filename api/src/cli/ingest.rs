@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use connectors::file::{FileSettings, FileSource};
+use connectors::file::{ContentCounts, FileSettings, FileSource};
 use pipeline::Source;
 use schemas::VersionType;
 use schemas::mapping::Path;
@@ -34,11 +34,11 @@ pub async fn run(args: &IngestArgs, line: &Line, out: &mut dyn Output) -> anyhow
         None => None,
     };
     let mut run = FolderRun { line, run, account };
-    let Brought { fates, failed } = bring_in(args, &plan.settings, &mut run, out).await?;
+    let brought = bring_in(args, &plan.settings, line.content_counts.clone(), &mut run, out).await?;
     // Who reads the answer slowly holds nobody up.
     drop(turn);
-    report(args, fates, started, out)?;
-    failed.map_or(Ok(fates), Err)
+    report(args, &brought, started, out)?;
+    brought.failed.map_or(Ok(brought.fates), Err)
 }
 
 /// Reads files into a stream of a server; answers once every record has its fate there, or, if nobody waits for that, is
@@ -50,9 +50,9 @@ pub async fn at(args: &IngestArgs, server: &Client, out: &mut dyn Output) -> any
     out.progress(&Progress { stage: "opening".into(), ..Progress::default() });
     let mut run = server.begin(args, shown).await?;
     let settings = settings(args, run.mapping().key.is_empty())?;
-    let Brought { fates, failed } = bring_in(args, &settings, &mut run, out).await?;
-    report(args, fates, started, out)?;
-    failed.map_or(Ok(()), Err)
+    let brought = bring_in(args, &settings, ContentCounts::default(), &mut run, out).await?;
+    report(args, &brought, started, out)?;
+    brought.failed.map_or(Ok(()), Err)
 }
 
 /// The type of the versions as the first records show it, where nothing else says it.
@@ -72,16 +72,27 @@ pub(super) async fn shown_version(args: &IngestArgs) -> anyhow::Result<Option<Ve
 pub(super) struct Brought {
     pub(super) fates: Fates,
     pub(super) failed: Option<anyhow::Error>,
+    /// What is to be said of records of earlier runs, if they stay what a former mapping made of them.
+    former: Option<Former>,
+}
+
+/// Records of earlier runs under a former mapping.
+struct Former {
+    records: u64,
+    has_key: bool,
 }
 
 /// Reads files into a run, deletes what a snapshot lacks, and waits for what becomes of it all.
 pub(super) async fn bring_in(
     args: &IngestArgs,
     settings: &FileSettings,
+    counts: ContentCounts,
     run: &mut dyn Run,
     out: &mut dyn Output,
 ) -> anyhow::Result<Brought> {
-    let source = FileSource::open(settings.clone(), run.lanes())?;
+    let source = FileSource::open_counting(settings.clone(), run.lanes(), counts)?;
+    let (records, has_key) = (run.under_former(), !run.mapping().key.is_empty());
+    let former = (records > 0).then_some(Former { records, has_key });
     let Reading { mut acknowledged, failed } = read(run, source, out).await?;
     let mut failed = failed.map(|error| {
         anyhow::Error::from(error).context("some files could not be read to their end; what was read before is kept")
@@ -99,15 +110,17 @@ pub(super) async fn bring_in(
             run.settle(acknowledged).await?
         }
     };
-    Ok(Brought { fates, failed })
+    Ok(Brought { fates, failed, former })
 }
 
 /// Says what became of a run's records.
-pub(super) fn report(args: &IngestArgs, fates: Fates, started: Instant, out: &mut dyn Output) -> anyhow::Result<()> {
+fn report(args: &IngestArgs, brought: &Brought, started: Instant, out: &mut dyn Output) -> anyhow::Result<()> {
+    let Brought { fates, former, .. } = brought;
     let seconds = started.elapsed().as_secs_f64();
     let rate = fates.taken as f64 / seconds.max(1e-9);
     if out.json() {
         let mut value = serde_json::to_value(fates)?;
+        value["under_former_mapping"] = former.as_ref().map_or(0, |former| former.records).into();
         value["durable"] = fates.taken.into();
         value["seconds"] = serde_json::json!(seconds);
         return Ok(out.value(&value)?);
@@ -124,8 +137,11 @@ pub(super) fn report(args: &IngestArgs, fates: Fates, started: Instant, out: &mu
         pending,
         deletes,
         others,
-    } = fates;
+    } = *fates;
     let stream = format!("{}/{}", args.connection, args.stream);
+    if let Some(former) = former {
+        out.line(&format!("{stream}: {}", former.told()))?;
+    }
     if pending > 0 {
         return Ok(out.line(&format!("{stream}: {taken} in, durable, their fates pending; {rate:.0} a second"))?);
     }
@@ -151,6 +167,18 @@ pub(super) fn report(args: &IngestArgs, fates: Fates, started: Instant, out: &mu
         out.line("they lack what was always there; see with: autonomos cases list --all")?;
     }
     Ok(())
+}
+
+impl Former {
+    fn told(&self) -> String {
+        // Rows without a key are told apart by their file too.
+        let instead = if self.has_key { "" } else { " with --mode snapshot --max-deletes 100" };
+        format!(
+            "its mapping is another one from this run on; {} records taken before stay what the former one made of them. \
+             To have them read by it too, ingest copies of their files under other names{instead}",
+            self.records
+        )
+    }
 }
 
 struct Reading {

@@ -30,6 +30,7 @@ pub struct Relayed<'a> {
     mapping: Mapping,
     table: String,
     lanes: Vec<LaneCursor>,
+    under_former: u64,
     /// What the source declared last.
     declared: Option<Vec<DeclaredField>>,
     /// The position behind the last batch.
@@ -49,7 +50,7 @@ impl Client {
     pub async fn begin(&self, args: &IngestArgs, shown: Option<VersionType>) -> anyhow::Result<Relayed<'_>> {
         let relay = self.kept().relay()?;
         let begun: RunBegun = self.json(Ask::post(&["runs"], &wanted(args, shown, Some(relay.clone()))?)).await?;
-        let RunBegun { run, mapping, table, lanes } = begun;
+        let RunBegun { run, mapping, table, lanes, under_former_mapping } = begun;
         Ok(Relayed {
             server: self,
             relay,
@@ -59,6 +60,7 @@ impl Client {
             mapping: self.read(mapping)?,
             table,
             lanes: lanes.into_iter().map(place).collect::<anyhow::Result<_>>()?,
+            under_former: under_former_mapping,
             declared: None,
             position: None,
             repeated: 0,
@@ -120,6 +122,10 @@ impl Run for Relayed<'_> {
 
     fn mapping(&self) -> &Mapping {
         &self.mapping
+    }
+
+    fn under_former(&self) -> u64 {
+        self.under_former
     }
 
     async fn append(&mut self, records: Records, declared: Option<&[DeclaredField]>) -> anyhow::Result<()> {

@@ -385,7 +385,7 @@ mod tests {
         let files = generate(folder.path(), 1, Delivery::First).unwrap();
         assert!(files.iter().map(|f| f.system).collect::<HashSet<_>>().len() >= 4);
         for file in files {
-            let mapping = schemas::ontology::shipped_mapping(file.system).unwrap();
+            let mapping = schemas::shipped_mapping(file.system).unwrap();
             let stream = schemas::StreamName::new(file.stream).unwrap();
             let mapping = mapping.stream(&stream).unwrap();
             let text = std::fs::read_to_string(&file.path).unwrap();

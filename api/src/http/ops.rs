@@ -11,7 +11,6 @@ use schemas::Topic;
 use tokio::sync::Mutex;
 
 use super::Doors;
-use super::manners::shape;
 use super::problem::Problem;
 use crate::auth::{AuthError, secret};
 use crate::line::Line;
@@ -135,7 +134,7 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
         "bytes that views hold in memory, tails and indexes",
         views.memory_bytes,
     );
-    let panics = [(String::new(), shape::panics() + crate::serve::watching::panics())];
+    let panics = [(String::new(), line.panics.count())];
     text.family("autonomos_panics_total", "counter", "requests and watched streams that ended in a panic", panics);
     let passed_over = [(String::new(), line.keys.forgotten())];
     let help = "items of deleted tenants that readers passed over, once for each reader";

@@ -6,7 +6,7 @@
 //! tenants and their streams, `views` is what can be asked, `queries` are those that run, `consumers` who reads a view,
 //! `items` shows the log item by item, `quarantine` what was set aside, `settle` has people retry or discard it, `cases` has
 //! them decide drift, `evidence` shows what they decide by, `policies` by what cases are decided, `mappings` what is in force,
-//! `journal` who did what, `webhooks` who is told of cases. `fair` gives turns to tenants, `quotas` says what each may take,
+//! `journal` who did what, `webhooks` who is told of cases, `panics` counts what went wrong inside. `fair` gives turns to tenants, `quotas` says what each may take,
 //! `deletion` and `export` are of a tenant as a whole.
 
 mod cases;
@@ -21,6 +21,7 @@ pub(crate) mod journal;
 mod mappings;
 mod open;
 mod opening;
+mod panics;
 mod policies;
 mod quarantine;
 mod queries;
@@ -38,6 +39,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use connectors::file::ContentCounts;
 use parking_lot::Mutex;
 use pipeline::ingest::Ingest;
 use pipeline::payload::Keyring;
@@ -59,6 +61,7 @@ pub use items::{Cause, EntityFields, Item, LogPlace};
 pub use mappings::{DriftOf, InForce, SetMappingError};
 pub use open::OpenError;
 pub use opening::{Opening, Said, version_type};
+pub use panics::Panics;
 pub use policies::told as policy_told;
 pub(crate) use queries::Running;
 pub(crate) use queries::VIEWED_KEPT;
@@ -99,6 +102,10 @@ pub struct Line {
     pub(crate) halted: Halted,
     /// Why streams that the server watches are not read, by stream.
     pub(crate) troubles: Mutex<BTreeMap<String, String>>,
+    /// Requests, and runs of watched streams, that panicked.
+    pub(crate) panics: Arc<Panics>,
+    /// What is kept of files whose rows have keys of their content.
+    pub(crate) content_counts: ContentCounts,
     pub(crate) quotas: Quotas,
     /// Places for queries.
     pub(crate) asks: Arc<Fair<TenantId>>,

@@ -2,7 +2,7 @@
 
 use pipeline::Table;
 use pipeline::ingest::{IngestError, OpenStream, StreamRow};
-use schemas::{Mapping, StreamId, ontology};
+use schemas::{Mapping, StreamId, shipped_mapping, shipped_systems};
 
 use super::Line;
 
@@ -61,14 +61,14 @@ impl Line {
     }
 
     fn system_mapping(&self, stream: &StreamId, system: &str) -> Result<Mapping, OpenError> {
-        let known = || ontology::shipped_systems().collect::<Vec<_>>().join(", ");
+        let known = || shipped_systems().collect::<Vec<_>>().join(", ");
         let unknown = || OpenError::System { system: system.chars().take(80).collect(), known: known() };
         let is_name = system.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         if !is_name {
             return Err(unknown());
         }
         let own = self.definitions().folder_mapping(system).map_err(OpenError::Failed)?;
-        let file = own.or_else(|| ontology::shipped_mapping(system)).ok_or_else(unknown)?;
+        let file = own.or_else(|| shipped_mapping(system)).ok_or_else(unknown)?;
         file.stream(&stream.stream).cloned().ok_or_else(|| OpenError::Stream {
             system: file.system.clone(),
             stream: stream.stream.to_string(),

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, bail};
 use schemas::mapping::{Deleted, MappingFile, Path, Paths};
-use schemas::{ConnectionName, Entity, Mapping, StreamId, StreamName, TenantId, VersionType, ontology};
+use schemas::{ConnectionName, Entity, Mapping, StreamId, StreamName, TenantId, VersionType};
+use schemas::{ontology, shipped_mapping, shipped_systems};
 
 use super::Definitions;
 
@@ -128,8 +129,8 @@ fn mapping_file(said: Said<'_>, definitions: Definitions<'_>) -> anyhow::Result<
     if let Some(file) = definitions.folder_mapping(system)? {
         return Ok(file);
     }
-    let known = || ontology::shipped_systems().collect::<Vec<_>>().join(", ");
-    ontology::shipped_mapping(system)
+    let known = || shipped_systems().collect::<Vec<_>>().join(", ");
+    shipped_mapping(system)
         .with_context(|| format!("there is no mapping for {system:?}: use --mapping FILE, or one of {}", known()))
 }
 

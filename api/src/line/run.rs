@@ -84,6 +84,8 @@ pub struct Run {
     pub lanes: Vec<LaneCursor>,
     /// The fields that the stream's source declared last.
     pub declared: Option<Declared>,
+    /// Records of earlier runs, if this one put another mapping in force: they stay what the former one made of them.
+    pub under_former: u64,
     before: Counters,
     counting: Option<Superseded>,
 }
@@ -99,6 +101,7 @@ impl Line {
         by: &str,
         is_counted: bool,
     ) -> anyhow::Result<Run> {
+        let former = self.stream_state(stream).await?;
         let open = self.ingest.open(stream, &mapping, entity, by).await?;
         // A run before this one that was left may have had an append under way: it stands before what is counted from here.
         self.log.sync().await?;
@@ -111,6 +114,7 @@ impl Line {
             }
             false => None,
         };
+        let under_former = under_former(former.as_ref(), before.as_ref());
         let lanes = before.iter().flat_map(lanes).collect();
         let declared = before.as_ref().and_then(|state| state.drift().declared().cloned());
         Ok(Run {
@@ -118,6 +122,7 @@ impl Line {
             mapping,
             lanes,
             declared,
+            under_former,
             before: before.map_or_else(Counters::default, |s| s.counters),
             counting,
         })
@@ -133,6 +138,15 @@ impl Line {
             None => 0,
         };
         Ok(Fates::between(&run.before, &after, superseded))
+    }
+}
+
+/// Records that were taken before another mapping came in force.
+fn under_former(former: Option<&StreamState>, now: Option<&StreamState>) -> u64 {
+    let (Some(former), Some(now)) = (former, now) else { return 0 };
+    match (former.mapping(), now.mapping()) {
+        (Some((before, _)), Some((after, _))) if before != after => now.counters.taken,
+        _ => 0,
     }
 }
 

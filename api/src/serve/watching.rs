@@ -2,7 +2,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -14,7 +13,7 @@ use tokio::sync::watch;
 use crate::cli::IngestArgs;
 use crate::cli::ingest;
 use crate::cli::plan::{Draft, settings};
-use crate::line::{Fates, Line};
+use crate::line::{Fates, Line, Panics};
 use crate::output::Silent;
 use crate::serve::stopped;
 
@@ -22,14 +21,6 @@ use crate::serve::stopped;
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Files are read again after so long whatever the watcher says: an unchanged one costs a look.
 const RESCAN: Duration = Duration::from_secs(600);
-
-/// Times that the work for a watched stream ended in a panic.
-static PANICS: AtomicU64 = AtomicU64::new(0);
-
-/// How often the work for a watched stream ended in a panic since the process began.
-pub fn panics() -> u64 {
-    PANICS.load(Ordering::Relaxed)
-}
 
 /// A stream that is watched.
 pub struct Watched {
@@ -63,15 +54,15 @@ impl Watched {
                 () = stopped(&mut stop) => return,
             };
             tokio::select! {
-                () = self.changed() => {}
+                () = self.changed(&line) => {}
                 () = tokio::time::sleep(again) => {}
                 () = stopped(&mut stop) => return,
             }
         }
     }
 
-    async fn changed(&mut self) {
-        let changed = caught(self.changes.changed()).await;
+    async fn changed(&mut self, line: &Line) {
+        let changed = caught(self.changes.changed(), &line.panics).await;
         if let Err(error) = changed.and_then(|changed| changed.map_err(Into::into)) {
             let error = format!("{error:#}");
             tracing::warn!(error, stream = self.args.stream, "its files could not be looked at; trying again");
@@ -82,13 +73,13 @@ impl Watched {
     /// Reads what is new; answers after what time to look again at the latest.
     async fn ingest(&self, line: &Line) -> Duration {
         let (tenant, stream) = (self.args.tenant.as_deref(), format!("{}/{}", self.args.connection, self.args.stream));
-        let run = caught(ingest::run(&self.args, line, &mut Silent)).await;
+        let run = caught(ingest::run(&self.args, line, &mut Silent), &line.panics).await;
         self.note_trouble(run.as_ref().map(|ended| ended.is_ok()), line);
         let ended = run.and_then(|ended| ended);
         if let Some(told) = &self.told {
             let telling = told(ended.as_ref().map_err(|error| format!("{error:#}")).copied());
             // That it could not be told is in the log output; the next run is told again.
-            _ = caught(telling).await;
+            _ = caught(telling, &line.panics).await;
         }
         match ended {
             Ok(Fates { taken, visible, superseded, quarantined, held, duplicate, .. }) if taken > 0 => {
@@ -124,9 +115,9 @@ impl Watched {
 }
 
 /// Does some work for a watched stream; that it panicked is an error as others are, and counted.
-async fn caught<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+async fn caught<T>(work: impl Future<Output = T>, panics: &Panics) -> anyhow::Result<T> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(|_| {
-        PANICS.fetch_add(1, Ordering::Relaxed);
+        panics.note();
         anyhow!("it panicked; what it did is in the log output")
     })
 }
@@ -141,10 +132,11 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_is_an_error_and_counted() {
-        let before = panics();
-        assert!(caught(broken()).await.unwrap_err().to_string().contains("panicked"));
-        assert_eq!(panics(), before + 1);
-        assert_eq!(caught(async { 5 }).await.unwrap(), 5);
+        let panics = Panics::default();
+        assert!(caught(broken(), &panics).await.unwrap_err().to_string().contains("panicked"));
+        assert_eq!(panics.count(), 1);
+        assert_eq!(caught(async { 5 }, &panics).await.unwrap(), 5);
+        assert_eq!(panics.count(), 1);
     }
 
     #[tokio::test(flavor = "multi_thread")]

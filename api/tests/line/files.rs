@@ -5,6 +5,27 @@ use super::folder::{Folder, fates, opportunity};
 const TOTAL: &str = "select count(*), sum(amount) from opportunities";
 
 #[test]
+fn another_rule_for_deletes_says_that_what_was_read_stays_and_how_it_is_read_by_it_too() {
+    let folder = Folder::new();
+    let rows = [opportunity("a", "1", 1), opportunity("b", "2", 1)].concat().replace("\"a\"", "\"a\",\"Gone\":true");
+    let file = folder.write("a.ndjson", &rows);
+    assert_eq!(folder.opportunities("acme", &file, &[])["under_former_mapping"], 0);
+    let changed = folder.opportunities("acme", &file, &["--deleted", "Gone=true"]);
+    assert_eq!((&changed["in"], &changed["under_former_mapping"]), (&0.into(), &2.into()));
+    let again = folder.opportunities("acme", &file, &["--deleted", "Gone=true"]);
+    assert_eq!(again["under_former_mapping"], 0, "the same mapping again changes nothing");
+    let path = file.to_str().unwrap();
+    let args =
+        ["ingest", "--tenant", "acme", "--connection", "crm", "--system", "salesforce", "--stream", "opportunity"];
+    let told = folder.ok(&[&args[..], &["--key", "Id", "--version", "LastModifiedDate", path]].concat());
+    assert!(told.contains("2 records taken before stay") && told.contains("under other names"), "{told}");
+    let copy = folder.write("copy.ndjson", &rows);
+    let done = folder.opportunities("acme", &copy, &["--deleted", "Gone=true"]);
+    assert_eq!((&done["in"], &done["deletes"]), (&2.into(), &1.into()));
+    assert_eq!(folder.query("acme", "select count(*) from opportunities").lines().last(), Some("1"));
+}
+
+#[test]
 fn files_become_rows_and_a_second_run_adds_nothing() {
     let folder = Folder::new();
     let content = opportunity("006A", "100.5", 1) + &opportunity("006B", "0", 2) + &opportunity("006A", "250", 3);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use schemas::Lane;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
@@ -87,24 +87,34 @@ struct Kept {
     keys: ContentKeys,
 }
 
-/// Only a cache, of the files that ended last: without the counts a file is read again from its beginning.
-static KEPT: Mutex<VecDeque<Kept>> = Mutex::new(VecDeque::new());
+/// How often which rows of which files were counted, where the rows have keys of their content. Only a cache, of the files
+/// that ended last: without the counts a file that grew is read again from its beginning. Whoever reads the same files
+/// again and again keeps one, and gives it to every source.
+#[derive(Clone, Default)]
+pub struct ContentCounts(Arc<Mutex<VecDeque<Kept>>>);
 
-/// Keeps the counts behind a place, so that reading can go on there when the file grows.
-pub(super) fn keep(lane: Lane, manner: Manner, prefix: Prefix, keys: ContentKeys) {
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.retain(|other| (other.lane, other.manner) != (lane, manner));
-    kept.push_back(Kept { lane, manner, prefix, keys });
-    while kept.len() > KEPT_FILES_MAX || kept.iter().map(|kept| kept.keys.bytes()).sum::<usize>() > KEPT_BYTES_MAX {
-        kept.pop_front();
+impl ContentCounts {
+    /// Keeps the counts behind a place, so that reading can go on there when the file grows.
+    pub(super) fn keep(&self, lane: Lane, manner: Manner, prefix: Prefix, keys: ContentKeys) {
+        let mut kept = self.kept();
+        kept.retain(|other| (other.lane, other.manner) != (lane, manner));
+        kept.push_back(Kept { lane, manner, prefix, keys });
+        while kept.len() > KEPT_FILES_MAX || kept.iter().map(|kept| kept.keys.bytes()).sum::<usize>() > KEPT_BYTES_MAX {
+            kept.pop_front();
+        }
     }
-}
 
-/// Takes the counts behind a place, if they were kept.
-pub(super) fn take(lane: Lane, manner: Manner, prefix: Prefix) -> Option<ContentKeys> {
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let at = kept.iter().position(|kept| (kept.lane, kept.manner, kept.prefix) == (lane, manner, prefix))?;
-    kept.remove(at).map(|kept| kept.keys)
+    /// Takes the counts behind a place, if they were kept.
+    pub(super) fn take(&self, lane: Lane, manner: Manner, prefix: Prefix) -> Option<ContentKeys> {
+        let mut kept = self.kept();
+        let at = kept.iter().position(|kept| (kept.lane, kept.manner, kept.prefix) == (lane, manner, prefix))?;
+        kept.remove(at).map(|kept| kept.keys)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+        // Its entries are only ever put in and taken out as a whole, so a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]

@@ -46,10 +46,11 @@ impl Manner {
             (None, FileFormat::Json) if holds_lines(&sample) => FileFormat::Ndjson,
             _ => named,
         };
-        let dialect = (format == FileFormat::Csv).then(|| {
-            let encoding = if transcode.is_some() { Some(UTF_8) } else { given };
-            Dialect::sniff(&sample, path, settings, encoding)
-        });
+        let encoding = if transcode.is_some() { Some(UTF_8) } else { given };
+        let dialect = match format {
+            FileFormat::Csv => Some(Dialect::sniff(&sample, path, settings, encoding)?),
+            _ => None,
+        };
         let sheet = sheet_hash(format, settings);
         Ok(Self { format, compression, transcode, dialect, sheet })
     }

@@ -46,6 +46,7 @@ use tokio::task::JoinHandle;
 use crate::relay;
 
 pub use bounds::Bounds;
+pub use keys::ContentCounts;
 pub use settings::{FileFormat, FileSettings};
 
 use cursor::FileCursor;
@@ -83,6 +84,7 @@ struct Files {
     wanted: Wanted,
     known: HashMap<Vec<u8>, Known>,
     lanes: HashSet<Lane>,
+    counts: ContentCounts,
     waiting: VecDeque<Found>,
     current: Option<Reading>,
     errors: Vec<SourceError>,
@@ -94,6 +96,15 @@ impl FileSource {
     ///
     /// Fails at once where the settings make no sense or no file at all can be read.
     pub fn open(settings: FileSettings, cursors: Vec<LaneCursor>) -> Result<Self, SourceError> {
+        Self::open_counting(settings, cursors, ContentCounts::default())
+    }
+
+    /// The same, with what was kept of files whose rows have keys of their content.
+    pub fn open_counting(
+        settings: FileSettings,
+        cursors: Vec<LaneCursor>,
+        counts: ContentCounts,
+    ) -> Result<Self, SourceError> {
         settings.check()?;
         let settings = Arc::new(settings.resolved());
         let lanes = cursors.iter().map(|cursor| cursor.lane).collect();
@@ -111,6 +122,7 @@ impl FileSource {
             wanted: wanted.clone(),
             known,
             lanes,
+            counts,
             waiting: found.clone().into(),
             current: None,
             errors,
@@ -186,7 +198,8 @@ impl Files {
                 return joined(&mut self.errors).map_or(Ok(None), Err);
             };
             let known = self.known.get(found.path.as_os_str().as_encoded_bytes());
-            match Reading::open(&found, &self.settings, &self.wanted, known, &self.lanes) {
+            let opened = Reading::open(&found, &self.settings, &self.wanted, &self.counts, known, &self.lanes);
+            match opened {
                 Ok(reading) => self.current = reading,
                 Err(error) => self.errors.push(error),
             }

@@ -18,7 +18,7 @@ use super::fault::Fault;
 use super::handle::{Handle, Part, Wanted};
 use super::input::Input;
 use super::json::JsonRows;
-use super::keys::{self, ContentKeys};
+use super::keys::{ContentCounts, ContentKeys};
 use super::manner::Manner;
 use super::ndjson::NdjsonRows;
 use super::parquet::ParquetRows;
@@ -37,6 +37,7 @@ pub(super) const SETTLED: Duration = Duration::from_secs(10);
 pub(super) struct Opening<'a> {
     path: &'a Path,
     settings: &'a FileSettings,
+    counts: &'a ContentCounts,
     handle: Handle,
     meter: Meter,
     now: Moment,
@@ -69,6 +70,7 @@ impl<'a> Opening<'a> {
         found: &'a Found,
         settings: &'a FileSettings,
         wanted: &Wanted,
+        counts: &'a ContentCounts,
         now: Moment,
     ) -> Result<Self, Fault> {
         let handle = Handle::open(found, settings.bounds.as_ref(), wanted)?;
@@ -77,7 +79,7 @@ impl<'a> Opening<'a> {
         // was the same for so long whenever it was looked at.
         let rested = prefix::rested(path, handle.stamp, now);
         let rests = rested.max(handle.stamp.written_ago(now.wall).unwrap_or_default()) >= SETTLED;
-        Ok(Self { path, settings, handle, meter: Meter::default(), now, rests, bytes_checked: 0 })
+        Ok(Self { path, settings, counts, handle, meter: Meter::default(), now, rests, bytes_checked: 0 })
     }
 
     /// Goes behind what the line has of the file; `None` where it has everything. `lanes` are all that the line has.
@@ -174,7 +176,7 @@ impl<'a> Opening<'a> {
             return self.read_whole(*generation, known.ordinal, *manner, whole);
         }
         let lane = FileCursor::lane(self.path, *generation);
-        let keys = self.settings.content_keys.then(|| keys::take(lane, *manner, known.cursor.prefix));
+        let keys = self.settings.content_keys.then(|| self.counts.take(lane, *manner, known.cursor.prefix));
         if let Some(None) = keys {
             // They need the counts of what came before, so the rows are read again and left out.
             let rows = self.rows_at(manner, 0, Xxh3::new())?;
@@ -282,6 +284,7 @@ impl<'a> Opening<'a> {
             rows,
             after,
             keys: self.settings.content_keys.then(|| ContentKeys::new(self.path.as_os_str().as_encoded_bytes())),
+            counts: self.counts.clone(),
             whole,
             from_start: true,
             meter: self.meter.clone(),
@@ -321,6 +324,7 @@ mod tests {
         _folder: tempfile::TempDir,
         path: PathBuf,
         settings: FileSettings,
+        counts: ContentCounts,
         cursors: Vec<LaneCursor>,
         keys: Vec<String>,
         bytes_read: u64,
@@ -331,8 +335,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = fs::canonicalize(folder.path()).unwrap().join(name);
             fs::write(&path, bytes).unwrap();
-            let settings = FileSettings::default();
-            Self { _folder: folder, path, settings, cursors: Vec::new(), keys: Vec::new(), bytes_read: 0 }
+            let (settings, counts) = (FileSettings::default(), ContentCounts::default());
+            Self { _folder: folder, path, settings, counts, cursors: Vec::new(), keys: Vec::new(), bytes_read: 0 }
         }
         fn append(&self, bytes: &[u8]) {
             fs::File::options().append(true).open(&self.path).unwrap().write_all(bytes).unwrap();
@@ -346,7 +350,7 @@ mod tests {
             let known = known_places(self.cursors.clone());
             let known = known.get(self.path.as_os_str().as_encoded_bytes());
             let lanes = self.cursors.iter().map(|cursor| cursor.lane).collect();
-            let mut opening = Opening::new(&found, &self.settings, &Wanted::new(), now).unwrap();
+            let mut opening = Opening::new(&found, &self.settings, &Wanted::new(), &self.counts, now).unwrap();
             let reading = opening.open(known, &lanes).unwrap();
             let checked = opening.bytes_checked;
             let mut rows = 0;

@@ -16,7 +16,7 @@ use super::decode::{Compression, Meter};
 use super::discover::Found;
 use super::fault::Fault;
 use super::handle::{Handle, Wanted};
-use super::keys::{self, ContentKeys};
+use super::keys::{ContentCounts, ContentKeys};
 use super::manner::Manner;
 use super::opening::Opening;
 use super::prefix::{self, Prefix};
@@ -80,6 +80,8 @@ pub(super) struct Reading {
     pub(super) after: u64,
     /// Makes keys of the content, where nothing else tells rows apart.
     pub(super) keys: Option<ContentKeys>,
+    /// Where they are kept once the file was read.
+    pub(super) counts: ContentCounts,
     /// What the file was when it was opened, where reading cannot go on at a byte.
     pub(super) whole: Option<Prefix>,
     /// Whether all of its bytes are read.
@@ -98,10 +100,11 @@ impl Reading {
         found: &Found,
         settings: &FileSettings,
         wanted: &Wanted,
+        counts: &ContentCounts,
         known: Option<&Known>,
         lanes: &HashSet<Lane>,
     ) -> Result<Option<Self>, SourceError> {
-        let opening = Opening::new(found, settings, wanted, Moment::now());
+        let opening = Opening::new(found, settings, wanted, counts, Moment::now());
         let opened = opening.and_then(|mut opening| opening.open(known, lanes));
         opened.map_err(|fault| fault.of(&found.path))
     }
@@ -163,7 +166,7 @@ impl Reading {
                 let Place { offset, hash, dialect, .. } = self.rows.place();
                 let prefix = Prefix::of(offset, &hash);
                 if let Some(keys) = self.keys.take() {
-                    keys::keep(self.lane, Manner { dialect, ..self.manner }, prefix, keys);
+                    self.counts.keep(self.lane, Manner { dialect, ..self.manner }, prefix, keys);
                 }
                 prefix::remember(&self.path, &self.handle, &hash, prefix, self.from_start, now);
             }

@@ -241,17 +241,49 @@ async fn a_bracket_that_is_not_closed_is_told_with_its_place_and_swallows_no_mor
 }
 
 #[tokio::test]
-async fn nul_bytes_deep_nesting_and_empty_files_are_no_obstacle() {
+async fn deep_nesting_and_empty_files_are_no_obstacle() {
     let folder = Folder::new();
     let deep = "[".repeat(10_000) + &"]".repeat(10_000);
     folder.write("a.json", format!("[{{\"x\":{deep}}},1]"));
-    folder.write("b.csv", "a\n\0\n");
     folder.write("c.csv", "");
     folder.write("d.ndjson", "\n\n");
     folder.write("e.csv", "only,header\n");
     let rows = read_all(settings(&[&folder.path("")])).await.without_error().payloads();
-    assert_eq!(rows.len(), 3);
-    assert_eq!(rows[2], r#"{"a":"\u0000"}"#);
+    assert_eq!(rows.len(), 2);
+}
+
+#[tokio::test]
+async fn a_row_with_a_nul_byte_is_told_and_a_header_with_one_refused() {
+    let folder = Folder::new();
+    let path = folder.write("a.csv", "a,b\n1,x\0y\n2,\"\0\"\n3,z\n");
+    let rows = read_all(settings(&[&path])).await.without_error().rows();
+    let defects: Vec<_> = rows.iter().map(|row| row.defect).collect();
+    assert_eq!(defects, [Some(Reason::NulByte), Some(Reason::NulByte), None]);
+    assert_eq!(rows[0].payload, "1,x\0y");
+    let error = read_all(settings(&[&folder.write("b.csv", "a,b\0\n1,2\n")])).await.error.unwrap().to_string();
+    assert!(error.contains("NUL") && error.contains("--encoding"), "{error}");
+}
+
+#[tokio::test]
+async fn text_of_an_encoding_that_is_not_told_is_refused_until_it_is_named() {
+    let folder = Folder::new();
+    let (bytes, _, _) = encoding_rs::SHIFT_JIS.encode("番号,名前\n1,日本語\n2,テスト\n");
+    let path = folder.write("a.csv", bytes);
+    let error = read_all(settings(&[&path])).await.error.unwrap().to_string();
+    assert!(error.contains("a.csv") && error.contains("--encoding"), "{error}");
+    let named = FileSettings { encoding: Some("shift_jis".into()), ..settings(&[&path]) };
+    let rows = read_all(named).await.without_error().payloads();
+    assert_eq!(rows, [r#"{"番号":"1","名前":"日本語"}"#, r#"{"番号":"2","名前":"テスト"}"#]);
+}
+
+#[tokio::test]
+async fn a_row_with_a_byte_that_windows_1252_does_not_have_is_told_and_the_others_are_read() {
+    let folder = Folder::new();
+    let path = folder.write("a.csv", b"name\ncaf\xe9\nna\x9dve\nfa\xe7ade\n");
+    let rows = read_all(settings(&[&path])).await.without_error().rows();
+    let defects: Vec<_> = rows.iter().map(|row| row.defect).collect();
+    assert_eq!(defects, [None, Some(Reason::InvalidEncoding), None]);
+    assert_eq!(rows[2].payload, r#"{"name":"façade"}"#);
 }
 
 #[tokio::test]

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 use matcher::{Approved, likeness};
 use schemas::advice::{Coverage, MISSING_MAX};
 use schemas::drift::Lost;
-use schemas::ontology::{shipped_mapping, shipped_systems};
-use schemas::{EntityName, Mapping, TenantId};
+use schemas::{EntityName, Mapping, TenantId, shipped_mapping, shipped_systems};
 
 use super::{Deed, MappingVersion, Origin, RULES, list};
 use crate::store::{Store, StoreError, Table};

@@ -1,7 +1,7 @@
 //! Re-drive: held records go back in by the front door, in bounded batches.
 
 use schemas::decision::Fact;
-use schemas::record::{RecordBatchReader, RecordBatchWriter};
+use schemas::record::{Record, RecordBatch, RecordBatchReader, RecordBatchWriter};
 use schemas::{BatchKind, Lane, Topic};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -9,13 +9,19 @@ use super::{READ_BYTES, Repairer};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
 use crate::process::{ProcessError, decode_decisions, read_lane, read_snapshot, stream_of};
-use crate::step::redriven_for;
+use crate::step::{StepError, redriven_for};
 
 /// A batch that goes back in is cut once it has so many bytes.
 const BATCH_BYTES: usize = 512 << 10;
 
-/// A record: where it stands on `inputs`, and where it first entered.
-pub(super) type Held = (u64, u64);
+/// A record that is sent back in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    /// Where it stands on `inputs`.
+    pub(super) offset: u64,
+    /// Where it first entered.
+    pub(super) origin: u64,
+}
 
 /// What is to be re-driven.
 pub(super) struct Redrive {
@@ -70,7 +76,7 @@ impl Repairer {
             match decision.fact {
                 Fact::RecordHeld { case: of, origin } if of == case && decision.input_offset + 1 > *last => {
                     *last = decision.input_offset + 1;
-                    held.push((decision.input_offset, origin));
+                    held.push(Held { offset: decision.input_offset, origin });
                 }
                 _ => {}
             }
@@ -78,7 +84,7 @@ impl Repairer {
         Ok(())
     }
 
-    /// Sends records back in, under the case that they are `sent_for`.
+    /// Sends records back in, under the case that they are `sent_for`. False when it is to stop before the end.
     pub(super) async fn send(
         &self,
         open: &OpenStream,
@@ -86,58 +92,95 @@ impl Repairer {
         lane: Lane,
         held: &[Held],
     ) -> Result<bool, ProcessError> {
-        let mut left = held;
-        let new = |after| RecordBatchWriter::new(lane, after, BATCH_BYTES);
-        let mut writer = new(0);
-        while let Some((first, _)) = left.first() {
-            let batches = self.log.read(Topic::Inputs, self.partition, *first, READ_BYTES).await?;
-            let before = left.len();
+        let mut sending = Sending::new(open, sent_for, lane, held);
+        while let Some(first) = sending.left.first() {
+            let offset = first.offset;
+            let batches = self.log.read(Topic::Inputs, self.partition, offset, READ_BYTES).await?;
+            let before = sending.left.len();
             for stored in &batches {
-                if left.first().is_none_or(|(wanted, _)| *wanted >= stored.end()) {
-                    continue;
-                }
-                let Some(body) = stored.body(Topic::Inputs, self.partition)? else {
-                    // The tenant is forgotten, and its records with it.
-                    left = &left[left.partition_point(|(wanted, _)| *wanted < stored.end())..];
-                    continue;
-                };
-                let step = |source| ProcessError::Step {
-                    partition: self.partition,
-                    source: crate::step::StepError::Malformed { offset: stored.first, source },
-                };
-                let mut reader = RecordBatchReader::new(&body).map_err(step)?;
-                let mut offset = stored.first;
-                while let Some(mut record) = reader.next_record().map_err(step)? {
-                    if let Some((_, origin)) = left.first().filter(|(wanted, _)| *wanted == offset) {
-                        record.ordinal = offset + 1;
-                        writer.push_from(&record, Some(*origin));
-                        left = &left[1..];
-                    }
-                    offset += 1;
-                    if writer.bytes() >= BATCH_BYTES {
-                        let full = std::mem::replace(&mut writer, new(offset));
-                        self.ingest.append_again(open, full.finish(sent_for)).await?;
-                    }
-                }
+                self.send_from(stored, &mut sending).await?;
                 if self.is_stopping() {
                     return Ok(false);
                 }
             }
-            if left.len() == before {
-                let (what, end) =
-                    (format!("a held record of {}", open.id), self.log.end(Topic::Inputs, self.partition).await?);
-                return Err(ProcessError::WentBack {
-                    what,
-                    offset: *first,
-                    topic: Topic::Inputs,
-                    partition: self.partition,
-                    end,
-                });
+            if sending.left.len() == before {
+                return Err(self.not_there(open, offset).await?);
             }
         }
-        if writer.count() > 0 {
-            self.ingest.append_again(open, writer.finish(sent_for)).await?;
+        if sending.writer.count() > 0 {
+            self.ingest.append_again(open, sending.cut()).await?;
         }
         Ok(true)
+    }
+
+    /// Sends back in what is wanted of one batch of inputs.
+    async fn send_from(&self, stored: &Stored, sending: &mut Sending<'_>) -> Result<(), ProcessError> {
+        if sending.left.first().is_none_or(|wanted| wanted.offset >= stored.end()) {
+            return Ok(());
+        }
+        let Some(body) = stored.body(Topic::Inputs, self.partition)? else {
+            // The tenant is forgotten, and its records with it.
+            sending.pass_over(stored.end());
+            return Ok(());
+        };
+        let malformed = |source| ProcessError::Step {
+            partition: self.partition,
+            source: StepError::Malformed { offset: stored.first, source },
+        };
+        let mut reader = RecordBatchReader::new(&body).map_err(malformed)?;
+        let mut offset = stored.first;
+        while let Some(record) = reader.next_record().map_err(malformed)? {
+            sending.take(record, offset);
+            offset += 1;
+            if sending.writer.bytes() >= BATCH_BYTES {
+                self.ingest.append_again(sending.open, sending.cut()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The log gave nothing of what stands at `offset`.
+    async fn not_there(&self, open: &OpenStream, offset: u64) -> Result<ProcessError, ProcessError> {
+        let end = self.log.end(Topic::Inputs, self.partition).await?;
+        let what = format!("a held record of {}", open.id);
+        Ok(ProcessError::WentBack { what, offset, topic: Topic::Inputs, partition: self.partition, end })
+    }
+}
+
+/// Records on their way back in.
+struct Sending<'a> {
+    open: &'a OpenStream,
+    sent_for: &'a [u8],
+    lane: Lane,
+    /// What is still wanted, in the order of `inputs`.
+    left: &'a [Held],
+    writer: RecordBatchWriter,
+}
+
+impl<'a> Sending<'a> {
+    fn new(open: &'a OpenStream, sent_for: &'a [u8], lane: Lane, held: &'a [Held]) -> Self {
+        Self { open, sent_for, lane, left: held, writer: RecordBatchWriter::new(lane, 0, BATCH_BYTES) }
+    }
+
+    /// Takes the record that stands at `offset`, if it is the next that is wanted.
+    fn take(&mut self, mut record: Record<'_>, offset: u64) {
+        if let Some((wanted, rest)) = self.left.split_first()
+            && wanted.offset == offset
+        {
+            record.ordinal = offset + 1;
+            self.writer.push_from(&record, Some(wanted.origin));
+            self.left = rest;
+        }
+    }
+
+    /// Gives up what stands before `end`.
+    fn pass_over(&mut self, end: u64) {
+        self.left = &self.left[self.left.partition_point(|wanted| wanted.offset < end)..];
+    }
+
+    /// What was taken so far, as a batch of its own; the next begins behind it.
+    fn cut(&mut self) -> RecordBatch {
+        let next = RecordBatchWriter::new(self.lane, self.writer.last_ordinal(), BATCH_BYTES);
+        std::mem::replace(&mut self.writer, next).finish(self.sent_for)
     }
 }

@@ -76,7 +76,7 @@ impl Repairer {
         while let Some(row) = reader.next_row()? {
             if row.kind == RowKind::Accepted && row.input_offset + 1 > *last && row.input_offset <= until {
                 *last = row.input_offset + 1;
-                held.push((row.input_offset, row.origin));
+                held.push(Held { offset: row.input_offset, origin: row.origin });
             }
         }
         Ok(())

@@ -377,8 +377,11 @@ pub(super) fn row_too_large(field: Option<&str>) -> Refused {
 fn read_detail(reason: Reason) -> &'static str {
     match reason {
         Reason::RecordTooLarge => "larger than 16 MiB; the bytes kept say where in the source it stands",
-        Reason::InvalidEncoding => "the bytes are not valid in the file's encoding",
+        Reason::InvalidEncoding => {
+            "the bytes are not valid in the file's encoding; if it has another one, give it (--encoding)"
+        }
         Reason::RowTooLong => "the row has more cells than the header has columns",
+        Reason::NulByte => "the row has a NUL byte: the file is damaged, or in another encoding (--encoding)",
         _ => "the row could not be taken apart",
     }
 }

@@ -19,7 +19,8 @@ use schemas::event::{EventBatchReader, RowKind};
 use schemas::input::DefinitionKind;
 use schemas::record::RecordBatchWriter;
 use schemas::shape::{ShapeTree, Walker};
-use schemas::{BatchKind, Entity, Input, Lane, Mapping, Op, Record, StreamId, TenantId, Version, ontology};
+use schemas::{BatchKind, Entity, Input, Lane, Mapping, Op, Record, StreamId, TenantId, Version};
+use schemas::{ontology, shipped_mapping, shipped_systems};
 use serde_json::{Map, Value as Json};
 
 /// What the step made of one record.
@@ -35,7 +36,7 @@ struct Row {
 
 /// A stream with the mapping that ships.
 fn shipped(system: &str, stream: &str) -> (Mapping, Entity) {
-    let file = ontology::shipped_mapping(system).unwrap();
+    let file = shipped_mapping(system).unwrap();
     let mapping = file.stream(&stream.parse().unwrap()).unwrap_or_else(|| panic!("{system} has no {stream}")).clone();
     let entity = ontology::shipped_entity(&mapping.entity).unwrap();
     (mapping, entity)
@@ -131,9 +132,9 @@ fn every_shipped_stream_has_a_test_here() {
         ("supabase", include_str!("supabase.rs")),
         ("zendesk", include_str!("zendesk.rs")),
     ];
-    for system in ontology::shipped_systems() {
+    for system in shipped_systems() {
         let (_, text) = tested.iter().find(|(name, _)| *name == system).unwrap_or_else(|| panic!("{system}"));
-        let file = ontology::shipped_mapping(system).unwrap();
+        let file = shipped_mapping(system).unwrap();
         for stream in file.streams.keys() {
             let words: String = text.split_whitespace().collect();
             assert!(words.contains(&format!("assert_rows(\"{system}\",\"{stream}\"")), "{system}/{stream}");

@@ -29,6 +29,9 @@ enum Column {
 /// Room for so many rows is made when nothing is known about what comes.
 const ROWS_AT_FIRST: usize = 64;
 const TEXT_BYTES_AT_FIRST: usize = 8;
+/// Room for texts is made for one in so many bytes more than the last batch had: a buffer that is full by one byte doubles,
+/// and a batch keeps all of it.
+const TEXT_SLACK: usize = 16;
 
 impl Column {
     fn new(data_type: &DataType, rows: usize, text_bytes: usize) -> Self {
@@ -156,7 +159,7 @@ impl RowBuilder {
     }
     fn make_room(&mut self) {
         let rows = self.expected.rows.max(ROWS_AT_FIRST);
-        let text_bytes = |at: usize| self.expected.text_bytes.get(at).copied().unwrap_or(0);
+        let text_bytes = |at: usize| self.expected.text_bytes.get(at).map_or(0, |bytes| bytes + bytes / TEXT_SLACK);
         let column = |(at, field): (usize, &Arc<Field>)| match self.is_shared(at) {
             // Built from the runs.
             true => Column::new(field.data_type(), 0, 0),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use projections::view::Budget;
+use arrow::array::{Array as _, ArrayRef};
+use projections::view::tail::CHUNK_ROWS;
+use projections::view::{Budget, Place};
 use schemas::Topic;
 
 use crate::projector::{Running, events, store, tenant};
@@ -45,6 +47,23 @@ async fn views_beyond_the_budget_are_flushed_and_closed_and_open_again_when_aske
     }
     until(|| running.handle.holdings().memory_bytes <= budget.bytes).await;
     running.stop().await;
+}
+
+#[tokio::test]
+async fn rows_in_memory_take_little_more_than_their_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = open(&Place::local(folder.path()).unwrap()).await;
+    // Each chunk has a little more text than the one before.
+    let row = |n: usize| event(&format!("{n:0>width$}", width = 40 + n / CHUNK_ROWS), 1, n as u64, n as i64);
+    let rows: Vec<_> = (0..4 * CHUNK_ROWS).map(row).collect();
+    rows.chunks(1024).for_each(|some| _ = apply(&view, some));
+    let snapshot = view.snapshot().unwrap();
+    assert_eq!(snapshot.tail.len(), 4);
+    for part in &snapshot.tail[1..] {
+        let values = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap();
+        let (held, used) = (part.batch.get_array_memory_size(), part.batch.columns().iter().map(values).sum::<usize>());
+        assert!(held < used * 5 / 4, "{held} bytes for {used}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -182,6 +182,32 @@ async fn a_view_whose_folder_was_deleted_comes_back_from_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_before_the_projector_runs_waits_and_sees_a_view_that_lacks_nothing() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, TENANT, &orders()).await;
+    append(&log, TENANT, &events(0, 1000)).await;
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    let before = running.rows(TENANT).await;
+    running.stop().await;
+    // Only the log has its rows now, and the checkpoint stands behind them.
+    std::fs::remove_dir_all(folder.path().join(TENANT.to_string())).unwrap();
+    let projector = Projector::at(log.clone(), store.clone(), Place::local(folder.path()).unwrap(), Budget::default());
+    let handle = projector.handle();
+    let asking = handle.clone();
+    let mut query = tokio::spawn(async move { asking.snapshot(TENANT, &order_name(), None).await });
+    let early = tokio::time::timeout(std::time::Duration::from_millis(100), &mut query).await;
+    assert!(early.is_err(), "it is not known yet where the view has to stand");
+    let (stop, stopped) = watch::channel(false);
+    let running = Running { handle, stop, task: tokio::spawn(projector.run(stopped)) };
+    assert_eq!(rows(&query.await.unwrap().unwrap().unwrap(), &[]).await, before);
+    append(&log, TENANT, &[event("new", 1, 2000, Some(1))]).await;
+    running.caught_up(&log).await;
+    assert_eq!(running.rows(TENANT).await.len(), before.len() + 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_cannot_be_opened_is_made_again_by_a_rebuild() {
     let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
     define(&log, TENANT, &orders()).await;

@@ -69,7 +69,8 @@ pub struct IngestArgs {
     #[arg(long)]
     #[serde(default)]
     pub quote: Option<char>,
-    /// Text encoding, for example windows-1252; by default told by the content.
+    /// Text encoding, for example shift_jis; by default told by the content: UTF-8, UTF-16, or else windows-1252 where
+    /// that makes sense.
     #[arg(long)]
     #[serde(default)]
     pub encoding: Option<String>,

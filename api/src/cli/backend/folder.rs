@@ -223,6 +223,10 @@ impl Run for FolderRun<'_> {
         &self.run.mapping
     }
 
+    fn under_former(&self) -> u64 {
+        self.run.under_former
+    }
+
     async fn append(&mut self, records: Records, declared: Option<&[DeclaredField]>) -> anyhow::Result<()> {
         let (count, bytes) = (u64::from(records.count), records.body.len() as u64);
         if let Some(account) = &self.account {

@@ -121,6 +121,8 @@ pub trait Run: Send + Sync {
     fn lanes(&self) -> Vec<LaneCursor>;
     /// What the records become, and how.
     fn mapping(&self) -> &Mapping;
+    /// Records of earlier runs, if this one put another mapping in force: they stay what the former one made of them.
+    fn under_former(&self) -> u64;
     /// Takes records, which have these fields if their source says so; they are durable when this returns.
     async fn append(&mut self, records: Records, declared: Option<&[DeclaredField]>) -> anyhow::Result<()>;
     /// The stream's visible rows, with everything that was appended; nothing if its entity has no view.

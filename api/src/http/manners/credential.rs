@@ -9,31 +9,31 @@ use crate::auth::AuthError;
 use crate::http::problem::Problem;
 use crate::http::{Doors, now, public};
 
-/// The middleware.
-pub struct Know(pub Arc<Doors>);
+/// The middleware: a request names its caller, or is refused.
+pub struct Authenticate(pub Arc<Doors>);
 
-/// The endpoint.
-pub struct Known<E> {
+/// The endpoint: what it wraps is only asked by callers that are known.
+pub struct Authenticated<E> {
     endpoint: E,
     doors: Arc<Doors>,
 }
 
-impl<E: Endpoint> Middleware<E> for Know {
-    type Output = Known<E>;
-    fn transform(&self, endpoint: E) -> Known<E> {
-        Known { endpoint, doors: self.0.clone() }
+impl<E: Endpoint> Middleware<E> for Authenticate {
+    type Output = Authenticated<E>;
+    fn transform(&self, endpoint: E) -> Authenticated<E> {
+        Authenticated { endpoint, doors: self.0.clone() }
     }
 }
 
 /// Names under which others take tokens from the query, where they end in logs; here never.
 const NOT_IN_THE_QUERY: [&str; 4] = ["token", "access_token", "api_key", "authorization"];
 
-impl<E: Endpoint> Endpoint for Known<E> {
+impl<E: Endpoint> Endpoint for Authenticated<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
         if !public::is_public(request.uri().path())
-            && let Err(problem) = self.know(&mut request).await
+            && let Err(problem) = self.authenticate(&mut request).await
         {
             body::drain(&mut request).await;
             return Err(problem.into());
@@ -42,8 +42,8 @@ impl<E: Endpoint> Endpoint for Known<E> {
     }
 }
 
-impl<E> Known<E> {
-    async fn know(&self, request: &mut Request) -> Result<(), Problem> {
+impl<E> Authenticated<E> {
+    async fn authenticate(&self, request: &mut Request) -> Result<(), Problem> {
         let query = request.uri().query().unwrap_or_default();
         let in_query = query.split('&').filter_map(|pair| pair.split('=').next());
         if in_query.into_iter().any(|name| NOT_IN_THE_QUERY.contains(&name.to_ascii_lowercase().as_str())) {

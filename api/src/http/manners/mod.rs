@@ -33,8 +33,8 @@ pub fn all(doors: &Arc<Doors>, endpoint: impl Endpoint + 'static) -> BoxEndpoint
         .with(still::Allowed(doors.clone()))
         .with(body::Bound(doors.clone()))
         .with(rate::Ration(doors.clone()))
-        .with(credential::Know(doors.clone()))
-        .with(shape::Shape)
+        .with(credential::Authenticate(doors.clone()))
+        .with(shape::Shape(doors.line.panics.clone()))
         .around(trace::around)
         .boxed()
 }

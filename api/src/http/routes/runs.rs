@@ -124,6 +124,9 @@ pub struct RunBegun {
     pub table: String,
     /// Where the program's lanes are.
     pub lanes: Vec<LanePlace>,
+    /// Records taken before, if the run put another mapping in force: they stay what the former one made of them.
+    #[oai(default)]
+    pub under_former_mapping: u64,
 }
 
 /// Where a lane is.
@@ -209,9 +212,10 @@ impl Routes {
             ordinal: place.ordinal,
             cursor: STANDARD.encode(&place.cursor),
         };
-        let mapping = value(&run.mapping)?;
+        let (mapping, under_former_mapping) = (value(&run.mapping)?, run.under_former);
         let run = doors.runs.keep(caller.tenant, run);
-        Ok(Made::Created(Json(RunBegun { run, mapping, table, lanes: lanes.into_iter().map(place).collect() })))
+        let lanes = lanes.into_iter().map(place).collect();
+        Ok(Made::Created(Json(RunBegun { run, mapping, table, lanes, under_former_mapping })))
     }
 
     /// Say what the records of a stream would become. Nothing is opened.

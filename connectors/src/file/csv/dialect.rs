@@ -6,7 +6,9 @@ use std::path::Path;
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use schemas::wire::{Reader, WireError, put_bytes};
 
+use super::super::fault::Fault;
 use super::super::settings::FileSettings;
+use super::western;
 
 /// Lines by which a delimiter is judged.
 const LINES: usize = 50;
@@ -40,9 +42,9 @@ impl Text {
         if encoding == UTF_8 { Self::Utf8 } else { Self::Single(encoding) }
     }
 
-    fn sniff(sample: &[u8]) -> Self {
+    fn sniff(sample: &[u8]) -> Result<Self, Fault> {
         if sample.is_ascii() {
-            return Self::Undecided;
+            return Ok(Self::Undecided);
         }
         let (mut good, mut bad) = (0u64, 0u64);
         let mut rest = sample;
@@ -59,9 +61,14 @@ impl Text {
         good += count_non_ascii(rest);
         // A few broken bytes in UTF-8 are broken rows, not another encoding.
         match (good, bad) {
-            (0, 0) => Self::Undecided,
-            _ if good >= bad => Self::Utf8,
-            _ => Self::Single(WINDOWS_1252),
+            (0, 0) => Ok(Self::Undecided),
+            _ if good >= bad => Ok(Self::Utf8),
+            _ if western::is_likely(sample) => Ok(Self::Single(WINDOWS_1252)),
+            _ => Err(Fault::Config(
+                "its text is no UTF-8, and in windows-1252 it would be nonsense; give --encoding, for example shift_jis, gbk, \
+                 windows-1251, or windows-1252 all the same"
+                    .into(),
+            )),
         }
     }
 
@@ -90,7 +97,7 @@ impl Dialect {
         path: &Path,
         settings: &FileSettings,
         given: Option<&'static Encoding>,
-    ) -> Self {
+    ) -> Result<Self, Fault> {
         let has_bom = sample.starts_with(b"\xef\xbb\xbf");
         let sample = if has_bom { &sample[3..] } else { sample };
         let line_end = if memchr::memchr(b'\n', sample).is_none() && memchr::memchr(b'\r', sample).is_some() {
@@ -103,9 +110,9 @@ impl Dialect {
         let text = match given {
             Some(encoding) => Text::of(encoding),
             None if has_bom => Text::Utf8,
-            None => Text::sniff(sample),
+            None => Text::sniff(sample)?,
         };
-        Self { delimiter, quote, line_end, text }
+        Ok(Self { delimiter, quote, line_end, text })
     }
 
     /// Whether the settings agree with it.
@@ -120,6 +127,7 @@ impl Dialect {
     pub(super) fn decode<'a>(&mut self, raw: &'a [u8]) -> Option<Cow<'a, str>> {
         match self.text {
             Text::Utf8 => std::str::from_utf8(raw).ok().map(Cow::Borrowed),
+            Text::Single(encoding) if encoding == WINDOWS_1252 && !western::is_assigned(raw) => None,
             Text::Single(encoding) => encoding.decode_without_bom_handling_and_without_replacement(raw),
             Text::Undecided => match std::str::from_utf8(raw) {
                 Ok(text) => {
@@ -128,6 +136,7 @@ impl Dialect {
                     }
                     Some(Cow::Borrowed(text))
                 }
+                Err(_) if !western::is_likely(raw) => None,
                 Err(_) => {
                     self.text = Text::Single(WINDOWS_1252);
                     self.decode(raw)
@@ -223,7 +232,7 @@ mod tests {
     use super::*;
 
     fn sniff(sample: &[u8]) -> Dialect {
-        Dialect::sniff(sample, Path::new("x.csv"), &FileSettings::default(), None)
+        Dialect::sniff(sample, Path::new("x.csv"), &FileSettings::default(), None).unwrap()
     }
 
     #[test]
@@ -235,7 +244,10 @@ mod tests {
         assert_eq!(sniff(b"\"a;b;c\",d\n\"1;2\",3\n").delimiter, b',');
         assert_eq!(sniff(b"only\n1\n").delimiter, b',');
         assert_eq!(sniff(b"").delimiter, b',');
-        assert_eq!(Dialect::sniff(b"one\n", Path::new("x.tsv"), &FileSettings::default(), None).delimiter, b'\t');
+        assert_eq!(
+            Dialect::sniff(b"one\n", Path::new("x.tsv"), &FileSettings::default(), None).unwrap().delimiter,
+            b'\t'
+        );
     }
 
     #[test]
@@ -257,6 +269,9 @@ mod tests {
         let mut dialect = sniff(b"a,b\n");
         assert_eq!(dialect.decode("é".as_bytes()).as_deref(), Some("é"));
         assert_eq!(dialect.decode(b"caf\xe9"), None);
+        let mut dialect = sniff(b"a,b\n");
+        assert_eq!(dialect.decode(b"\x93\xfa\x96{\x8c\xea"), None, "Shift-JIS");
+        assert_eq!(dialect.text, Text::Undecided);
     }
 
     #[test]

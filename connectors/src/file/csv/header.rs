@@ -44,6 +44,12 @@ impl Header {
             let text = text.ok_or_else(|| {
                 Fault::Content("the header row is not valid in the file's encoding; give --encoding".into())
             })?;
+            if memchr::memchr(0, raw).is_some() {
+                return Err(Fault::Content(
+                    "the header row has a NUL byte: the file is damaged, or in another encoding; then give --encoding"
+                        .into(),
+                ));
+            }
             let header = Self::of(&text, dialect)?;
             input.consume(span.taken);
             return Ok(Some(header));

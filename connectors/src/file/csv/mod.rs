@@ -4,6 +4,7 @@ mod dialect;
 mod header;
 mod row;
 mod split;
+mod western;
 
 use schemas::input::DeclaredField;
 use schemas::reason::Reason;
@@ -82,6 +83,9 @@ impl CsvRows {
         let Some(text) = text else {
             return sink.offer(ordinal, Some(Reason::InvalidEncoding), raw);
         };
+        if memchr::memchr(0, raw).is_some() {
+            return sink.offer(ordinal, Some(Reason::NulByte), raw);
+        }
         match row::write_json(&text, &self.dialect, header, &mut self.json) {
             Ok(()) => sink.offer(ordinal, None, &self.json),
             Err(Reason::RecordTooLarge) => {

@@ -75,6 +75,7 @@ impl Shared {
         }
         *gate = offset;
         partition.checkpoint.store(offset, Ordering::Relaxed);
+        partition.is_started.store(true, Ordering::Release);
         partition.position.send_replace(offset);
         Ok(offset)
     }

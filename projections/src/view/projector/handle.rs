@@ -99,7 +99,10 @@ impl ProjectorHandle {
         let key: ViewKey = (tenant, entity.clone());
         let is_open = shared.views.lock().contains_key(&key);
         if !is_open {
-            shared.check_running(shared.partition_of(tenant, entity))?;
+            let number = shared.partition_of(tenant, entity);
+            shared.check_running(number)?;
+            // Opened at position 0, a view that has to be read from the log would be taken for complete.
+            self.wait(number, |shared| shared.partition(number).is_started.load(Ordering::Acquire)).await?;
             if shared.entity(tenant, entity).await?.is_none() {
                 return Ok(None);
             }

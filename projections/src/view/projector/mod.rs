@@ -100,6 +100,8 @@ struct Partition {
     /// Held while events are applied or a view of the partition is opened, closed or swapped; the next event to apply.
     gate: tokio::sync::Mutex<u64>,
     position: watch::Sender<u64>,
+    /// Whether it is known where it stands: before that no view of it is opened.
+    is_started: AtomicBool,
     progress: Mutex<BTreeMap<u32, Position>>,
     /// The checkpoint as it stands in the store.
     checkpoint: AtomicU64,
@@ -164,6 +166,7 @@ impl Projector {
         let partition = |_| Partition {
             gate: tokio::sync::Mutex::new(0),
             position: watch::Sender::new(0),
+            is_started: AtomicBool::new(false),
             progress: Mutex::default(),
             checkpoint: AtomicU64::new(0),
             checkpointed: Mutex::default(),

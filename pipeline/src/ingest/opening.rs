@@ -1,120 +1,22 @@
-//! Ingest: opens streams and puts their records on the log. An append that is answered is on disk.
+//! Opening streams: with a mapping, or with another one from here on.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use schemas::input::{Command, DeclaredField, DefinitionKind};
-use schemas::mapping::InvalidMapping;
-use schemas::record::RecordBatch;
-use schemas::{Batch, BatchHeader, BatchKind, Entity, EntityName, Input, Mapping, StreamId, Topic, Trace};
-use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use schemas::input::{Command, DefinitionKind};
+use schemas::{Entity, EntityName, Input, Mapping, StreamId, Topic};
 
+use super::register::{StreamRow, read_row};
+use super::{Ingest, IngestError, OPENING, OpenStream};
 use crate::definitions::{self, DefinitionError};
-use crate::log::{Durability, Log, LogError};
 use crate::policies;
 use crate::process::read_state;
-use crate::step::{DEFINITION_BYTES_MAX, MappingChange, check_change};
-use crate::store::{Expect, Row, Store, StoreError, Table};
+use crate::step::{DEFINITION_BYTES_MAX, check_change};
+use crate::store::{Expect, Table};
 
-/// What the register says about a stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamRow {
-    /// Its partition of `inputs` and `decisions`, fixed when it was opened.
-    pub partition: u32,
-    /// What its records are, fixed when it was opened.
-    pub entity: EntityName,
-    /// The mapping last asked for.
-    pub mapping: Mapping,
-    /// The entity's definition last asked for.
-    pub entity_definition: Entity,
-    /// Whether the log has it. It is written before and after: who finds it false says it on the log again.
-    #[serde(default)]
-    pub announced: bool,
-}
-
-/// Ingest cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum IngestError {
-    /// The log failed.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The entity cannot be defined so.
-    #[error(transparent)]
-    Definition(#[from] DefinitionError),
-    /// The mapping does not fit the entity.
-    #[error(transparent)]
-    Mapping(#[from] InvalidMapping),
-    /// The stream cannot take the mapping.
-    #[error("stream {stream} cannot take this mapping")]
-    Change {
-        /// The stream.
-        stream: StreamId,
-        /// Why.
-        source: MappingChange,
-    },
-    /// Nobody writes a mapping of this size.
-    #[error("the mapping is longer than {DEFINITION_BYTES_MAX} bytes")]
-    MappingTooLong,
-    /// The register's row of the stream cannot be read.
-    #[error("what the store says about stream {stream} cannot be read: {message}; restore the store from a backup")]
-    Unreadable {
-        /// The stream.
-        stream: StreamId,
-        /// What is wrong.
-        message: String,
-    },
-    /// Others keep asking for other mappings of the stream.
-    #[error("others put other mappings on stream {stream} all the time; agree on one, then try again")]
-    Contended {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// A stream feeds one entity for ever.
-    #[error("stream {stream} feeds {opened}; for {asked} open another stream over the same source")]
-    OtherEntity {
-        /// The stream.
-        stream: StreamId,
-        /// What it was opened for.
-        opened: EntityName,
-        /// What was asked for.
-        asked: EntityName,
-    },
-}
-
-/// Streams that can be opened at a time.
-const OPENING: usize = 16;
 /// How often an opener tries that always loses to another; some ten seconds in all.
 const OPEN_ATTEMPTS: u32 = 24;
 
-/// The front door.
-#[derive(Clone)]
-pub struct Ingest {
-    log: Arc<dyn Log>,
-    store: Arc<dyn Store>,
-    /// Openers of one process take turns, by the hash of their stream; those of several step aside.
-    opening: Arc<[Mutex<()>; OPENING]>,
-}
-
-/// A stream that records can be appended to.
-#[derive(Debug, Clone)]
-pub struct OpenStream {
-    /// The stream.
-    pub id: StreamId,
-    /// Its partition.
-    pub partition: u32,
-}
-
 impl Ingest {
-    /// A door to this log and store.
-    pub fn new(log: Arc<dyn Log>, store: Arc<dyn Store>) -> Self {
-        Self { log, store, opening: Arc::new(std::array::from_fn(|_| Mutex::default())) }
-    }
-
     /// Opens a stream with a mapping, or puts another mapping in force. `entity` brings new definitions; without it the
     /// tenant's own or the shipped one is used. `by` says who wants it. An open stream keeps its entity, its key and the
     /// type of its versions.
@@ -225,14 +127,37 @@ impl Ingest {
         }
     }
 
-    /// Writes the register's row; nothing when it is not as expected.
-    async fn register(&self, open: &OpenStream, row: &StreamRow, expect: Expect) -> Result<Option<u64>, IngestError> {
-        let value = serde_json::to_vec(row).expect("a stream's row has only text keys");
-        match self.store.put(open.id.tenant, Table::Streams, &open.id.to_string(), value.into(), expect).await {
-            Ok(version) => Ok(Some(version)),
-            Err(StoreError::Conflict { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+    /// Has an open stream use another mapping from here on, as a person wants it; answers the offset behind the command,
+    /// whose outcome tells whether it does. The register is left alone: whoever opens the stream with the mapping that it
+    /// was opened with before leaves in force what is in force.
+    pub async fn set_mapping(
+        &self,
+        open: &OpenStream,
+        mapping: &Mapping,
+        id: &str,
+        made_on: Option<u32>,
+        (by, why): (&str, &str),
+    ) -> Result<u64, IngestError> {
+        let entity = self.known_entity(&open.id, &mapping.entity).await?;
+        mapping.validate(&entity)?;
+        let text = mapping.text();
+        if text.len() > DEFINITION_BYTES_MAX {
+            return Err(IngestError::MappingTooLong);
         }
+        let command = Command::ActivateMapping {
+            mapping: mapping.hash(),
+            entity_definition: entity.hash(),
+            by: by.to_owned(),
+            force: false,
+            made_on,
+            why: (!why.is_empty()).then(|| why.to_owned()),
+        };
+        let inputs = [
+            Input::Definition { hash: mapping.hash(), kind: DefinitionKind::Mapping, text },
+            Input::Definition { hash: entity.hash(), kind: DefinitionKind::Entity, text: entity.text() },
+            Input::Command { id: id.to_owned(), command },
+        ];
+        Ok(self.send(open, &inputs).await?)
     }
 
     async fn known_entity(&self, stream: &StreamId, name: &EntityName) -> Result<Entity, IngestError> {
@@ -291,112 +216,6 @@ impl Ingest {
         self.send(open, &inputs.into_iter().chain(policy).collect::<Vec<_>>()).await?;
         Ok(())
     }
-
-    /// Has an open stream use another mapping from here on, as a person wants it; answers the offset behind the command,
-    /// whose outcome tells whether it does. The register is left alone: whoever opens the stream with the mapping that it
-    /// was opened with before leaves in force what is in force.
-    pub async fn set_mapping(
-        &self,
-        open: &OpenStream,
-        mapping: &Mapping,
-        id: &str,
-        made_on: Option<u32>,
-        (by, why): (&str, &str),
-    ) -> Result<u64, IngestError> {
-        let entity = self.known_entity(&open.id, &mapping.entity).await?;
-        mapping.validate(&entity)?;
-        let text = mapping.text();
-        if text.len() > DEFINITION_BYTES_MAX {
-            return Err(IngestError::MappingTooLong);
-        }
-        let command = Command::ActivateMapping {
-            mapping: mapping.hash(),
-            entity_definition: entity.hash(),
-            by: by.to_owned(),
-            force: false,
-            made_on,
-            why: (!why.is_empty()).then(|| why.to_owned()),
-        };
-        let inputs = [
-            Input::Definition { hash: mapping.hash(), kind: DefinitionKind::Mapping, text },
-            Input::Definition { hash: entity.hash(), kind: DefinitionKind::Entity, text: entity.text() },
-            Input::Command { id: id.to_owned(), command },
-        ];
-        Ok(self.send(open, &inputs).await?)
-    }
-
-    /// A stream that was opened before, if it was.
-    pub async fn find(&self, stream: &StreamId) -> Result<Option<OpenStream>, IngestError> {
-        let row = self.store.get(stream.tenant, Table::Streams, &stream.to_string()).await?;
-        let known = row.map(|row| read_row(stream, &row)).transpose()?;
-        Ok(known.map(|known| OpenStream { id: stream.clone(), partition: known.partition }))
-    }
-
-    /// Appends inputs that are no records, in their order; they are on disk when this returns. Answers the offset behind
-    /// the last.
-    pub async fn send(&self, open: &OpenStream, inputs: &[Input]) -> Result<u64, LogError> {
-        let batches = inputs.iter().map(|input| control(open, input)).collect();
-        let firsts = self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
-        Ok(firsts.last().map_or(0, |last| last + 1))
-    }
-
-    /// Appends one input to each of several streams; all are on disk when this returns.
-    pub(crate) async fn send_each(&self, inputs: &[(OpenStream, Input)]) -> Result<(), LogError> {
-        let mut partitions: BTreeMap<u32, Vec<Batch>> = BTreeMap::new();
-        for (open, input) in inputs {
-            let body = serde_json::to_vec(input).expect("an input has only text keys");
-            partitions.entry(open.partition).or_default().push(batch(open, BatchKind::Control, 1, body));
-        }
-        for (partition, batches) in partitions {
-            self.log.append(Topic::Inputs, partition, batches, Durability::Durable).await?;
-        }
-        Ok(())
-    }
-
-    /// Appends held records that come again.
-    pub(crate) async fn append_again(&self, open: &OpenStream, records: RecordBatch) -> Result<(), LogError> {
-        let batches = vec![batch(open, BatchKind::Redriven, records.count, records.body)];
-        self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
-        Ok(())
-    }
-
-    /// Appends records; they are on disk when this returns. Answers the offset behind the last. Waits while the log is
-    /// busy with as many bytes as it may hold.
-    pub async fn append(&self, open: &OpenStream, records: RecordBatch) -> Result<u64, LogError> {
-        self.append_traced(open, records, None).await
-    }
-
-    /// The same; the records, and those that follow, have the fields that their source declares.
-    pub async fn append_declared(
-        &self,
-        open: &OpenStream,
-        fields: &[DeclaredField],
-        records: RecordBatch,
-    ) -> Result<u64, LogError> {
-        let count = records.count;
-        let declared = control(open, &Input::SchemaDeclared { fields: fields.to_vec() });
-        let batches = vec![declared, batch(open, BatchKind::Records, count, records.body)];
-        let firsts = self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
-        Ok(firsts.last().copied().unwrap_or_default() + u64::from(count))
-    }
-
-    /// The same; what comes of the records carries the trace of the request that brought them.
-    pub async fn append_traced(
-        &self,
-        open: &OpenStream,
-        records: RecordBatch,
-        trace: Option<Trace>,
-    ) -> Result<u64, LogError> {
-        let count = records.count;
-        if count == 0 {
-            return self.log.end(Topic::Inputs, open.partition).await;
-        }
-        let mut batch = batch(open, BatchKind::Records, count, records.body);
-        batch.header.trace = trace;
-        let batches = vec![batch];
-        let firsts = self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
-        Ok(firsts.first().copied().unwrap_or_default() + u64::from(count))
-    }
 }
 
 /// How long an opener that lost to another steps aside: at random, and longer each time. Two that came back at once would
@@ -405,33 +224,13 @@ fn pause(attempt: u32) -> Duration {
     Duration::from_micros(fastrand::u64(0..1000 << attempt.min(10)))
 }
 
-/// The stream of a row of the register.
-pub(crate) fn opened(stream: &StreamId, row: &Row) -> Result<OpenStream, IngestError> {
-    let known = read_row(stream, row)?;
-    Ok(OpenStream { id: stream.clone(), partition: known.partition })
-}
-
-fn read_row(stream: &StreamId, row: &Row) -> Result<StreamRow, IngestError> {
-    serde_json::from_slice(&row.value)
-        .map_err(|e| IngestError::Unreadable { stream: stream.clone(), message: e.to_string() })
-}
-
-fn control(open: &OpenStream, input: &Input) -> Batch {
-    batch(open, BatchKind::Control, 1, serde_json::to_vec(input).expect("an input has only text keys"))
-}
-
-fn batch(open: &OpenStream, kind: BatchKind, count: u32, body: Vec<u8>) -> Batch {
-    let (tenant, subject) = (open.id.tenant, open.id.to_string());
-    Batch {
-        header: BatchHeader { kind, tenant, subject, count, logged_at: 0, key_id: 0, trace: None },
-        body: body.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::process::Processor;
+    use crate::log::Log;
+    use crate::store::Store;
     use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, parse, record, stream};
 
     fn with_total(from: &str) -> (Mapping, Entity) {
@@ -531,17 +330,5 @@ mod tests {
         let (mapping, entity) = parse(MAPPING, ENTITY);
         let refused = line.ingest().open(&stream("orders"), &mapping, Some(&entity), "test").await;
         assert!(matches!(refused, Err(IngestError::Unreadable { .. })));
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn records_of_a_stream_stand_in_order_and_an_empty_batch_changes_nothing() {
-        let line = Line::new();
-        let open = line.open("orders", MAPPING, ENTITY).await;
-        line.append(&open, 1, 0, &[]).await;
-        line.append(&open, 1, 0, &[&record(1), &record(2)]).await;
-        assert_eq!(line.log.end(Topic::Inputs, 0).await.unwrap(), 5);
-        let (mut processor, processed) = Processor::start(line.log.clone(), line.store.clone(), 0).await.unwrap();
-        processor.drain().await.unwrap();
-        assert_eq!(processed.next(), 5);
     }
 }

@@ -1,0 +1,59 @@
+//! The register: which streams are open, and what for.
+
+use schemas::{Entity, EntityName, Mapping, StreamId};
+use serde::{Deserialize, Serialize};
+
+use super::{Ingest, IngestError, OpenStream};
+use crate::store::{Expect, Row, StoreError, Table};
+
+/// What the register says about a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRow {
+    /// Its partition of `inputs` and `decisions`, fixed when it was opened.
+    pub partition: u32,
+    /// What its records are, fixed when it was opened.
+    pub entity: EntityName,
+    /// The mapping last asked for.
+    pub mapping: Mapping,
+    /// The entity's definition last asked for.
+    pub entity_definition: Entity,
+    /// Whether the log has it. It is written before and after: who finds it false says it on the log again.
+    #[serde(default)]
+    pub announced: bool,
+}
+
+impl Ingest {
+    /// A stream that was opened before, if it was.
+    pub async fn find(&self, stream: &StreamId) -> Result<Option<OpenStream>, IngestError> {
+        let row = self.store.get(stream.tenant, Table::Streams, &stream.to_string()).await?;
+        let known = row.map(|row| read_row(stream, &row)).transpose()?;
+        Ok(known.map(|known| OpenStream { id: stream.clone(), partition: known.partition }))
+    }
+
+    /// Writes the register's row; nothing when it is not as expected.
+    pub(super) async fn register(
+        &self,
+        open: &OpenStream,
+        row: &StreamRow,
+        expect: Expect,
+    ) -> Result<Option<u64>, IngestError> {
+        let value = serde_json::to_vec(row).expect("a stream's row has only text keys");
+        match self.store.put(open.id.tenant, Table::Streams, &open.id.to_string(), value.into(), expect).await {
+            Ok(version) => Ok(Some(version)),
+            Err(StoreError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The stream of a row of the register.
+pub(crate) fn opened(stream: &StreamId, row: &Row) -> Result<OpenStream, IngestError> {
+    let known = read_row(stream, row)?;
+    Ok(OpenStream { id: stream.clone(), partition: known.partition })
+}
+
+/// Reads a row of the register.
+pub(super) fn read_row(stream: &StreamId, row: &Row) -> Result<StreamRow, IngestError> {
+    serde_json::from_slice(&row.value)
+        .map_err(|e| IngestError::Unreadable { stream: stream.clone(), message: e.to_string() })
+}
