@@ -24,7 +24,7 @@ pub struct ModelUsage {
     pub input_tokens: u64,
     /// Tokens that were written.
     pub output_tokens: u64,
-    /// What the calls have cost, in millionths of a dollar.
+    /// What the calls have cost, in millionths of a dollar; at most, where a model did not say how much it read and wrote.
     pub cost_micros: u64,
     /// What calls that are under way may cost at most.
     pub reserved_micros: u64,
