@@ -126,7 +126,7 @@ impl Asking {
         };
         let of_added = |field: &matcher::Field| {
             let path = text_of(state.shape(), &field.name);
-            ask(field, &[], &|mask| mask.hides_path(&path) || mask.hides_path(&field.name))
+            ask(field, &[], &|mask: &Mask| mask.hides_path(&path) || mask.hides_path(&field.name))
         };
         let (lost, added) = (uncertain.iter().filter_map(of_lost).collect(), after.iter().map(of_added).collect());
         let question = Question { entity: entity.to_string(), lost, added }.told()?;
