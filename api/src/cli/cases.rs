@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::backend::{Backend, Decision, StreamPath};
 use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, SnoozeArgs};
-use crate::http::routes::cases::shape::{ApprovalInfo, CallInfo, CaseInfo, CoverageInfo, LostInfo, MoveInfo, TriedInfo};
+use crate::http::routes::cases::shape::{
+    ApprovalInfo, CallInfo, CaseInfo, CoverageInfo, LostInfo, MoveInfo, TriedInfo,
+};
 use crate::line::MadeOn;
 use crate::output::Output;
 

@@ -40,5 +40,7 @@ impl Line {
 pub fn told(before: &ModelUsage) -> String {
     let ModelUsage { calls, input_tokens, output_tokens, cost_micros, .. } = before;
     let (whole, part) = (cost_micros / 1_000_000, cost_micros % 1_000_000);
-    format!("advice counted anew: {calls} calls, {input_tokens} + {output_tokens} tokens, {whole}.{part:06} dollars before")
+    format!(
+        "advice counted anew: {calls} calls, {input_tokens} + {output_tokens} tokens, {whole}.{part:06} dollars before"
+    )
 }

@@ -60,7 +60,10 @@ impl Llm {
         }
         if let Some(url) = &self.url {
             let parsed: Url = url.parse().with_context(|| format!("llm: {url:?} is no address"))?;
-            if !matches!(parsed.scheme(), "http" | "https") || !parsed.username().is_empty() || parsed.password().is_some() {
+            if !matches!(parsed.scheme(), "http" | "https")
+                || !parsed.username().is_empty()
+                || parsed.password().is_some()
+            {
                 bail!("llm: write the url as https://host/path/, and its key by key_env or key_file");
             }
         }
@@ -70,9 +73,11 @@ impl Llm {
         if !(1..=TIMEOUT_SECONDS_MAX).contains(&self.timeout_seconds) {
             bail!("llm: timeout_seconds is from 1 to {TIMEOUT_SECONDS_MAX}");
         }
-        for (name, dollars) in
-            [("input_price", self.input_price), ("output_price", self.output_price), ("budget", self.budget.unwrap_or(0.0))]
-        {
+        for (name, dollars) in [
+            ("input_price", self.input_price),
+            ("output_price", self.output_price),
+            ("budget", self.budget.unwrap_or(0.0)),
+        ] {
             if !(0.0..=DOLLARS_MAX).contains(&dollars) {
                 bail!("llm: {name} is in dollars, from 0 to {DOLLARS_MAX}");
             }
@@ -145,11 +150,18 @@ mod tests {
 
     #[test]
     fn a_model_is_read_and_told_without_its_key() {
-        let more = ", url: 'http://127.0.0.1:9/v1/', key_file: model.key, input_price: 0.15, output_price: 0.6, budget: 5";
+        let more =
+            ", url: 'http://127.0.0.1:9/v1/', key_file: model.key, input_price: 0.15, output_price: 0.6, budget: 5";
         let told = llm(more).unwrap().told();
-        assert_eq!(told, "small of openai at http://127.0.0.1:9/v1/, its key in /etc/autonomos/model.key, 5 dollars a tenant");
+        assert_eq!(
+            told,
+            "small of openai at http://127.0.0.1:9/v1/, its key in /etc/autonomos/model.key, 5 dollars a tenant"
+        );
         let plain = llm("").unwrap();
-        assert_eq!((plain.timeout_seconds, plain.ask_always, plain.told()), (30, false, "small of openai, without a key, no budget".into()));
+        assert_eq!(
+            (plain.timeout_seconds, plain.ask_always, plain.told()),
+            (30, false, "small of openai, without a key, no budget".into())
+        );
         assert!(plain.asking().is_ok());
     }
 

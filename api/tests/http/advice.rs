@@ -53,9 +53,14 @@ fn a_model_says_where_a_field_may_have_gone_and_a_person_decides() {
     renamed(&admin, "Bla");
     let case = advised(&admin);
     assert_eq!((&case["status"], count(&admin, "amount is not null")), (&json!("open"), json!(100)));
-    let call = json!({"model": "stub", "outcome": "answered", "input_tokens": 1000, "output_tokens": 100, "cost": 0.0021});
+    let call =
+        json!({"model": "stub", "outcome": "answered", "input_tokens": 1000, "output_tokens": 100, "cost": 0.0021});
     assert_eq!(case["call"], call);
-    assert_eq!((&case["coverage"]["matched"], &case["coverage"]["recommendation"]), (&json!(0), &json!("ask")), "{case}");
+    assert_eq!(
+        (&case["coverage"]["matched"], &case["coverage"]["recommendation"]),
+        (&json!(0), &json!("ask")),
+        "{case}"
+    );
     let all = ["moves", "alternatives"].into_iter().flat_map(|name| case[name].as_array().unwrap());
     let named: Vec<&Value> = all.filter(|to| signals(to).contains(&"language_model")).collect();
     assert_eq!((named.len(), &named[0]["to"]), (1, &json!(["Bla"])), "{case}");
@@ -164,7 +169,11 @@ fn a_model_that_obeys_three_hundred_hostile_names_changes_nothing() {
         policy(&admin, &json!({"model": "values"}));
         let names = attack(&admin);
         let case = advised(&admin);
-        assert_eq!((&case["status"], &case["held"], &case["decided"]), (&json!("open"), &json!(20), &json!([])), "{case}");
+        assert_eq!(
+            (&case["status"], &case["held"], &case["decided"]),
+            (&json!("open"), &json!(20), &json!([])),
+            "{case}"
+        );
         assert!(!case["waits"].is_null());
         assert_eq!((count(&admin, "true"), count(&admin, "amount is null")), (json!(100), json!(0)));
         for ((from, to), confidence) in places(&case) {
@@ -254,7 +263,9 @@ fn a_tenant_whose_budget_is_spent_asks_no_more_until_an_admin_counts_anew() {
     let ask = |number: usize| {
         let connection = format!("/api/v1/records?connection=c{number}&stream=opportunity&system=salesforce");
         let deal = |id: usize, name: &str| {
-            json!({"Id": id.to_string(), "Name": "Deal", name: 100 + id, "LastModifiedDate": "2026-01-01T00:00:00Z"}).to_string() + "\n"
+            json!({"Id": id.to_string(), "Name": "Deal", name: 100 + id, "LastModifiedDate": "2026-01-01T00:00:00Z"})
+                .to_string()
+                + "\n"
         };
         let body: String = (0..100).map(|id| deal(id, "Amount")).chain((100..150).map(|id| deal(id, "Bla"))).collect();
         let answer = admin.send("POST", &connection, &[("content-type", "application/x-ndjson")], body.as_bytes());
@@ -291,7 +302,11 @@ fn what_approved_mappings_cover_is_not_asked_unless_the_operator_wants_it() {
     };
     let (case, admin) = covered(&house);
     let coverage = &case["coverage"];
-    assert_eq!((&coverage["share"], &coverage["recommendation"], &coverage["skipped"]), (&json!(1.0), &json!("skip"), &json!(true)), "{case}");
+    assert_eq!(
+        (&coverage["share"], &coverage["recommendation"], &coverage["skipped"]),
+        (&json!(1.0), &json!("skip"), &json!(true)),
+        "{case}"
+    );
     assert!(coverage["saved_cost"].as_f64().unwrap() > 0.0);
     until("it was counted", || admin.get(USAGE).json()["saved_calls"] == 1);
     assert!(admin.get(USAGE).json()["saved_cost"].as_f64().unwrap() > 0.0);

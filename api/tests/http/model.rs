@@ -100,7 +100,10 @@ fn serve(mut stream: TcpStream, noted: &Questions, say: &dyn Fn(&Value) -> Said)
                 return None;
             }
         };
-        let head = format!("HTTP/1.1 {status} said\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status} said\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all(head.as_bytes()).ok()?;
         stream.write_all(body.as_bytes()).ok()?;
     }
