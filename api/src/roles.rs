@@ -15,7 +15,7 @@ use pipeline::notices::NoticeKeeper;
 use pipeline::payload::{Keyring, SealedLog, SealedStore};
 use pipeline::process::{Processed, Processor};
 use pipeline::quarantine::QuarantineKeeper;
-use pipeline::repair::{Repaired, Repairer};
+use pipeline::repair::{Asking, Repaired, Repairer};
 use pipeline::{Log, Store};
 use projections::sql::{QueryEngine, QueryLimits};
 use projections::view::{Budget, Projector, ProjectorHandle};
@@ -74,17 +74,22 @@ impl Line {
     /// Opens a folder, made when it is not there, and starts every role on it: for one command, which fails when the disk
     /// is full.
     pub async fn open(folder: &Path) -> anyhow::Result<Self> {
-        Self::open_with(folder, QueryLimits::default(), false).await
+        Self::open_with(folder, QueryLimits::default(), false, None).await
     }
 
     /// Opens a folder whose queries may take so much. With `is_patient`, as a server's is, what the roles have to do is
-    /// waited for until a full disk has room again.
-    pub async fn open_with(folder: &Path, limits: QueryLimits, is_patient: bool) -> anyhow::Result<Self> {
+    /// waited for until a full disk has room again. A language model is asked what stays uncertain of drift, if there is one.
+    pub async fn open_with(
+        folder: &Path,
+        limits: QueryLimits,
+        is_patient: bool,
+        asking: Option<Arc<Asking>>,
+    ) -> anyhow::Result<Self> {
         let engine = Embedded::open(folder, Partitions::default())?;
         let keys = Arc::new(keys(folder, engine.store()).await?);
         let log: Arc<dyn Log> = Arc::new(SealedLog::new(engine.log(), keys.clone()));
         let store: Arc<dyn Store> = Arc::new(SealedStore::new(engine.store(), keys.clone()));
-        let roles = Roles::start(&log, &store, folder).await?;
+        let roles = Roles::start(&log, &store, folder, asking.as_ref()).await?;
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());
         let (folder, turns) = (folder.to_owned(), Default::default());
@@ -109,6 +114,7 @@ impl Line {
             running: Default::default(),
             consumers: Default::default(),
             is_patient,
+            asking,
             viewed: broadcast::Sender::new(VIEWED_KEPT),
         };
         line.finish_deletions().await?;
@@ -143,7 +149,12 @@ async fn keys(folder: &Path, store: Arc<dyn Store>) -> anyhow::Result<Keyring> {
 }
 
 impl Roles {
-    async fn start(log: &Arc<dyn Log>, store: &Arc<dyn Store>, folder: &Path) -> anyhow::Result<Self> {
+    async fn start(
+        log: &Arc<dyn Log>,
+        store: &Arc<dyn Store>,
+        folder: &Path,
+        asking: Option<&Arc<Asking>>,
+    ) -> anyhow::Result<Self> {
         let (shutdown, stop) = watch::channel(false);
         let failures = watch::Sender::default();
         let mut tasks = JoinSet::new();
@@ -159,6 +170,7 @@ impl Roles {
             stalls.push(keeper.stall());
             tasks.spawn(watched(failures.clone(), Role::QuarantineKeeper(partition), keeper.run(stop.clone())));
             let (repairer, done) = Repairer::start(log.clone(), store.clone(), partition, stop.clone()).await?;
+            let repairer = repairer.asking(asking.cloned());
             repaired.push(done);
             stalls.push(repairer.stall());
             tasks.spawn(watched(failures.clone(), Role::Repairer(partition), repairer.run()));

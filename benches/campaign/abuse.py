@@ -10,6 +10,7 @@ import tempfile
 import traceback
 
 import abuse_access
+import abuse_model
 import abuse_sources
 import abuse_sql
 import abuse_tenants
@@ -18,7 +19,7 @@ from cases import CASES, House, Seen
 from verdict import Campaign
 
 # Read for the cases that they register.
-PARTS = (abuse_access, abuse_tenants, abuse_sql, abuse_sources, abuse_wire)
+PARTS = (abuse_access, abuse_tenants, abuse_sql, abuse_sources, abuse_model, abuse_wire)
 
 
 def attempt(case, house, campaign):

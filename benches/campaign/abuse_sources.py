@@ -170,11 +170,6 @@ def odd_values(house, seen):
     seen.status(house.push(b"1\n" * (4 << 20), connection="odd"), 413, what="4 million lines in 8 MB")
 
 
-for number, title in (("F1", "instructions in field names and values"), ("F2", "a model that answers wrongly"),
-                      ("F4", "drift that costs"), ("F5", "what prompts hold")):
-    not_built(number, title, "no language model is asked")
-
-
 @case("F3", "a stale decision, the same twice, one that is not proposed, one of a case that is not there")
 def decisions(house, seen):
     proposed = house.acme.proposed()

@@ -9,9 +9,12 @@ import time
 
 import line
 from members import ADDRESSES, CONFIG, PASSWORD, Tenant
+from model import Model
 from wire import Wire
 
 CASES = []
+# Dollars that a tenant's questions to the language model may cost.
+BUDGET = 0.5
 
 
 def case(number, title):
@@ -102,7 +105,8 @@ class House:
         for name in names:
             (self.scratch / name).mkdir()
         self.roots = [option for name in names for option in ("--files-root", f"{name}={self.scratch / name}")]
-        (self.scratch / "autonomos.yaml").write_text(CONFIG)
+        self.model = Model()
+        (self.scratch / "autonomos.yaml").write_text(CONFIG + self.model.config(BUDGET))
         self.server = line.Server(self.data, more=[*self.roots, "--config", str(self.scratch / "autonomos.yaml")])
         self.wire = Wire(self.server.listen)
         self.acme, self.zeta = (Tenant(f"http://{self.server.listen}", self.data, name, self.scratch) for name in names)

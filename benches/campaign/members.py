@@ -295,6 +295,8 @@ def good_calls(tenant):
         "set_mapping": set_mapping,
         "list_drift": lambda: ("/aam/drift",),
         "show_drift": lambda: ("/aam/drift/crm/opportunity",),
+        "show_advice_usage": lambda: ("/aam/advice/usage",),
+        "reset_advice_usage": lambda: ("/aam/advice/usage/reset",),
         "list_webhooks": lambda: ("/webhooks",),
         "make_webhook": lambda: ("/webhooks", {"form": "event", "url": NOWHERE}),
         "show_webhook": lambda: (f"/webhooks/{tenant.known['webhook']}",),

@@ -59,6 +59,17 @@ pub enum Recommendation {
     Skip,
 }
 
+impl Recommendation {
+    /// Its name, as programs see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Proceed => "proceed",
+            Self::Skip => "skip",
+        }
+    }
+}
+
 /// A call of a language model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,7 +84,7 @@ pub struct ModelCall {
     /// Tokens that were written.
     #[serde(default)]
     pub output_tokens: u64,
-    /// What it cost, in millionths of a dollar.
+    /// What it cost, in millionths of a dollar; at most, where the model did not say how much it read and wrote.
     #[serde(default)]
     pub cost_micros: u64,
 }
@@ -92,6 +103,22 @@ pub enum CallOutcome {
     Limited,
     /// It failed otherwise.
     Failed,
+    /// It was not asked: that could have cost more than was left of the budget.
+    OverBudget,
+}
+
+impl CallOutcome {
+    /// Its name, as programs see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Useless => "useless",
+            Self::TimedOut => "timed_out",
+            Self::Limited => "limited",
+            Self::Failed => "failed",
+            Self::OverBudget => "over_budget",
+        }
+    }
 }
 
 /// What was looked up and asked for a suggestion.

@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::backend::{Backend, Decision, StreamPath};
 use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, SnoozeArgs};
-use crate::http::routes::cases::shape::{ApprovalInfo, CaseInfo, LostInfo, MoveInfo, TriedInfo};
+use crate::http::routes::cases::shape::{
+    ApprovalInfo, CallInfo, CaseInfo, CoverageInfo, LostInfo, MoveInfo, TriedInfo,
+};
 use crate::line::MadeOn;
 use crate::output::Output;
 
@@ -134,6 +136,13 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
         let fates = format!("{accepted} would be rows, {quarantined} set aside, {held} held on");
         out.line(&format!("  tried     on the last {records} held records: {fates}"))?;
     }
+    if let Some(coverage) = &case.coverage {
+        tell_coverage(coverage, out)?;
+    }
+    if let Some(CallInfo { model, outcome, input_tokens, output_tokens, cost }) = &case.call {
+        let tokens = format!("{input_tokens} tokens read, {output_tokens} written");
+        out.line(&format!("  asked     {model}: {outcome}; {tokens}, {cost:.6} dollars"))?;
+    }
     if let Some(ApprovalInfo { class, by, .. }) = &case.approval {
         out.line(&format!("  approved  by {by}; two people decide what is {class}: another one must, too"))?;
     }
@@ -158,6 +167,20 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
     if is_waiting(&case) {
         out.line("decide with: autonomos cases approve | edit | reject | accept-removed")?;
     }
+    Ok(())
+}
+
+fn tell_coverage(coverage: &CoverageInfo, out: &mut dyn Output) -> anyhow::Result<()> {
+    let CoverageInfo { fields, matched, share, recommendation, missing, skipped, saved_cost } = coverage;
+    let missing = if missing.is_empty() { String::new() } else { format!(", not {}", missing.join(", ")) };
+    let saved = match skipped {
+        true => format!("; no model was asked, which saved {saved_cost:.6} dollars at most"),
+        false => String::new(),
+    };
+    let share = share * 100.0;
+    out.line(&format!(
+        "  known     {matched} of {fields} uncertain fields ({share:.0} %){missing}, by approved mappings: {recommendation}{saved}"
+    ))?;
     Ok(())
 }
 

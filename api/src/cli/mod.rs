@@ -5,6 +5,7 @@
 
 mod args;
 
+pub mod advice;
 pub mod backend;
 pub mod cases;
 pub mod doctor;
@@ -90,6 +91,7 @@ async fn for_each<B: Backend>(command: &Command, of: &[B], out: &mut dyn Output)
             Command::Drift(command) => mappings::drift(command, backend, out).await?,
             Command::Policy(command) => policy::run(command, backend, out).await?,
             Command::Webhooks(command) => webhooks::run(command, backend, out).await?,
+            Command::Advice(command) => advice::run(command, backend, out).await?,
             Command::Tenant(command) => tenant::run(command, backend, out).await?,
             _ => {}
         }

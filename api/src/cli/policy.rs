@@ -7,7 +7,7 @@ use schemas::policy::{AT_LEAST, EXPIRE_HOURS, REMIND_HOURS};
 use serde_json::json;
 
 use super::backend::Backend;
-use super::{BacktestArgs, PolicyArgs, PolicyCommand, RepairsWanted, SetPolicyArgs};
+use super::{BacktestArgs, ModelWanted, PolicyArgs, PolicyCommand, RepairsWanted, SetPolicyArgs};
 use crate::http::routes::policy::{self, ClassWanted, PolicyBody, PolicyInfo, ThresholdInfo};
 use crate::http::text::Text;
 use crate::output::Output;
@@ -37,10 +37,12 @@ fn connection(args: &PolicyArgs) -> anyhow::Result<Option<ConnectionName>> {
 
 /// The policy with what is named changed.
 fn wanted(args: &SetPolicyArgs, own: PolicyBody) -> anyhow::Result<PolicyBody> {
-    let SetPolicyArgs { repairs, at_least, two_persons, mask, remind_hours, expire_hours, .. } = args;
+    let SetPolicyArgs { repairs, at_least, model, two_persons, mask, remind_hours, expire_hours, .. } = args;
     let is_nothing = repairs.is_none() && at_least.is_none() && two_persons.is_none() && mask.is_none();
-    if is_nothing && remind_hours.is_none() && expire_hours.is_none() {
-        bail!("say what to change: --repairs, --at-least, --two-persons, --mask, --remind-hours or --expire-hours");
+    if is_nothing && model.is_none() && remind_hours.is_none() && expire_hours.is_none() {
+        bail!(
+            "say what to change: --repairs, --at-least, --model, --two-persons, --mask, --remind-hours or --expire-hours"
+        );
     }
     let list = |names: &[String]| match names {
         [none] if none == "none" => vec![],
@@ -51,6 +53,7 @@ fn wanted(args: &SetPolicyArgs, own: PolicyBody) -> anyhow::Result<PolicyBody> {
     Ok(PolicyBody {
         repairs: repairs.map(repairs_of).or(own.repairs),
         at_least: at_least.map(probability).transpose()?.or(own.at_least),
+        model: model.map(model_of).or(own.model),
         two_persons: two.or(own.two_persons),
         mask: mask.as_ref().map(texts).or(own.mask),
         remind_hours: remind_hours.or(own.remind_hours),
@@ -64,6 +67,14 @@ fn repairs_of(wanted: RepairsWanted) -> policy::RepairsWanted {
         RepairsWanted::Automatic => policy::RepairsWanted::Automatic,
         RepairsWanted::Approve => policy::RepairsWanted::Approve,
         RepairsWanted::Stop => policy::RepairsWanted::Stop,
+    }
+}
+
+fn model_of(wanted: ModelWanted) -> policy::ModelWanted {
+    match wanted {
+        ModelWanted::Never => policy::ModelWanted::Never,
+        ModelWanted::Names => policy::ModelWanted::Names,
+        ModelWanted::Values => policy::ModelWanted::Values,
     }
 }
 
@@ -96,6 +107,7 @@ fn tell(policy: PolicyInfo, out: &mut dyn Output) -> anyhow::Result<()> {
     let hours = |hours: Option<u32>, usual| format!("{} hours", hours.unwrap_or(usual));
     out.line(&format!("repairs       {}", repairs.name()))?;
     out.line(&format!("at least      {at_least:.3}"))?;
+    out.line(&format!("model told    {}", in_force.model.unwrap_or(policy::ModelWanted::Names).name()))?;
     out.line(&format!("two persons   {}", none(two.join(", "))))?;
     out.line(&format!("masked        {}", none(masked.join(", "))))?;
     out.line(&format!("reminded      after {}", hours(in_force.remind_hours, REMIND_HOURS)))?;

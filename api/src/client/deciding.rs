@@ -10,6 +10,7 @@ use schemas::{ConnectionName, Mapping};
 use super::backend::{PAGE, wanted};
 use super::{Ask, Client, ClientError};
 use crate::cli::backend::{Deciding, Settling, StreamPath};
+use crate::http::routes::advice::AdviceUsage;
 use crate::http::routes::cases::evidence::DryRunInfo;
 use crate::http::routes::cases::{Attempt, TriedDecision};
 use crate::http::routes::drift::{DriftHistory, DriftInfo, DriftPage};
@@ -162,6 +163,14 @@ impl Deciding for Client {
     ) -> anyhow::Result<Vec<ThresholdInfo>> {
         let ask = Ask::get(&["aam", "policy", "backtest"]).with_some("connection", connection);
         Ok(self.json::<BacktestInfo>(ask.with_some("at_least", at_least)).await?.thresholds)
+    }
+
+    async fn advice(&self) -> anyhow::Result<AdviceUsage> {
+        Ok(self.json(Ask::get(&["aam", "advice", "usage"])).await?)
+    }
+
+    async fn reset_advice(&self) -> anyhow::Result<AdviceUsage> {
+        Ok(self.json(Ask::post(&["aam", "advice", "usage", "reset"], &Any(serde_json::json!({}))).once()).await?)
     }
 
     async fn webhooks(&self) -> anyhow::Result<Vec<WebhookInfo>> {

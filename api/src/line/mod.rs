@@ -6,9 +6,11 @@
 //! tenants and their streams, `views` is what can be asked, `queries` are those that run, `consumers` who reads a view,
 //! `items` shows the log item by item, `quarantine` what was set aside, `settle` has people retry or discard it, `cases` has
 //! them decide drift, `evidence` shows what they decide by, `policies` by what cases are decided, `mappings` what is in force,
-//! `journal` who did what, `webhooks` who is told of cases, `panics` counts what went wrong inside. `fair` gives turns to tenants, `quotas` says what each may take,
-//! `deletion` and `export` are of a tenant as a whole.
+//! `journal` who did what, `webhooks` who is told of cases, `panics` counts what went wrong inside. `fair` gives turns to
+//! tenants, `quotas` says what each may take, `deletion` and `export` are of a tenant as a whole, `advice` what its questions
+//! to a language model have cost.
 
+mod advice;
 mod cases;
 mod consumers;
 mod definitions;
@@ -43,11 +45,13 @@ use connectors::file::ContentCounts;
 use parking_lot::Mutex;
 use pipeline::ingest::Ingest;
 use pipeline::payload::Keyring;
+use pipeline::repair::Asking as AskingModel;
 use pipeline::{Log, Store};
 use projections::sql::QueryEngine;
 use schemas::{StreamId, TenantId};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 
+pub use advice::{Advice, told as advice_told};
 pub use cases::{DecideError, MadeOn, Outcome};
 pub use consumers::Consumer;
 pub(crate) use consumers::Consumers;
@@ -99,6 +103,8 @@ pub struct Line {
     pub(crate) turns: Turns,
     /// Whether a full disk is waited for, as a server does.
     pub(crate) is_patient: bool,
+    /// The language model that is asked, if there is one.
+    pub(crate) asking: Option<Arc<AskingModel>>,
     pub(crate) halted: Halted,
     /// Why streams that the server watches are not read, by stream.
     pub(crate) troubles: Mutex<BTreeMap<String, String>>,

@@ -11,6 +11,7 @@ use crate::http::Operator;
 use crate::http::listen::Tls;
 use crate::http::manners::rate::Rates;
 use crate::line::QuotaSettings;
+use crate::serve::llm::Llm;
 
 /// The file.
 #[derive(Debug, Default, Deserialize)]
@@ -28,6 +29,7 @@ struct Config {
     metrics_token_file: Option<PathBuf>,
     #[serde(default)]
     webhooks: WebhookSettings,
+    llm: Option<Llm>,
 }
 
 /// Where webhooks may be, besides public addresses.
@@ -48,6 +50,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// What the doors are told.
     pub operator: Operator,
+    /// The language model that is asked; none when nothing is said.
+    pub llm: Option<Llm>,
 }
 
 /// A shorter token for `/metrics` could be guessed.
@@ -129,7 +133,9 @@ pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
         webhook_networks: config.webhooks.networks.iter().map(network).collect::<anyhow::Result<_>>()?,
         metrics_token: config.metrics_token_file.map(|file| metrics_token(&base.join(file))).transpose()?,
     };
-    Ok(Settings { streams: streams?, tls, operator })
+    let llm = config.llm.map(|llm| llm.checked(base)).transpose();
+    let llm = llm.with_context(|| format!("reading {}", path.display()))?;
+    Ok(Settings { streams: streams?, tls, operator, llm })
 }
 
 impl WatchedStream {
@@ -223,6 +229,15 @@ mod tests {
         let settings = read("webhooks: {networks: [10.0.0.0/8, \"fd00::/8\"]}\n").unwrap();
         assert_eq!(settings.operator.webhook_networks.len(), 2);
         assert!(format!("{:#}", read("webhooks: {networks: [local]}").unwrap_err()).contains("no network"));
+    }
+
+    #[test]
+    fn a_model_is_asked_only_where_one_is_named() {
+        assert!(told("watch: []\n").unwrap().llm.is_none());
+        let settings = told("llm: {provider: ollama, model: small, ask_always: true}\n").unwrap();
+        assert!(settings.llm.is_some_and(|llm| llm.ask_always));
+        let wrong = format!("{:#}", told("llm: {provider: ollama, model: small, api_key: x}").unwrap_err());
+        assert!(wrong.contains("unknown field") && wrong.contains("api_key"), "{wrong}");
     }
 
     #[test]

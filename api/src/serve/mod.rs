@@ -1,6 +1,7 @@
 //! `serve`: every role until stopped, the watched files, the folder's socket, and the HTTP API.
 
 pub mod config;
+pub mod llm;
 pub mod watching;
 
 use std::net::{SocketAddr, TcpListener};
@@ -21,6 +22,7 @@ use crate::http::{Doors, listen};
 use crate::line::{Definitions, Line};
 use crate::{folder, socket};
 use config::Settings;
+use llm::Llm;
 
 /// Draining is given up after so long; what starts processes usually kills them after half a minute.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
@@ -85,10 +87,11 @@ impl Server {
         settings: Settings,
         limits: QueryLimits,
     ) -> anyhow::Result<Self> {
-        let Settings { streams, tls, operator } = settings;
+        let Settings { streams, tls, operator, llm } = settings;
         let address = listener.local_addr()?;
         check_streams(&streams, folder).await?;
-        let line = Arc::new(Line::open_with(folder, limits, true).await?);
+        let asking = llm.as_ref().map(Llm::asking).transpose()?;
+        let line = Arc::new(Line::open_with(folder, limits, true, asking).await?);
         let doors = Arc::new(Doors::open(line.clone(), &operator).await?);
         let mut watched = Vec::new();
         for stream in streams {

@@ -7,6 +7,7 @@ use api::auth::Role;
 use api::http::manners::rate::{Rate, Rates};
 use api::http::{Doors, Operator, listen};
 use api::line::Line;
+use api::serve::llm::Llm;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -15,6 +16,7 @@ pub struct House {
     pub address: SocketAddr,
     folder: Option<tempfile::TempDir>,
     operator: Operator,
+    llm: Option<Llm>,
     doors: Option<Arc<Doors>>,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
@@ -36,25 +38,43 @@ impl House {
     }
 
     pub fn with(operator: Operator) -> Self {
-        Self::over(tempfile::tempdir().unwrap(), operator)
+        Self::over(tempfile::tempdir().unwrap(), operator, None)
     }
 
-    fn over(folder: tempfile::TempDir, operator: Operator) -> Self {
+    /// One that asks a language model.
+    pub fn asking(llm: Llm) -> Self {
+        let operator = Operator { rates: wide(), ..Operator::default() };
+        Self::over(tempfile::tempdir().unwrap(), operator, Some(llm))
+    }
+
+    fn over(folder: tempfile::TempDir, operator: Operator, llm: Option<Llm>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = listen::bind("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
         let address = TcpListener::local_addr(&listener).unwrap();
         let (stop, stopped) = watch::channel(false);
         let doors = runtime.block_on(async {
-            let line = Arc::new(Line::open(folder.path()).await.unwrap());
+            let asking = llm.as_ref().map(|llm| llm.asking().unwrap());
+            let line = Line::open_with(folder.path(), Default::default(), false, asking).await.unwrap();
+            let line = Arc::new(line);
             let doors = Arc::new(Doors::open(line, &operator).await.unwrap());
             tokio::spawn(listen::serve(doors.clone(), listener, None, stopped));
             doors
         });
-        Self { address, folder: Some(folder), operator, doors: Some(doors), stop, runtime: Some(runtime) }
+        Self { address, folder: Some(folder), operator, llm, doors: Some(doors), stop, runtime: Some(runtime) }
     }
 
     /// The same folder, served anew.
     pub fn restarted(mut self) -> Self {
+        let folder = self.stop();
+        Self::over(folder, self.operator.clone(), self.llm.clone())
+    }
+
+    /// The folder, which nobody serves any more.
+    pub fn closed(mut self) -> tempfile::TempDir {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> tempfile::TempDir {
         let (runtime, doors) = (self.runtime.take().unwrap(), self.doors.take().unwrap());
         self.stop.send_replace(true);
         runtime.block_on(async {
@@ -65,7 +85,7 @@ impl House {
         drop(doors);
         // What still answers lets go of the folder first.
         runtime.shutdown_timeout(std::time::Duration::from_secs(10));
-        Self::over(self.folder.take().unwrap(), self.operator.clone())
+        self.folder.take().unwrap()
     }
 
     /// An admin of a tenant that the operator made.

@@ -1,6 +1,7 @@
 //! The HTTP API from outside: a server on a port of its own, and clients that only speak HTTP.
 
 mod accounts;
+mod advice;
 mod cases;
 mod connections;
 mod deciding;
@@ -10,6 +11,7 @@ mod house;
 mod line;
 mod manners;
 mod mappings;
+mod model;
 mod policy;
 mod quarantine;
 mod quotas;

@@ -37,6 +37,16 @@ impl Provider {
         }
     }
 
+    /// Its name, as the configuration has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Gemini => "gemini",
+            Self::Ollama => "ollama",
+            Self::Anthropic => "anthropic",
+        }
+    }
+
     const fn address(self) -> &'static str {
         match self {
             Self::OpenAi => "https://api.openai.com/v1/",
@@ -85,7 +95,6 @@ impl GenaiAdvisor {
             .redirect(Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_MAX)
-            .timeout(settings.timeout)
             .build()
             .map_err(|error| Unusable(error.to_string()))?;
         let url = settings.url.unwrap_or_else(|| settings.provider.address().to_owned());
@@ -114,8 +123,8 @@ impl Advisor for GenaiAdvisor {
     async fn ask(&self, prompt: &Prompt) -> Result<Reply, AdvisorError> {
         let request =
             ChatRequest::from_system(&*prompt.instructions).append_message(ChatMessage::user(&*prompt.question));
+        // No temperature: models that think take none, and replay asks nobody.
         let options = ChatOptions::default()
-            .with_temperature(0.0)
             .with_max_tokens(u32::try_from(prompt.answer_tokens).unwrap_or(u32::MAX))
             .with_response_format(JsonSpec::new("moves", prompt.answer.clone()));
         let asked = self.client.exec_chat(self.target.clone(), request, Some(&options));

@@ -37,8 +37,8 @@ pub struct Price {
 impl Price {
     /// What so many tokens cost, in millionths of a dollar, rounded up.
     pub fn of(self, input_tokens: u64, output_tokens: u64) -> u64 {
-        let cost =
-            u128::from(self.input) * u128::from(input_tokens) + u128::from(self.output) * u128::from(output_tokens);
+        let part = |price: u64, tokens: u64| u128::from(price) * u128::from(tokens);
+        let cost = part(self.input, input_tokens).saturating_add(part(self.output, output_tokens));
         u64::try_from(cost.div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 }
@@ -88,6 +88,7 @@ mod tests {
         let price = Price { input: 150_000, output: 600_000 };
         assert_eq!(price.of(1_000_000, 1_000_000), 750_000);
         assert_eq!((price.of(1, 0), price.of(0, 0)), (1, 0));
-        assert_eq!(price.of(u64::MAX, u64::MAX), u64::MAX);
+        let dear = Price { input: u64::MAX, output: u64::MAX };
+        assert_eq!(dear.of(u64::MAX, u64::MAX), u64::MAX);
     }
 }

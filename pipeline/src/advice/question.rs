@@ -10,10 +10,10 @@ const NAME_CHARS_MAX: usize = 200;
 const VALUE_CHARS_MAX: usize = 80;
 /// Values of a field that are told.
 const VALUES_MAX: usize = 5;
-/// Bytes of a token at least, so that what a call may cost is known before it: no tokenizer has more tokens than bytes.
-const TOKEN_BYTES: u64 = 1;
-/// Tokens that an answer may have, for each lost field and beside.
-const ANSWER_TOKENS: u64 = 100;
+/// Tokens that an answer may have beside its moves: some models think aloud first.
+const ANSWER_TOKENS: u64 = 1_000;
+/// And for each lost field.
+const MOVE_TOKENS: u64 = 100;
 
 /// A field as a model is told of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -33,7 +33,6 @@ pub struct FieldAsked {
 
 impl FieldAsked {
     fn cut(mut self) -> Self {
-        self.name = self.name.chars().take(NAME_CHARS_MAX).collect();
         self.values.truncate(VALUES_MAX);
         self.values.iter_mut().for_each(|value| *value = value.chars().take(VALUE_CHARS_MAX).collect());
         self
@@ -65,24 +64,30 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// Tokens that it has at most.
+    /// Tokens that it has at most: no tokenizer makes more of a text than it has bytes.
     pub fn tokens(&self) -> u64 {
-        let bytes = self.instructions.len() + self.question.len() + self.answer.to_string().len();
-        bytes as u64 / TOKEN_BYTES
+        (self.instructions.len() + self.question.len() + self.answer.to_string().len()) as u64
     }
 }
 
 impl Question {
-    /// As it is sent. What has a name longer than is told cannot be picked, and is left out.
-    pub fn prompt(&self) -> Prompt {
-        let told = |fields: &[FieldAsked]| -> Vec<FieldAsked> {
-            let is_short = |field: &&FieldAsked| field.name.chars().count() <= NAME_CHARS_MAX;
-            fields.iter().filter(is_short).take(FIELDS_MAX).cloned().map(FieldAsked::cut).collect()
+    /// As much of it as is told; nothing when that leaves nothing to ask. A field whose name is longer than what is told of
+    /// names could not be picked.
+    pub fn told(self) -> Option<Self> {
+        let is_short = |field: &FieldAsked| field.name.chars().count() <= NAME_CHARS_MAX;
+        let cut = |fields: Vec<FieldAsked>| -> Vec<FieldAsked> {
+            fields.into_iter().filter(is_short).take(FIELDS_MAX).map(FieldAsked::cut).collect()
         };
-        let (lost, added) = (told(&self.lost), told(&self.added));
+        let told = Self { entity: self.entity, lost: cut(self.lost), added: cut(self.added) };
+        (!told.lost.is_empty() && !told.added.is_empty()).then_some(told)
+    }
+
+    /// As it is sent.
+    pub fn prompt(&self) -> Prompt {
+        let Self { entity, lost, added } = self;
         let names = |fields: &[FieldAsked]| fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
         let (from, mut to): (Vec<String>, Vec<Value>) =
-            (names(&lost), names(&added).into_iter().map(Value::from).collect());
+            (names(lost), names(added).into_iter().map(Value::from).collect());
         to.push(Value::Null);
         let answer = json!({
             "type": "object", "additionalProperties": false, "required": ["moves"],
@@ -91,8 +96,8 @@ impl Question {
                 "properties": {"from": {"type": "string", "enum": from}, "to": {"type": ["string", "null"], "enum": to}},
             }}},
         });
-        let answer_tokens = ANSWER_TOKENS * (lost.len() as u64 + 1);
-        let question = json!({"entity": self.entity, "lost": lost, "added": added}).to_string();
+        let answer_tokens = ANSWER_TOKENS + MOVE_TOKENS * lost.len() as u64;
+        let question = json!({"entity": entity, "lost": lost, "added": added}).to_string();
         Prompt { instructions: INSTRUCTIONS.to_owned(), question, answer, answer_tokens }
     }
 }
@@ -123,8 +128,11 @@ mod tests {
     fn what_a_source_has_without_end_is_cut() {
         let long = "x".repeat(5_000);
         let added = (0..1_000).map(|n| field(&format!("f{n}"))).chain([field(&long)]).collect();
-        let question = Question { entity: "order".into(), lost: vec![field("Total")], added };
+        let question = Question { entity: "order".into(), lost: vec![field("Total")], added }.told().unwrap();
         let prompt = question.prompt();
         assert!(prompt.tokens() < 100_000 && !prompt.question.contains(&long), "{}", prompt.tokens());
+        assert_eq!((question.added.len(), question.added[0].values[0].len()), (FIELDS_MAX, VALUE_CHARS_MAX));
+        let unnamed = Question { entity: "order".into(), lost: vec![field(&long)], added: question.added };
+        assert_eq!(unnamed.told(), None, "nothing is left to ask");
     }
 }

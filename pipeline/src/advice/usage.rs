@@ -24,7 +24,7 @@ pub struct ModelUsage {
     pub input_tokens: u64,
     /// Tokens that were written.
     pub output_tokens: u64,
-    /// What the calls have cost, in millionths of a dollar.
+    /// What the calls have cost, in millionths of a dollar; at most, where a model did not say how much it read and wrote.
     pub cost_micros: u64,
     /// What calls that are under way may cost at most.
     pub reserved_micros: u64,
@@ -110,4 +110,60 @@ async fn row(store: &dyn Store, tenant: TenantId) -> Result<(ModelUsage, Expect)
     let usage = serde_json::from_slice(&value);
     let usage = usage.map_err(|e| StoreError::Unreadable(format!("the usage of models: {e}")))?;
     Ok((usage, Expect::Version(version)))
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::advice::{CallOutcome, ModelCall};
+
+    use super::*;
+    use crate::store::MemoryStore;
+    use crate::testing::TENANT;
+
+    fn call(outcome: CallOutcome, cost_micros: u64) -> ModelCall {
+        ModelCall { model: "m".into(), outcome, input_tokens: 7, output_tokens: 3, cost_micros }
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_counts_against_the_budget_until_it_is_settled() {
+        let store = MemoryStore::default();
+        assert!(reserve(&store, TENANT, 60, Some(100)).await.unwrap());
+        assert!(!reserve(&store, TENANT, 60, Some(100)).await.unwrap(), "another may not fit");
+        settle(&store, TENANT, 60, &call(CallOutcome::Answered, 40)).await.unwrap();
+        assert!(reserve(&store, TENANT, 60, Some(100)).await.unwrap());
+        settle(&store, TENANT, 60, &call(CallOutcome::Failed, 0)).await.unwrap();
+        saved(&store, TENANT, 9).await.unwrap();
+        let now = usage(&store, TENANT).await.unwrap();
+        let expected = ModelUsage {
+            calls: 2,
+            useless: 1,
+            saved_calls: 1,
+            refused_calls: 1,
+            input_tokens: 14,
+            output_tokens: 6,
+            cost_micros: 40,
+            reserved_micros: 0,
+            saved_micros: 9,
+            since: 0,
+        };
+        assert_eq!(now, expected);
+        assert_eq!(reset(&store, TENANT, 5).await.unwrap(), expected);
+        assert_eq!(usage(&store, TENANT).await.unwrap(), ModelUsage { since: 5, ..ModelUsage::default() });
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_two_calls_spend_the_last_of_a_budget() {
+        let store = std::sync::Arc::new(MemoryStore::default());
+        let ask = |_| {
+            let store = store.clone();
+            tokio::spawn(async move { reserve(&*store, TENANT, 10, Some(95)).await.unwrap() })
+        };
+        let asked: Vec<_> = (0..50).map(ask).collect();
+        let mut may = 0;
+        for one in asked {
+            may += u64::from(one.await.unwrap());
+        }
+        let now = usage(&*store, TENANT).await.unwrap();
+        assert_eq!((may, now.reserved_micros, now.refused_calls), (9, 90, 41));
+    }
 }

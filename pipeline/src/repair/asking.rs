@@ -1,17 +1,21 @@
 //! Asking a language model what stays uncertain. It happens behind the repairer's back: nobody waits for a model, and one that
 //! is slow, away or hostile leaves things as they are, waiting for a person. A process that dies forgets what it asked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use matcher::Kind;
+use parking_lot::Mutex;
 use schemas::advice::{Asked, CallOutcome, Coverage, ModelCall, Recommendation};
-use schemas::drift::{DriftKind, Lost, Move, Signal};
-use schemas::policy::{AT_LEAST, ModelUse};
+use schemas::drift::{DriftKind, Lost, Move, Signal, Tried};
+use schemas::mapping::Repairs;
+use schemas::policy::ModelUse;
 use schemas::{Input, TenantId};
 use tokio::sync::Semaphore;
 
+use super::Mask;
 use super::knowledge::Knowledge;
-use super::suggest::{Suggested, fields};
+use super::suggest::{LIKELIER, Suggested, fields, text_of};
 use crate::advice::{self, Advisor, FieldAsked, Pick, Question};
 use crate::ingest::{Ingest, OpenStream};
 use crate::step::StreamState;
@@ -19,6 +23,8 @@ use crate::store::{Store, StoreError};
 
 /// Questions that are under way at once; those beyond wait for their turn.
 const PLACES: usize = 4;
+/// Questions of one tenant that wait or are under way; what comes beyond is not asked.
+const WAITING_MAX: usize = 32;
 /// The signal by which a move says that a model named it.
 const SIGNAL: &str = "language_model";
 
@@ -30,6 +36,7 @@ pub struct Asking {
     /// It is asked even where enough is known.
     asks_always: bool,
     places: Semaphore,
+    waiting: Mutex<BTreeMap<TenantId, usize>>,
 }
 
 /// What is to be asked of a case.
@@ -41,48 +48,91 @@ pub(super) struct Doubt {
     pub(super) offset: u64,
     pub(super) question: Question,
     pub(super) suggested: Suggested,
+    pub(super) tried: Option<Tried>,
+}
+
+/// A place among what a tenant asks; given back when it is dropped.
+struct Turn {
+    asking: Arc<Asking>,
+    tenant: TenantId,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut waiting = self.asking.waiting.lock();
+        if let Some(count) = waiting.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.tenant);
+            }
+        }
+    }
 }
 
 impl Asking {
     /// A model that is asked within a budget for each tenant.
     pub fn new(advisor: Arc<dyn Advisor>, budget_micros: Option<u64>, asks_always: bool) -> Self {
-        Self { advisor, budget_micros, asks_always, places: Semaphore::new(PLACES) }
+        let (places, waiting) = (Semaphore::new(PLACES), Mutex::default());
+        Self { advisor, budget_micros, asks_always, places, waiting }
     }
 
-    /// What stays uncertain of a case, and how much of it is known; nothing when all is sure, or nobody may be asked.
+    /// The model's name.
+    pub fn model(&self) -> &str {
+        self.advisor.model()
+    }
+
+    /// What a tenant's questions may cost until an admin resets them, in millionths of a dollar.
+    pub fn budget_micros(&self) -> Option<u64> {
+        self.budget_micros
+    }
+
+    /// What stays uncertain of a case, and how much of it is known; nothing when all is sure, or nobody may be asked. Without
+    /// a mask nobody knows what is masked, and no value is told.
     pub(super) fn doubt(
         &self,
         state: &StreamState,
         case: u64,
         suggested: &Suggested,
         known: &Knowledge,
+        mask: Option<&Mask>,
     ) -> Option<(Question, Coverage)> {
         let told = state.policy().model.unwrap_or_default();
         let entity = &state.entity()?.entity;
-        let is_sure = |lost: &Lost| suggested.moves.iter().any(|m| m.from == lost.path && m.confidence >= AT_LEAST);
         let lost = state.drift().lost(case, state.shape());
+        let is_sure = |lost: &Lost| suggested.moves.iter().any(|m| m.from == lost.path && m.confidence >= sure(state));
         let uncertain: Vec<&Lost> = lost.iter().filter(|lost| lost.change.is_none() && !is_sure(lost)).collect();
         let (before, after) = fields(state, case);
         if told == ModelUse::Never || uncertain.is_empty() || after.is_empty() {
             return None;
         }
-        let ask = |field: &matcher::Field, fills: &[String]| FieldAsked {
-            name: field.name.clone(),
+        let ask = |field: &matcher::Field, fills: &[String], is_hidden: &dyn Fn(&Mask) -> bool| FieldAsked {
+            name: text_of(state.shape(), &field.name),
             kind: kind(field.kind).to_owned(),
             fills: fills.to_vec(),
-            values: match told {
-                ModelUse::Values => field.samples.iter().map(ToString::to_string).collect(),
-                ModelUse::Never | ModelUse::Names => vec![],
+            values: match mask {
+                Some(mask) if told == ModelUse::Values && !is_hidden(mask) => {
+                    field.samples.iter().map(ToString::to_string).collect()
+                }
+                _ => vec![],
             },
         };
-        let of = |lost: &&Lost| before.iter().find(|f| f.name == lost.path).map(|field| ask(field, &lost.feeds));
-        let question = Question {
-            entity: entity.to_string(),
-            lost: uncertain.iter().filter_map(of).collect(),
-            added: after.iter().map(|field| ask(field, &[])).collect(),
+        let of_lost = |lost: &&Lost| {
+            let is_hidden = |mask: &Mask| {
+                lost.paths.iter().chain([&lost.path]).any(|path| mask.hides_path(path))
+                    || lost.feeds.iter().any(|feed| mask.hides_field(feed))
+            };
+            let field = before.iter().find(|field| field.name == lost.path)?;
+            Some(FieldAsked { name: lost.path.clone(), ..ask(field, &lost.feeds, &is_hidden) })
         };
-        let added: Vec<String> = after.iter().map(|field| field.name.clone()).collect();
-        let mut coverage = known.coverage(entity, uncertain.into_iter(), &added);
+        let of_added = |field: &matcher::Field| {
+            let path = text_of(state.shape(), &field.name);
+            ask(field, &[], &|mask: &Mask| mask.hides_path(&path) || mask.hides_path(&field.name))
+        };
+        let (lost, added) = (uncertain.iter().filter_map(of_lost).collect(), after.iter().map(of_added).collect());
+        let question = Question { entity: entity.to_string(), lost, added }.told()?;
+        let added: Vec<String> = question.added.iter().map(|field| field.name.clone()).collect();
+        let is_asked = |lost: &&Lost| question.lost.iter().any(|field| field.name == lost.path);
+        let mut coverage = known.coverage(entity, uncertain.into_iter().filter(is_asked), &added);
         if coverage.recommendation() == Recommendation::Skip && !self.asks_always {
             (coverage.skipped, coverage.saved_micros) = (true, self.most(&question));
         }
@@ -97,67 +147,102 @@ impl Asking {
 
     /// Asks, and sends what comes of it.
     pub(super) fn start(self: &Arc<Self>, store: Arc<dyn Store>, ingest: Ingest, doubt: Doubt) {
-        let asking = self.clone();
+        let (stream, case) = (doubt.open.id.clone(), doubt.case);
+        let Some(turn) = self.turn(stream.tenant) else {
+            tracing::warn!(%stream, case, "no model is asked: {WAITING_MAX} questions of the tenant wait already");
+            return;
+        };
         tokio::spawn(async move {
-            let (stream, case) = (doubt.open.id.clone(), doubt.case);
-            if let Err(error) = asking.ask(&*store, &ingest, doubt).await {
+            if let Err(error) = turn.asking.ask(&*store, &ingest, doubt).await {
                 tracing::warn!(%stream, case, error, "what a model said of a case is lost; the case waits for a person");
             }
         });
     }
 
+    fn turn(self: &Arc<Self>, tenant: TenantId) -> Option<Turn> {
+        let mut waiting = self.waiting.lock();
+        let count = waiting.entry(tenant).or_default();
+        (*count < WAITING_MAX).then(|| {
+            *count += 1;
+            Turn { asking: self.clone(), tenant }
+        })
+    }
+
     async fn ask(&self, store: &dyn Store, ingest: &Ingest, doubt: Doubt) -> Result<(), String> {
-        let tenant = doubt.open.id.tenant;
-        let Some((call, picks)) = self.call(store, tenant, &doubt.question).await.map_err(|e| e.to_string())? else {
-            return Ok(());
-        };
-        let Doubt { open, case, mapping_version, offset, suggested, .. } = doubt;
+        let (call, picks) = self.call(store, doubt.open.id.tenant, &doubt.question).await.map_err(|e| e.to_string())?;
+        let Doubt { open, case, mapping_version, offset, suggested, tried, .. } = doubt;
         let id = format!("advise-{case}-{mapping_version}-{offset}");
+        let places = |moves: &[Move]| moves.iter().map(|m| (m.from.clone(), m.to.clone())).collect::<Vec<_>>();
+        let before = places(&suggested.moves);
         let Suggested { moves, alternatives } = preferred(suggested, &picks);
+        // What was tried is the proposal of before.
+        let tried = tried.filter(|_| places(&moves) == before);
         let asked = Some(Asked { coverage: None, call: Some(call) });
-        let input = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried: None, asked };
+        let input = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked };
         ingest.send(&open, &[input]).await.map(|_| ()).map_err(|e| e.to_string())
     }
 
-    /// Calls the model; nothing when the tenant's budget is spent.
+    /// Calls the model, unless the tenant's budget is spent.
     async fn call(
         &self,
         store: &dyn Store,
         tenant: TenantId,
         question: &Question,
-    ) -> Result<Option<(ModelCall, Vec<Pick>)>, StoreError> {
+    ) -> Result<(ModelCall, Vec<Pick>), StoreError> {
+        let model = self.advisor.model().to_owned();
+        let (outcome, input_tokens, output_tokens, cost_micros) = (CallOutcome::OverBudget, 0, 0, 0);
+        let mut call = ModelCall { model, outcome, input_tokens, output_tokens, cost_micros };
         let most = self.most(question);
         // A semaphore that is never closed has places.
         let _place = self.places.acquire().await;
         if !advice::reserve(store, tenant, most, self.budget_micros).await? {
-            return Ok(None);
+            return Ok((call, vec![]));
         }
-        let (outcome, reply, picks) = match self.advisor.ask(&question.prompt()).await {
+        let mut picks = vec![];
+        match self.advisor.ask(&question.prompt()).await {
             Ok(reply) => {
-                let picks = advice::picks(question, &reply.text);
-                (if picks.is_empty() { CallOutcome::Useless } else { CallOutcome::Answered }, reply, picks)
+                picks = advice::picks(question, &reply.text);
+                call.outcome = if picks.is_empty() { CallOutcome::Useless } else { CallOutcome::Answered };
+                (call.input_tokens, call.output_tokens) = (reply.input_tokens, reply.output_tokens);
+                let is_counted = reply.input_tokens > 0;
+                let cost = self.advisor.price().of(reply.input_tokens, reply.output_tokens);
+                // One that does not count cannot spend more than its budget unseen.
+                call.cost_micros = if is_counted { cost } else { most };
             }
             Err(error) => {
                 tracing::info!(%error, model = self.advisor.model(), "a model did not answer");
-                (error.outcome(), advice::Reply::default(), vec![])
+                call.outcome = error.outcome();
+                // What came too late was worked on, and is paid for.
+                call.cost_micros = if call.outcome == CallOutcome::TimedOut { most } else { 0 };
             }
-        };
-        let (input_tokens, output_tokens) = (reply.input_tokens, reply.output_tokens);
-        let cost_micros = self.advisor.price().of(input_tokens, output_tokens);
-        let model = self.advisor.model().to_owned();
-        let call = ModelCall { model, outcome, input_tokens, output_tokens, cost_micros };
+        }
         advice::settle(store, tenant, most, &call).await?;
-        Ok(Some((call, picks)))
+        Ok((call, picks))
     }
 }
 
-/// What was suggested, with what the model named before the rest. Its confidence stays the matcher's; what the matcher did
-/// not name at all has none.
+/// From which confidence on, in thousandths, nothing of a stream needs to be asked: it is applied, or a person is asked
+/// whatever a model would say.
+fn sure(state: &StreamState) -> u16 {
+    match state.repairs() {
+        Repairs::Propagate => LIKELIER,
+        repairs => state.policy().at_least(repairs),
+    }
+}
+
+/// What was suggested, with what the model named. Its confidence stays the matcher's; what the matcher did not name at all
+/// has none. It never takes the place of what the matcher proposes: it is proposed only where that proposes nothing, and
+/// for no place that is taken.
 fn preferred(mut suggested: Suggested, picks: &[Pick]) -> Suggested {
+    let signal = || Signal { name: SIGNAL.to_owned(), strength: 1000, weight: 0 };
     for Pick { from, to } in picks {
         let is_it = |m: &Move| m.from == *from && m.to == [to.as_str()];
-        let all = suggested.moves.iter().chain(&suggested.alternatives);
-        let mut picked = all.filter(|m| is_it(m)).max_by_key(|m| m.confidence).cloned().unwrap_or_else(|| Move {
+        if let Some(same) = suggested.moves.iter_mut().find(|m| is_it(m)) {
+            same.signals.insert(0, signal());
+            continue;
+        }
+        let known = suggested.alternatives.iter().position(is_it).map(|place| suggested.alternatives.remove(place));
+        let mut picked = known.unwrap_or_else(|| Move {
             from: from.clone(),
             to: vec![to.clone()],
             kind: DriftKind::Renamed,
@@ -167,13 +252,12 @@ fn preferred(mut suggested: Suggested, picks: &[Pick]) -> Suggested {
             transform: None,
             signals: vec![],
         });
-        picked.signals.insert(0, Signal { name: SIGNAL.to_owned(), strength: 1000, weight: 0 });
-        let (others, rest): (Vec<Move>, Vec<Move>) = suggested.moves.into_iter().partition(|m| m.from == *from);
-        suggested.moves = rest;
-        suggested.moves.push(picked);
-        suggested.alternatives.retain(|m| !is_it(m));
-        let others = others.into_iter().filter(|m| !is_it(m));
-        suggested.alternatives.splice(0..0, others);
+        picked.signals.insert(0, signal());
+        let is_taken = |m: &Move| m.from == *from || m.to.contains(to);
+        match suggested.moves.iter().any(is_taken) {
+            true => suggested.alternatives.insert(0, picked),
+            false => suggested.moves.push(picked),
+        }
     }
     suggested
 }
@@ -189,5 +273,51 @@ const fn kind(kind: Kind) -> &'static str {
         Kind::String => "string",
         Kind::Object => "object",
         Kind::Array => "array",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(from: &str, to: &str, confidence: u16) -> Move {
+        Move {
+            from: from.into(),
+            to: vec![to.into()],
+            kind: DriftKind::Renamed,
+            confidence,
+            part: None,
+            change: None,
+            transform: None,
+            signals: vec![],
+        }
+    }
+
+    fn pick(from: &str, to: &str) -> Pick {
+        Pick { from: from.into(), to: to.into() }
+    }
+
+    fn places(moves: &[Move]) -> Vec<(&str, &str, u16)> {
+        moves.iter().map(|m| (&*m.from, &*m.to[0], m.confidence)).collect()
+    }
+
+    #[test]
+    fn a_model_takes_the_place_of_no_proposal_and_gives_no_confidence() {
+        let (moves, alternatives) = (vec![to("A", "x", 700)], vec![to("A", "y", 100), to("B", "y", 150)]);
+        let suggested = Suggested { moves, alternatives };
+        let picks = [pick("A", "y"), pick("B", "z"), pick("C", "x")];
+        let Suggested { moves, alternatives } = preferred(suggested, &picks);
+        assert_eq!(places(&moves), [("A", "x", 700), ("B", "z", 0)]);
+        assert_eq!(places(&alternatives), [("C", "x", 0), ("A", "y", 100), ("B", "y", 150)]);
+        let named = |m: &Move| m.signals.iter().any(|s| s.name == SIGNAL && s.weight == 0);
+        assert!(!named(&moves[0]) && named(&moves[1]) && named(&alternatives[1]) && !named(&alternatives[2]));
+    }
+
+    #[test]
+    fn a_model_that_agrees_with_the_matcher_is_named_and_changes_nothing() {
+        let suggested = Suggested { moves: vec![to("A", "x", 700)], alternatives: vec![] };
+        let agreed = preferred(suggested, &[pick("A", "x")]);
+        assert_eq!(places(&agreed.moves), [("A", "x", 700)]);
+        assert_eq!((&*agreed.moves[0].signals[0].name, agreed.alternatives.len()), (SIGNAL, 0));
     }
 }

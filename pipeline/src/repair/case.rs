@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use schemas::advice::{Coverage, ModelCall};
 use schemas::decision::Fact;
 use schemas::drift::{Change, DriftKind, Lost, Move, Severity, Tried, Verdict};
 use schemas::policy::DecisionClass;
@@ -189,6 +190,12 @@ pub struct Case {
     /// What became of the last held records when the proposal was tried on them.
     #[serde(default)]
     pub tried: Option<Tried>,
+    /// How much of what is uncertain was known already, when that was looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+    /// The last call of a language model about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<ModelCall>,
     /// Whether something was proposed, be it nothing.
     #[serde(default)]
     pub is_proposed: bool,
@@ -241,6 +248,8 @@ impl Case {
             waits: None,
             breaks: None,
             tried: None,
+            coverage: None,
+            call: None,
             is_proposed: false,
             lacking: 0,
             having: 0,
@@ -316,6 +325,8 @@ impl Case {
                 (self.moves, self.alternatives, self.waits) = (moves.clone(), alternatives.clone(), waits.clone());
                 (self.breaks, self.tried) = (breaks.clone(), *tried);
             }
+            Fact::RagCoverageCheck { coverage, .. } => self.coverage = Some(coverage.clone()),
+            Fact::ModelAsked { call, .. } => self.call = Some(call.clone()),
             Fact::RepairApplied { moves, removed, by, why, .. } => {
                 let deed = match (moves.is_empty(), removed.is_empty()) {
                     (true, true) => Deed::Noted,

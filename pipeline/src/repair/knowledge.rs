@@ -90,14 +90,13 @@ impl Knowledge {
         self.moved.iter().map(|(from, to)| Approved { source: from.clone(), target: to.clone() }).collect()
     }
 
-    /// Whether an approved mapping like it says that a lost path may be at an added one.
-    pub fn knows(&self, entity: &EntityName, lost: &Lost, added: &str) -> bool {
+    /// Whether an approved mapping like it says that a lost path may be at one of the added ones.
+    pub fn knows(&self, entity: &EntityName, lost: &Lost, added: &[String]) -> bool {
         let is_like = |one: &str, other: &str| likeness(one, other) > LIKE_MIN;
-        let fills = self
-            .fills
-            .iter()
-            .any(|(of, field, path)| *of == entity.as_str() && lost.feeds.contains(field) && is_like(path, added));
-        fills || self.moved.iter().any(|(from, to)| is_like(from, &lost.path) && is_like(to, added))
+        let fills = self.fills.iter().filter(|(of, field, _)| *of == entity.as_str() && lost.feeds.contains(field));
+        let moved = self.moved.iter().filter(|(from, _)| is_like(from, &lost.path));
+        let mut places = fills.map(|(_, _, path)| path).chain(moved.map(|(_, to)| to));
+        places.any(|place| added.iter().any(|added| is_like(place, added)))
     }
 
     /// How much of what is uncertain is known.
@@ -110,7 +109,7 @@ impl Knowledge {
         let (mut fields, mut matched, mut missing) = (0, 0, Vec::new());
         for lost in uncertain {
             fields += 1;
-            match added.iter().any(|added| self.knows(entity, lost, added)) {
+            match self.knows(entity, lost, added) {
                 true => matched += 1,
                 false if missing.len() < MISSING_MAX => missing.push(lost.path.clone()),
                 false => {}
@@ -148,6 +147,6 @@ mod tests {
         let coverage = known().coverage(&entity, all.iter(), &added);
         assert_eq!((coverage.fields, coverage.matched), (3, 1));
         assert_eq!(coverage.missing, ["Who", "Odd"]);
-        assert!(!known().knows(&"account".parse().unwrap(), &all[0], "TotalAmount"), "it fills another entity");
+        assert!(!known().knows(&"account".parse().unwrap(), &all[0], &added), "it fills another entity");
     }
 }

@@ -60,8 +60,13 @@ impl Mask {
 
     /// The value at a source path, or what stands in its place.
     pub fn path(&self, path: &str, value: Value) -> Value {
+        hidden(value, self.hides_path(path))
+    }
+
+    /// Whether the value at a source path is masked.
+    pub fn hides_path(&self, path: &str) -> bool {
         let may_be_lost = self.is_lost && !self.known.contains(path);
-        hidden(value, self.is_all || may_be_lost || self.paths.contains(path))
+        self.is_all || may_be_lost || self.paths.contains(path)
     }
 
     /// A row's key, or what stands in its place.

@@ -341,12 +341,19 @@ impl Repairer {
                 tracing::warn!(%stream, case, %error, "nothing is suggested for a case");
                 suggest::Suggested::default()
             });
-            let doubt = self.asking.as_ref().and_then(|asking| asking.doubt(&state, case, &suggested, &known));
+            let row = self.kept_case(&state, case).await?;
+            let doubt = self.asking.as_ref().and_then(|asking| {
+                let mask = row.as_ref().and_then(|case| mask_of(&state, case));
+                tokio::task::block_in_place(|| asking.doubt(&state, case, &suggested, &known, mask.as_ref()))
+            });
             let coverage = doubt.as_ref().map(|(_, coverage)| coverage.clone());
             let suggest::Suggested { moves, alternatives } = suggested.clone();
             // A case that is told again is suggested for again.
             let id = format!("suggest-{case}-{mapping_version}-{offset}");
-            let tried = self.tried(&state, case, &moves).await?;
+            let tried = match &row {
+                Some(row) => self.tried(&state, row, &moves).await?,
+                None => None,
+            };
             let asked = coverage.map(|coverage| Asked { coverage: Some(coverage), call: None });
             let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked };
             self.ingest.send(&self.open(stream), &[suggestion]).await?;
@@ -357,7 +364,7 @@ impl Repairer {
                     false => asking.start(
                         self.store.clone(),
                         self.ingest.clone(),
-                        Doubt { open, case, mapping_version, offset, question, suggested },
+                        Doubt { open, case, mapping_version, offset, question, suggested, tried },
                     ),
                 }
             }
@@ -365,25 +372,35 @@ impl Repairer {
         Ok(true)
     }
 
+    /// The case as it is kept.
+    async fn kept_case(&self, state: &StreamState, case: u64) -> Result<Option<Case>, StoreError> {
+        let key = key_of(&state.stream.to_string(), case);
+        let row = self.store.get(state.stream.tenant, Table::Cases, &key).await?;
+        row.map(|row| case::read(&key, &row)).transpose()
+    }
+
     /// What becomes of the last records that a case holds by these moves; nothing where they leave something lost.
-    async fn tried(&self, state: &StreamState, case: u64, moves: &[Move]) -> Result<Option<Tried>, ProcessError> {
-        let lost = state.drift().lost(case, state.shape());
+    async fn tried(&self, state: &StreamState, case: &Case, moves: &[Move]) -> Result<Option<Tried>, ProcessError> {
+        let lost = state.drift().lost(case.position.offset, state.shape());
         let best: Vec<Move> =
             lost.iter().filter_map(|lost| moves.iter().find(|to| to.from == lost.path)).cloned().collect();
         if best.len() < lost.len() || best.is_empty() {
             return Ok(None);
         }
-        let key = key_of(&state.stream.to_string(), case);
-        let Some(row) = self.store.get(state.stream.tenant, Table::Cases, &key).await? else { return Ok(None) };
-        let case = case::read(&key, &row)?;
         let verdict = Verdict::Edit { moves: best };
-        match dry_run(&*self.log, state, &case, &Mask::default(), verdict, HELD_KEPT).await {
+        match dry_run(&*self.log, state, case, &Mask::default(), verdict, HELD_KEPT).await {
             Ok(run) => Ok(Some(run.tried())),
             Err(EvidenceError::Refused(_)) => Ok(None),
             Err(EvidenceError::Log(error)) => Err(error.into()),
             Err(EvidenceError::Step(source)) => Err(ProcessError::Step { partition: self.partition, source }),
         }
     }
+}
+
+/// What of a case's values is masked, as the policy in force says.
+fn mask_of(state: &StreamState, case: &Case) -> Option<Mask> {
+    let (mapping, _) = state.mapping()?;
+    Some(Mask::new(state.entity()?, mapping, case, state.policy().mask.as_deref().unwrap_or_default()))
 }
 
 /// What a decision calls for.

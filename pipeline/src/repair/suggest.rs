@@ -12,6 +12,8 @@ use crate::step::drift::{Format, Profile};
 
 /// Alternatives that are named of a lost path.
 const ALTERNATIVES_MAX: usize = 5;
+/// What is more likely than this is likelier than not, in thousandths.
+pub(super) const LIKELIER: u16 = 500;
 /// What is less likely is not named, in thousandths.
 const LIKELY_MIN: u16 = 20;
 /// That a field has another type is seen, not guessed, in thousandths.
@@ -155,7 +157,7 @@ fn signals(matcher: &Matcher<'_>, candidate: &Candidate) -> Vec<Signal> {
 }
 
 /// The path that leads to a field of this name, as mappings write it.
-fn text_of(tree: &ShapeTree, name: &str) -> String {
+pub(super) fn text_of(tree: &ShapeTree, name: &str) -> String {
     let node = node_of(tree, name);
     let path = node.and_then(|node| Path::of_parts(&tree.parts(node)).ok());
     path.map_or_else(|| name.to_owned(), |path| path.as_str().to_owned())

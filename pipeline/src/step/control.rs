@@ -1,6 +1,6 @@
 //! Inputs that are no records.
 
-use schemas::advice::Asked;
+use schemas::advice::{Asked, CallOutcome};
 use schemas::decision::Fact;
 use schemas::event::ViewControl;
 use schemas::input::{Command, DefinitionHash};
@@ -74,10 +74,12 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         Input::Suggestion { id, .. } if id.len() > COMMAND_ID_BYTES_MAX || !state.take_command(&id) => {}
         Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked } => {
             // What was asked was paid for, even if the suggestion comes too late.
-            let by_model = asked.as_ref().is_some_and(|asked| asked.call.is_some());
+            let call = asked.as_ref().and_then(|asked| asked.call.as_ref());
+            let (by_model, is_told) = (call.is_some(), call.is_none_or(|call| call.outcome == CallOutcome::Answered));
             facts.extend(asked.into_iter().flat_map(|asked| asked_facts(case, asked)));
             let suggested = Suggested { at: offset, case, mapping_version, moves, alternatives, tried, by_model };
-            if let Err(reason) = state.suggested(suggested, &mut facts) {
+            // What a model did not answer leaves the case as it is.
+            if is_told && let Err(reason) = state.suggested(suggested, &mut facts) {
                 facts.push(Fact::CommandRefused { id, reason });
             }
         }

@@ -80,7 +80,7 @@ impl House {
         let (id, case) = (format!("s-{}", self.commands), self.case());
         let mapping_version = self.stream.state.mapping().unwrap().1;
         let (moves, alternatives) = (vec![to("Sum", confidence)], vec![]);
-        self.stream.control(&Input::Suggestion { id, case, mapping_version, moves, alternatives, tried })
+        self.stream.control(&Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked: None })
     }
 
     fn decide(&mut self, by: &str, version: Option<u32>, verdict: Verdict) -> Outcome {
@@ -180,7 +180,7 @@ fn what_breaks_waits_though_everything_is_propagated() {
     let (case, mapping_version) = (house.case(), 1);
     let split = Move { to: vec!["Sum".into(), "Id".into()], kind: DriftKind::Split, ..to("Sum", 990) };
     let (id, moves, alternatives) = ("s".to_owned(), vec![split], vec![]);
-    let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried: None };
+    let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried: None, asked: None };
     let outcome = house.stream.control(&suggestion);
     let Some(Fact::RepairProposed { waits, breaks, .. }) = outcome.decisions.first().map(|d| &d.fact) else {
         panic!("{outcome:?}")

@@ -1,5 +1,6 @@
 //! JSON messages on the three topics: the text is as it was, and a text that was written reads back.
 
+use schemas::advice::{Asked, CallOutcome, Coverage, ModelCall};
 use schemas::decision::Fact;
 use schemas::drift::{Change, Decide, DriftKind, Lost, Move, Severity, Signal, Tried, Verdict};
 use schemas::event::ViewControl;
@@ -206,6 +207,7 @@ fn a_policy() -> Policy {
     Policy {
         repairs: Some(Repairs::Automatic),
         at_least: Some(950),
+        model: None,
         two_persons: Some(vec![DecisionClass::Key, DecisionClass::Removed]),
         mask: Some(vec!["amount".into()]),
         remind_hours: Some(24),
@@ -335,4 +337,41 @@ fn inputs_are_written_as_they_always_were() {
         Input::TimePassed { id: "t-1".into() },
     ];
     assert_lines("inputs_v1.ndjson", &inputs);
+}
+
+#[test]
+fn what_was_asked_of_a_model_is_written_as_it_always_was() {
+    let coverage = Coverage { fields: 4, matched: 3, missing: vec!["Odd".into()], skipped: true, saved_micros: 2100 };
+    let call = ModelCall {
+        model: "small".into(),
+        outcome: CallOutcome::TimedOut,
+        input_tokens: 1000,
+        output_tokens: 100,
+        cost_micros: 2100,
+    };
+    let facts = [
+        Fact::RagCoverageCheck {
+            case: 41,
+            share: coverage.share(),
+            recommendation: coverage.recommendation(),
+            coverage: coverage.clone(),
+        },
+        Fact::ModelAsked { case: 41, call: call.clone() },
+    ];
+    let decision = |(ordinal, fact)| Decision { input_offset: 61, ordinal, fact };
+    assert_lines("asked_decisions_v1.ndjson", &(0..).zip(facts).map(decision).collect::<Vec<_>>());
+    let asked = [
+        Asked { coverage: Some(coverage), call: None },
+        Asked { coverage: None, call: Some(ModelCall { outcome: CallOutcome::OverBudget, ..call }) },
+    ];
+    let suggestion = |asked| Input::Suggestion {
+        id: "advise-41-1-60".into(),
+        case: 41,
+        mapping_version: 1,
+        moves: vec![a_move()],
+        alternatives: vec![],
+        tried: None,
+        asked: Some(asked),
+    };
+    assert_lines("asked_inputs_v1.ndjson", &asked.map(suggestion));
 }

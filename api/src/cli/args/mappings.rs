@@ -53,10 +53,10 @@ impl DriftCommand {
     }
 }
 
-/// Whose streams.
+/// Whose things.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct TenantArgs {
-    /// Whose streams.
+    /// Whose.
     #[arg(long)]
     pub tenant: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! What the command line understands: the options of each command stand in a file of their own.
 
+mod advice;
 mod cases;
 mod ingest;
 mod log;
@@ -22,11 +23,12 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use schemas::TenantName;
 use serde::{Deserialize, Serialize};
 
+pub use advice::AdviceCommand;
 pub use cases::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, DryRunArgs, EditArgs, SnoozeArgs};
 pub use ingest::{Behalf, IngestArgs, Mode};
 pub use log::{CatArgs, LogCommand, RefoldArgs, StatArgs};
 pub use mappings::{DiffArgs, DriftCommand, MappingsCommand, SetMappingArgs, ShowMappingArgs, StreamArgs, TenantArgs};
-pub use policy::{BacktestArgs, PolicyArgs, PolicyCommand, RepairsWanted, SetPolicyArgs};
+pub use policy::{BacktestArgs, ModelWanted, PolicyArgs, PolicyCommand, RepairsWanted, SetPolicyArgs};
 pub use quarantine::{QuarantineArgs, QuarantineCommand, SettleArgs, ShowArgs};
 pub use query::QueryArgs;
 pub use serve::{DemoArgs, ServeArgs};
@@ -134,6 +136,9 @@ pub enum Command {
     /// Who is told of cases.
     #[command(subcommand)]
     Webhooks(WebhooksCommand),
+    /// What questions to a language model have cost.
+    #[command(subcommand)]
+    Advice(AdviceCommand),
     /// Invite an admin of a tenant; export or delete one.
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -165,6 +170,7 @@ impl Command {
             Self::Mappings(command) => !matches!(command, MappingsCommand::Set(_)),
             Self::Policy(command) => command.only_reads(),
             Self::Webhooks(command) => matches!(command, WebhooksCommand::List(_)),
+            Self::Advice(command) => matches!(command, AdviceCommand::Usage(_)),
             Self::Ingest(_) | Self::Tenant(_) => false,
         }
     }
@@ -186,6 +192,7 @@ impl Command {
             Self::Drift(command) => Whose::One(command.tenant()),
             Self::Policy(command) => Whose::One(command.tenant()),
             Self::Webhooks(command) => Whose::One(command.tenant()),
+            Self::Advice(command) => Whose::One(command.tenant()),
             Self::Tenant(command) => Whose::One(Some(command.tenant())),
         }
     }

@@ -39,11 +39,14 @@ pub struct SetPolicyArgs {
     /// With automatic: from this confidence on, from 0 to 1.
     #[arg(long)]
     pub at_least: Option<f64>,
+    /// What a language model may be told of what stays uncertain, where the operator has set one up.
+    #[arg(long, value_enum)]
+    pub model: Option<ModelWanted>,
     /// What two people decide: all, key, renamed, retyped, split, merged, removed, reverted; several joined by commas,
     /// `none` for nothing.
     #[arg(long, value_delimiter = ',')]
     pub two_persons: Option<Vec<String>>,
-    /// Fields and source paths whose values are masked where people decide; several joined by commas, `*` is all, `none`
+    /// Fields and source paths whose values are masked where people decide, and told no model; several joined by commas, `*` is all, `none`
     /// for nothing.
     #[arg(long, value_delimiter = ',')]
     pub mask: Option<Vec<String>>,
@@ -78,6 +81,18 @@ pub enum RepairsWanted {
     Approve,
     /// A person decides every one, and until then everything that comes is held.
     Stop,
+}
+
+/// What a language model may be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelWanted {
+    /// Nothing: none is asked.
+    Never,
+    /// Names and types of fields.
+    Names,
+    /// Some values, too, except those that are masked.
+    Values,
 }
 
 impl PolicyCommand {

@@ -1,4 +1,4 @@
-//! What people decide by, and what they change: evidence, mappings, policies, webhooks.
+//! What people decide by, and what they change: evidence, mappings, policies, webhooks, advice.
 
 use async_trait::async_trait;
 use schemas::drift::Verdict;
@@ -6,6 +6,7 @@ use schemas::settle::Action;
 use schemas::{ConnectionName, Mapping};
 
 use super::StreamPath;
+use crate::http::routes::advice::AdviceUsage;
 use crate::http::routes::cases::evidence::DryRunInfo;
 use crate::http::routes::drift::{DriftHistory, DriftInfo};
 use crate::http::routes::mappings::{DifferenceInfo, MappingInfo, MappingSummary, VersionInfo};
@@ -60,6 +61,10 @@ pub trait Deciding: Send + Sync {
         connection: Option<&ConnectionName>,
         at_least: Option<f64>,
     ) -> anyhow::Result<Vec<ThresholdInfo>>;
+    /// What questions to a language model have cost.
+    async fn advice(&self) -> anyhow::Result<AdviceUsage>;
+    /// Counts from nothing again; answers what there was.
+    async fn reset_advice(&self) -> anyhow::Result<AdviceUsage>;
     /// The webhooks.
     async fn webhooks(&self) -> anyhow::Result<Vec<WebhookInfo>>;
     /// Makes one.

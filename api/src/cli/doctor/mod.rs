@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::line::Line;
 use crate::output::Output;
+use crate::serve::config::{self, Settings};
 
 /// With less free than this, or than a twentieth of the disk where that is less, something is to be done.
 const FREE_BYTES_MIN: u64 = 1 << 30;
@@ -44,6 +45,7 @@ pub async fn run(line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     format(line, &mut findings);
     disk(line, &mut findings);
     fsync(line, &mut findings);
+    model(line, &mut findings);
     let counted = streams::counted(line).await?;
     let seen = log::read(line, &counted, &mut findings).await?;
     log::checkpoints(line, &mut findings).await?;
@@ -111,6 +113,18 @@ fn fsync(line: &Line, findings: &mut Findings) {
             let text = format!("the folder cannot be written: {error}");
             findings.failed("fsync", text, "make sure that the folder is yours and the disk has room");
         }
+    }
+}
+
+/// Which language model is asked, if one is: this process's, or the one that a server over the folder would read of.
+fn model(line: &Line, findings: &mut Findings) {
+    if let Some(asking) = &line.asking {
+        return findings.ok("language model", format!("{} is asked what stays uncertain", asking.model()));
+    }
+    match config::read(&line.folder.join("autonomos.yaml"), false) {
+        Ok(Settings { llm: Some(llm), .. }) => findings.ok("language model", format!("a server asks {}", llm.told())),
+        Ok(_) => findings.ok("language model", "none is set up, so none is asked"),
+        Err(error) => findings.failed("language model", format!("{error:#}"), "mend autonomos.yaml"),
     }
 }
 

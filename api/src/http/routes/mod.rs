@@ -1,6 +1,7 @@
 //! Handlers, one file a resource. Each is thin: caller, role, one call, the answer's shape.
 
 pub mod account;
+pub mod advice;
 pub mod api_keys;
 pub mod audit;
 pub mod cases;
@@ -74,7 +75,7 @@ pub fn service() -> OpenApiService<impl OpenApi, ()> {
         (account::Routes, users::Routes, api_keys::Routes, tenant::Routes),
         (connections::Routes, streams::Routes, records::Routes, runs::Routes),
         (views::Routes, query::Routes, quarantine::Routes),
-        (cases::Routes, policy::Routes, mappings::Routes, drift::Routes, webhooks::Routes),
+        (cases::Routes, policy::Routes, mappings::Routes, drift::Routes, webhooks::Routes, advice::Routes),
         (events::Routes, log::Routes, audit::Routes, ops::Routes),
     );
     OpenApiService::new(apis, "AutonomOS", env!("CARGO_PKG_VERSION"))

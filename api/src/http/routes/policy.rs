@@ -10,7 +10,7 @@ use poem_openapi::param::{Header, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 use schemas::mapping::Repairs;
-use schemas::policy::DecisionClass;
+use schemas::policy::{DecisionClass, ModelUse};
 use schemas::{ConnectionName, Policy, TenantId};
 
 use super::{Signed, Tag};
@@ -39,6 +39,29 @@ pub enum RepairsWanted {
     Approve,
     /// A person decides every one, and until then everything that comes is held.
     Stop,
+}
+
+/// What a language model may be told of what stays uncertain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "lowercase")]
+pub enum ModelWanted {
+    /// Nothing: none is asked.
+    Never,
+    /// Names and types of fields.
+    Names,
+    /// Some values, too, except those that are masked.
+    Values,
+}
+
+impl ModelWanted {
+    /// Its name, as programs see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Names => "names",
+            Self::Values => "values",
+        }
+    }
 }
 
 /// What a decision is about.
@@ -108,10 +131,12 @@ pub struct PolicyBody {
     /// With automatic: from this confidence on; 0.9, unless said.
     #[oai(validator(minimum(value = "0"), maximum(value = "1")))]
     pub at_least: Option<f64>,
+    /// What a language model may be told of what stays uncertain, where the operator has set one up; names, unless said.
+    pub model: Option<ModelWanted>,
     /// What two people decide, the second of whom is another than the first; nothing, unless said.
     #[oai(validator(max_items = 8))]
     pub two_persons: Option<Vec<ClassWanted>>,
-    /// Fields and source paths whose values are masked where people decide; `*` is all.
+    /// Fields and source paths whose values are masked where people decide, and told no model; `*` is all.
     #[oai(validator(max_items = 1000))]
     pub mask: Option<Vec<Text>>,
     /// After so many hours, and again and again, people are reminded of a case that waits; 24, unless said.
@@ -333,6 +358,11 @@ pub fn info(policies: Policies, connection: Option<&ConnectionName>) -> PolicyIn
 
 /// A policy as somebody wants it.
 pub fn policy(body: PolicyBody) -> Policy {
+    let model = |wanted| match wanted {
+        ModelWanted::Never => ModelUse::Never,
+        ModelWanted::Names => ModelUse::Names,
+        ModelWanted::Values => ModelUse::Values,
+    };
     let repairs = |wanted| match wanted {
         RepairsWanted::Propagate => Repairs::Propagate,
         RepairsWanted::Automatic => Repairs::Automatic,
@@ -342,6 +372,7 @@ pub fn policy(body: PolicyBody) -> Policy {
     Policy {
         repairs: body.repairs.map(repairs),
         at_least: body.at_least.map(thousandths),
+        model: body.model.map(model),
         two_persons: body.two_persons.map(|classes| classes.into_iter().map(class).collect()),
         mask: body.mask.map(|names| names.into_iter().map(String::from).collect()),
         remind_hours: body.remind_hours,
@@ -356,6 +387,11 @@ fn body(policy: &Policy) -> PolicyBody {
         Repairs::Approve => RepairsWanted::Approve,
         Repairs::Stop => RepairsWanted::Stop,
     };
+    let model = |told| match told {
+        ModelUse::Never => ModelWanted::Never,
+        ModelUse::Names => ModelWanted::Names,
+        ModelUse::Values => ModelWanted::Values,
+    };
     let class = |class: &DecisionClass| match class {
         DecisionClass::All => ClassWanted::All,
         DecisionClass::Key => ClassWanted::Key,
@@ -369,6 +405,7 @@ fn body(policy: &Policy) -> PolicyBody {
     PolicyBody {
         repairs: policy.repairs.map(repairs),
         at_least: policy.at_least.map(|least| f64::from(least) / 1000.0),
+        model: policy.model.map(model),
         two_persons: policy.two_persons.as_ref().map(|classes| classes.iter().map(class).collect()),
         mask: policy.mask.as_ref().map(|names| names.iter().cloned().map(Text::from).collect()),
         remind_hours: policy.remind_hours,

@@ -11,13 +11,14 @@ use url::Url;
 
 use super::Folder;
 use crate::cli::backend::{Deciding, Settling, StreamPath};
+use crate::http::routes::advice::{self, AdviceUsage};
 use crate::http::routes::cases::evidence::{self, DryRunInfo};
 use crate::http::routes::drift::{self, DriftHistory, DriftInfo};
 use crate::http::routes::mappings::{self, DifferenceInfo, MappingInfo, MappingSummary, VersionInfo};
 use crate::http::routes::policy::{self, PolicyBody, PolicyInfo, ThresholdInfo};
 use crate::http::routes::quarantine::settle::SettledInfo;
 use crate::http::routes::webhooks::{self, WebhookBody, WebhookInfo, WebhookMade};
-use crate::line::{COMMAND_LINE, InForce, Reasoned, policy_told};
+use crate::line::{COMMAND_LINE, InForce, Reasoned, advice_told, policy_told};
 
 /// Streams, and what is new of a shape, are read so many at once.
 const PAGE: usize = 500;
@@ -196,6 +197,16 @@ impl Deciding for Folder<'_> {
         at_least: Option<f64>,
     ) -> anyhow::Result<Vec<ThresholdInfo>> {
         Ok(policy::backtested(self.line, self.id, connection, at_least).await?)
+    }
+
+    async fn advice(&self) -> anyhow::Result<AdviceUsage> {
+        Ok(advice::usage(self.line.advice(self.id).await?))
+    }
+
+    async fn reset_advice(&self) -> anyhow::Result<AdviceUsage> {
+        let before = self.line.reset_advice(self.id).await?;
+        self.line.journal(self.id, "advice reset", &advice_told(&before.usage)).await?;
+        Ok(advice::usage(before))
     }
 
     async fn webhooks(&self) -> anyhow::Result<Vec<WebhookInfo>> {

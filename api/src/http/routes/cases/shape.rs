@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use pipeline::repair::{Approval, Case, Decided};
 use poem_openapi::Object;
 use poem_openapi::types::Any;
+use schemas::advice::{Coverage, ModelCall};
 use schemas::drift::{DriftKind, Lost, Move, Tried, Verdict};
 use schemas::mapping::Rule;
 use serde_json::Value;
 
 use super::evidence::EvidenceInfo;
 use crate::http::problem::Problem;
+use crate::http::routes::advice::dollars;
 use crate::http::text::Text;
 use crate::http::time;
 
@@ -77,6 +79,10 @@ pub struct CaseInfo {
     pub breaks: Option<String>,
     /// What became of the last held records when the proposal was tried on them.
     pub tried: Option<TriedInfo>,
+    /// How much of what is uncertain approved mappings cover, where a language model may be asked.
+    pub coverage: Option<CoverageInfo>,
+    /// The last call of a language model about it.
+    pub call: Option<CallInfo>,
     /// What was decided, in order.
     pub decided: Vec<DecidedInfo>,
     /// What a person needs to see to decide it; only where one case is shown.
@@ -108,6 +114,40 @@ pub struct ApprovalInfo {
     pub only: Vec<String>,
     /// Who approved it.
     pub by: String,
+}
+
+/// How much of what is uncertain is known from approved mappings.
+#[derive(Debug, Object)]
+pub struct CoverageInfo {
+    /// Fields that are uncertain.
+    pub fields: u32,
+    /// Those with an approved mapping that is like it.
+    pub matched: u32,
+    /// The share of these, from 0 to 1.
+    pub share: f64,
+    /// ask, proceed (much is known) or skip (enough is known).
+    pub recommendation: String,
+    /// Some of the fields without a match.
+    pub missing: Vec<String>,
+    /// Whether no model was asked for it.
+    pub skipped: bool,
+    /// What the call would have cost at most, in dollars.
+    pub saved_cost: f64,
+}
+
+/// A call of a language model.
+#[derive(Debug, Object)]
+pub struct CallInfo {
+    /// The model.
+    pub model: String,
+    /// answered, useless (it named nothing that there is), timed_out, limited, failed or over_budget (it was not asked).
+    pub outcome: String,
+    /// Tokens that were read.
+    pub input_tokens: u64,
+    /// Tokens that were written.
+    pub output_tokens: u64,
+    /// What it cost, in dollars.
+    pub cost: f64,
 }
 
 /// What became of the last held records when a proposal was tried on them.
@@ -235,6 +275,8 @@ pub fn case(case: Case) -> CaseInfo {
         approval: case.approval.map(approval),
         breaks: case.breaks,
         tried: case.tried.map(tried),
+        coverage: case.coverage.map(coverage),
+        call: case.call.map(call),
         decided: case.decided.into_iter().map(decided).collect(),
         evidence: None,
     }
@@ -250,6 +292,23 @@ fn approval(approval: Approval) -> ApprovalInfo {
     };
     let moves = moves.into_iter().map(shown).collect();
     ApprovalInfo { decision: decision.into(), class: approval.class.name().into(), moves, only, by: approval.by }
+}
+
+fn coverage(coverage: Coverage) -> CoverageInfo {
+    CoverageInfo {
+        share: f64::from(coverage.share()) / 1000.0,
+        recommendation: coverage.recommendation().name().to_owned(),
+        fields: coverage.fields,
+        matched: coverage.matched,
+        missing: coverage.missing,
+        skipped: coverage.skipped,
+        saved_cost: dollars(coverage.saved_micros),
+    }
+}
+
+fn call(call: ModelCall) -> CallInfo {
+    let ModelCall { model, outcome, input_tokens, output_tokens, cost_micros } = call;
+    CallInfo { model, outcome: outcome.name().to_owned(), input_tokens, output_tokens, cost: dollars(cost_micros) }
 }
 
 fn tried(tried: Tried) -> TriedInfo {
