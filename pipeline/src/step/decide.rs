@@ -307,7 +307,9 @@ impl StreamState {
         let (named, version) = (decide.mapping_version, applied.version);
         // What an earlier release decided tells no version.
         if named != 0 && version != 0 && ![version, opened.version].contains(&named) {
-            return Err(format!("it was made on mapping version {named}, the decision left {version} in force: look again"));
+            return Err(format!(
+                "it was made on mapping version {named}, the decision left {version} in force: look again"
+            ));
         }
         if let Some(later) = self.drift.stands_on(case) {
             let position = Position { offset: later, ..self.next };

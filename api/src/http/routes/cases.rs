@@ -338,7 +338,9 @@ fn of_all(what: &str, only: &[Text]) -> Result<(), Problem> {
     if only.is_empty() {
         return Ok(());
     }
-    Err(Problem::invalid(format!("a {what} is of the whole case: leave `only` out, or approve the paths that are right")))
+    Err(Problem::invalid(format!(
+        "a {what} is of the whole case: leave `only` out, or approve the paths that are right"
+    )))
 }
 
 /// A case that the caller may see.

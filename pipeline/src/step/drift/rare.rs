@@ -26,16 +26,23 @@ pub(super) struct Stray {
     sightings: u8,
 }
 
+impl Stray {
+    fn is_rare(&self) -> bool {
+        self.sightings < SIGHTINGS_MAX
+    }
+}
+
 impl Drift {
     /// Whether a stray path was in what was walked since a mark.
     #[inline]
     pub(in crate::step) fn stray_in(&self, tree: &ShapeTree, mark: u64) -> bool {
-        self.strays.iter().any(|stray| tree.is_in_walk(stray.node, mark))
+        self.strays.iter().any(|stray| stray.is_rare() && tree.is_in_walk(stray.node, mark))
     }
 
     /// Notes the paths of a record that are new to the stream, and the strays that are back in it.
     pub(super) fn note_strays(&mut self, record: &Passing<'_>, tree: &ShapeTree) {
         let Self { strays, .. } = self;
+        strays.retain(Stray::is_rare);
         let new_from = record.new_from.unwrap_or(NodeId::MAX);
         leaves(tree, record.payload, &mut |node, kind, _| {
             if kind == SlotKind::Null {
@@ -47,7 +54,6 @@ impl Drift {
                 None => {}
             }
         });
-        strays.retain(|stray| stray.sightings <= SIGHTINGS_MAX);
         strays.drain(..strays.len().saturating_sub(STRAYS_MAX));
     }
 
@@ -64,7 +70,8 @@ impl Drift {
                 return;
             }
             let has_room = fresh.len() < ADDED_MAX && !is_reverted;
-            if has_room && kind != SlotKind::Null && !tree.is_requested(node) && (is_new || is_rare(profile, 1, looked)) {
+            if has_room && kind != SlotKind::Null && !tree.is_requested(node) && (is_new || is_rare(profile, 1, looked))
+            {
                 fresh.insert(node, 1);
             }
         });

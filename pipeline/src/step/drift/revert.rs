@@ -9,8 +9,8 @@ use schemas::mapping::FieldRules;
 use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
 
-use super::watch::Since;
 use super::cases::Cause;
+use super::watch::Since;
 use super::{Case, Drift, Phase};
 
 /// Decisions that are remembered; older ones cannot be taken back.

@@ -68,15 +68,19 @@ fn a_part_of_a_case_that_was_approved_can_be_taken_back_while_the_rest_waits() {
     assert!(!stream.state.mapping().unwrap().0.text().contains("Amount"));
     let lost = stream.state.drift().lost(case, stream.state.shape());
     assert_eq!(lost.iter().map(|lost| &*lost.path).collect::<Vec<_>>(), ["Total", "Note"]);
-    let at = accepted.rows.iter().map(|(body, _)| {
-        EventBatchReader::new(body).unwrap().next_row().unwrap().unwrap().input_offset
-    });
+    let at = accepted
+        .rows
+        .iter()
+        .map(|(body, _)| EventBatchReader::new(body).unwrap().next_row().unwrap().unwrap().input_offset);
     let offsets: Vec<u64> = at.collect();
     let again = redrive(&mut stream, case, &offsets, &[half(200)]);
     assert_eq!(held(&again).len(), 1, "what was accepted by it is held");
-    assert!(names(&suggest(&mut stream, "t", vec![renamed("Total", "Amount", 990), renamed("Note", "Remark", 990)]))
-        .iter()
-        .all(|name| *name == "RepairProposed"), "a person decides it from here on");
+    assert!(
+        names(&suggest(&mut stream, "t", vec![renamed("Total", "Amount", 990), renamed("Note", "Remark", 990)]))
+            .iter()
+            .all(|name| *name == "RepairProposed"),
+        "a person decides it from here on"
+    );
     assert!(names(&decide(&mut stream, "d", Verdict::Approve { only: vec![] })).contains(&"RecordsReleased"));
     let mut last: Vec<String> = payloads.clone();
     last.push(half(200));
