@@ -125,6 +125,9 @@ pub enum Fact {
         /// It was told before; more of it is known by now.
         #[serde(skip_serializing_if = "std::ops::Not::not", default)]
         again: bool,
+        /// Paths that came beside those in `added`, which names some hundreds at most.
+        #[serde(skip_serializing_if = "is_zero", default)]
+        more: u64,
     },
     /// Values began to mean something else before that was sure: what was accepted since then is looked at again.
     RecordsRecalled {
@@ -302,6 +305,10 @@ pub enum Fact {
         /// Why.
         reason: String,
     },
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Fact {

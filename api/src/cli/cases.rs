@@ -2,7 +2,7 @@
 
 mod evidence;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use poem_openapi::types::ToJSON;
 use schemas::drift::{DriftKind, Move, Verdict};
 use schemas::mapping::Rule;
@@ -119,10 +119,12 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
     for LostInfo { path, feeds, retyped, change } in &case.lost {
         let what = if *retyped { "retyped" } else { "lost" };
         let change = told_change(change.as_deref());
-        out.line(&format!("  {what:<9} {path}, which fills {}{change}", feeds.join(", ")))?;
+        let fills = if feeds.is_empty() { "no rule reads".to_owned() } else { format!("fills {}", feeds.join(", ")) };
+        out.line(&format!("  {what:<9} {path}, which {fills}{change}"))?;
     }
     if !case.added.is_empty() {
-        out.line(&format!("  came      {}", case.added.join(", ")))?;
+        let more = if case.added_more > 0 { format!(", and {} more", case.added_more) } else { String::new() };
+        out.line(&format!("  came      {}{more}", case.added.join(", ")))?;
     }
     let moves = case.moves.iter().map(|m| ("proposed", m));
     for (what, to) in moves.chain(case.alternatives.iter().map(|m| ("or", m))) {
@@ -185,6 +187,9 @@ fn tell_coverage(coverage: &CoverageInfo, out: &mut dyn Output) -> anyhow::Resul
 }
 
 async fn decide(args: &DecideArgs, verdict: Verdict, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
+    if matches!(verdict, Verdict::Reject | Verdict::Revert) && !args.only.is_empty() {
+        bail!("this decision is of the whole case: leave --only out, or approve the paths that are right");
+    }
     let (why, mapping_version, version) = (args.why.clone(), args.mapping_version, args.case_version);
     let decision = Decision { verdict, why, made_on: MadeOn { mapping_version, version } };
     let case = of.decide(&args.of.case, decision).await?;

@@ -79,7 +79,7 @@ impl Line {
     ) -> Result<Outcome, DecideError> {
         let case = self.case(tenant, position).await.map_err(anyhow::Error::from)?;
         let case = case.ok_or(DecideError::Unknown(position))?;
-        let is_due = if verdict == Verdict::Revert { case.status.is_decided() } else { case.status.is_waiting() };
+        let is_due = if verdict == Verdict::Revert { case.is_revertible() } else { case.status.is_waiting() };
         if !is_due {
             return Err(DecideError::NotOpen { position, status: case.status.name() });
         }

@@ -74,14 +74,20 @@ impl About<'_> {
                 (None, true) => " has another type".to_owned(),
                 (None, false) => " is missing".to_owned(),
             };
-            lines.push(format!("• `{}`{what}; it fills {}{view}", lost.path, lost.feeds.join(", ")));
+            let fills = match &lost.feeds[..] {
+                [] => "no rule reads it".to_owned(),
+                feeds => format!("it fills {}{view}", feeds.join(", ")),
+            };
+            lines.push(format!("• `{}`{what}; {fills}", lost.path));
         }
         if case.lost.len() > NAMED_MAX {
             lines.push(format!("• and {} more", case.lost.len() - NAMED_MAX));
         }
-        if case.lost.is_empty() {
+        if case.lost.iter().all(|lost| lost.feeds.is_empty()) && !case.added.is_empty() {
             let added: Vec<String> = case.added.iter().take(NAMED_MAX).map(|path| format!("`{path}`")).collect();
-            lines.push(format!("• {} came, and no rule names it; nothing is held for it.", added.join(", ")));
+            let more = (case.added.len() - added.len()) as u64 + case.added_more;
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            lines.push(format!("• {}{more} came, and no rule names it; nothing is held for it.", added.join(", ")));
         }
         lines.push(format!("{} records are held.", impact.rows_held));
         lines.push(self.state(case));

@@ -81,6 +81,10 @@ fn a_case_is_listed_shown_and_decided_and_its_rows_appear() {
     until("what was held is in its view", || count(&admin, "amount is not null") == json!(151));
     assert_eq!(count(&admin, "amount is null"), json!(0));
     assert_eq!(admin.post(&format!("{path}/reject"), &json!({})).problem(), "case_not_open");
+    for stale in [json!({"version": 1}), json!({"mapping_version": 1})] {
+        let refused = admin.post(&format!("{path}/revert"), &stale);
+        assert_eq!((refused.status, refused.problem()), (409, "conflict".into()), "{stale}: {}", refused.text);
+    }
     assert_eq!(cases(&admin, "?status=waiting"), Vec::<Value>::new());
 }
 
@@ -91,6 +95,10 @@ fn stale_decisions_low_roles_and_other_tenants_are_refused() {
     let path = format!("/api/v1/aam/cases/{}", case["case"].as_str().unwrap());
     let stale = admin.post(&format!("{path}/reject"), &json!({"mapping_version": 7}));
     assert_eq!((stale.status, stale.problem()), (409, "conflict".into()), "{}", stale.text);
+    for whole in ["reject", "revert"] {
+        let part = admin.post(&format!("{path}/{whole}"), &json!({"only": ["Amount"]}));
+        assert_eq!((part.status, part.problem()), (400, "invalid_request".into()), "{}", part.text);
+    }
     let viewer = house.user(&admin, "viewer@acme.example", "viewer");
     assert_eq!(viewer.get(&path).status, 200);
     assert_eq!(viewer.post(&format!("{path}/reject"), &json!({})).status, 403);

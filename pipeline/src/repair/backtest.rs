@@ -90,10 +90,10 @@ impl Backtest {
 }
 
 fn proposed<'a>(case: &'a Case, path: &str) -> Option<&'a Move> {
-    case.moves.iter().find(|to| to.from == path)
+    case.moves.iter().chain(&case.settled).find(|to| to.from == path)
 }
 
-/// What became of a case's proposal; nothing while nothing is decided of it.
+/// What became of a case's proposal; nothing while nothing is decided of it, or a part only that bears the proposal out.
 fn judged(case: &Case) -> Option<Judged> {
     if !case.is_proposed {
         return None;
@@ -110,6 +110,9 @@ fn judged(case: &Case) -> Option<Judged> {
     if by_people.clone().any(is_other) {
         return Some(Judged::Contradicted);
     }
+    if case.status.is_waiting() {
+        return None;
+    }
     let is_repaired = |decided: &Decided| decided.status == Deed::Repaired;
     match by_people.clone().any(is_repaired) {
         true => Some(Judged::Confirmed),
@@ -122,6 +125,7 @@ mod tests {
     use schemas::drift::{DriftKind, Lost, Tried};
 
     use super::*;
+    use crate::repair::Status;
 
     fn to(path: &str, confidence: u16) -> Move {
         let (from, to, kind) = ("Total".to_owned(), vec![path.to_owned()], DriftKind::Renamed);
@@ -184,6 +188,28 @@ mod tests {
         assert_eq!(counts(&tested(r#"{"repairs":"propagate"}"#)), [7, 6, 2, 3, 1], "unclean ones, too");
         assert_eq!(counts(&tested(r#"{"repairs":"approve"}"#)), [7, 0, 0, 0, 0]);
         assert_eq!(counts(&tested(r#"{"at_least":700,"two_persons":["renamed"]}"#)), [7, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_case_that_was_approved_part_by_part_counts_as_one_once_all_of_it_is_decided() {
+        use Deed::Repaired;
+        let mut part = case(9, to("Sum", 950), &[(Repaired, "ada", Some("Sum"))]);
+        let note = |path: &str| Move { from: "Note".into(), ..to(path, 950) };
+        part.lost.push(Lost { path: "Note".into(), ..part.lost[0].clone() });
+        part.settled = std::mem::replace(&mut part.moves, vec![note("Remark")]);
+        part.status = Status::Open;
+        let counted = |case: &Case| {
+            let mut test = Backtest::new(Policy::default());
+            test.take(case);
+            counts(&test)
+        };
+        assert_eq!(counted(&part), [0; 5], "nobody has judged the rest yet");
+        let rest = Decided { moves: vec![note("Remark")], ..part.decided[0].clone() };
+        part.decided.push(rest);
+        part.status = Status::Repaired;
+        assert_eq!(counted(&part), [1, 1, 1, 0, 0]);
+        part.decided[1].moves = vec![note("Else")];
+        assert_eq!(counted(&part), [1, 1, 0, 1, 0]);
     }
 
     #[test]

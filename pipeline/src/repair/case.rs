@@ -177,11 +177,17 @@ pub struct Case {
     pub lost: Vec<Lost>,
     /// Paths that came with them and that no rule named.
     pub added: Vec<String>,
+    /// Paths that came beside those that are named.
+    #[serde(default)]
+    pub added_more: u64,
     /// Where what was lost has gone, likelier than not.
     pub moves: Vec<Move>,
     /// Where else it may have gone.
     #[serde(default)]
     pub alternatives: Vec<Move>,
+    /// What was proposed for lost paths that are decided by now, while others wait.
+    #[serde(default)]
+    pub settled: Vec<Move>,
     /// Why it waits for a person.
     pub waits: Option<String>,
     /// What the proposal would break: why it waits whatever its confidence.
@@ -243,8 +249,10 @@ impl Case {
             version: 0,
             lost: vec![],
             added: vec![],
+            added_more: 0,
             moves: vec![],
             alternatives: vec![],
+            settled: vec![],
             waits: None,
             breaks: None,
             tried: None,
@@ -308,18 +316,19 @@ impl Case {
         }
         match &decision.fact {
             Fact::RecordHeld { origin, .. } => self.hold(decision.input_offset, *origin),
-            Fact::DriftDetected { lost, added, lacking, having, mapping_version, severity, .. } => {
+            Fact::DriftDetected { lost, added, lacking, having, mapping_version, severity, more, .. } => {
                 // One that grows is told again.
                 self.status = Status::Open;
                 (self.opened_at, self.severity) = (self.opened_at.or(Some(at)), severity.unwrap_or_default());
-                (self.lost, self.added) = (lost.clone(), added.clone());
+                (self.lost, self.added, self.added_more) = (lost.clone(), added.clone(), *more);
                 (self.lacking, self.having, self.mapping_version) = (*lacking, *having, *mapping_version);
             }
             Fact::RepairProposed { moves, alternatives, waits, breaks, tried, .. } => {
                 (self.status, self.is_proposed) = (Status::Open, true);
                 let is_gone =
-                    |lost: &Lost| lost.kind() == DriftKind::Removed && !moves.iter().any(|m| m.from == lost.path);
-                if self.lost.iter().any(is_gone) {
+                    |lost: &&Lost| lost.kind() == DriftKind::Removed && !moves.iter().any(|m| m.from == lost.path);
+                // What a part of it was decided to be is gone no more.
+                if self.undecided().any(|lost| is_gone(&lost)) {
                     self.severity = Severity::Breaking;
                 }
                 (self.moves, self.alternatives, self.waits) = (moves.clone(), alternatives.clone(), waits.clone());
@@ -333,6 +342,9 @@ impl Case {
                     (true, false) => Deed::Removed,
                     (false, _) => Deed::Repaired,
                 };
+                let is_meant = |m: &Move| moves.iter().any(|to| to.from == m.from) || removed.contains(&m.from);
+                let settled = self.moves.iter().filter(|m| is_meant(m)).cloned();
+                self.settled.extend(settled);
                 self.decided.push(Decided {
                     moves: moves.clone(),
                     removed: removed.clone(),
@@ -350,6 +362,7 @@ impl Case {
             }
             Fact::RepairReverted { by, why, .. } => {
                 (self.status, self.approval) = (Status::Reverted, None);
+                self.settled.clear();
                 self.decided.push(done(Deed::Reverted, by, why, at));
             }
             Fact::CaseSnoozed { until, by, why, .. } => {
@@ -363,6 +376,26 @@ impl Case {
             Fact::MappingActivated { version, .. } => self.mapping_version = *version,
             _ => {}
         }
+    }
+
+    /// What was decided of it and not taken back.
+    fn in_force(&self) -> impl Iterator<Item = &Decided> {
+        let last = self.decided.iter().rposition(|decided| decided.status == Deed::Reverted);
+        let later = self.decided.iter().skip(last.map_or(0, |last| last + 1));
+        later.filter(|decided| matches!(decided.status, Deed::Repaired | Deed::Removed))
+    }
+
+    /// What it lacks and nobody has decided.
+    pub(super) fn undecided(&self) -> impl Iterator<Item = &Lost> {
+        let is_of = |decided: &Decided, lost: &Lost| {
+            decided.moves.iter().any(|to| to.from == lost.path) || decided.removed.contains(&lost.path)
+        };
+        self.lost.iter().filter(move |lost| !self.in_force().any(|decided| is_of(decided, lost)))
+    }
+
+    /// Whether something was decided of it that can be taken back: all of it, or a part while the rest waits.
+    pub fn is_revertible(&self) -> bool {
+        self.status.is_decided() || (self.status.is_waiting() && self.in_force().next().is_some())
     }
 
     /// Where a case is whose records may go, by what was decided last.
@@ -451,5 +484,77 @@ pub async fn find(store: &dyn Store, tenant: TenantId, position: Position) -> Re
         if let Some((_, case)) = page.into_iter().find(|(_, case)| case.position == position) {
             return Ok(Some(case));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(path: &str) -> Lost {
+        let (path, paths, feeds) = (path.to_owned(), vec![path.to_owned()], vec![path.to_lowercase()]);
+        Lost { path, paths, feeds, retyped: false, change: None }
+    }
+
+    fn to(from: &str, to: &str) -> Move {
+        let (from, to, kind) = (from.to_owned(), vec![to.to_owned()], DriftKind::Renamed);
+        Move { from, to, kind, confidence: 950, part: None, change: None, transform: None, signals: vec![] }
+    }
+
+    fn proposed(moves: Vec<Move>) -> Fact {
+        let (alternatives, waits, breaks, tried) = (vec![], None, None, None);
+        Fact::RepairProposed { case: 5, mapping_version: 1, moves, alternatives, waits, breaks, tried }
+    }
+
+    fn applied(moves: Vec<Move>) -> Fact {
+        Fact::RepairApplied { case: 5, moves, removed: vec![], by: "ada".into(), why: String::new() }
+    }
+
+    fn folded(facts: Vec<Fact>) -> Case {
+        let mut case = Case::new(Position { epoch: 1, partition: 0, offset: 5 }, "crm/orders".into(), 0, 0);
+        let detected = Fact::DriftDetected {
+            case: 5,
+            lost: vec![lost("Total"), lost("Note")],
+            added: vec!["Sum".into(), "Remark".into()],
+            lacking: 20,
+            having: 0,
+            mapping_version: 1,
+            severity: Some(Severity::Warning),
+            again: false,
+            more: 0,
+        };
+        for (offset, fact) in (6..).zip(std::iter::once(detected).chain(facts)) {
+            case.apply(&Decision { input_offset: offset, ordinal: 0, fact }, 0);
+        }
+        case
+    }
+
+    #[test]
+    fn what_a_part_of_a_case_was_approved_to_be_is_gone_no_more_and_can_be_taken_back() {
+        let part = || vec![proposed(vec![to("Total", "Sum"), to("Note", "Remark")]), applied(vec![to("Total", "Sum")])];
+        let mut facts = part();
+        facts.push(proposed(vec![to("Note", "Remark")]));
+        let case = folded(facts.clone());
+        assert_eq!((case.status, case.severity), (Status::Open, Severity::Warning), "the rest is proposed");
+        assert_eq!(case.undecided().map(|lost| &*lost.path).collect::<Vec<_>>(), ["Note"]);
+        assert!(case.is_revertible());
+        facts.push(Fact::RepairReverted { case: 5, into: 5, since: 9, by: "ada".into(), why: String::new() });
+        let case = folded(facts);
+        assert_eq!(case.undecided().count(), 2);
+        assert!(!case.is_revertible(), "nothing is left to take back");
+        let mut facts = part();
+        facts.push(proposed(vec![]));
+        assert_eq!(folded(facts).severity, Severity::Breaking, "nothing took the place of the note");
+    }
+
+    #[test]
+    fn what_was_proposed_for_a_part_that_is_decided_is_kept() {
+        let case = folded(vec![
+            proposed(vec![to("Total", "Sum"), to("Note", "Remark")]),
+            applied(vec![to("Total", "Sum")]),
+            proposed(vec![to("Note", "Remark")]),
+        ]);
+        assert_eq!(case.settled, [to("Total", "Sum")]);
+        assert_eq!(case.moves, [to("Note", "Remark")]);
     }
 }

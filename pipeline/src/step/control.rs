@@ -27,7 +27,7 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         Input::StreamOpened { mapping, entity_definition, .. } => {
             let (mapping, entity, by) = (&mapping, &entity_definition, "open");
             let wanted = Wanted { mapping, entity, by, force: false, made_on: None, why: None };
-            if let Err(reason) = activate(state, offset, &wanted, &mut outcome) {
+            if let Err(reason) = activate(state, input, &wanted, &mut outcome) {
                 push(&mut outcome, offset, Fact::CommandRefused { id: "open".to_owned(), reason });
             }
         }
@@ -42,7 +42,7 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         } => {
             let (mapping, entity, by) = (&mapping, &entity_definition, &*by);
             let wanted = Wanted { mapping, entity, by, force, made_on, why: why.as_deref() };
-            let fact = match activate(state, offset, &wanted, &mut outcome) {
+            let fact = match activate(state, input, &wanted, &mut outcome) {
                 Ok(()) => Fact::CommandApplied { id },
                 Err(reason) => Fact::CommandRefused { id, reason },
             };
@@ -166,7 +166,13 @@ fn keeps_key(before: &Mapping, after: &Mapping) -> bool {
 }
 
 /// Puts a mapping and an entity definition in force; refused, with the reason, when they do not fit.
-fn activate(state: &mut StreamState, offset: u64, wanted: &Wanted<'_>, outcome: &mut Outcome) -> Result<(), String> {
+fn activate(
+    state: &mut StreamState,
+    batch: InputBatch<'_>,
+    wanted: &Wanted<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), String> {
+    let offset = batch.first;
     let Wanted { mapping, entity, by, force, made_on, why } = *wanted;
     let text = |hash: &DefinitionHash| {
         state.definitions.get(hash.as_str()).ok_or_else(|| format!("the definition {hash} was not given"))
@@ -214,6 +220,8 @@ fn activate(state: &mut StreamState, offset: u64, wanted: &Wanted<'_>, outcome: 
     state.bind();
     let mut facts = Vec::new();
     state.drift.end_orphans(&mut facts);
+    state.drift.end_mapped(&state.shape, &mut facts);
+    state.waiting.follow(&state.policy, batch.logged_at, &mut facts);
     for fact in facts {
         push(outcome, offset, fact);
     }

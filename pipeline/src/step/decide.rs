@@ -5,10 +5,10 @@ use schemas::drift::{Change, Decide, DriftKind, Lost, Move, Tried, Verdict};
 use schemas::mapping::{Method, Path, Repairs};
 use schemas::policy::DecisionClass;
 use schemas::shape::ShapeTree;
-use schemas::{Entity, Mapping, Policy};
+use schemas::{Entity, Mapping, Policy, Position};
 
 use super::cast::shorten;
-use super::drift::{Applied, Drift};
+use super::drift::{Applied, Drift, PATHS_MAX, Phase};
 use super::state::Opened;
 use super::waiting::{Approved, RULES};
 use super::{DEFINITION_BYTES_MAX, StreamState, check_change};
@@ -99,10 +99,14 @@ impl StreamState {
         if let Some(class) = self.policy.two_persons(best.iter().map(|(lost, to)| (lost, to)), std::iter::empty()) {
             return Some(format!("two people decide what is {}", class.name()));
         }
-        let unclean = || {
-            let tried = tried.filter(|tried| repairs == Repairs::Automatic && !tried.is_clean())?;
-            let Tried { records, quarantined, held, .. } = tried;
-            Some(format!("of the last {records} held records {quarantined} would be set aside and {held} held on"))
+        let unclean = || match tried {
+            _ if repairs != Repairs::Automatic => None,
+            Some(tried) if tried.is_clean() => None,
+            Some(Tried { records, quarantined, held, .. }) => {
+                Some(format!("of the last {records} held records {quarantined} would be set aside and {held} held on"))
+            }
+            None if self.drift.holds_any(case) => Some("it was not tried on the records that are held".to_owned()),
+            None => None,
         };
         waits(lost, best, &self.drift, &self.shape, self.policy.at_least(repairs)).or_else(unclean)
     }
@@ -132,11 +136,11 @@ impl StreamState {
     pub(super) fn decide(&mut self, decide: &Decide, at: u64, now: i64, facts: &mut Vec<Fact>) -> Result<(), String> {
         let decide = &Decide { by: cut(&decide.by), why: cut(&decide.why), ..decide.clone() };
         let Decide { case, mapping_version, verdict, by, why, .. } = decide;
-        // What is taken back was decided, so its case is open no more.
+        // What is taken back was decided, so its case may be open no more.
         if *verdict != Verdict::Revert {
             self.check_case(*case, *mapping_version)?;
-            self.waiting.check(decide)?;
         }
+        self.waiting.check(decide)?;
         let lost = self.drift.lost(*case, &self.shape);
         let is_seen = matches!(verdict, Verdict::Approve { .. } | Verdict::AcceptAsRemoved { .. });
         if is_seen && self.drift.notice(*case).is_some_and(|notice| notice.lost.is_empty()) {
@@ -260,14 +264,19 @@ impl StreamState {
         let is_fed = |name: &str| lost.iter().any(|lost| lost.feeds.iter().any(|feed| feed == name));
         let former = opened.mapping.fields.iter().filter(|(name, _)| is_fed(name.as_str()));
         let former = former.map(|(name, rules)| (name.clone(), rules.clone())).collect();
-        let since = self.drift.since(case);
+        let (since, fresh) = (self.drift.since(case), self.drift.fresh(case));
+        let is_of_nulls = self.drift.notice(case).is_some();
         // That nulls were accepted changed nothing that could be put back.
-        if self.drift.notice(case).is_none() || !moves.is_empty() {
-            self.drift.remember(case, Applied { at, since, lost, former });
+        if !is_of_nulls || !moves.is_empty() {
+            let version = if mapping == opened.mapping { opened.version } else { version };
+            self.drift.remember(case, Applied { at, since, lost, former, fresh, version });
         }
         if mapping != opened.mapping {
             facts.push(activated(version, &entity, &mapping, mapping.text(), &by));
             self.opened = Some(Opened { entity, mapping, version });
+        }
+        if is_of_nulls && !moves.is_empty() {
+            self.drift.refill(case, at, &moves, facts);
         }
         let moved: Vec<Lost> = moves.into_iter().map(|(lost, _)| lost).collect();
         let why = if removed.is_empty() { "repaired" } else { "accepted as removed" };
@@ -280,6 +289,7 @@ impl StreamState {
             self.drift.decide(case, &moved, false, why, facts);
         }
         self.bind();
+        self.drift.end_mapped(&self.shape, facts);
         Ok(())
     }
 
@@ -289,8 +299,21 @@ impl StreamState {
         let (Some(applied), Some(opened)) = (self.drift.applied(case).cloned(), &self.opened) else {
             return Err("nothing was decided of it that can be taken back".to_owned());
         };
-        if self.drift.cases().contains_key(&case) {
+        // A case of which only a part was decided holds on, and takes that part back.
+        let is_part = self.drift.cases().get(&case).is_some_and(|case| case.phase == Phase::Open);
+        if !is_part && self.drift.cases().contains_key(&case) {
             return Err("what it held is still on its way: try again a little later".to_owned());
+        }
+        let (named, version) = (decide.mapping_version, applied.version);
+        // What an earlier release decided tells no version.
+        if named != 0 && version != 0 && ![version, opened.version].contains(&named) {
+            return Err(format!(
+                "it was made on mapping version {named}, the decision left {version} in force: look again"
+            ));
+        }
+        if let Some(later) = self.drift.stands_on(case) {
+            let position = Position { offset: later, ..self.next };
+            return Err(format!("the decision of case {position} stands on it: take that one back first"));
         }
         if applied.lost.iter().any(|lost| lost.feeds.iter().any(|feed| feed.starts_with('$'))) {
             return Err("it concerned a key, a version or a sign of deletion: rows are found by them".to_owned());
@@ -303,13 +326,14 @@ impl StreamState {
         let class = is_for_two.then_some(DecisionClass::Reverted);
         let Approved::By(by) = self.waiting.approve(decide, class, facts)? else { return Ok(()) };
         let why = decide.why.clone();
-        facts.push(Fact::RepairReverted { case, into: at, since: applied.at, by: by.clone(), why });
+        let into = if is_part { case } else { at };
+        facts.push(Fact::RepairReverted { case, into, since: applied.at, by: by.clone(), why });
         if mapping != opened.mapping {
             facts.push(activated(version, &entity, &mapping, mapping.text(), &by));
             self.opened = Some(Opened { entity, mapping, version });
         }
         self.bind();
-        self.drift.reopen(case, at, &self.shape, facts);
+        self.drift.reopen(case, into, &self.shape, facts);
         Ok(())
     }
 }
@@ -357,7 +381,12 @@ fn waits(lost: &[Lost], best: &[(Lost, Move)], drift: &Drift, tree: &ShapeTree, 
         });
     }
     if let Some(without) = lost.iter().find(|l| !best.iter().any(|(known, _)| known == *l)) {
-        return Some(format!("{} has no counterpart", without.path));
+        let unknown = if drift.profiles().is_full() {
+            format!("; the stream has more than {PATHS_MAX} paths, and of those that came later nothing is known")
+        } else {
+            String::new()
+        };
+        return Some(format!("{} has no counterpart{unknown}", without.path));
     }
     for (at, (lost, to)) in best.iter().enumerate() {
         let (from, [new]) = (&lost.path, &to.to[..]) else {

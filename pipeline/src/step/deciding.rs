@@ -80,7 +80,8 @@ impl House {
         let (id, case) = (format!("s-{}", self.commands), self.case());
         let mapping_version = self.stream.state.mapping().unwrap().1;
         let (moves, alternatives) = (vec![to("Sum", confidence)], vec![]);
-        self.stream.control(&Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked: None })
+        let asked = None;
+        self.stream.control(&Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked })
     }
 
     fn decide(&mut self, by: &str, version: Option<u32>, verdict: Verdict) -> Outcome {
@@ -155,7 +156,7 @@ const ALL: Verdict = Verdict::Approve { only: vec![] };
 fn a_policy_says_what_is_applied_by_itself() {
     for (text, confidence, tried, why) in [
         ("{}", 950, tried(30), None),
-        ("{}", 950, None, None),
+        ("{}", 950, None, Some("was not tried")),
         ("{}", 899, tried(30), Some("below 0.90")),
         ("{}", 950, tried(29), Some("1 would be set aside")),
         (r#"{"at_least":970}"#, 960, tried(30), Some("below 0.97")),

@@ -79,6 +79,8 @@ impl<'a> RecordFold<'a> {
             freed_by: self.freed_by.map(|(case, _)| case),
             is_recalled: self.freed_by.is_some_and(|(_, is_recalled)| is_recalled),
             new_from: None,
+            has_stray: false,
+            is_refilled: false,
             origin: 0,
             scratch,
             rows: EventBatchWriter::new(&shared, rows_room),
@@ -103,6 +105,9 @@ impl<'a> RecordFold<'a> {
                 // Once its case is decided, what was accepted before stays as it is.
                 Some((case, true)) if is_new && fold.drift.is_recalling(case) => {
                     fold.again(&record, &mut state.counters);
+                }
+                Some((case, true)) if is_new && fold.drift.is_refilling(case) => {
+                    fold.refill(case, &record, &mut state.counters);
                 }
                 Some((_, true)) => {}
                 // What is re-driven was taken in once: when it comes twice, nothing is counted.
@@ -219,6 +224,10 @@ struct Fold<'a> {
     is_recalled: bool,
     /// The first of its paths that was never seen before.
     new_from: Option<NodeId>,
+    /// Whether it has one that hardly ever was there.
+    has_stray: bool,
+    /// It was accepted, and is only mapped again.
+    is_refilled: bool,
     /// Where the record first entered.
     origin: u64,
     scratch: &'a mut Scratch,
@@ -263,6 +272,7 @@ impl Fold<'_> {
             freed_by: self.freed_by,
             is_recalled: self.is_recalled,
             new_from: self.new_from,
+            has_stray: self.has_stray,
         };
         let is_held = self.drift.examine(&passing, self.shape, facts);
         if !facts.is_empty() {
@@ -280,6 +290,17 @@ impl Fold<'_> {
         counters.accepted = counters.accepted.saturating_sub(1);
         if is_held {
             self.withdraw(record);
+        }
+    }
+
+    /// A record that was accepted as null is mapped again, if it has what it lacks where that has gone.
+    fn refill(&mut self, case: u64, record: &Record<'_>, counters: &mut Counters) {
+        let Ok(payload) = std::str::from_utf8(record.payload) else { return };
+        let is_walked = self.scratch.walker.walk(self.shape, payload).is_ok();
+        if is_walked && self.drift.is_refilled(case, payload, &self.scratch.walker.slots) {
+            self.is_refilled = true;
+            self.again(record, counters);
+            self.is_refilled = false;
         }
     }
 
@@ -325,11 +346,12 @@ impl Fold<'_> {
         let payload = std::str::from_utf8(record.payload).map_err(|e| {
             Refused::new(Reason::InvalidEncoding, None, format!("not UTF-8 from byte {}", e.valid_up_to()))
         })?;
+        let mark = self.shape.mark();
         self.scratch.walker.walk(self.shape, payload).map_err(|error| {
             let near = payload.get(error.at..).map_or_else(String::new, |rest| rest.chars().take(20).collect());
             Refused::new(error.reason, None, format!("at byte {}: {near:?}", error.at))
         })?;
-        self.new_from = None;
+        (self.new_from, self.has_stray) = (None, self.drift.stray_in(self.shape, mark));
         for seen in std::mem::take(&mut self.scratch.walker.observed) {
             if self.shape.types(seen.node) == seen.class as u8 && !self.shape.is_requested(seen.node) {
                 self.new_from = Some(self.new_from.map_or(seen.node, |first| first.min(seen.node)));
@@ -341,7 +363,7 @@ impl Fold<'_> {
         }
         let view = View { payload, slots: &self.scratch.walker.slots, dialect: rules.dialect };
         let tells_delete = if record.op == Op::Delete { Ok(true) } else { is_deleted(&view, rules) };
-        if !matches!(tells_delete, Ok(true)) && self.is_held(record, payload) {
+        if !matches!(tells_delete, Ok(true)) && !self.is_refilled && self.is_held(record, payload) {
             return Ok(Fate::Held);
         }
         let Scratch { walker, values, taken, extras, key: read, absent, .. } = &mut *self.scratch;

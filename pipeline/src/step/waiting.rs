@@ -18,6 +18,8 @@ const SNOOZE: &str = "snooze-";
 const HOUR: i64 = 3_600_000_000;
 /// First approvals that wait for a second; with more, the oldest are given again.
 const APPROVALS_MAX: usize = 64;
+/// Decided cases whose versions are known; far more than there are decisions that can be taken back.
+const DECIDED_MAX: usize = 64;
 
 /// What is known of the cases that wait for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,9 @@ pub(super) struct Waiting {
     cases: BTreeMap<u64, Case>,
     /// The first of two approvals, by their cases.
     approvals: BTreeMap<u64, Approval>,
+    /// The versions of cases that are decided: their decisions can be taken back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    decided: BTreeMap<u64, u32>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +63,7 @@ impl Waiting {
         let mut more = Vec::new();
         for fact in facts.iter_mut() {
             match fact {
-                Fact::RecordsReleased { case, .. } => _ = self.cases.remove(case),
+                Fact::RecordsReleased { case, .. } => self.is_over(*case),
                 Fact::RepairReverted { case, .. } => _ = self.approvals.remove(case),
                 Fact::DriftDetected { case, again, .. } => {
                     *again = self.cases.contains_key(case);
@@ -66,17 +71,23 @@ impl Waiting {
                 }
                 _ => {}
             }
-            // What is approved to be taken back is of a case that is over.
-            let Some((id, case)) = fact.case_changed().and_then(|id| Some((id, self.cases.get_mut(&id)?))) else {
+            let Some(id) = fact.case_changed() else { continue };
+            let Some(case) = self.cases.get_mut(&id) else {
+                // What is approved to be taken back is of a case that is over.
+                if let Some(version) = self.decided.get_mut(&id) {
+                    *version += 1;
+                }
                 continue;
             };
             case.version += 1;
             match fact {
-                // Of one that lacks nothing nobody is reminded.
-                Fact::DriftDetected { lost, again: false, .. } if !lost.is_empty() => {
+                Fact::DriftDetected { lost, again: false, .. } => {
                     case.expires_at = now.saturating_add(hours(policy.expire_hours, EXPIRE_HOURS));
                     more.push(timer(EXPIRE, id, case.expires_at));
-                    more.push(timer(REMIND, id, now.saturating_add(hours(policy.remind_hours, REMIND_HOURS))));
+                    // Of one that no view shows anything of nobody is reminded.
+                    if lost.iter().any(|lost| !lost.feeds.is_empty()) {
+                        more.push(timer(REMIND, id, now.saturating_add(hours(policy.remind_hours, REMIND_HOURS))));
+                    }
                 }
                 Fact::RepairRejected { .. } => case.is_rejected = true,
                 _ => {}
@@ -88,9 +99,19 @@ impl Waiting {
         facts.append(&mut more);
     }
 
+    /// A case is over; its version counts as long as its decision can be taken back.
+    fn is_over(&mut self, id: u64) {
+        let Some(case) = self.cases.remove(&id) else { return };
+        self.decided.insert(id, case.version);
+        while self.decided.len() > DECIDED_MAX {
+            self.decided.pop_first();
+        }
+    }
+
     /// Refuses a decision that was made on another version of the case than this one.
     pub(super) fn check(&self, decide: &Decide) -> Result<(), String> {
-        let known = self.cases.get(&decide.case).map_or(0, |case| case.version);
+        let known = self.cases.get(&decide.case).map(|case| case.version);
+        let Some(known) = known.or_else(|| self.decided.get(&decide.case).copied()) else { return Ok(()) };
         match decide.version {
             Some(version) if version != known => {
                 Err(format!("it was made on version {version} of the case, which is at {known} by now: look again"))
@@ -182,8 +203,15 @@ impl StreamState {
         }
     }
 
-    /// Nobody decided: the proposal is rejected, and what is held stays held.
+    /// Nobody decided: the proposal is rejected, and what is held stays held. What holds nothing and is shown by no view is
+    /// noted.
     fn expire(&mut self, case: u64, hours: i64, facts: &mut Vec<Fact>) {
+        if self.drift.notice(case).is_some_and(|notice| notice.lost.is_empty()) {
+            let why = format!("nobody looked at it within {hours} hours, and no view shows anything of it");
+            let (moves, removed, by) = (vec![], vec![], RULES.to_owned());
+            facts.push(Fact::RepairApplied { case, moves, removed, by, why });
+            return self.drift.settle_notice(case, &[], "noted", facts);
+        }
         self.drift.propose(case, vec![]);
         let why = format!("nobody decided it within {hours} hours; what is held stays held");
         facts.push(Fact::RepairRejected { case, by: RULES.to_owned(), why });

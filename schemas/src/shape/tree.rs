@@ -160,6 +160,16 @@ impl ShapeTree {
         own.slot.is_some() || own.consumed_below || at != 0
     }
 
+    /// A mark between two walks, for [`ShapeTree::is_in_walk`].
+    pub fn mark(&self) -> u64 {
+        self.instance
+    }
+
+    /// Whether an object had the node as a member, be it null, in what was walked since a mark.
+    pub fn is_in_walk(&self, node: NodeId, mark: u64) -> bool {
+        self.nodes.get(node as usize).is_some_and(|node| node.seen_in > mark)
+    }
+
     /// Bytes of all names as a snapshot writes them.
     pub fn names_bytes(&self) -> usize {
         self.names_bytes

@@ -96,6 +96,7 @@ fn what_is_decided_of_drift_is_written_as_it_always_was() {
             mapping_version,
             severity: None,
             again: false,
+            more: 0,
         },
         Fact::RepairProposed {
             case,
@@ -161,6 +162,7 @@ fn what_is_told_of_changed_values_is_written_as_it_always_was() {
             mapping_version,
             severity: Some(Severity::Breaking),
             again: false,
+            more: 0,
         },
         Fact::RecordsRecalled { case, since: 30, until: 61 },
         Fact::RepairProposed {

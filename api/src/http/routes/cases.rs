@@ -264,7 +264,8 @@ impl Routes {
         case: Path<String>,
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
-        let Json(Decision { why, mapping_version, version, .. }) = body;
+        let Json(Decision { why, only, mapping_version, version }) = body;
+        of_all("reject", &only)?;
         let made_on = MadeOn { mapping_version, version };
         decide(&doors, &caller, &case, made_on, Verdict::Reject, &why).await
     }
@@ -293,7 +294,8 @@ impl Routes {
         case: Path<String>,
         body: Json<Decision>,
     ) -> Result<Decided, Problem> {
-        let Json(Decision { why, mapping_version, version, .. }) = body;
+        let Json(Decision { why, only, mapping_version, version }) = body;
+        of_all("revert", &only)?;
         let made_on = MadeOn { mapping_version, version };
         decide(&doors, &caller, &case, made_on, Verdict::Revert, &why).await
     }
@@ -329,6 +331,16 @@ fn statuses(text: Option<&str>) -> Result<Vec<Status>, Problem> {
             _ => Err(Problem::invalid(format!("there is no status {name:.40?}: see the description of `status`"))),
         },
     }
+}
+
+/// Refuses a decision that is of the whole case and names some of its paths.
+fn of_all(what: &str, only: &[Text]) -> Result<(), Problem> {
+    if only.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!(
+        "a {what} is of the whole case: leave `only` out, or approve the paths that are right"
+    )))
 }
 
 /// A case that the caller may see.

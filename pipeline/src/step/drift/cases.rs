@@ -1,5 +1,7 @@
 //! Cases: what is held for one cause, from the first record that lacks something to the last that came again.
 
+use std::collections::BTreeMap;
+
 use schemas::decision::Fact;
 use schemas::drift::{Change, Lost, Move, Severity};
 use schemas::mapping::Path;
@@ -53,6 +55,12 @@ pub struct Case {
     /// What was accepted behind the first of these inputs, and up to the second, comes again under it: it was not sure yet.
     #[serde(default)]
     pub(super) recalled: Option<(u64, u64)>,
+    /// Paths that were never, or hardly ever, there before, with how many of its held records have them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) fresh: BTreeMap<NodeId, u64>,
+    /// Paths that had come before it, and are as good as new to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) strays: Vec<NodeId>,
 }
 
 /// What a case is about.
@@ -108,6 +116,7 @@ impl Drift {
             self.open(id, tree, facts);
         } else if looks.iter().all(|look| *look == Look::Back) && self.released() < RELEASED_MAX {
             self.let_go(id, |_| true);
+            self.were_strays(id);
             self.end(id, "what was missing is back at its usual rate", facts);
         }
     }
@@ -161,10 +170,11 @@ impl Drift {
     }
 
     pub(super) fn detected(&self, case: u64, lacking: u64, having: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
-        let (lost, added, mapping_version) = (self.lost(case, tree), self.added(case, tree), self.mapping_version);
+        let (lost, mapping_version) = (self.told_lost(case, tree), self.mapping_version);
+        let (added, more) = self.added_and_more(case, tree);
         let severity = Some(self.severity(&lost));
         let again = false;
-        facts.push(Fact::DriftDetected { case, lost, added, lacking, having, mapping_version, severity, again });
+        facts.push(Fact::DriftDetected { case, lost, added, lacking, having, mapping_version, severity, again, more });
     }
 
     /// How much hangs on what is lost.
@@ -174,16 +184,23 @@ impl Drift {
         if lost.iter().any(|lost| means_other(lost) || lost.feeds.iter().any(is_needed)) {
             return Severity::Breaking;
         }
-        if lost.is_empty() { Severity::Info } else { Severity::Warning }
+        if lost.iter().all(|lost| lost.feeds.is_empty()) { Severity::Info } else { Severity::Warning }
     }
 
-    /// Paths that came since the case began and that no rule names.
+    /// Paths that came since the case began and that no rule names; of many some.
     pub fn added(&self, case: u64, tree: &ShapeTree) -> Vec<String> {
+        self.added_and_more(case, tree).0
+    }
+
+    /// The same, and how many there are beside those.
+    fn added_and_more(&self, case: u64, tree: &ShapeTree) -> (Vec<String>, u64) {
         if let Some(notice) = self.notices.get(&case).filter(|notice| notice.lost.is_empty()) {
-            return notice.added.clone();
+            return (notice.added.clone(), notice.more);
         }
         let text = |node| Path::of_parts(&tree.parts(node)).ok().map(|path| path.as_str().to_owned());
-        self.added_nodes(case, tree).filter_map(text).take(ADDED_MAX).collect()
+        let mut all = self.added_nodes(case, tree).filter_map(text);
+        let named = all.by_ref().take(ADDED_MAX).collect();
+        (named, all.count() as u64)
     }
 
     /// The input behind which a path is new to a case.
@@ -202,7 +219,9 @@ impl Drift {
             .collect();
         let is_below = move |node| retyped.iter().any(|retyped| tree.is_below(node, *retyped));
         let since = self.since(case);
-        self.profiles.since(since).filter(move |node| !tree.is_requested(*node) || is_below(*node))
+        let is_older = move |node: &NodeId| self.profiles.of(*node).is_some_and(|profile| profile.first < since);
+        let back = self.came_back(case).into_iter().filter(is_older);
+        self.profiles.since(since).chain(back).filter(move |node| !tree.is_requested(*node) || is_below(*node))
     }
 
     /// Ends a case: what it holds may go.

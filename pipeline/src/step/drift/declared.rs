@@ -15,6 +15,11 @@ use super::watch::Watch;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declared(BTreeMap<String, u8>);
 
+/// Whether a path lies within another.
+fn is_inside(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.') || rest.starts_with(ELEMENTS))
+}
+
 impl Declared {
     /// The schema of these fields, named as shapes name them.
     pub fn of(fields: &[DeclaredField]) -> Self {
@@ -27,15 +32,18 @@ impl Declared {
 
     /// Whether records may have a path: it is declared, or lies within something that does not tell what is in it.
     fn has(&self, path: &str) -> bool {
-        let is_inside = |inner: &str, outer: &str| {
-            inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.') || rest.starts_with(ELEMENTS))
-        };
         let is_opaque = |outer: &str| !self.0.keys().any(|inner| is_inside(inner, outer));
         self.0.contains_key(path) || self.0.keys().any(|outer| is_inside(path, outer) && is_opaque(outer))
     }
 
     fn has_any(&self, watch: &Watch) -> bool {
         watch.paths.iter().any(|path| self.has(path))
+    }
+
+    /// Paths that the schema has and another one has not, nor anything in them.
+    fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a String> {
+        let is_split = move |path: &str| other.0.keys().any(|inner| is_inside(inner, path));
+        self.0.keys().filter(move |path| !other.has(path) && !is_split(path))
     }
 
     /// Whether two say that a path has another type.
@@ -66,15 +74,20 @@ impl Drift {
         let before = self.declared.take();
         if before.as_ref() != Some(&now) {
             let is_missed = self.expect(before.as_ref(), &now);
-            // What came with something that went may be that.
-            if let Some(before) = before.filter(|_| !is_missed) {
+            if let Some(before) = before {
+                let is_read = |path: &Path| {
+                    let node = path.choices().first().and_then(|parts| tree.find(parts));
+                    node.is_some_and(|node| tree.is_requested(node))
+                };
                 let is_new = |field: &&DeclaredField| {
                     let Ok(path) = Path::new(&field.path) else { return false };
-                    let node = path.choices().first().and_then(|parts| tree.find(parts));
-                    !path.texts().any(|text| before.has(&text)) && !node.is_some_and(|node| tree.is_requested(node))
+                    !path.texts().any(|text| before.has(&text)) && !is_read(&path)
                 };
-                let came = fields.iter().filter(is_new).map(|field| field.path.clone()).collect();
-                self.came_at(came, offset, tree, facts);
+                // What came with something that went may be that.
+                let came = fields.iter().filter(|field| !is_missed && is_new(field)).map(|field| field.path.clone());
+                let is_unread = |path: &&String| !Path::new(path).is_ok_and(|path| is_read(&path));
+                let gone = before.without(&now).filter(is_unread).cloned().collect();
+                self.changed_at(came.collect(), gone, offset, tree, facts);
             }
         }
         self.declared = Some(now);

@@ -156,14 +156,20 @@ struct Nulls {
     /// `looks` and `nulls` when it began to rise, and the input.
     from: (u64, u64),
     since: u64,
+    /// The input that was looked at last.
+    #[serde(default)]
+    last: u64,
 }
 
 impl Nulls {
     fn see(&mut self, is_null: bool, offset: u64) -> Option<Alarm> {
         let usual = self.nulls * 1_000 / self.looks.max(1);
         if self.rise == 0 {
-            (self.from, self.since) = ((self.looks, self.nulls), offset);
+            // What came behind the last one that was as usual was not looked at.
+            let last = if self.last > 0 { self.last } else { offset };
+            (self.from, self.since) = ((self.looks, self.nulls), last);
         }
+        self.last = offset;
         let risen = self.rise + if is_null { 1_000 } else { 0 };
         self.rise = if self.looks < SHARE_MIN { 0 } else { risen.saturating_sub(usual + SLACK) };
         self.looks += 1;

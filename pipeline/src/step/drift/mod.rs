@@ -9,6 +9,8 @@ mod meaning;
 mod newcomers;
 mod notice;
 mod profile;
+mod rare;
+mod refill;
 mod revert;
 mod sparse;
 mod style;
@@ -27,13 +29,16 @@ pub use cases::{Case, Phase};
 pub use declared::Declared;
 pub use format::{FORMATS, Format};
 pub use notice::Notice;
-pub use profile::{Profile, Profiles, SAMPLES_MAX, Sample};
+pub use profile::{PATHS_MAX, Profile, Profiles, SAMPLES_MAX, Sample};
 pub(super) use revert::Applied;
 
 use super::rules::Rules;
 use cases::TOLD_AGAIN;
 use habit::Habit;
 use newcomers::Newcomers;
+use notice::unread;
+use rare::Stray;
+use refill::Refill;
 use watch::{Watch, watches};
 
 /// Of the records that a case holds, so many are looked at wholly, and behind them one of sixteen.
@@ -62,6 +67,15 @@ pub struct Drift {
     newcomers: Newcomers,
     #[serde(default)]
     declared: Option<Declared>,
+    /// Paths that came and were hardly there since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    strays: Vec<Stray>,
+    /// What was accepted as null and is looked at again, since another path has it, by the cases that were decided so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    refills: BTreeMap<u64, Vec<Refill>>,
+    /// Fields that no rule reads and that a declared schema had no more, once.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    told_gone: BTreeSet<String>,
     /// The last decisions, which can be taken back, by their cases.
     #[serde(default)]
     applied: BTreeMap<u64, Applied>,
@@ -100,6 +114,16 @@ pub(super) struct Passing<'a> {
     pub(super) is_recalled: bool,
     /// The first of its paths that was never seen before.
     pub(super) new_from: Option<NodeId>,
+    /// Whether a path came back that hardly ever was there.
+    pub(super) has_stray: bool,
+}
+
+impl Passing<'_> {
+    /// Whether it comes for the first time, with a path that was never, or hardly ever, there.
+    #[inline]
+    fn has_fresh(&self) -> bool {
+        (self.new_from.is_some() || self.has_stray) && self.freed_by.is_none()
+    }
 }
 
 impl Drift {
@@ -141,6 +165,11 @@ impl Drift {
         &self.cases
     }
 
+    /// Whether a case holds records.
+    pub(super) fn holds_any(&self, case: u64) -> bool {
+        self.cases.get(&case).is_some_and(|case| case.held > 0)
+    }
+
     /// The cases that wait for a suggestion: those that lack something.
     pub fn waiting(&self) -> impl Iterator<Item = u64> {
         let open = self.cases.iter().filter(|(_, case)| case.phase == Phase::Open).map(|(id, _)| *id);
@@ -150,6 +179,14 @@ impl Drift {
     /// The profiles of the stream's paths.
     pub fn profiles(&self) -> &Profiles {
         &self.profiles
+    }
+
+    /// What is told of a case as lost: what its records lack, or what a declared schema has no more, though no rule reads it.
+    fn told_lost(&self, case: u64, tree: &ShapeTree) -> Vec<Lost> {
+        match self.notices.get(&case) {
+            Some(notice) if notice.lost.is_empty() => notice.gone.iter().map(|path| unread(path)).collect(),
+            _ => self.lost(case, tree),
+        }
     }
 
     /// What a case's records lack.
@@ -179,13 +216,16 @@ impl Drift {
     #[inline]
     pub(super) fn examine(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) -> bool {
         let (slots, payload, so_far) = (record.slots, record.payload.as_bytes(), self.as_ever);
-        let is_plain = self.cases.is_empty() && record.freed_by.is_none() && record.new_from.is_none();
+        let is_plain = self.cases.is_empty() && record.freed_by.is_none() && !record.has_fresh();
         if is_plain && self.watches.iter_mut().all(|watch| watch.is_as_ever(slots, payload, so_far)) {
             self.as_ever += 1;
             self.sample(record, tree, facts);
             return false;
         }
         self.count_as_ever();
+        if record.has_fresh() {
+            self.note_strays(record, tree);
+        }
         self.lacking.clear();
         for (at, watch) in self.watches.iter_mut().enumerate() {
             if watch.is_lacking(record.slots, record.payload.as_bytes()) {
@@ -220,7 +260,7 @@ impl Drift {
 
     fn look(&mut self, is_due: bool, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         if is_due {
-            self.profiles.look(tree, record.payload, record.offset, u64::MAX);
+            self.profiles.look(tree, record.payload, record.offset, &mut |_, _, _| {});
             self.look_for_new(record, tree, facts);
         }
         self.see(record, tree, facts);
@@ -233,7 +273,7 @@ impl Drift {
             self.lacking.retain(|at| !case.freed.contains(&watches[*at].paths));
         }
         self.lack_changed(record);
-        self.begin(record, facts);
+        self.begin(record, tree, facts);
         self.count(record.freed_by.is_some());
         let first_time = || if record.freed_by.is_none() { self.stopped_by() } else { None };
         let holder = self.holder(record, tree).or_else(first_time);
@@ -252,9 +292,9 @@ impl Drift {
 
     /// A case for what the record lacks and no case is about, if it is missed: also of what only some records have, if
     /// another path came with this one.
-    fn begin(&mut self, record: &Passing<'_>, facts: &mut Vec<Fact>) {
+    fn begin(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let watches = &mut self.watches;
-        let has_new = record.new_from.is_some() && record.freed_by.is_none();
+        let has_new = record.has_fresh();
         let is_new = |watch: &Watch| watch.is_missed() || (has_new && watch.usual.is_sparse());
         let is_free = |at: &usize| watches[*at].case.is_none() && is_new(&watches[*at]);
         let missed: Vec<usize> = self.lacking.iter().copied().filter(is_free).collect();
@@ -266,7 +306,9 @@ impl Drift {
             watches[at].is_sparse = !watches[at].is_missed();
         }
         watches.iter_mut().for_each(|watch| watch.beside = 0);
-        self.cases.insert(record.offset, Case { new_from: record.new_from, ..Case::default() });
+        let strays = self.strays.iter().map(|stray| stray.node).collect();
+        let new_from = record.new_from.or_else(|| NodeId::try_from(tree.paths() + 1).ok());
+        self.cases.insert(record.offset, Case { new_from, strays, ..Case::default() });
         facts.push(cases::timer(record.offset, record.logged_at));
     }
 
@@ -283,10 +325,11 @@ impl Drift {
 
     /// Whether a record has a path that is new to a case.
     fn brings_new(&self, case: u64, record: &Passing<'_>, tree: &ShapeTree) -> bool {
-        let Some(new_from) = self.cases.get(&case).and_then(|case| case.new_from) else { return false };
+        let Some(case) = self.cases.get(&case) else { return false };
+        let is_new = |node| case.new_from.is_some_and(|from| node >= from) || case.strays.contains(&node);
         let mut brings = false;
         leaves(tree, record.payload, &mut |node, kind, _| {
-            brings |= node >= new_from && kind != SlotKind::Null && !tree.is_requested(node);
+            brings |= is_new(node) && kind != SlotKind::Null && !tree.is_requested(node);
         });
         brings
     }
@@ -306,12 +349,11 @@ impl Drift {
     fn hold(&mut self, holder: u64, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let Some(case) = self.cases.get_mut(&holder) else { return };
         case.held += 1;
-        if case.held <= HELD_WHOLE || case.held.is_multiple_of(HELD_EVERY) {
-            let has_new = self.profiles.look(tree, record.payload, record.offset, holder);
-            case.with_new += u64::from(has_new);
-        }
         let is_told_again = case.is_early && case.held == TOLD_AGAIN;
         let is_first = record.freed_by.is_none() && case.held <= HELD_WHOLE;
+        if case.held <= HELD_WHOLE || case.held.is_multiple_of(HELD_EVERY) {
+            self.look_at_held(holder, record, tree);
+        }
         for at in &self.lacking {
             self.watches[*at].beside += 1;
         }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::Drift;
 use super::cases::ADDED_MAX;
 
+/// Fields that went are told once, as long as they are among so many.
+const GONE_MAX: usize = 1_000;
+
 /// A case that holds nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
@@ -17,10 +20,26 @@ pub struct Notice {
     pub lost: Vec<Lost>,
     /// Fields that came.
     pub added: Vec<String>,
+    /// Fields that came beside those that are named.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u64,
+    /// Fields that no rule reads and that the declared schema has no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
     /// The moves proposed.
     pub moves: Vec<Move>,
     /// The input behind which it began.
     pub since: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// A field that no rule reads, and that is gone.
+pub(super) fn unread(path: &str) -> Lost {
+    let (path, paths) = (path.to_owned(), vec![path.to_owned()]);
+    Lost { path, paths, feeds: vec![], retyped: false, change: None }
 }
 
 impl Notice {
@@ -68,31 +87,60 @@ impl Drift {
     pub(super) fn came(&mut self, nodes: &[NodeId], offset: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) -> bool {
         let text = |node: &NodeId| Path::of_parts(&tree.parts(*node)).ok().map(|path| path.as_str().to_owned());
         let paths = nodes.iter().filter(|node| !tree.is_requested(**node)).filter_map(text).collect();
-        self.came_at(paths, offset, tree, facts)
+        self.changed_at(paths, vec![], offset, tree, facts)
     }
 
-    /// The same, of paths.
-    pub(super) fn came_at(
+    /// Fields came that no rule names, and others that no rule reads went; true when it was told, or need not be.
+    pub(super) fn changed_at(
         &mut self,
-        mut paths: Vec<String>,
+        mut came: Vec<String>,
+        mut gone: Vec<String>,
         offset: u64,
         tree: &ShapeTree,
         facts: &mut Vec<Fact>,
     ) -> bool {
         let known = |path: &String| self.notices.values().any(|notice| notice.added.contains(path));
-        paths.retain(|path| !known(path));
-        if paths.is_empty() {
+        // A field that comes and goes is told once.
+        came.retain(|path| !known(path) && !self.told_gone.contains(path));
+        gone.retain(|path| !known(path) && !self.told_gone.contains(path));
+        if came.is_empty() && gone.is_empty() {
             return true;
         }
         let Some(id) = self.notice_of(false, offset) else { return false };
         let notice = self.notices.entry(id).or_insert_with(|| Notice { since: offset, ..Notice::default() });
-        let before = notice.added.len();
-        notice.added.extend(paths);
+        notice.added.extend(came);
+        notice.more += notice.added.len().saturating_sub(ADDED_MAX) as u64;
         notice.added.truncate(ADDED_MAX);
-        if notice.added.len() > before {
-            self.detected(id, 0, 0, tree, facts);
+        notice.gone.extend(gone.iter().take(ADDED_MAX.saturating_sub(notice.gone.len())).cloned());
+        self.told_gone.extend(gone);
+        while self.told_gone.len() > GONE_MAX {
+            self.told_gone.pop_first();
         }
+        self.detected(id, 0, 0, tree, facts);
         true
+    }
+
+    /// Fields that came and are mapped by now need nobody's look.
+    pub(in crate::step) fn end_mapped(&mut self, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        let is_mapped = |path: &String| {
+            let node = Path::new(path).ok().and_then(|path| tree.find(path.choices().first()?));
+            node.is_some_and(|node| tree.is_requested(node))
+        };
+        let of_fields = self.notices.iter_mut().filter(|(_, notice)| !notice.is_of_nulls());
+        let mut changed = Vec::new();
+        for (id, notice) in of_fields {
+            let before = notice.added.len();
+            notice.added.retain(|path| !is_mapped(path));
+            if notice.added.len() < before {
+                changed.push((*id, notice.added.is_empty() && notice.gone.is_empty() && notice.more == 0));
+            }
+        }
+        for (id, is_over) in changed {
+            match is_over {
+                true => self.settle_notice(id, &[], "what came is mapped now", facts),
+                false => self.detected(id, 0, 0, tree, facts),
+            }
+        }
     }
 
     /// Ends a notice, or what of it was decided.

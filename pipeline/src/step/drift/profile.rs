@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::format::{FORMATS, Format, format, magnitude};
 
 /// Paths with a profile; those that come later have none.
-const PATHS_MAX: usize = 2_000;
+pub const PATHS_MAX: usize = 2_000;
 /// Values kept of a path: those whose hashes are the smallest, so that each distinct value is as likely as another.
 pub const SAMPLES_MAX: usize = 20;
 /// A kept value's bytes; of a longer one the beginning is kept.
@@ -25,6 +25,9 @@ pub struct Profiles {
     /// Records that might have been looked at.
     records: u64,
     paths: BTreeMap<NodeId, Profile>,
+    /// Paths came for which there was no room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_full: bool,
 }
 
 /// What the values at one path look like.
@@ -44,6 +47,9 @@ pub struct Profile {
     pub magnitudes: BTreeMap<i8, u64>,
     /// Some distinct values, ordered by their hashes.
     pub samples: Vec<Sample>,
+    /// Values that stood in held records where something else was missing, which came back then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub instead: u64,
 }
 
 /// A value that is kept: its hash, whether it is a text and not JSON of its own, the text or the JSON. A list, because a
@@ -70,18 +76,42 @@ impl Profiles {
         self.records <= WHOLE || self.records.is_multiple_of(EVERY)
     }
 
-    /// Looks at every value of a record; answers whether one stood at a path that was never looked at before `since`.
-    pub(super) fn look(&mut self, tree: &ShapeTree, payload: &str, offset: u64, since: u64) -> bool {
-        let mut has_new = false;
+    /// Looks at every value of a record, and hands each over with what is known of its path by then.
+    pub(super) fn look(
+        &mut self,
+        tree: &ShapeTree,
+        payload: &str,
+        offset: u64,
+        visit: &mut impl FnMut(NodeId, SlotKind, &Profile),
+    ) {
         leaves(tree, payload, &mut |node, kind, text| {
             if self.paths.len() >= PATHS_MAX && !self.paths.contains_key(&node) {
+                self.is_full = true;
                 return;
             }
             let profile = self.paths.entry(node).or_insert_with(|| Profile { first: offset, ..Profile::default() });
-            has_new |= profile.first >= since;
             profile.add(kind, text);
+            visit(node, kind, profile);
         });
-        has_new
+    }
+
+    /// Whether paths came for which there was no room: what is at them is not known.
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Records that flowed and were looked at.
+    pub(super) fn looked(&self) -> u64 {
+        self.records.min(WHOLE) + self.records.saturating_sub(WHOLE) / EVERY
+    }
+
+    /// Notes how often paths stood in held records that something else was back in.
+    pub(super) fn stood_instead(&mut self, counts: &BTreeMap<NodeId, u64>) {
+        for (node, count) in counts {
+            if let Some(profile) = self.paths.get_mut(node) {
+                profile.instead += count;
+            }
+        }
     }
 
     /// Paths that have a profile.
@@ -166,6 +196,10 @@ impl Profile {
     }
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 fn place(class: TypeClass) -> usize {
     (class as u8).trailing_zeros() as usize
 }
@@ -181,7 +215,7 @@ mod tests {
         let (mut tree, mut profiles, mut walker) = (ShapeTree::default(), Profiles::default(), Walker::default());
         for (offset, payload) in (0..).zip(payloads) {
             walker.walk(&mut tree, payload).unwrap();
-            profiles.look(&tree, payload, offset, u64::MAX);
+            profiles.look(&tree, payload, offset, &mut |_, _, _| {});
         }
         (tree, profiles)
     }

@@ -6,9 +6,10 @@ use schemas::EntityName;
 use schemas::decision::Fact;
 use schemas::drift::Lost;
 use schemas::mapping::FieldRules;
-use schemas::shape::ShapeTree;
+use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
 
+use super::cases::Cause;
 use super::watch::Since;
 use super::{Case, Drift, Phase};
 
@@ -26,6 +27,12 @@ pub(in crate::step) struct Applied {
     pub(in crate::step) lost: Vec<Lost>,
     /// The rules of the fields concerned, before it.
     pub(in crate::step) former: BTreeMap<EntityName, FieldRules>,
+    /// Paths that were known before the case, and that what was lost may have gone to all the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(in crate::step) fresh: BTreeMap<NodeId, u64>,
+    /// The mapping version that it left in force.
+    #[serde(default)]
+    pub(in crate::step) version: u32,
 }
 
 impl Drift {
@@ -35,7 +42,12 @@ impl Drift {
             // The first of several decisions of one case stands for all of them.
             Some(known) => {
                 known.lost.extend(applied.lost);
-                known.former.extend(applied.former);
+                // What was changed twice goes back to what it was at first.
+                for (field, rules) in applied.former {
+                    known.former.entry(field).or_insert(rules);
+                }
+                known.fresh.extend(applied.fresh);
+                known.version = applied.version;
             }
             None => _ = self.applied.insert(case, applied),
         }
@@ -49,21 +61,44 @@ impl Drift {
         self.applied.get(&case)
     }
 
-    /// A case that holds for the want that a decision had settled. The former rules are bound already.
+    /// A later decision of the same fields: its rules would go with those of this one.
+    pub(in crate::step) fn stands_on(&self, case: u64) -> Option<u64> {
+        let applied = self.applied.get(&case)?;
+        let is_same = |lost: &Lost| lost.feeds.iter().any(|feed| applied.lost.iter().any(|l| l.feeds.contains(feed)));
+        let later = self.applied.iter().filter(|(id, later)| **id != case && later.at > applied.at);
+        later.filter(|(_, later)| later.lost.iter().any(is_same)).map(|(id, _)| *id).next_back()
+    }
+
+    /// A case that holds for the want that a decision had settled: another one, or the same if it is open still. The former
+    /// rules are bound already.
     pub(in crate::step) fn reopen(&mut self, old: u64, new: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let Some(applied) = self.applied.remove(&old) else { return };
-        // What stood on it cannot be taken back by itself any more.
-        let is_same = |lost: &Lost| applied.lost.iter().any(|other| other.feeds == lost.feeds);
-        self.applied.retain(|_, later| !later.lost.iter().any(is_same));
+        self.refills.remove(&old);
         let cause = self.hold_values_again(&applied.lost);
         for watch in &mut self.watches {
             if watch.case.is_none() && applied.lost.iter().any(|lost| lost.paths == watch.paths) {
                 (watch.case, watch.since) = (Some(new), Since::default());
             }
         }
-        let (phase, since) = (Phase::Open, Some(applied.since));
-        self.cases.insert(new, Case { phase, is_reverted: true, since, cause, ..Case::default() });
+        let is_meant = |paths: &Vec<String>| applied.lost.iter().any(|lost| lost.paths == *paths);
+        let fresh = self.fresh(new);
+        if let Some(case) = self.cases.get_mut(&new) {
+            case.freed.retain(|paths| !is_meant(paths));
+            case.moves.clear();
+            case.is_reverted = true;
+            case.fresh = fresh.into_iter().chain(applied.fresh).collect();
+            if cause == Cause::Values {
+                case.cause = cause;
+            }
+            return self.told(new, tree, facts);
+        }
+        let (phase, since, fresh) = (Phase::Open, Some(applied.since), applied.fresh);
+        self.cases.insert(new, Case { phase, is_reverted: true, since, cause, fresh, ..Case::default() });
         self.detected(new, 0, 0, tree, facts);
+        // What else of a notice waits for a decision waits on.
+        if self.notices.contains_key(&old) {
+            self.detected(old, 0, 0, tree, facts);
+        }
     }
 
     /// Whether records that were accepted before it was sure come again under this case.

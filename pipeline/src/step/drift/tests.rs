@@ -1,14 +1,16 @@
 //! Drift, told on whole records: what is held, when a case opens, what a decision does.
 
 mod bad_input;
+mod candidates;
 mod declared;
 mod notices;
+mod reverts;
 mod sparse;
 mod values;
 
 use proptest::prelude::*;
 use schemas::decision::Fact;
-use schemas::drift::{Decide, DriftKind, Move, Verdict};
+use schemas::drift::{Decide, DriftKind, Move, Tried, Verdict};
 use schemas::event::EventBatchReader;
 use schemas::input::Command;
 use schemas::reason::Reason;
@@ -99,9 +101,14 @@ fn suggest(stream: &mut Stream, id: &str, moves: Vec<Move>) -> Outcome {
         mapping_version,
         moves,
         alternatives: vec![],
-        tried: None,
+        tried: clean(),
         asked: None,
     })
+}
+
+/// A dry run of which nothing is to be said.
+fn clean() -> Option<Tried> {
+    Some(Tried { records: 30, accepted: 30, quarantined: 0, held: 0 })
 }
 
 fn decide(stream: &mut Stream, id: &str, verdict: Verdict) -> Outcome {
@@ -553,7 +560,7 @@ proptest! {
             let time = Input::TimePassed { id: "hold-43".into() };
             runs.push((BatchKind::Control, vec![serde_json::to_string(&time).unwrap()]));
             let moves = vec![renamed("Total", "Amount", 950)];
-            let suggestion = Input::Suggestion { id: format!("{shape}{count}"), case: 43, mapping_version: 1, moves, alternatives: vec![], tried: None, asked: None };
+            let suggestion = Input::Suggestion { id: format!("{shape}{count}"), case: 43, mapping_version: 1, moves, alternatives: vec![], tried: clean(), asked: None };
             runs.push((BatchKind::Control, vec![serde_json::to_string(&suggestion).unwrap()]));
         }
         let whole = told(&runs, usize::MAX);

@@ -51,6 +51,8 @@ pub struct CaseInfo {
     pub lost: Vec<LostInfo>,
     /// Paths that came with them and that no rule named.
     pub added: Vec<String>,
+    /// Paths that came beside those that are named.
+    pub added_more: u64,
     /// Where what was lost has gone, likelier than not: what `approve` approves.
     pub moves: Vec<MoveInfo>,
     /// Where else it may have gone, the likeliest first.
@@ -261,6 +263,7 @@ pub fn case(case: Case) -> CaseInfo {
         version: case.version,
         lost: case.lost.into_iter().map(lost).collect(),
         added: case.added,
+        added_more: case.added_more,
         moves: case.moves.into_iter().map(shown).collect(),
         alternatives: case.alternatives.into_iter().map(shown).collect(),
         waits: case.waits,

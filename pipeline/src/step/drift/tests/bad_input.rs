@@ -128,15 +128,15 @@ fn a_thousand_new_fields_at_once_are_one_case_that_names_some_and_holds_nothing(
     };
     let outcome = feed(&mut stream, &(300..400).map(payload).collect::<Vec<_>>());
     assert_eq!((row_count(&outcome), held(&outcome).len()), (100, 0));
-    let added: Vec<usize> = outcome
+    let added: Vec<(usize, u64)> = outcome
         .decisions
         .iter()
         .filter_map(|d| match &d.fact {
-            Fact::DriftDetected { added, .. } => Some(added.len()),
+            Fact::DriftDetected { added, more, .. } => Some((added.len(), *more)),
             _ => None,
         })
         .collect();
-    assert_eq!(added, [200]);
+    assert_eq!(added, [(200, 800)], "and the rest is counted");
     assert!(stream.state.snapshot().len() < 4 << 20);
 }
 
@@ -153,6 +153,18 @@ fn a_thousand_new_fields_with_a_rename_among_them_are_one_case() {
     let case = only_case(&stream);
     suggest(&mut stream, "s", vec![renamed("Cost", "Costs", 950)]);
     assert_eq!(row_count(&redrive(&mut stream, case, &held(&outcome), &payloads)), 30);
+}
+
+#[test]
+fn a_stream_with_more_paths_than_are_profiled_says_so_where_nothing_is_proposed() {
+    let mut stream = wide(300);
+    let many: String = (0..2_100).map(|n| format!(r#""new_{n}":{n},"#)).collect();
+    let payload = |id: usize| orders(id..id + 1, &[])[0].replacen('{', &format!("{{{many}"), 1);
+    feed(&mut stream, &(300..302).map(payload).collect::<Vec<_>>());
+    feed(&mut stream, &orders(302..332, &[("Cost", "Costs")]));
+    let outcome = suggest(&mut stream, "s", vec![]);
+    let Fact::RepairProposed { waits: Some(waits), .. } = &outcome.decisions[0].fact else { panic!("{outcome:?}") };
+    assert!(waits.contains("more than 2000 paths"), "{waits}");
 }
 
 #[test]

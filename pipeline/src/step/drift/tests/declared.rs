@@ -70,6 +70,45 @@ fn an_added_column_is_told_and_nothing_is_held_for_it() {
 }
 
 #[test]
+fn a_declared_column_that_no_rule_reads_is_told_once_when_it_goes() {
+    let mut stream = stream();
+    let (long, short) = (["Id", "Total", "Note", "Buyer.Name", "Region"], ALL);
+    declare(&mut stream, &long);
+    feed(&mut stream, &[with(0, "Total")]);
+    let outcome = declare(&mut stream, &short);
+    let told = outcome.decisions.iter().find_map(|d| match &d.fact {
+        Fact::DriftDetected { lost, added, severity, .. } => Some((lost.clone(), added.clone(), *severity)),
+        _ => None,
+    });
+    let (lost, added, severity) = told.unwrap();
+    assert_eq!((lost.len(), &*lost[0].path, lost[0].feeds.len(), lost[0].kind()), (1, "Region", 0, DriftKind::Removed));
+    assert_eq!((added.len(), severity), (0, Some(Severity::Info)));
+    assert!(held(&feed(&mut stream, &[with(1, "Total")])).is_empty(), "nothing is held for it");
+    assert_eq!(stream.state.drift().waiting().count(), 0, "and nothing is proposed");
+    for schema in [&long[..], &short[..], &long[..], &short[..]] {
+        assert!(names(&declare(&mut stream, schema)).is_empty(), "one that comes and goes is told once");
+    }
+    let case = last_input(&stream) - 5;
+    decide_of(&mut stream, case, "n", Verdict::Approve { only: vec![] });
+    assert!(names(&declare(&mut stream, &long)).is_empty());
+    let renamed = declare(&mut stream, &["Id", "Total", "Note", "Buyer.Name", "Area"]);
+    assert_eq!(names(&renamed), ["DriftDetected"], "{renamed:?}");
+}
+
+#[test]
+fn of_many_declared_columns_that_came_some_are_named_and_the_rest_is_counted() {
+    let mut stream = declaring(3);
+    let many: Vec<String> = (0..250).map(|n| format!("new_{n}")).collect();
+    let all: Vec<&str> = ALL.into_iter().chain(many.iter().map(String::as_str)).collect();
+    let outcome = declare(&mut stream, &all);
+    let told = outcome.decisions.iter().find_map(|d| match &d.fact {
+        Fact::DriftDetected { added, more, .. } => Some((added.len(), *more)),
+        _ => None,
+    });
+    assert_eq!(told, Some((200, 50)));
+}
+
+#[test]
 fn a_declared_type_that_changes_is_held_from_the_first_record() {
     let mut stream = stream();
     let schema = |class| {

@@ -115,3 +115,75 @@ fn nothing_is_suggested_for_a_case_that_lacks_nothing() {
         Input::Suggestion { id: "s".into(), case, mapping_version: 1, moves, alternatives, tried: None, asked: None };
     assert_eq!(names(&stream.control(&suggestion)), ["CommandRefused"]);
 }
+
+/// A command that decides a case as somebody who has seen it.
+fn decide_of(stream: &mut Stream, case: u64, verdict: Verdict) -> Outcome {
+    let mapping_version = stream.state.mapping().unwrap().1;
+    let decide = Decide { case, mapping_version, version: None, verdict, by: "ada".into(), why: "seen".into() };
+    stream.control(&Input::Command { id: format!("d-{case}"), command: Command::Decide(decide) })
+}
+
+#[test]
+fn what_was_accepted_as_null_is_mapped_again_once_it_is_known_where_the_value_has_gone() {
+    let mut stream = steady(300);
+    let both = |id: usize| with(id, "Amount").replacen('{', r#"{"Total":null,"#, 1);
+    let first = stream.state.next.offset;
+    let payloads: Vec<String> = (300..400).map(both).collect();
+    let outcome = feed(&mut stream, &payloads);
+    let told = detected(&outcome);
+    assert_eq!(told.len(), 2, "more nulls, and a new field: {told:?}");
+    let (nulls, came) = (told[0].0, told[1].0);
+    let (moves, alternatives) = (vec![renamed("Total", "Amount", 990)], vec![]);
+    let (id, tried, asked) = ("s".into(), None, None);
+    stream.control(&Input::Suggestion { id, case: nulls, mapping_version: 1, moves, alternatives, tried, asked });
+    let outcome = decide_of(&mut stream, nulls, Verdict::Approve { only: vec![] });
+    let recalled = outcome.decisions.iter().find_map(|d| match d.fact {
+        Fact::RecordsRecalled { case, since, until } => Some((case, since, until == d.input_offset)),
+        _ => None,
+    });
+    assert_eq!(recalled, Some((nulls, first - 1, true)), "from the first null on");
+    let released: Vec<u64> = released(&outcome).into_iter().map(|(case, _)| case).collect();
+    assert_eq!(released, [nulls, came], "nothing is left to be seen of what came");
+    assert!(stream.state.drift().cases().is_empty());
+
+    // The repairer sends everything since then again: what is null and what is not.
+    let mut all = payloads.clone();
+    all.push(with(999, "Total"));
+    let mut writer = RecordBatchWriter::new(Lane(4_000), 0, 0);
+    for (origin, payload) in (first..).zip(&all) {
+        let (op, version, payload) = (Op::Upsert, Version::None, payload.as_bytes());
+        let record = Record { ordinal: origin + 1, op, key: None, version, defect: None, payload };
+        writer.push_from(&record, Some(origin));
+    }
+    let batch = writer.finish(&crate::step::redriven_for(nulls, true));
+    let again = stream.fold(BatchKind::Redriven, batch.count, &batch.body);
+    let expected: Vec<Option<i128>> = (300..400).map(|id| Some(id * 10_000 + 5_000)).collect();
+    assert_eq!(totals(&again), expected, "what was not null stays as it is");
+    let row = EventBatchReader::new(&again.rows[0].0).unwrap().next_row().unwrap().unwrap();
+    assert_eq!(row.origin, first, "in its old place");
+    reconciles(&stream);
+    assert!(names(&feed(&mut stream, &(400..500).map(both).collect::<Vec<_>>())).is_empty());
+}
+
+#[test]
+fn a_case_of_new_fields_that_nobody_looks_at_is_noted_in_the_end() {
+    let mut stream = steady(300);
+    let came = |id: usize| with(id, "Total").replacen('{', r#"{"Came":1,"#, 1);
+    let outcome = feed(&mut stream, &(300..400).map(came).collect::<Vec<_>>());
+    let timers: Vec<(String, i64)> = outcome
+        .decisions
+        .iter()
+        .filter_map(|d| match &d.fact {
+            Fact::TimerSet { id, at } if !id.starts_with("hold-") => Some((id.clone(), *at)),
+            _ => None,
+        })
+        .collect();
+    let [(id, at)] = &timers[..] else { panic!("it expires, and nobody is reminded: {timers:?}") };
+    let body = serde_json::to_vec(&Input::TimePassed { id: id.clone() }).unwrap();
+    let (first, kind) = (stream.state.next.offset, BatchKind::Control);
+    let input = InputBatch { kind, first, count: 1, logged_at: *at, body: &body };
+    let outcome = fold(&mut stream.state, input, &mut Scratch::default()).unwrap();
+    let told: Vec<&str> = outcome.decisions.iter().map(|d| d.fact.type_name()).collect();
+    assert_eq!(told, ["RepairApplied", "RecordsReleased"]);
+    assert!(detected(&feed(&mut stream, &(400..500).map(came).collect::<Vec<_>>())).is_empty());
+}

@@ -1,0 +1,113 @@
+//! Paths that hardly ever were there before: a stray record had them, or a case that turned out to be a false alarm. What
+//! was lost may have gone there as well as to a path that was never seen.
+
+use std::collections::BTreeMap;
+
+use schemas::shape::{NodeId, ShapeTree, SlotKind, leaves};
+use serde::{Deserialize, Serialize};
+
+use super::cases::ADDED_MAX;
+use super::profile::{Profile, Profiles};
+use super::{Case, Drift, HELD_EVERY, HELD_WHOLE, Passing};
+
+/// One in so many records that were looked at, and one more, may have had a path that hardly ever was there.
+const RARE: u64 = 50;
+/// One in so many held records must have it: a field that few have beside what was lost has come by chance.
+const HELD_SHARE: u64 = 4;
+/// Strays that are known; with more, the oldest are forgotten.
+const STRAYS_MAX: usize = 16;
+/// A path that came so often has come to stay: it is an optional one, and no stray.
+const SIGHTINGS_MAX: u8 = 3;
+
+/// A path that came, and how often it was there since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stray {
+    pub(super) node: NodeId,
+    sightings: u8,
+}
+
+impl Stray {
+    fn is_rare(&self) -> bool {
+        self.sightings < SIGHTINGS_MAX
+    }
+}
+
+impl Drift {
+    /// Whether a stray path was in what was walked since a mark.
+    #[inline]
+    pub(in crate::step) fn stray_in(&self, tree: &ShapeTree, mark: u64) -> bool {
+        self.strays.iter().any(|stray| stray.is_rare() && tree.is_in_walk(stray.node, mark))
+    }
+
+    /// Notes the paths of a record that are new to the stream, and the strays that are back in it.
+    pub(super) fn note_strays(&mut self, record: &Passing<'_>, tree: &ShapeTree) {
+        let Self { strays, .. } = self;
+        strays.retain(Stray::is_rare);
+        let new_from = record.new_from.unwrap_or(NodeId::MAX);
+        leaves(tree, record.payload, &mut |node, kind, _| {
+            if kind == SlotKind::Null {
+                return;
+            }
+            match strays.iter_mut().find(|stray| stray.node == node) {
+                Some(stray) => stray.sightings += 1,
+                None if node >= new_from && !tree.is_requested(node) => strays.push(Stray { node, sightings: 1 }),
+                None => {}
+            }
+        });
+        strays.drain(..strays.len().saturating_sub(STRAYS_MAX));
+    }
+
+    /// Counts a held record for the paths that it has and that were never, or hardly ever, there before.
+    pub(super) fn look_at_held(&mut self, holder: u64, record: &Passing<'_>, tree: &ShapeTree) {
+        let Some(case) = self.cases.get_mut(&holder) else { return };
+        let (looked, fresh, is_reverted) = (self.profiles.looked(), &mut case.fresh, case.is_reverted);
+        let mut has_new = false;
+        self.profiles.look(tree, record.payload, record.offset, &mut |node, kind, profile| {
+            let is_new = profile.first >= holder;
+            has_new |= is_new;
+            if let Some(held) = fresh.get_mut(&node) {
+                *held += u64::from(kind != SlotKind::Null && !is_reverted);
+                return;
+            }
+            let has_room = fresh.len() < ADDED_MAX && !is_reverted;
+            if has_room && kind != SlotKind::Null && !tree.is_requested(node) && (is_new || is_rare(profile, 1, looked))
+            {
+                fresh.insert(node, 1);
+            }
+        });
+        case.with_new += u64::from(has_new);
+    }
+
+    /// The paths that hardly ever were there before a case, and are in its records.
+    pub(super) fn came_back(&self, id: u64) -> Vec<NodeId> {
+        let Some(case) = self.cases.get(&id) else { return Vec::new() };
+        let back = case.fresh.iter().filter(|(node, held)| is_back(&self.profiles, case, **node, **held));
+        back.map(|(node, _)| *node).collect()
+    }
+
+    /// What a case was about is back: the paths of its records were strays.
+    pub(super) fn were_strays(&mut self, id: u64) {
+        if let Some(case) = self.cases.get(&id) {
+            self.profiles.stood_instead(&case.fresh);
+        }
+    }
+
+    /// The paths that a case may have lost something to, for the case that takes its place.
+    pub(in crate::step) fn fresh(&self, id: u64) -> BTreeMap<NodeId, u64> {
+        let Some(case) = self.cases.get(&id) else { return BTreeMap::new() };
+        self.came_back(id).into_iter().filter_map(|node| case.fresh.get(&node).map(|held| (node, *held))).collect()
+    }
+}
+
+/// Whether a path hardly ever was there, but for so many held records of a case.
+fn is_rare(profile: &Profile, held: u64, looked: u64) -> bool {
+    let outside = profile.values.saturating_sub(profile.nulls + profile.instead + held);
+    outside <= 1 + looked / RARE
+}
+
+fn is_back(profiles: &Profiles, case: &Case, node: NodeId, held: u64) -> bool {
+    let Case { held: all, is_reverted, .. } = *case;
+    let looked_at = all.min(HELD_WHOLE) + all.saturating_sub(HELD_WHOLE) / HELD_EVERY;
+    let is_rare = || profiles.of(node).is_some_and(|profile| is_rare(profile, held, profiles.looked()));
+    is_reverted || (held * HELD_SHARE >= looked_at && is_rare())
+}

@@ -1,0 +1,123 @@
+//! Where what was lost may have gone: also to a path that was there before, but hardly ever.
+
+use super::*;
+
+fn added(stream: &Stream) -> Vec<String> {
+    stream.state.drift().added(only_case(stream), stream.state.shape())
+}
+
+/// A record with some more members.
+fn and(id: usize, name: &str, more: &str) -> String {
+    with(id, name).replacen('{', &format!("{{{more},"), 1)
+}
+
+#[test]
+fn a_path_that_a_stray_record_had_before_may_be_where_the_lost_one_has_gone() {
+    let mut stream = stream();
+    let before = |id: usize| if id == 3 { and(id, "Total", r#""Amount2":1.5"#) } else { with(id, "Total") };
+    feed(&mut stream, &(0..300).map(before).collect::<Vec<_>>());
+    let payloads: Vec<String> = (300..330).map(|id| with(id, "Amount2")).collect();
+    let outcome = feed(&mut stream, &payloads);
+    assert_eq!(held(&outcome).len(), 30);
+    assert_eq!(added(&stream), ["Amount2"]);
+    let case = only_case(&stream);
+    let applied = suggest(&mut stream, "s", vec![renamed("Total", "Amount2", 950)]);
+    assert!(names(&applied).contains(&"RepairApplied"), "{applied:?}");
+    assert_eq!(totals(&redrive(&mut stream, case, &held(&outcome), &payloads)).iter().flatten().count(), 30);
+    reconciles(&stream);
+}
+
+#[test]
+fn a_path_that_came_in_a_false_alarm_may_be_where_the_lost_one_has_gone_later() {
+    for strays in [1, 3] {
+        let mut stream = steady(500);
+        let early: Vec<String> = (500..500 + strays).map(|id| with(id, "Amount")).collect();
+        let first = feed(&mut stream, &early);
+        let back: Vec<String> = (510..1_600).map(|id| with(id, "Total")).collect();
+        assert!(names(&feed(&mut stream, &back)).contains(&"RecordsReleased"), "{strays}");
+        let alarm = only_case(&stream);
+        redrive(&mut stream, alarm, &held(&first), &early);
+        let outcome = feed(&mut stream, &(2_000..2_030).map(|id| with(id, "Amount")).collect::<Vec<_>>());
+        assert_eq!(held(&outcome).len(), 30);
+        assert_eq!(added(&stream), ["Amount"], "{strays}");
+    }
+}
+
+#[test]
+fn an_optional_field_that_stands_beside_the_lost_one_is_no_candidate() {
+    for percent in [1, 2, 10] {
+        let mut stream = stream();
+        let optional = |id: usize, name: &str| match id * 37 % 100 < percent {
+            true => and(id, name, r#""Discount":1"#),
+            false => with(id, name),
+        };
+        feed(&mut stream, &(0..1_000).map(|id| optional(id, "Total")).collect::<Vec<_>>());
+        feed(&mut stream, &(1_000..1_100).map(|id| optional(id, "Amount")).collect::<Vec<_>>());
+        assert_eq!(added(&stream), ["Amount"], "{percent} %");
+    }
+}
+
+#[test]
+fn a_repair_that_is_taken_back_has_the_path_that_a_stray_had_among_its_candidates_still() {
+    let mut stream = stream();
+    let before = |id: usize| if id == 3 { and(id, "Total", r#""Amount2":1.5"#) } else { with(id, "Total") };
+    feed(&mut stream, &(0..300).map(before).collect::<Vec<_>>());
+    let payloads: Vec<String> = (300..330).map(|id| with(id, "Amount2")).collect();
+    let outcome = feed(&mut stream, &payloads);
+    let case = only_case(&stream);
+    suggest(&mut stream, "s", vec![renamed("Total", "Amount2", 950)]);
+    redrive(&mut stream, case, &held(&outcome), &payloads);
+    let mapping_version = stream.state.mapping().unwrap().1;
+    let (verdict, by) = (Verdict::Revert, "ada".into());
+    let revert = Decide { case, mapping_version, version: None, verdict, by, why: String::new() };
+    stream.control(&Input::Command { id: "r".into(), command: Command::Decide(revert) });
+    assert_eq!(added(&stream), ["Amount2"]);
+}
+
+/// A record of which some have a note, under this name.
+fn noted(id: usize, name: &str) -> String {
+    let note = if id * 7 % 10 < 3 { format!(r#","{name}":"n{id}""#) } else { String::new() };
+    format!(r#"{{"Id":"{id}","Total":{id},"Buyer":{{"Name":"b"}}{note}}}"#)
+}
+
+#[test]
+fn a_rename_of_a_field_that_only_some_have_is_seen_though_a_stray_had_its_new_name_before() {
+    let mut stream = stream();
+    let before = |id: usize| if id == 303 { noted(id, "Remark") } else { noted(id, "Note") };
+    let outcome = feed(&mut stream, &(0..4_000).map(before).collect::<Vec<_>>());
+    let strays: Vec<String> = held(&outcome).iter().map(|_| noted(303, "Remark")).collect();
+    if let Some(case) = stream.state.drift().cases().keys().next().copied() {
+        redrive(&mut stream, case, &held(&outcome), &strays);
+    }
+    assert!(stream.state.drift().cases().is_empty());
+    let outcome = feed(&mut stream, &(4_000..4_200).map(|id| noted(id, "Remark")).collect::<Vec<_>>());
+    assert_eq!(names(&outcome), ["TimerSet", "DriftDetected"]);
+    assert_eq!((held(&outcome).len(), row_count(&outcome)), (60, 140), "from the first that has it on");
+    assert_eq!(added(&stream), ["Remark"]);
+    let snapshot = stream.state.snapshot();
+    let back = crate::step::StreamState::from_snapshot(&snapshot).unwrap().snapshot();
+    assert_eq!(snapshot, back);
+}
+
+#[test]
+fn a_rare_field_that_keeps_coming_begins_few_cases() {
+    let mut stream = stream();
+    feed(&mut stream, &(0..1_000).map(|id| noted(id, "Note")).collect::<Vec<_>>());
+    let rare = |id: usize| match id % 50 == 1 {
+        true => noted(id, "Note").replacen('{', r#"{"Rare":1,"#, 1),
+        false => noted(id, "Note"),
+    };
+    let mut begun = 0;
+    for start in (1_000..20_000).step_by(1_000) {
+        let payloads: Vec<String> = (start..start + 1_000).map(rare).collect();
+        let outcome = feed(&mut stream, &payloads);
+        begun += names(&outcome).iter().filter(|name| **name == "TimerSet").count();
+        for (case, _) in released(&outcome) {
+            let of_case = |d: &&schemas::Decision| matches!(d.fact, Fact::RecordHeld { case: of, .. } if of == case);
+            let offsets: Vec<u64> = outcome.decisions.iter().filter(of_case).map(|d| d.input_offset).collect();
+            redrive(&mut stream, case, &offsets, &vec![noted(1, "Note"); offsets.len()]);
+        }
+        assert!(!names(&outcome).contains(&"DriftDetected"));
+    }
+    assert!(begun <= 4, "{begun} cases");
+}

@@ -1,0 +1,103 @@
+//! Decisions that are taken back: of which version, of a part, one behind the other.
+
+use super::*;
+
+fn revert_of(stream: &mut Stream, case: u64, id: &str, mapping_version: u32, version: Option<u32>) -> Outcome {
+    let (verdict, by) = (Verdict::Revert, "ada".into());
+    let decide = Decide { case, mapping_version, version, verdict, by, why: String::new() };
+    stream.control(&Input::Command { id: id.into(), command: Command::Decide(decide) })
+}
+
+fn refused(outcome: &Outcome) -> String {
+    let reason = |d: &schemas::Decision| match &d.fact {
+        Fact::CommandRefused { reason, .. } => Some(reason.clone()),
+        _ => None,
+    };
+    outcome.decisions.iter().find_map(reason).unwrap_or_else(|| panic!("{outcome:?}"))
+}
+
+/// A stream on which a rename was repaired, and the case of it.
+fn repaired(from: &str, to: &str, stream: &mut Stream, ids: std::ops::Range<usize>) -> u64 {
+    let payloads: Vec<String> = ids.map(|id| with(id, to)).collect();
+    let outcome = feed(stream, &payloads);
+    let case = only_case(stream);
+    suggest(stream, &format!("s-{case}"), vec![renamed(from, to, 950)]);
+    redrive(stream, case, &held(&outcome), &payloads);
+    assert!(stream.state.drift().cases().is_empty());
+    case
+}
+
+#[test]
+fn a_revert_that_names_a_stale_version_is_refused() {
+    let mut stream = steady(100);
+    let case = repaired("Total", "Amount", &mut stream, 100..130);
+    assert!(refused(&revert_of(&mut stream, case, "a", 1, None)).contains("mapping version 1"));
+    assert!(refused(&revert_of(&mut stream, case, "b", 2, Some(1))).contains("version 1 of the case"));
+    let found = revert_of(&mut stream, case, "c", 2, Some(3));
+    assert!(names(&found).contains(&"RepairReverted"), "opened, proposed and repaired: {found:?}");
+}
+
+#[test]
+fn a_repair_that_another_one_stands_on_is_taken_back_after_that_one() {
+    let mut stream = steady(100);
+    let first = repaired("Total", "Amount", &mut stream, 100..130);
+    feed(&mut stream, &(130..160).map(|id| with(id, "Amount")).collect::<Vec<_>>());
+    let second = repaired("Amount", "Sum", &mut stream, 160..190);
+    let reason = refused(&revert_of(&mut stream, first, "a", 0, None));
+    assert!(reason.contains("take that one back first") && reason.contains(&second.to_string()), "{reason}");
+    assert!(stream.state.mapping().unwrap().0.text().contains("Sum"), "and the second is in force");
+    assert!(names(&revert_of(&mut stream, second, "b", 0, None)).contains(&"RepairReverted"));
+    assert!(names(&revert_of(&mut stream, first, "c", 0, None)).contains(&"RepairReverted"));
+}
+
+#[test]
+fn a_part_of_a_case_that_was_approved_can_be_taken_back_while_the_rest_waits() {
+    let mut stream = steady(100);
+    let payload = |id: usize| format!(r#"{{"Id":"{id}","Amount":{id},"Remark":"n","Buyer":{{"Name":"b"}}}}"#);
+    let payloads: Vec<String> = (0..30).map(payload).collect();
+    let first = feed(&mut stream, &payloads);
+    let case = only_case(&stream);
+    suggest(&mut stream, "s", vec![renamed("Total", "Amount", 990), renamed("Note", "Remark", 500)]);
+    decide(&mut stream, "c", Verdict::Approve { only: vec!["Total".into()] });
+    let half = |id: usize| format!(r#"{{"Id":"{id}","Amount":{id},"Note":"n","Buyer":{{"Name":"b"}}}}"#);
+    let accepted = feed(&mut stream, &[half(200)]);
+    assert_eq!(totals(&accepted).iter().flatten().count(), 1, "what is approved maps");
+    let outcome = revert_of(&mut stream, case, "r", 2, None);
+    assert_eq!(names(&outcome), ["RepairReverted", "MappingActivated", "DriftDetected", "CommandApplied"]);
+    assert_eq!(only_case(&stream), case, "it is the same case");
+    assert!(!stream.state.mapping().unwrap().0.text().contains("Amount"));
+    let lost = stream.state.drift().lost(case, stream.state.shape());
+    assert_eq!(lost.iter().map(|lost| &*lost.path).collect::<Vec<_>>(), ["Total", "Note"]);
+    let at = accepted
+        .rows
+        .iter()
+        .map(|(body, _)| EventBatchReader::new(body).unwrap().next_row().unwrap().unwrap().input_offset);
+    let offsets: Vec<u64> = at.collect();
+    let again = redrive(&mut stream, case, &offsets, &[half(200)]);
+    assert_eq!(held(&again).len(), 1, "what was accepted by it is held");
+    assert!(
+        names(&suggest(&mut stream, "t", vec![renamed("Total", "Amount", 990), renamed("Note", "Remark", 990)]))
+            .iter()
+            .all(|name| *name == "RepairProposed"),
+        "a person decides it from here on"
+    );
+    assert!(names(&decide(&mut stream, "d", Verdict::Approve { only: vec![] })).contains(&"RecordsReleased"));
+    let mut last: Vec<String> = payloads.clone();
+    last.push(half(200));
+    let offsets: Vec<u64> = held(&first).into_iter().chain(held(&again)).collect();
+    redrive_again(&mut stream, case, &offsets, &last);
+    assert_eq!(stream.state.counters.held, 0);
+    reconciles(&stream);
+}
+
+/// As [`redrive`], on a lane of its own: of what a revert sent again the places are known already.
+fn redrive_again(stream: &mut Stream, case: u64, offsets: &[u64], payloads: &[String]) -> Outcome {
+    let mut writer = RecordBatchWriter::new(Lane(9_000 + u128::from(case)), 0, 0);
+    for (origin, payload) in offsets.iter().zip(payloads) {
+        let (op, version, payload) = (Op::Upsert, Version::None, payload.as_bytes());
+        let record = Record { ordinal: origin + 1, op, key: None, version, defect: None, payload };
+        writer.push_from(&record, Some(*origin));
+    }
+    let batch = writer.finish(&case.to_be_bytes());
+    stream.fold(BatchKind::Redriven, batch.count, &batch.body)
+}
