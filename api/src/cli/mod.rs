@@ -19,6 +19,7 @@ pub mod quarantine;
 pub mod query;
 pub mod sign_in;
 pub mod snapshot;
+mod suggested;
 pub mod tenant;
 pub mod views;
 pub mod webhooks;

@@ -28,12 +28,14 @@ use tokio::sync::watch;
 pub use asking::Asking;
 pub use backtest::Backtest;
 pub(crate) use case::RULES;
+pub(crate) use suggest::{field as field_of, thousandths};
 pub use case::{Approval, Case, Decided, Deed, HELD_KEPT, Status, find, list};
 pub use evidence::{
     Alternative, Change, DryRun, Evidence, EvidenceError, Mapped, PathDiff, RecordHeld, RowBefore, Sample, Seen,
     SetAside, dry_run, evidence,
 };
 pub use history::{MappingVersion, Origin, ShapeChange, shapes, version, versions};
+pub use knowledge::Knowledge;
 pub use mask::{MASKED, Mask};
 
 use crate::advice;
@@ -44,7 +46,6 @@ use crate::step::StreamState;
 use crate::store::{Expect, Store, StoreError, Table};
 use asking::Doubt;
 use case::{case_of, key_of};
-use knowledge::Knowledge;
 use redrive::Redrive;
 use revert::Revert;
 use timers::{Timer, Timers};
