@@ -113,7 +113,8 @@ impl Line {
         let suggested = move || {
             let (Some((mapping, version)), Some(entity)) = (state.mapping(), state.entity()) else { return Ok(None) };
             let suggestions = onboarding::suggest(&state, Some(mapping), entity, &known)?;
-            let said = onboarding::Said { system: stream.connection.as_str(), mapping: Some(mapping), ..Default::default() };
+            let said =
+                onboarding::Said { system: stream.connection.as_str(), mapping: Some(mapping), ..Default::default() };
             let text = onboarding::mapping_text(&state, entity, &suggestions, &said);
             let entity = entity.entity.clone();
             Ok(Some(SuggestedMapping { stream, entity, version, suggestions, text }))

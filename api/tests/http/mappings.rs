@@ -125,7 +125,11 @@ fn what_no_rule_reads_is_suggested_for_the_fields_that_are_empty_to_who_may_map_
     let fields = value["fields"].as_array().unwrap();
     let to = |from: &str| fields.iter().find(|field| field["from"] == from).unwrap()["to"].clone();
     assert_eq!((to("deal_currency"), to("shoe_size")), (json!("currency"), Value::Null), "{value}");
-    assert!(!found.text.contains("secret-") && !found.text.contains("EUR"), "values are nobody's business: {}", found.text);
+    assert!(
+        !found.text.contains("secret-") && !found.text.contains("EUR"),
+        "values are nobody's business: {}",
+        found.text
+    );
     assert!(value["mapping"].as_str().unwrap().contains("deal_currency"), "{value}");
     let editor = house.user(&admin, "editor@acme.example", "editor");
     let viewer = house.user(&admin, "viewer@acme.example", "viewer");

@@ -90,7 +90,8 @@ pub fn fits(state: &StreamState, entities: Vec<Entity>, known: &Knowledge) -> Ve
     let mut all = Vec::new();
     for entity in entities {
         let Ok(suggestions) = suggest(state, None, &entity, known) else { continue };
-        let found: u64 = suggestions.paths.iter().filter_map(|path| path.to.as_ref()).map(|to| u64::from(to.confidence)).sum();
+        let found: u64 =
+            suggestions.paths.iter().filter_map(|path| path.to.as_ref()).map(|to| u64::from(to.confidence)).sum();
         let sides = (suggestions.paths.len() + entity.fields.len()).max(1) as u64;
         // Both count: how many of the paths find a field, and how many of the fields a path.
         let share = u16::try_from(2 * found / sides).unwrap_or(1000);

@@ -69,7 +69,10 @@ impl File<'_> {
 
     fn head(&mut self, state: &StreamState, said: &Said<'_>) {
         self.line(0, "# Suggested by names, types and values; the numbers are probabilities. What is sure (0.90 or more) stands as");
-        self.line(0, "# a rule, the rest as comments. Read it, edit it, and look again: ingest --dry-run --mapping FILE.");
+        self.line(
+            0,
+            "# a rule, the rest as comments. Read it, edit it, and look again: ingest --dry-run --mapping FILE.",
+        );
         self.line(0, &format!("system: {}", scalar(said.system)));
         if shipped_entity(&self.entity.entity).as_ref() != Some(self.entity) {
             self.line(0, "entities:");
@@ -87,7 +90,7 @@ impl File<'_> {
         let value = serde_json::to_value(&mapping).unwrap_or_default();
         let members = value.as_object().into_iter().flatten().filter(|(name, _)| *name != "fields");
         for (name, value) in members {
-            let note = match name.as_str() {
+            let note: &str = match name.as_str() {
                 "entity" => &said.note,
                 "key" => &notes.key,
                 "version" => &notes.version,
@@ -224,7 +227,10 @@ fn noted(field: &entity::Field, to: &Target) -> String {
     let is_said = to.rule.unit.is_some();
     match field.unit {
         Unit::Percent if !is_said => {
-            format!("{}; one means one percent: {{from: …, unit: fraction}} where the source writes 0.75 for 75", chance(to.confidence))
+            format!(
+                "{}; one means one percent: {{from: …, unit: fraction}} where the source writes 0.75 for 75",
+                chance(to.confidence)
+            )
         }
         _ => chance(to.confidence),
     }

@@ -23,7 +23,8 @@ pub fn scalar(text: &str) -> String {
             c if is_hidden(c) => {
                 let number = u32::from(c);
                 // Writing to a text does not fail.
-                let _ = if number > 0xffff { write!(quoted, "\\U{number:08X}") } else { write!(quoted, "\\u{number:04X}") };
+                let _ =
+                    if number > 0xffff { write!(quoted, "\\U{number:08X}") } else { write!(quoted, "\\u{number:04X}") };
             }
             c => quoted.push(c),
         }
@@ -49,7 +50,10 @@ pub fn flow(value: &Value) -> String {
         Value::String(text) => scalar(text),
         Value::Array(all) => format!("[{}]", joined(all.iter().map(flow).collect())),
         Value::Object(all) => {
-            format!("{{{}}}", joined(all.iter().map(|(name, value)| format!("{}: {}", scalar(name), flow(value))).collect()))
+            format!(
+                "{{{}}}",
+                joined(all.iter().map(|(name, value)| format!("{}: {}", scalar(name), flow(value))).collect())
+            )
         }
         other => other.to_string(),
     }

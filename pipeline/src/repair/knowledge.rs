@@ -169,7 +169,8 @@ impl Knowledge {
 /// What a rule does with the value of one path, if it does anything.
 fn how(rule: &Rule) -> Option<Rule> {
     let alone = rule.from.0.len() == 1;
-    let how = Rule { from: Paths::default(), join: None, constant: None, confidence: None, method: None, ..rule.clone() };
+    let how =
+        Rule { from: Paths::default(), join: None, constant: None, confidence: None, method: None, ..rule.clone() };
     (alone && how != Rule::default()).then_some(how)
 }
 

@@ -28,7 +28,6 @@ use tokio::sync::watch;
 pub use asking::Asking;
 pub use backtest::Backtest;
 pub(crate) use case::RULES;
-pub(crate) use suggest::{field as field_of, thousandths};
 pub use case::{Approval, Case, Decided, Deed, HELD_KEPT, Status, find, list};
 pub use evidence::{
     Alternative, Change, DryRun, Evidence, EvidenceError, Mapped, PathDiff, RecordHeld, RowBefore, Sample, Seen,
@@ -37,6 +36,7 @@ pub use evidence::{
 pub use history::{MappingVersion, Origin, ShapeChange, shapes, version, versions};
 pub use knowledge::Knowledge;
 pub use mask::{MASKED, Mask};
+pub(crate) use suggest::{field as field_of, thousandths};
 
 use crate::advice;
 use crate::ingest::{Ingest, OpenStream};

@@ -26,11 +26,8 @@ pub(super) async fn run(
     known: &Knowledge,
     out: &mut dyn Output,
 ) -> anyhow::Result<()> {
-    let stream = StreamId {
-        tenant: TenantId::generate(),
-        connection: args.connection.parse()?,
-        stream: args.stream.parse()?,
-    };
+    let stream =
+        StreamId { tenant: TenantId::generate(), connection: args.connection.parse()?, stream: args.stream.parse()? };
     let entities = match &args.entity {
         None => entities,
         Some(wanted) => vec![named(wanted, entities)?],
@@ -74,7 +71,9 @@ fn report(why: &str, look: &Look, info: &SuggestionsInfo, out: &mut dyn Output) 
 fn named(wanted: &str, entities: Vec<Entity>) -> anyhow::Result<Entity> {
     let known = entities.iter().map(|entity| entity.entity.to_string()).collect::<Vec<_>>().join(", ");
     let found = entities.into_iter().find(|entity| entity.entity.as_str() == wanted);
-    found.with_context(|| format!("there is no entity {wanted:?}: choose one of {known}, or define it in a mapping file"))
+    found.with_context(|| {
+        format!("there is no entity {wanted:?}: choose one of {known}, or define it in a mapping file")
+    })
 }
 
 /// A mapping that reads nothing, so that every record flows and is looked at.

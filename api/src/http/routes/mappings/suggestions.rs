@@ -85,8 +85,7 @@ pub fn info(stream: String, entity: &EntityName, suggestions: Suggestions, mappi
 
 fn field(path: Suggested) -> FieldSuggested {
     let (to, confidence) = path.to.map(|to| (to.field.to_string(), share(to.confidence))).unzip();
-    let alternative =
-        |to: Target| FieldAlternative { field: to.field.to_string(), confidence: share(to.confidence) };
+    let alternative = |to: Target| FieldAlternative { field: to.field.to_string(), confidence: share(to.confidence) };
     let alternatives = path.alternatives.into_iter().map(alternative).collect();
     FieldSuggested { from: path.from, kind: path.kind.to_owned(), to, confidence, alternatives }
 }
