@@ -51,11 +51,15 @@ fn unmapped(records: &[Value]) -> StreamState {
     seen(&nothing, &entity.unwrap(), records)
 }
 
+fn stage(n: u32) -> &'static str {
+    ["New", "Won", "Lost"][n as usize % 3]
+}
+
 fn deals() -> Vec<Value> {
     let deal = |n: u32| {
         json!({"deal_id": format!("FW-{n}"), "deal_name": format!("Deal of Company {n}"), "deal_value": n * 1000,
             "close_date": format!("2026-03-{:02}", n % 28 + 1), "probability": n % 100,
-            "deal_stage": ["New", "Won", "Lost"][n as usize % 3], "shoe_size": n % 9 + 36,
+            "deal_stage": stage(n), "shoe_size": n % 9 + 36,
             "updated_at": format!("2026-01-{:02}T10:00:00Z", n % 28 + 1)})
     };
     (1..40).map(deal).collect()
@@ -147,8 +151,10 @@ fn a_hostile_name_stands_quoted_in_one_line_and_reads_back_as_it_was() {
     let file = read_mapping("suggested", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let mapping = file.stream(&"deals".parse().unwrap()).unwrap();
     for (n, name) in odd.iter().enumerate() {
-        let rules =
-            mapping.fields.get(&format!("odd_{n}").parse().unwrap()).unwrap_or_else(|| panic!("{name:?}\n{text}"));
+        let rules = mapping
+            .fields
+            .get(&format!("odd_{n}").parse::<EntityName>().unwrap())
+            .unwrap_or_else(|| panic!("{name:?}\n{text}"));
         assert_eq!(rules.paths().next().unwrap().choices(), [[*name]]);
     }
     assert_eq!(mapping.fields.len(), odd.len());
@@ -175,7 +181,7 @@ fn a_mapped_stream_is_told_what_no_rule_reads_and_its_rules_stay() {
     let new = file.stream(&"deals".parse().unwrap()).unwrap();
     new.validate(&entity).unwrap();
     assert_eq!((&new.key, &new.fields[1]), (&mapping.key, &mapping.fields[1]), "{text}");
-    assert!(new.fields.contains_key(&"close_date".parse().unwrap()), "{text}");
+    assert!(new.fields.contains_key(&"close_date".parse::<EntityName>().unwrap()), "{text}");
     assert!(suggest(&state, Some(new), &entity, &Knowledge::shipped()).unwrap().paths.len() < paths.len());
 }
 
