@@ -291,6 +291,7 @@ def good_calls(tenant):
         "list_mappings": lambda: ("/aam/mappings",),
         "show_mapping": lambda: (mapping,),
         "list_mapping_versions": lambda: (f"{mapping}/history",),
+        "suggest_mapping": lambda: (f"{mapping}/suggestions",),
         "diff_mapping_versions": lambda: (f"{mapping}/diff?from=1",),
         "set_mapping": set_mapping,
         "list_drift": lambda: ("/aam/drift",),

@@ -123,6 +123,25 @@ pub async fn entity(store: &dyn Store, tenant: TenantId, name: &EntityName) -> R
     in_force(name, &row).map(Some)
 }
 
+/// Every entity that a tenant has: the shipped ones, and its own.
+pub async fn entities(store: &dyn Store, tenant: TenantId) -> Result<Vec<Entity>, DefinitionError> {
+    let mut all = ontology::shipped_entities();
+    let mut after: Option<String> = None;
+    loop {
+        let rows = store.scan(tenant, Table::Entities, "", after.as_deref(), 1000).await?;
+        let Some((last, _)) = rows.last() else { return Ok(all) };
+        after = Some(last.clone());
+        for (name, row) in &rows {
+            let name = EntityName::new(name).map_err(|e| unreadable("entity", e))?;
+            let own = in_force(&name, row)?;
+            match all.iter_mut().find(|entity| entity.entity == name) {
+                Some(shipped) => *shipped = own,
+                None => all.push(own),
+            }
+        }
+    }
+}
+
 fn in_force(name: &EntityName, row: &Row) -> Result<Entity, DefinitionError> {
     let own: Entity = serde_json::from_slice(&row.value).map_err(|e| unreadable("entity", e))?;
     let Some(shipped) = ontology::shipped_entity(name) else { return Ok(own) };

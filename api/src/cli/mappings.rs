@@ -1,11 +1,13 @@
 //! `mappings` and `drift`: the mappings of streams, what they were, and how the streams' shapes have changed.
 
 use anyhow::Context;
+use poem_openapi::types::ToJSON;
 use schemas::Mapping;
 use schemas::mapping::MappingFile;
 use serde_json::{Value, json};
 
 use super::backend::{Backend, StreamPath};
+use super::suggested;
 use super::{DiffArgs, DriftCommand, MappingsCommand, SetMappingArgs, ShowMappingArgs, StreamArgs};
 use crate::http::routes::drift::{CaseSummary, Count, ShapeInfo};
 use crate::http::routes::mappings::VersionInfo;
@@ -18,6 +20,7 @@ pub async fn run(command: &MappingsCommand, of: &dyn Backend, out: &mut dyn Outp
         MappingsCommand::Show(args) => show(args, of, out).await,
         MappingsCommand::History(args) => history(args, of, out).await,
         MappingsCommand::Diff(args) => diff(args, of, out).await,
+        MappingsCommand::Suggest(args) => suggest(args, of, out).await,
         MappingsCommand::Set(args) => set(args, of, out).await,
     }
 }
@@ -80,6 +83,15 @@ async fn diff(args: &DiffArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
         }
     }
     Ok(())
+}
+
+async fn suggest(args: &StreamArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
+    let info = of.mapping_suggestions(&args.stream.parse()?).await?;
+    if out.json() {
+        return Ok(out.value(&info.to_json())?);
+    }
+    suggested::paths(&info, out)?;
+    suggested::file(&info, out)
 }
 
 async fn set(args: &SetMappingArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {

@@ -21,6 +21,7 @@ pub mod query;
 pub mod refold;
 pub mod sign_in;
 pub mod snapshot;
+mod suggested;
 pub mod tenant;
 pub mod views;
 pub mod webhooks;

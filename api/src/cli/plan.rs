@@ -65,6 +65,11 @@ impl Draft {
         &self.settings
     }
 
+    /// The tenant, if it is there.
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.opening.tenant()
+    }
+
     /// Finds the files, and reads from the first what only they tell.
     pub async fn look(&mut self, definitions: Definitions<'_>) -> anyhow::Result<()> {
         let source = FileSource::open(self.settings.clone(), Vec::new())?;

@@ -14,6 +14,7 @@ use crate::http::routes::advice::AdviceUsage;
 use crate::http::routes::cases::evidence::DryRunInfo;
 use crate::http::routes::cases::{Attempt, TriedDecision};
 use crate::http::routes::drift::{DriftHistory, DriftInfo, DriftPage};
+use crate::http::routes::mappings::suggestions::SuggestionsInfo;
 use crate::http::routes::mappings::{
     DifferenceInfo, Differences, History, MappingInfo, MappingPage, MappingSummary, MappingWanted, VersionInfo,
 };
@@ -96,6 +97,12 @@ impl Deciding for Client {
         let ask = Ask::get(&["aam", "mappings", stream.connection.as_str(), stream.stream.as_str(), "diff"]);
         let found: Result<Differences, _> = self.json(ask.with("from", from).with_some("to", to)).await;
         Ok(found.with_context(|| format!("the mapping of {stream}"))?.differences)
+    }
+
+    async fn mapping_suggestions(&self, stream: &StreamPath) -> anyhow::Result<SuggestionsInfo> {
+        let of = ["aam", "mappings", stream.connection.as_str(), stream.stream.as_str(), "suggestions"];
+        let found = self.json(Ask::get(&of)).await;
+        found.with_context(|| format!("the mapping of {stream}"))
     }
 
     async fn set_mapping(

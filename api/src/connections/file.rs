@@ -147,6 +147,7 @@ impl FileConnection {
             sheet: stream.sheet.clone(),
             no_wait: false,
             dry_run: false,
+            entity: None,
             follow: self.watch,
             behalf: Some(behalf.clone()),
             files: stream.files.iter().map(|file| placed(file, base)).collect(),

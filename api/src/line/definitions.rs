@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use pipeline::process::read_state;
+use pipeline::repair::Knowledge;
 use pipeline::step::StreamState;
 use pipeline::{Store, definitions};
 use schemas::mapping::MappingFile;
@@ -65,6 +66,29 @@ impl<'a> Definitions<'a> {
         }
     }
 
+    /// Every entity that a stream of a tenant may fill: the shipped ones, the folder's, the tenant's own.
+    pub async fn entities(&self, tenant: Option<TenantId>) -> anyhow::Result<Vec<Entity>> {
+        let mut all = match tenant {
+            Some(tenant) => definitions::entities(self.store, tenant).await?,
+            None => ontology::shipped_entities(),
+        };
+        for entity in self.folder_entities()? {
+            match all.iter_mut().find(|known| known.entity == entity.entity) {
+                Some(known) => *known = known.evolve(&entity)?,
+                None => all.push(entity),
+            }
+        }
+        Ok(all)
+    }
+
+    /// What is known of which paths fill which fields: to a tenant, or to everybody.
+    pub async fn knowledge(&self, tenant: Option<TenantId>) -> anyhow::Result<Knowledge> {
+        Ok(match tenant {
+            Some(tenant) => Knowledge::read(self.store, tenant).await?,
+            None => Knowledge::shipped(),
+        })
+    }
+
     /// A stream's state as it was last written.
     pub async fn stream_state(&self, stream: &StreamId) -> anyhow::Result<Option<StreamState>> {
         Ok(read_state(self.store, stream).await?)
@@ -75,6 +99,25 @@ impl<'a> Definitions<'a> {
         self.folder_text("ontology", name.as_str())?
             .map(|(file, text)| Ok(ontology::read_entity(&file, &text)?))
             .transpose()
+    }
+
+    /// Every definition in the folder `ontology`, by the files' names.
+    fn folder_entities(&self) -> anyhow::Result<Vec<Entity>> {
+        let folder = self.folder.join("ontology");
+        let files = match std::fs::read_dir(&folder) {
+            Ok(files) => files,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", folder.display())),
+        };
+        let mut names = Vec::new();
+        for file in files {
+            let path = file.with_context(|| format!("reading {}", folder.display()))?.path();
+            let is_yaml = path.extension().is_some_and(|extension| extension == "yaml");
+            names.extend(path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_yaml).map(str::to_owned));
+        }
+        names.sort();
+        let read = |name: &String| self.folder_entity(&name.parse().ok()?).transpose();
+        names.iter().filter_map(read).collect()
     }
 
     /// The mapping file of a system that the operator put into the folder `mappings`.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use pipeline::Table;
 use pipeline::ingest::IngestError;
+use pipeline::onboarding::{self, Suggestions};
 use pipeline::process::read_snapshot;
-use pipeline::repair::{self, Case, MappingVersion, ShapeChange};
+use pipeline::repair::{self, Case, Knowledge, MappingVersion, ShapeChange};
 use schemas::{EntityName, Mapping, StreamId, TenantId, Topic};
 
 use super::{Line, Outcome};
@@ -45,6 +46,21 @@ pub struct DriftOf {
     pub last_opened_at: Option<i64>,
     /// Records that are held now.
     pub held: u64,
+}
+
+/// What the unread paths of a stream could fill.
+#[derive(Debug, Clone)]
+pub struct SuggestedMapping {
+    /// The stream.
+    pub stream: StreamId,
+    /// The entity that it fills.
+    pub entity: EntityName,
+    /// The version of the mapping in force, which was looked at.
+    pub version: u32,
+    /// Path by path.
+    pub suggestions: Suggestions,
+    /// The mapping with what is sure, as a mapping file.
+    pub text: String,
 }
 
 /// A mapping is not put in force.
@@ -87,6 +103,23 @@ impl Line {
         let made = repair::version(&*self.store, stream, version).await?;
         let (stream, entity, mapping) = (stream.clone(), entity.entity.clone(), mapping.clone());
         Ok(Some(InForce { stream, entity, version, mapping, made }))
+    }
+
+    /// What the paths of a stream that no rule reads could fill, as of everything that is processed.
+    pub async fn suggested_mapping(&self, stream: &StreamId) -> anyhow::Result<Option<SuggestedMapping>> {
+        let Some(state) = read_snapshot(&*self.store, stream).await? else { return Ok(None) };
+        let known = Knowledge::read(&*self.store, stream.tenant).await?;
+        let stream = stream.clone();
+        let suggested = move || {
+            let (Some((mapping, version)), Some(entity)) = (state.mapping(), state.entity()) else { return Ok(None) };
+            let suggestions = onboarding::suggest(&state, Some(mapping), entity, &known)?;
+            let said =
+                onboarding::Said { system: stream.connection.as_str(), mapping: Some(mapping), ..Default::default() };
+            let text = onboarding::mapping_text(&state, entity, &suggestions, &said);
+            let entity = entity.entity.clone();
+            Ok(Some(SuggestedMapping { stream, entity, version, suggestions, text }))
+        };
+        tokio::task::spawn_blocking(suggested).await?
     }
 
     /// A version of a stream's mapping, with its text.

@@ -1,7 +1,7 @@
 //! What a stream is opened with: its mapping, found by a system's name or given as a text, and what was said instead.
 
 use anyhow::{Context, bail};
-use schemas::mapping::{Deleted, MappingFile, Path, Paths};
+use schemas::mapping::{Deleted, InvalidPath, MappingFile, Path, Paths};
 use schemas::{ConnectionName, Entity, Mapping, StreamId, StreamName, TenantId, VersionType};
 use schemas::{ontology, shipped_mapping, shipped_systems};
 
@@ -30,6 +30,11 @@ pub struct Said<'a> {
     pub deleted: Option<&'a str>,
 }
 
+/// Nothing maps the stream.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoMapping(String);
+
 /// What a stream is opened with: its names are right, and its mapping fits its entity.
 pub struct Opening {
     tenant: Option<TenantId>,
@@ -56,12 +61,8 @@ impl Opening {
         if let Some(key) = said.key {
             mapping.key = Paths(key.split(',').map(Path::new).collect::<Result<_, _>>()?);
         }
-        if let Some(deleted) = said.deleted {
-            let (field, equals) = match deleted.split_once('=') {
-                Some((field, value)) => (field, Some(value.to_owned())),
-                None => (deleted, None),
-            };
-            mapping.deleted = vec![Deleted { field: Path::new(field)?, equals }];
+        if let Some(said) = said.deleted {
+            mapping.deleted = vec![deleted(said)?];
         }
         if let Some(version) = said.version {
             mapping.version = Path::or_none(version)?;
@@ -115,6 +116,15 @@ impl Opening {
     }
 }
 
+/// What tells a deleted row, from COLUMN or COLUMN=VALUE.
+pub fn deleted(said: &str) -> Result<Deleted, InvalidPath> {
+    let (field, equals) = match said.split_once('=') {
+        Some((field, value)) => (field, Some(value.to_owned())),
+        None => (said, None),
+    };
+    Ok(Deleted { field: Path::new(field)?, equals })
+}
+
 /// A version's type by its name.
 pub fn version_type(name: &str) -> anyhow::Result<VersionType> {
     let unknown = |_| anyhow::anyhow!("there is no version type {name:?}: choose time, integer or text");
@@ -125,13 +135,15 @@ fn mapping_file(said: Said<'_>, definitions: Definitions<'_>) -> anyhow::Result<
     if let Some((name, text)) = said.mapping {
         return Ok(ontology::read_mapping(name, text)?);
     }
-    let system = said.system.context("name a system, or a mapping")?;
+    let unnamed = || NoMapping("name a system, or a mapping".into());
+    let system = said.system.ok_or_else(unnamed)?;
     if let Some(file) = definitions.folder_mapping(system)? {
         return Ok(file);
     }
     let known = || shipped_systems().collect::<Vec<_>>().join(", ");
-    shipped_mapping(system)
-        .with_context(|| format!("there is no mapping for {system:?}: use --mapping FILE, or one of {}", known()))
+    let missing =
+        || NoMapping(format!("there is no mapping for {system:?}: use --mapping FILE, or one of {}", known()));
+    Ok(shipped_mapping(system).ok_or_else(missing)?)
 }
 
 fn stream_mapping<'a>(file: &'a MappingFile, stream: &StreamName) -> anyhow::Result<&'a Mapping> {
@@ -139,5 +151,5 @@ fn stream_mapping<'a>(file: &'a MappingFile, stream: &StreamName) -> anyhow::Res
         return Ok(mapping);
     }
     let known = file.streams.keys().map(StreamName::as_str).collect::<Vec<_>>().join(", ");
-    bail!("the mapping of {} has no stream {stream}; it has {known}", file.system)
+    Err(NoMapping(format!("the mapping of {} has no stream {stream}; it has {known}", file.system)).into())
 }

@@ -175,6 +175,7 @@ impl WatchedStream {
             sheet: self.sheet,
             no_wait: false,
             dry_run: false,
+            entity: None,
             follow: true,
             behalf: None,
             files: self.files.into_iter().map(|file| base.join(file)).collect(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cases::{cases, count, doubtful, push, until};
+use crate::cases::{cases, count, doubtful, push, push_text, until};
 use crate::house::{House, Person};
 
 const MAPPING: &str = "/api/v1/aam/mappings/crm/opportunity";
@@ -102,4 +102,38 @@ fn the_history_of_drift_tells_shapes_and_cases_of_a_stream() {
     let next = admin.get(&format!("{path}?limit=1&cursor={}", page["next"].as_str().unwrap())).json();
     assert_eq!(next["shapes"][0], shapes[1]);
     assert_eq!(house.admin("other").get(path).status, 404);
+}
+
+#[test]
+fn what_no_rule_reads_is_suggested_for_the_fields_that_are_empty_to_who_may_map_it() {
+    let house = House::open();
+    let admin = house.admin("acme");
+    let row = |n: u32| {
+        json!({"Id": n.to_string(), "LastModifiedDate": "2026-01-01T00:00:00Z", "Name": format!("Deal {n}"), "StageName": "New",
+            "Amount": n, "deal_currency": "EUR", "shoe_size": n % 9 + 36, "memo": format!("secret-{n}")})
+        .to_string()
+    };
+    let body: String = (0..50).map(row).collect::<Vec<_>>().join("\n");
+    push_text(&admin, &body);
+    let suggestions = format!("{MAPPING}/suggestions");
+    until("the records are looked at", || {
+        admin.get(&suggestions).json()["fields"].as_array().is_some_and(|fields| fields.len() == 3)
+    });
+    let found = admin.get(&suggestions);
+    let value = found.json();
+    assert_eq!((&value["entity"], &value["version"]), (&json!("opportunity"), &json!(1)));
+    let fields = value["fields"].as_array().unwrap();
+    let to = |from: &str| fields.iter().find(|field| field["from"] == from).unwrap()["to"].clone();
+    assert_eq!((to("deal_currency"), to("shoe_size")), (json!("currency"), Value::Null), "{value}");
+    assert!(
+        !found.text.contains("secret-") && !found.text.contains("EUR"),
+        "values are nobody's business: {}",
+        found.text
+    );
+    assert!(value["mapping"].as_str().unwrap().contains("deal_currency"), "{value}");
+    let editor = house.user(&admin, "editor@acme.example", "editor");
+    let viewer = house.user(&admin, "viewer@acme.example", "viewer");
+    assert_eq!((editor.get(&suggestions).status, viewer.get(&suggestions).status), (200, 403));
+    assert_eq!(house.admin("other").get(&suggestions).status, 404);
+    assert_eq!(admin.get("/api/v1/aam/mappings/crm/nothing/suggestions").status, 404);
 }

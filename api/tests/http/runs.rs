@@ -114,7 +114,7 @@ fn a_run_is_its_tenants_and_a_look_opens_nothing() {
     let both = json!({"connection": "crm", "stream": "opportunity", "system": "salesforce", "mapping": "x"});
     assert_eq!(admin.post("/api/v1/runs", &both).problem(), "invalid_request");
     let unknown = json!({"connection": "crm", "stream": "opportunity", "system": "nobody"});
-    assert_eq!(admin.post("/api/v1/runs", &unknown).problem(), "mapping_unusable");
+    assert_eq!(admin.post("/api/v1/runs", &unknown).problem(), "mapping_unknown");
     let outside = json!({"connection": "crm", "stream": "opportunity", "system": "../../etc/passwd"});
     assert_eq!(admin.post("/api/v1/runs", &outside).problem(), "mapping_unusable");
 }

@@ -8,6 +8,7 @@ mod drift;
 mod files;
 mod folder;
 mod inside;
+mod onboarding;
 mod remote;
 mod serving;
 mod tenants;

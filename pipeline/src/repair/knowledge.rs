@@ -1,11 +1,12 @@
 //! Knowledge: which paths fill which fields, as mappings say that the tenant's people have approved, and the shipped ones;
 //! and which lost paths have gone where, as its people decided. Only this tenant's, and what ships with the product.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use matcher::{Approved, likeness};
 use schemas::advice::{Coverage, MISSING_MAX};
 use schemas::drift::Lost;
+use schemas::mapping::{Paths, Rule};
 use schemas::{EntityName, Mapping, TenantId, shipped_mapping, shipped_systems};
 
 use super::{Deed, MappingVersion, Origin, RULES, list};
@@ -22,6 +23,10 @@ const PAGES_MAX: usize = 10;
 pub struct Knowledge {
     /// Entity, field, and a path that fills it.
     fills: BTreeSet<(String, String, String)>,
+    /// How a path fills a field of an entity, where that takes more than reading it.
+    rules: BTreeMap<(String, String, String), Rule>,
+    /// Entity, and what sources call it, in lower case.
+    called: BTreeSet<(String, String)>,
     /// Where a lost path has gone, as a person decided.
     moved: BTreeSet<(String, String)>,
 }
@@ -29,13 +34,22 @@ pub struct Knowledge {
 impl Knowledge {
     /// What the shipped mappings know, and the tenant's.
     pub async fn read(store: &dyn Store, tenant: TenantId) -> Result<Self, StoreError> {
-        let mut known = Self::default();
-        shipped_systems()
-            .filter_map(shipped_mapping)
-            .for_each(|file| file.streams.values().for_each(|m| known.take(m)));
+        let mut known = Self::shipped();
         known.read_mappings(store, tenant).await?;
         known.read_cases(store, tenant).await?;
         Ok(known)
+    }
+
+    /// What the shipped mappings know, and nobody else.
+    pub fn shipped() -> Self {
+        let mut known = Self::default();
+        for file in shipped_systems().filter_map(shipped_mapping) {
+            for (stream, mapping) in &file.streams {
+                known.take(mapping);
+                known.called.insert((mapping.entity.to_string(), stream.as_str().to_ascii_lowercase()));
+            }
+        }
+        known
     }
 
     async fn read_mappings(&mut self, store: &dyn Store, tenant: TenantId) -> Result<(), StoreError> {
@@ -78,11 +92,42 @@ impl Knowledge {
     }
 
     fn take(&mut self, mapping: &Mapping) {
+        let entity = mapping.entity.to_string();
+        self.called.extend(mapping.objects.iter().map(|name| (entity.clone(), name.to_ascii_lowercase())));
         for (field, rules) in &mapping.fields {
-            for path in rules.0.iter().flat_map(|rule| &rule.from.0).flat_map(|path| path.texts()) {
-                self.fills.insert((mapping.entity.to_string(), field.to_string(), path));
+            for rule in &rules.0 {
+                for path in rule.from.0.iter().flat_map(|path| path.texts()) {
+                    let fill = (entity.clone(), field.to_string(), path);
+                    if let Some(how) = how(rule) {
+                        self.rules.insert(fill.clone(), how);
+                    }
+                    self.fills.insert(fill);
+                }
             }
         }
+    }
+
+    /// Which paths fill which fields of an entity, as the mappings say with one voice.
+    pub fn approved_of(&self, entity: &EntityName) -> Vec<Approved> {
+        let mut targets: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (_, field, path) in self.fills.iter().filter(|(of, ..)| of == entity.as_str()) {
+            targets.entry(path).or_default().push(field);
+        }
+        let only = targets.into_iter().filter_map(|(path, fields)| match fields[..] {
+            [field] => Some(Approved { source: path.to_owned(), target: field.to_owned() }),
+            _ => None,
+        });
+        only.collect()
+    }
+
+    /// How a path fills a field where a mapping knows more of it than that; `from` is left out.
+    pub fn rule(&self, entity: &EntityName, field: &str, path: &str) -> Option<&Rule> {
+        self.rules.get(&(entity.to_string(), field.to_owned(), path.to_owned()))
+    }
+
+    /// Whether sources call an entity by this name.
+    pub fn calls(&self, entity: &EntityName, name: &str) -> bool {
+        self.called.contains(&(entity.to_string(), name.to_ascii_lowercase()))
     }
 
     /// What people have decided of these very names.
@@ -119,6 +164,14 @@ impl Knowledge {
     }
 }
 
+/// What a rule does with the value of one path, if it does anything.
+fn how(rule: &Rule) -> Option<Rule> {
+    let alone = rule.from.0.len() == 1;
+    let how =
+        Rule { from: Paths::default(), join: None, constant: None, confidence: None, method: None, ..rule.clone() };
+    (alone && how != Rule::default()).then_some(how)
+}
+
 #[cfg(test)]
 mod tests {
     use schemas::mapping::Mapping;
@@ -133,6 +186,23 @@ mod tests {
         let mut known = Knowledge::default();
         known.take(&mapping);
         known
+    }
+
+    #[test]
+    fn a_path_is_approved_for_the_one_field_that_it_fills_with_what_is_done_to_it() {
+        let mut known = known();
+        let text = r#"{"entity":"order","objects":["Sale"],"key":"k","fields":{"buyer":"Id",
+            "total":{"from":"cents | total_cents","unit":"cents"}}}"#;
+        known.take(&serde_json::from_str(text).unwrap());
+        let order: EntityName = "order".parse().unwrap();
+        let approved = known.approved_of(&order);
+        let sources: Vec<_> = approved.iter().map(|a| (a.source.as_str(), a.target.as_str())).collect();
+        let all = [("cents", "total"), ("customer_name", "buyer"), ("total_amount", "total"), ("total_cents", "total")];
+        assert_eq!(sources, all, "Id fills two fields");
+        assert_eq!(known.rule(&order, "total", "cents").unwrap().unit, Some(schemas::entity::Unit::Cents));
+        assert_eq!(known.rule(&order, "total", "total_amount"), None);
+        assert!(known.calls(&order, "SALE") && !known.calls(&order, "deal"));
+        assert!(Knowledge::shipped().calls(&"opportunity".parse().unwrap(), "deals"));
     }
 
     fn lost(path: &str, feed: &str) -> Lost {

@@ -34,7 +34,9 @@ pub use evidence::{
     SetAside, dry_run, evidence,
 };
 pub use history::{MappingVersion, Origin, ShapeChange, shapes, version, versions};
+pub use knowledge::Knowledge;
 pub use mask::{MASKED, Mask};
+pub(crate) use suggest::{field as field_of, thousandths};
 
 use crate::advice;
 use crate::ingest::{Ingest, OpenStream};
@@ -44,7 +46,6 @@ use crate::step::StreamState;
 use crate::store::{Expect, Store, StoreError, Table};
 use asking::Doubt;
 use case::{case_of, key_of};
-use knowledge::Knowledge;
 use redrive::Redrive;
 use revert::Revert;
 use timers::{Timer, Timers};

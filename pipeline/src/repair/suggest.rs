@@ -135,7 +135,7 @@ fn kind_of(kind: OperationKind) -> Option<DriftKind> {
 }
 
 /// Rounded down: confidence is rather too low than too high.
-fn thousandths(confidence: f32) -> u16 {
+pub(crate) fn thousandths(confidence: f32) -> u16 {
     (confidence.clamp(0.0, 1.0) * 1000.0) as u16
 }
 
@@ -181,7 +181,8 @@ fn after(state: &StreamState, node: NodeId, before: &[Field]) -> Option<Field> {
     (!is_nested || before.iter().any(|lost| lost.kind == field.kind || lost.name.contains("[]"))).then_some(field)
 }
 
-fn field(name: String, profile: Option<&Profile>) -> Field {
+/// What the matcher is told of a field: its name, and what its values look like.
+pub(crate) fn field(name: String, profile: Option<&Profile>) -> Field {
     let Some(profile) = profile else { return Field { name, ..Field::default() } };
     let value = |sample: &crate::step::drift::Sample| match sample.is_text() {
         true => Value::from(sample.value()),

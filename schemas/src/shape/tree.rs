@@ -111,6 +111,11 @@ impl ShapeTree {
         self.nodes.len() - 1
     }
 
+    /// Every node but the record itself, in the order in which they came.
+    pub fn nodes(&self) -> std::ops::Range<NodeId> {
+        1..self.nodes.len() as NodeId
+    }
+
     /// The path of a node, its parts joined by dots; a dot within a name is written `\.`.
     pub fn path(&self, node: NodeId) -> String {
         join(self.parts(node).into_iter())

@@ -22,7 +22,7 @@ pub struct IngestArgs {
     #[arg(long)]
     pub stream: String,
     /// The source system whose shipped mapping is used.
-    #[arg(long, required_unless_present = "mapping")]
+    #[arg(long, required_unless_present_any = ["mapping", "dry_run"])]
     #[serde(default)]
     pub system: Option<String>,
     /// A mapping file, instead of a shipped one.
@@ -82,10 +82,14 @@ pub struct IngestArgs {
     #[arg(long)]
     #[serde(default)]
     pub no_wait: bool,
-    /// Show shape, mapping and what stays unmapped; write nothing.
+    /// Show shape, mapping, what stays unmapped and what it could fill; suggest a mapping where there is none; write nothing.
     #[arg(long)]
     #[serde(default)]
     pub dry_run: bool,
+    /// With --dry-run, of a stream without a mapping: the entity that it shall fill; by default the one that fits best.
+    #[arg(long, requires = "dry_run")]
+    #[serde(default)]
+    pub entity: Option<String>,
     /// The files are watched, and may still be written; set by `serve`.
     #[arg(skip)]
     #[serde(default)]

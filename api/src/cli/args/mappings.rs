@@ -16,6 +16,8 @@ pub enum MappingsCommand {
     History(StreamArgs),
     /// Tell what differs between two versions of a stream's mapping.
     Diff(DiffArgs),
+    /// Suggest which fields the paths of a stream could fill that no rule reads, and print the mapping with what is sure.
+    Suggest(StreamArgs),
     /// Put another mapping in force for what comes from now on.
     Set(SetMappingArgs),
 }
@@ -26,7 +28,7 @@ impl MappingsCommand {
         let stream = match self {
             Self::List(args) => return args.tenant.as_deref(),
             Self::Show(args) => &args.of,
-            Self::History(args) => args,
+            Self::History(args) | Self::Suggest(args) => args,
             Self::Diff(args) => &args.of,
             Self::Set(args) => &args.of,
         };

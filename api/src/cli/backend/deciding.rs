@@ -9,6 +9,7 @@ use super::StreamPath;
 use crate::http::routes::advice::AdviceUsage;
 use crate::http::routes::cases::evidence::DryRunInfo;
 use crate::http::routes::drift::{DriftHistory, DriftInfo};
+use crate::http::routes::mappings::suggestions::SuggestionsInfo;
 use crate::http::routes::mappings::{DifferenceInfo, MappingInfo, MappingSummary, VersionInfo};
 use crate::http::routes::policy::{PolicyBody, PolicyInfo, ThresholdInfo};
 use crate::http::routes::quarantine::settle::SettledInfo;
@@ -34,6 +35,8 @@ pub trait Deciding: Send + Sync {
         from: u32,
         to: Option<u32>,
     ) -> anyhow::Result<Vec<DifferenceInfo>>;
+    /// What the paths of a stream could fill that no rule reads.
+    async fn mapping_suggestions(&self, stream: &StreamPath) -> anyhow::Result<SuggestionsInfo>;
     /// Puts another mapping in force in the place of a version, and answers what is in force then.
     async fn set_mapping(
         &self,

@@ -1,5 +1,7 @@
 //! `/api/v1/aam/mappings`: the mappings in force, what they were, who or what made each, and putting another one in force.
 
+pub mod suggestions;
+
 use std::sync::Arc;
 
 use pipeline::repair::MappingVersion;
@@ -22,6 +24,7 @@ use crate::http::problem::Problem;
 use crate::http::text::Text;
 use crate::http::time;
 use crate::line::{InForce, SetMappingError};
+use suggestions::SuggestionsInfo;
 
 const LIMIT: u32 = 100;
 
@@ -236,6 +239,22 @@ impl Routes {
         let (after, _) = doors.line.mapping_version(&stream, to).await.map_err(failed)?.ok_or_else(missing)?;
         let differences = before.diff(&after).into_iter().map(difference).collect();
         Ok(Json(Differences { from, to, differences }))
+    }
+
+    /// Suggest which fields the paths could fill that no rule reads yet: names, types and probabilities, never values.
+    #[oai(path = "/:connection/:stream/suggestions", method = "get", operation_id = "suggest_mapping")]
+    async fn suggest(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        Signed(caller): Signed,
+        connection: Path<String>,
+        stream: Path<String>,
+    ) -> Result<Json<SuggestionsInfo>, Problem> {
+        caller.require(Role::Editor)?;
+        let stream = super::one_stream(&caller, &connection, &stream)?;
+        doors.line.wait_cases().await.map_err(Problem::internal)?;
+        let found = doors.line.suggested_mapping(&stream).await.map_err(failed)?;
+        Ok(Json(suggestions::of_stream(found.ok_or_else(|| Problem::not_found("stream"))?)))
     }
 
     /// Put another mapping in force for what comes from now on. If-Match says which it replaces.

@@ -26,7 +26,7 @@ use crate::auth::{Caller, Role};
 use crate::http::Doors;
 use crate::http::problem::Problem;
 use crate::http::text::Text;
-use crate::line::{Fates, NotCounted, Opening, Run, Said, version_type};
+use crate::line::{Fates, NoMapping, NotCounted, Opening, Run, Said, version_type};
 
 /// How long an answer waits for a run to settle.
 const SETTLE_WAIT: Duration = Duration::from_secs(10);
@@ -376,6 +376,9 @@ fn not_opened(error: anyhow::Error) -> Problem {
     let is_ours = |cause: &(dyn std::error::Error + 'static)| {
         cause.is::<StoreError>() || cause.is::<ProcessError>() || cause.is::<std::io::Error>()
     };
+    if let Some(missing) = error.downcast_ref::<NoMapping>() {
+        return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "mapping_unknown", missing.to_string());
+    }
     match is_store || error.chain().any(is_ours) {
         true => Problem::internal(format!("{error:#}")),
         false => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "mapping_unusable", format!("{error:#}")),

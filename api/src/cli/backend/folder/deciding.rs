@@ -14,6 +14,7 @@ use crate::cli::backend::{Deciding, Settling, StreamPath};
 use crate::http::routes::advice::{self, AdviceUsage};
 use crate::http::routes::cases::evidence::{self, DryRunInfo};
 use crate::http::routes::drift::{self, DriftHistory, DriftInfo};
+use crate::http::routes::mappings::suggestions::{self, SuggestionsInfo};
 use crate::http::routes::mappings::{self, DifferenceInfo, MappingInfo, MappingSummary, VersionInfo};
 use crate::http::routes::policy::{self, PolicyBody, PolicyInfo, ThresholdInfo};
 use crate::http::routes::quarantine::settle::SettledInfo;
@@ -130,6 +131,14 @@ impl Deciding for Folder<'_> {
         let to = to.unwrap_or(self.in_force(&stream).await?.version);
         let ((before, _), (after, _)) = (self.version(&stream, from).await?, self.version(&stream, to).await?);
         Ok(before.diff(&after).into_iter().map(mappings::difference).collect())
+    }
+
+    async fn mapping_suggestions(&self, stream: &StreamPath) -> anyhow::Result<SuggestionsInfo> {
+        self.line.wait_cases().await?;
+        let stream = self.stream(stream);
+        let found = self.line.suggested_mapping(&stream).await?;
+        let found = found.with_context(|| format!("there is no stream {stream}: see autonomos mappings list"))?;
+        Ok(suggestions::of_stream(found))
     }
 
     async fn set_mapping(
