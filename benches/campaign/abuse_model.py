@@ -56,7 +56,7 @@ def instructions(house, seen):
 
     house.model.say = obey
     found = asking(house, "f1", values)
-    unharmed(house, seen, found, names, "a model that obeys")
+    unharmed(house, seen, found, set(found["added"]), "a model that obeys")
     seen.note(f"the call {found['call']['outcome']}")
     house.model.say = house.model.nothing
 

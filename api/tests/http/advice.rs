@@ -137,12 +137,12 @@ fn obey(number: usize, request: &Value) -> Said {
     }
 }
 
-/// A hundred plain deals, then twenty that lack the amount and have every hostile name, and values that want the same.
-fn attack(person: &Person) -> BTreeSet<String> {
+/// A hundred plain deals, then thirty that lack the amount and have every hostile name, and values that want the same.
+fn attack(person: &Person) {
     push(person, 0..100, "Amount");
     let names: BTreeSet<String> = (0..300).map(hostile).collect();
     assert_eq!(names.len(), 300);
-    let deals: String = (100..120)
+    let deals: String = (100..130)
         .map(|id| {
             let mut deal = json!({"Id": id.to_string(), "Name": "Deal", "LastModifiedDate": "2026-01-01T00:00:00Z"});
             names.iter().enumerate().for_each(|(n, name)| deal[name.as_str()] = json!(hostile(n + id)));
@@ -150,7 +150,6 @@ fn attack(person: &Person) -> BTreeSet<String> {
         })
         .collect();
     push_text(person, &deals);
-    names
 }
 
 #[test]
@@ -167,17 +166,20 @@ fn a_model_that_obeys_three_hundred_hostile_names_changes_nothing() {
         *number.lock().unwrap() = round;
         let admin = house.admin(&format!("acme{round}"));
         policy(&admin, &json!({"model": "values"}));
-        let names = attack(&admin);
+        attack(&admin);
         let case = advised(&admin);
+        let came: BTreeSet<&str> =
+            case["added"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
+        assert_eq!(came.len(), 300);
         assert_eq!(
             (&case["status"], &case["held"], &case["decided"]),
-            (&json!("open"), &json!(20), &json!([])),
+            (&json!("open"), &json!(30), &json!([])),
             "{case}"
         );
         assert!(!case["waits"].is_null());
         assert_eq!((count(&admin, "true"), count(&admin, "amount is null")), (json!(100), json!(0)));
         for ((from, to), confidence) in places(&case) {
-            assert!(from == "Amount" && names.contains(&to), "{from} → {to}");
+            assert!(from == "Amount" && came.contains(&*to), "{from} → {to}");
             let matchers = without.get(&(from, to)).copied().unwrap_or(0.0);
             assert_eq!(confidence, matchers, "the confidence is the matcher's");
         }
@@ -224,7 +226,7 @@ fn whatever_goes_wrong_with_a_model_the_case_waits_and_says_what() {
     let next = Arc::new(Mutex::new(Said::Nothing));
     let says = next.clone();
     let model = Model::answering(move |_| says.lock().unwrap().clone());
-    let house = House::asking(model.llm(", timeout_seconds: 1"));
+    let house = House::asking(model.llm(", timeout_seconds: 3"));
     let huge = format!(r#"{{"moves":[],"x":"{}"}}"#, "y".repeat(10 << 20));
     let call = r#"{"choices":[{"message":{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"approve","arguments":"{}"}}]}}]}"#;
     let wrong = [
@@ -263,7 +265,7 @@ fn a_tenant_whose_budget_is_spent_asks_no_more_until_an_admin_counts_anew() {
     let ask = |number: usize| {
         let connection = format!("/api/v1/records?connection=c{number}&stream=opportunity&system=salesforce");
         let deal = |id: usize, name: &str| {
-            json!({"Id": id.to_string(), "Name": "Deal", name: 100 + id, "LastModifiedDate": "2026-01-01T00:00:00Z"})
+            json!({"Id": id.to_string(), "Name": "Deal", name: 100.5 + (id * 7) as f64, "LastModifiedDate": "2026-01-01T00:00:00Z"})
                 .to_string()
                 + "\n"
         };
