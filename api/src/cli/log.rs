@@ -4,8 +4,8 @@ use poem_openapi::types::Any;
 use schemas::Topic;
 use serde_json::{Value, json};
 
-use super::backend::Backend;
 use super::CatArgs;
+use super::backend::Backend;
 use crate::http::routes::log::LogItem;
 use crate::line::Line;
 use crate::output::Output;

@@ -157,7 +157,8 @@ async fn refold_partition(
             let Some(stream) = stream_of(header).filter(|s| wanted.is_none_or(|t| t == s.tenant)) else { continue };
             let Some(body) = stored.body(Topic::Inputs, partition)? else { continue };
             let epoch = log.epoch(Topic::Inputs);
-            let state = states.entry(stream.clone()).or_insert_with(|| StreamState::new(stream.clone(), partition, epoch));
+            let state =
+                states.entry(stream.clone()).or_insert_with(|| StreamState::new(stream.clone(), partition, epoch));
             for (first, count, piece) in pieces(header.kind, stored, &body, batch)? {
                 let input = InputBatch { kind: header.kind, first, count, logged_at: header.logged_at, body: &piece };
                 let outcome = step::fold(state, input, &mut scratch)?;

@@ -1,6 +1,5 @@
 //! What a stream is opened with: its mapping, found by a system's name or given as a text, and what was said instead.
 
-use anyhow::{Context, bail};
 use schemas::mapping::{Deleted, InvalidPath, MappingFile, Path, Paths};
 use schemas::{ConnectionName, Entity, Mapping, StreamId, StreamName, TenantId, VersionType};
 use schemas::{ontology, shipped_mapping, shipped_systems};
@@ -33,7 +32,10 @@ pub struct Said<'a> {
 /// Nothing maps the stream.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct NoMapping(String);
+pub struct NoMapping(
+    /// Why there is none.
+    pub String,
+);
 
 /// What a stream is opened with: its names are right, and its mapping fits its entity.
 pub struct Opening {
