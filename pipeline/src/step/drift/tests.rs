@@ -4,6 +4,7 @@ mod bad_input;
 mod declared;
 mod notices;
 mod sparse;
+mod swaps;
 mod values;
 
 use proptest::prelude::*;
