@@ -1,11 +1,11 @@
 """Fits the matcher's constants and says what they are worth on systems that they have not seen.
 
-usage: fit.py DATA MATCHER [--folds] [--ablation] [--write]
+usage: fit.py DATA MATCHER [--folds] [--ablation [NAME...]] [--write]
 
   DATA     the folder of crm_mapping.json, drift_real.json and score.py
   MATCHER  the crate's binary: every signal is computed by it, and every cross-validated prediction is printed by it
   --folds     cross-validate: each fold holds whole systems back, all else (trees, lines, calibration) is fitted on the rest
-  --ablation  the same with groups of signals left out
+  --ablation  the same with groups of signals, or stages behind them, left out: all of ABLATIONS, or those named
   --write     fit on everything and write ../data/model.json
 """
 import argparse
@@ -39,6 +39,16 @@ LADDER = [0.035, 0.2, 0.5, 0.81, 0.87]
 # What is never called as good as certain ends here.
 DOUBTFUL_MAX = 0.88
 AGREED_MAX = 0.99
+# What is left out together, by the name that it is asked for.
+VALUES = ("formats", "overlap", "distributions")
+STAGES = ("rivals", "agreement", "calibration")
+ABLATIONS = {
+    "values": VALUES,
+    **{group: (group,) for group in (*VALUES, "types", "names", "words", "embeddings")},
+    "values+embeddings": (*VALUES, "embeddings"),
+    "names+words": ("names", "words"),
+    **{stage: (stage,) for stage in STAGES},
+}
 
 
 class Data:
@@ -138,7 +148,7 @@ def value(scorer, x):
 
 class Fit:
     def __init__(self, data, without=()):
-        self.data = data
+        self.data, self.without = data, without
         self.ignored = [at for at, (_, group, _) in enumerate(data.names) if group in without]
         self.ways = [way for _, _, way in data.names]
 
@@ -157,13 +167,15 @@ class Fit:
 
     @contextlib.contextmanager
     def file(self, **model):
-        model = dict(rivals=dict(line=dict(intercept=0.0, weights=[1.0])), agreed=FLAT, doubtful=FLAT, ignored=self.ignored) | model
+        model = dict(rivals=PAIR_ALONE, agreed=FLAT, doubtful=FLAT, ignored=self.ignored) | model
         with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
             json.dump({task: model for task in TASKS.values()}, f)
             f.flush()
             yield f.name
 
     def rivals(self, rows, use):
+        if "rivals" in self.without:
+            return PAIR_ALONE
         x, y, w = rows["x"][use], rows["y"][use], rows["w"][use]
         scorer = boost(x, y, w, RIVAL_WAYS, 60, 4, 0.06, 25, 10.0)
         scorer["line"] = line(x, y, w, 0.03)
@@ -185,10 +197,18 @@ class Fit:
             at = np.isin(seen["systems"], list(group))
             scores[at] = value(self.rivals(seen, ~at), seen["x"][at])
         best = tops(seen["ids"], scores)
-        curves = {}
-        for name, use, most in (("agreed", seen["agreed"][best], AGREED_MAX), ("doubtful", ~seen["agreed"][best], DOUBTFUL_MAX)):
-            curves[name] = calibrate(scores[best][use], seen["y"][best][use], most)
+        curves = self.curves(scores[best], seen["y"][best], seen["agreed"][best])
         return dict(pair=self.pair(kind, held), rivals=self.rivals(seen, np.ones(len(seen["y"]), bool)), **curves)
+
+    def curves(self, scores, right, agreed):
+        """Log-odds to probability, for what agrees and for what does not."""
+        if "agreement" in self.without:
+            curve = calibrate(scores, right, AGREED_MAX)
+            return dict(agreed=curve, doubtful=curve)
+        if "calibration" in self.without:
+            return dict(agreed=logistic(AGREED_MAX), doubtful=logistic(DOUBTFUL_MAX))
+        return dict(agreed=calibrate(scores[agreed], right[agreed], AGREED_MAX),
+                    doubtful=calibrate(scores[~agreed], right[~agreed], DOUBTFUL_MAX))
 
     def predict(self, kind, model):
         with self.file(**model) as file:
@@ -198,6 +218,13 @@ class Fit:
 
 
 FLAT = [[-9.0, 0.0], [9.0, 1.0]]
+# A rival score that is the pair score.
+PAIR_ALONE = dict(line=dict(intercept=0.0, weights=[1.0] + [0.0] * (len(RIVAL_WAYS) - 1)))
+
+
+def logistic(most):
+    """Log-odds taken at their word."""
+    return [[x / 8, min(most, 1 / (1 + math.exp(-x / 8)))] for x in range(-80, 81)]
 
 
 def tops(ids, scores):
@@ -289,8 +316,9 @@ def report(data, predictions, operations=None):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("data"); ap.add_argument("matcher")
-    for name in ("folds", "ablation", "write"):
+    for name in ("folds", "write"):
         ap.add_argument("--" + name, action="store_true")
+    ap.add_argument("--ablation", nargs="*", choices=ABLATIONS, metavar="NAME", help=", ".join(ABLATIONS))
     ap.add_argument("--keep", help="a folder for the cross-validated predictions")
     args = ap.parse_args()
     global DATA
@@ -302,12 +330,10 @@ def main():
             for kind in FILES:
                 Path(args.keep, kind + ".json").write_text(json.dumps(predictions[kind]))
             Path(args.keep, "drift-ops.json").write_text(json.dumps(operations))
-    if args.ablation:
-        groups = ("names", "words", "embeddings", "types", "values")
-        sets = [("values",), ("embeddings",), ("types",), ("values", "embeddings"), ("names", "words")]
-        for without in sets:
-            predictions, _ = cross_validate(without)
-            print("\n==", "with", ", ".join(g for g in groups if g not in without))
+    if args.ablation is not None:
+        for name in args.ablation or ABLATIONS:
+            predictions, _ = cross_validate(ABLATIONS[name])
+            print("\n== without", name)
             report(data, predictions)
     if args.write:
         fit = Fit(data)

@@ -28,6 +28,14 @@ pub struct Problem {
     pub targets: Vec<Field>,
 }
 
+impl Problem {
+    /// Refuses more pairs than are compared in one go.
+    pub fn check_size(&self) -> Result<(), TooLarge> {
+        let (sources, targets) = (self.sources.len(), self.targets.len());
+        if sources.saturating_mul(targets) > PAIRS_MAX { Err(TooLarge { sources, targets }) } else { Ok(()) }
+    }
+}
+
 /// A mapping that the tenant has approved before, for a stream like this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approved {
@@ -86,10 +94,7 @@ impl<'a> Matcher<'a> {
     ///
     /// The order of the fields makes no difference. `approved` are the tenant's nearest approved mappings.
     pub fn find(&self, problem: &Problem, task: Task, approved: &[Approved]) -> Result<Vec<Vec<Candidate>>, TooLarge> {
-        let (sources, targets) = (problem.sources.len(), problem.targets.len());
-        if sources.saturating_mul(targets) > PAIRS_MAX {
-            return Err(TooLarge { sources, targets });
-        }
+        problem.check_size()?;
         let model = self.models.of(task);
         let sides = Sides::new(problem);
         let view = View { sides: &sides, model, task };

@@ -6,7 +6,7 @@ use std::io::Read;
 use super::Case;
 use super::read::{At, CasesError, json};
 use crate::field::Field;
-use crate::matching::Problem;
+use crate::matching::{Problem, TooLarge};
 
 /// One change of one stream.
 #[derive(Debug)]
@@ -59,6 +59,11 @@ fn change(case: &At<'_>) -> Result<Change, CasesError> {
 }
 
 impl Change {
+    /// Refuses more pairs than are compared in one go.
+    pub fn check_size(&self) -> Result<(), TooLarge> {
+        Problem::of_change(&self.entity, &self.before, &self.after).check_size()
+    }
+
     /// What went is matched with what came.
     pub fn into_case(self) -> Case {
         let problem = Problem::of_change(&self.entity, &self.before, &self.after);

@@ -45,9 +45,10 @@ pub fn read(kind: Kind, input: impl Read) -> Result<Vec<Case>, CasesError> {
 
 /// Reads cases, answers them one after the other, and writes the answers as JSON in the order of the file.
 pub fn answer(kind: Kind, matcher: &Matcher<'_>, input: impl Read, output: impl Write) -> Result<(), CasesError> {
-    // Everything is read before anything is written: a file with a mistake gets no answer, not half of one.
+    // Everything is read and checked before anything is written: a file with a mistake gets no answer, not half of one.
     if kind == Kind::DriftOperations {
         let changes = drift::read(input)?;
+        changes.iter().try_for_each(drift::Change::check_size)?;
         let mut out = write::Entries::begin(output)?;
         for change in changes {
             let found = operations(matcher, &change.entity, &change.before, &change.after, &[])?;
@@ -57,6 +58,7 @@ pub fn answer(kind: Kind, matcher: &Matcher<'_>, input: impl Read, output: impl 
     }
     let task = if kind == Kind::Crm { Task::Onboard } else { Task::Drift };
     let cases = read(kind, input)?;
+    cases.iter().try_for_each(|case| case.problem.check_size())?;
     let mut out = write::Entries::begin(output)?;
     for case in cases {
         let found = matcher.find(&case.problem, task, &[])?;

@@ -100,3 +100,17 @@ fn a_file_with_a_mistake_at_its_end_gets_no_answer_at_all() {
     let read = answer(Kind::Drift, &Matcher::default(), file.to_string().as_bytes(), &mut out);
     assert!(read.is_err() && out.is_empty());
 }
+
+#[test]
+fn a_file_with_a_case_that_is_too_large_gets_no_answer_not_half_of_one() {
+    let fields = |name: &str| (0..2_100).map(|n| json!({"name": format!("{name}{n}")})).collect::<Vec<_>>();
+    let mut file = drift();
+    let large = json!({"case_id": "D-2", "before": fields("a"), "after": fields("b")});
+    file["cases"].as_array_mut().expect("a list").push(large);
+    for kind in [Kind::Drift, Kind::DriftOperations] {
+        let mut out = Vec::new();
+        let error = answer(kind, &Matcher::default(), file.to_string().as_bytes(), &mut out).expect_err("too large");
+        assert_eq!(String::from_utf8_lossy(&out), "");
+        assert!(error.to_string().contains("match fewer at a time"), "{error}");
+    }
+}

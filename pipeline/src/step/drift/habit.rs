@@ -9,6 +9,7 @@ use schemas::drift::Change;
 use serde::{Deserialize, Serialize};
 
 use super::style::{Reads, Style, UNKNOWN};
+use super::traits::Traits;
 
 /// A share of nulls that is so much above the usual, in thousandths, is not yet more than usual.
 const SLACK: u64 = 75;
@@ -18,7 +19,7 @@ const JUMP: u64 = 25_000;
 const SHARE_MIN: u64 = 50;
 
 /// One bit of evidence.
-const BIT: i32 = 16;
+pub(super) const BIT: i32 = 16;
 /// So much evidence is enough for a way of writing …
 const SURE_STYLE: i32 = 40 * BIT;
 /// … and for a unit.
@@ -67,6 +68,9 @@ pub(super) struct Habit {
     sizes: Sizes,
     /// The last values, the latest at the end, each with its leading digits.
     recent: Vec<(Style, u8)>,
+    /// What its texts look like besides; of texts alone.
+    #[serde(default)]
+    pub(super) traits: Traits,
     /// How strange the last ways of writing are.
     strange: Sum,
     /// How well the last numbers fit each of [`SHIFTS`].
@@ -121,6 +125,8 @@ pub(super) enum Held {
     Written(Vec<Style>),
     /// All, until it is decided what they are.
     All,
+    /// All, and of those from before it was sure what may be of the watch with these paths.
+    Others(Vec<String>),
 }
 
 /// What the values that were seen last are.
@@ -132,6 +138,8 @@ pub(super) enum Alarm {
     Strange,
     /// They are by so many powers of ten too large.
     Unit(i8),
+    /// They are texts unlike its own; whether another's is for others to say.
+    Unlike,
 }
 
 /// A sum of evidence, and the input up to which there was none.
@@ -259,7 +267,7 @@ fn leading_digits(text: &str) -> u8 {
 }
 
 /// The logarithm of a number, in sixteenths of bits.
-fn bits(number: u32) -> i32 {
+pub(super) fn bits(number: u32) -> i32 {
     let number = number.max(1);
     let whole = number.ilog2();
     let part = (u64::from(number) << 4 >> whole) as i32 - BIT;
@@ -279,13 +287,17 @@ impl Habit {
         let Some((style, text)) = value else { return nulls };
         let sure = self.judge(style, offset);
         self.take(style, text);
-        sure.or(nulls)
+        let is_unlike = self.reads == Reads::Text && self.traits.see(text, offset);
+        sure.or(is_unlike.then_some(Alarm::Unlike)).or(nulls)
     }
 
     /// A value is as its values are, whatever it is.
     pub(super) fn learn(&mut self, value: &str) {
         if let Some(style) = Style::of(value, self.reads) {
             self.take(style, value);
+            if self.reads == Reads::Text {
+                self.traits.learn(value);
+            }
         }
     }
 
@@ -326,7 +338,7 @@ impl Habit {
 
     /// Whether what was seen last is strange enough to look at every record.
     pub(super) fn is_suspect(&self) -> bool {
-        self.strange.0 >= SUSPECT || self.shifts.iter().any(|sum| sum.0 >= SUSPECT)
+        self.strange.0 >= SUSPECT || self.shifts.iter().any(|sum| sum.0 >= SUSPECT) || self.traits.is_suspect()
     }
 
     /// The input behind which the evidence of an alarm began.
@@ -335,7 +347,7 @@ impl Habit {
         match alarm {
             Alarm::Unit(shift) => of_shift(*shift).map(|sum| sum.1),
             Alarm::Strange => Some(self.strange.1),
-            Alarm::Nulls(..) => None,
+            Alarm::Nulls(..) | Alarm::Unlike => None,
         }
     }
 
@@ -352,7 +364,7 @@ impl Habit {
                 is_it.then_some((Change::Unit { shift: *shift }, Held::Unit(*shift)))
             }
             Alarm::Strange if self.reads == Reads::Time || self.reads == Reads::Number => self.rewritten(),
-            Alarm::Strange | Alarm::Nulls(..) => None,
+            Alarm::Strange | Alarm::Nulls(..) | Alarm::Unlike => None,
         }
     }
 
@@ -400,6 +412,12 @@ impl Habit {
         self.reads == other.reads && self.has_those_of(other) && other.has_those_of(self)
     }
 
+    /// Whether the last texts of two are each other's, by what they look like; the input behind which they are.
+    pub(super) fn exchanged(&self, other: &Self) -> Option<u64> {
+        let are_texts = self.reads == Reads::Text && other.reads == Reads::Text;
+        if are_texts { self.traits.exchanged(&other.traits) } else { None }
+    }
+
     /// Evidence that the last values are another's rather than one's own: three bits of every second value.
     fn has_those_of(&self, other: &Self) -> bool {
         let share = |counts: &Counts, style: Style| bits(counts.of(style) + 1) - bits(counts.1 + 16);
@@ -416,6 +434,7 @@ impl Habit {
                 sums.for_each(|(sum, _)| sum.0 = 0);
             }
             Alarm::Strange | Alarm::Nulls(..) => self.strange.0 = 0,
+            Alarm::Unlike => {}
         }
     }
 
@@ -445,7 +464,7 @@ impl Habit {
             }
             (Held::Written(_), None) => false,
             (Held::All, Some(style)) if is_recalled => !self.styles.is_usual(style, 8),
-            (Held::Unit(_) | Held::All, _) => true,
+            (Held::Unit(_) | Held::All | Held::Others(_), _) => true,
         }
     }
 

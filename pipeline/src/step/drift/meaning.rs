@@ -84,8 +84,8 @@ impl Drift {
             if self.watches.get(at).is_none_or(|watch| watch.case.is_some()) {
                 continue;
             }
-            let changed = self.changed(at, &alarm, tree);
-            since = since.min(self.habits[at].since(&alarm).filter(|_| !changed.is_empty()).unwrap_or(since));
+            let (changed, began) = self.changed(at, &alarm, tree);
+            since = since.min(began.filter(|_| !changed.is_empty()).unwrap_or(since));
             self.habits[at].take_as_usual(&alarm);
             for (at, change, held) in changed {
                 self.hold_values(at, change, held, record.offset);
@@ -110,16 +110,23 @@ impl Drift {
         facts.extend(ranges.map(|(since, until)| Fact::RecordsRecalled { case: id, since, until }));
     }
 
-    /// What changed at a watch, and at the one that it was swapped with.
-    fn changed(&self, at: usize, alarm: &Alarm, tree: &ShapeTree) -> Vec<(usize, Change, Held)> {
+    /// What changed at a watch, and at the one that it was swapped with; and the input behind which it did.
+    fn changed(&self, at: usize, alarm: &Alarm, tree: &ShapeTree) -> (Vec<(usize, Change, Held)>, Option<u64>) {
         let habit = &self.habits[at];
         let is_free = |other: &usize| *other != at && self.watches[*other].case.is_none();
-        let partner = (0..self.habits.len()).filter(is_free).find(|other| habit.is_swapped(&self.habits[*other]));
-        if let Some(partner) = partner {
-            let with = |at: usize| Change::Swapped { with: self.path_of(at, tree) };
-            return vec![(at, with(partner), Held::All), (partner, with(at), Held::All)];
+        let others = || (0..self.habits.len()).filter(is_free);
+        let with = |at: usize| Change::Swapped { with: self.path_of(at, tree) };
+        if let Some(partner) = others().find(|other| habit.is_swapped(&self.habits[*other])) {
+            let changed = vec![(at, with(partner), Held::All), (partner, with(at), Held::All)];
+            return (changed, habit.since(alarm).or_else(|| habit.since(&Alarm::Strange)));
         }
-        habit.change(alarm).map(|(change, held)| (at, change, held)).into_iter().collect()
+        let exchanged = |other: usize| Some((other, habit.exchanged(&self.habits[other])?));
+        if let Some((partner, began)) = others().find_map(exchanged) {
+            let held = |at: usize| Held::Others(self.habits[at].paths.clone());
+            return (vec![(at, with(partner), held(partner)), (partner, with(at), held(at))], Some(began));
+        }
+        let change = habit.change(alarm).map(|(change, held)| (at, change, held));
+        (change.into_iter().collect(), habit.since(alarm))
     }
 
     fn path_of(&self, at: usize, tree: &ShapeTree) -> String {
@@ -146,13 +153,26 @@ impl Drift {
             if watch.case.is_none() || watch.now == 0 || habit.held == Held::Nothing {
                 continue;
             }
-            let style = value(watch, record).and_then(|text| Style::of(&text, habit.reads));
-            if habit.holds(style, record.is_recalled)
-                && let Err(place) = self.lacking.binary_search(&at)
-            {
+            let is_held = match &habit.held {
+                Held::Others(paths) if record.is_recalled => self.may_be_swapped((watch, habit), paths, record),
+                _ => {
+                    let style = value(watch, record).and_then(|text| Style::of(&text, habit.reads));
+                    habit.holds(style, record.is_recalled)
+                }
+            };
+            if is_held && let Err(place) = self.lacking.binary_search(&at) {
                 self.lacking.insert(place, at);
             }
         }
+    }
+
+    /// Whether the texts of a watch and of the one with these paths may be each other's in a record.
+    fn may_be_swapped(&self, (watch, habit): (&Watch, &Habit), paths: &[String], record: &Passing<'_>) -> bool {
+        let other = self.watches.iter().zip(&self.habits).find(|(_, other)| other.paths == paths);
+        other.is_none_or(|(partner, other)| {
+            let (own, others) = (value(watch, record), value(partner, record));
+            habit.traits.may_be_exchanged(own.as_deref(), &other.traits, others.as_deref())
+        })
     }
 
     /// Notes how the values of a held record are written.

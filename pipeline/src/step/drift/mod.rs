@@ -16,6 +16,7 @@ mod sparse;
 mod style;
 #[cfg(test)]
 mod tests;
+mod traits;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};

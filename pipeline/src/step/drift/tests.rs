@@ -6,6 +6,7 @@ mod declared;
 mod notices;
 mod reverts;
 mod sparse;
+mod swaps;
 mod values;
 
 use proptest::prelude::*;
