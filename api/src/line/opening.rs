@@ -31,7 +31,10 @@ pub struct Said<'a> {
 /// Nothing maps the stream.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct NoMapping(String);
+pub struct NoMapping(
+    /// Why, and what to do.
+    pub String,
+);
 
 /// What a stream is opened with: its names are right, and its mapping fits its entity.
 pub struct Opening {
