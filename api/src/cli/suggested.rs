@@ -14,10 +14,10 @@ pub fn paths(info: &SuggestionsInfo, out: &mut dyn Output) -> anyhow::Result<()>
     if info.fields.is_empty() {
         return Ok(out.line(&format!("every path of {} is mapped: there is nothing to suggest", info.stream))?);
     }
-    let told = |other: &FieldAlternative| format!("{} {:.2}", other.field, other.confidence);
+    let told = |other: &FieldAlternative| format!("{} {}", other.field, chance(other.confidence));
     let rows = info.fields.iter().map(|field| {
         let others: Vec<String> = field.alternatives.iter().take(ALTERNATIVES_MAX).map(told).collect();
-        let chance = field.confidence.map(|confidence| format!("{confidence:.2}"));
+        let chance = field.confidence.map(chance);
         // A name of anybody's making says nothing to the terminal.
         vec![json!(scalar(&field.from)), json!(field.kind), json!(field.to), json!(chance), json!(others.join(", "))]
     });
@@ -27,6 +27,11 @@ pub fn paths(info: &SuggestionsInfo, out: &mut dyn Output) -> anyhow::Result<()>
         out.line(&format!("{} more paths were not looked at: map some of these first", info.left_out))?;
     }
     Ok(())
+}
+
+/// Rounded down, as in the mapping file: what shows 0.90 is sure.
+fn chance(share: f64) -> String {
+    format!("{:.2}", (share * 100.0 + 1e-6).floor() / 100.0)
 }
 
 /// The mapping file, where it says more than the mapping in force.

@@ -33,7 +33,7 @@ pub struct Said<'a> {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NoMapping(
-    /// Why there is none.
+    /// Why, and what to do.
     pub String,
 );
 

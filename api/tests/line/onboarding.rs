@@ -44,7 +44,7 @@ fn a_source_that_ships_no_mapping_is_mapped_by_what_a_look_suggests() {
     let told = folder.ok(&[&LOOK[..], &["--dry-run", file.to_str().unwrap()]].concat());
     assert!(told.contains("nothing was written") && !folder.data().exists(), "{told}");
     for said in [&told, &found.to_string()] {
-        assert!(said.contains("$(rm -rf /)") && !said.contains("secret-1") && !said.contains("Deal 1"), "{said}");
+        assert!(said.contains("$(rm") && !said.contains("secret-1") && !said.contains("Deal 1"), "{said}");
     }
 
     let mapping = folder.write("freshworks.yaml", found["mapping"].as_str().unwrap());
