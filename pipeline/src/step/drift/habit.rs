@@ -60,6 +60,9 @@ pub(super) struct Habit {
     /// Whether a view shows it, so that nulls are missed.
     #[serde(skip)]
     pub(super) is_shown: bool,
+    /// Whether its texts are looked at for their traits.
+    #[serde(skip)]
+    pub(super) has_traits: bool,
     nulls: Nulls,
     /// How often each way of writing was seen, and all together.
     styles: Counts,
@@ -287,7 +290,7 @@ impl Habit {
         let Some((style, text)) = value else { return nulls };
         let sure = self.judge(style, offset);
         self.take(style, text);
-        let is_unlike = self.reads == Reads::Text && self.traits.see(text, offset);
+        let is_unlike = self.has_traits && self.traits.see(text, offset);
         sure.or(is_unlike.then_some(Alarm::Unlike)).or(nulls)
     }
 
@@ -295,7 +298,7 @@ impl Habit {
     pub(super) fn learn(&mut self, value: &str) {
         if let Some(style) = Style::of(value, self.reads) {
             self.take(style, value);
-            if self.reads == Reads::Text {
+            if self.has_traits {
                 self.traits.learn(value);
             }
         }
@@ -414,8 +417,7 @@ impl Habit {
 
     /// Whether the last texts of two are each other's, by what they look like; the input behind which they are.
     pub(super) fn exchanged(&self, other: &Self) -> Option<u64> {
-        let are_texts = self.reads == Reads::Text && other.reads == Reads::Text;
-        if are_texts { self.traits.exchanged(&other.traits) } else { None }
+        if self.has_traits && other.has_traits { self.traits.exchanged(&other.traits) } else { None }
     }
 
     /// Evidence that the last values are another's rather than one's own: three bits of every second value.

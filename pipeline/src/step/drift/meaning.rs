@@ -17,15 +17,20 @@ use crate::step::rules::Rules;
 
 /// Records that are looked at behind a suspect one.
 const LOOKS: u8 = 16;
+/// Fields whose texts are looked at for their traits: what a stream knows must fit a row of `Store`.
+const TRAITS_MAX: usize = 256;
 
 impl Drift {
     /// Has a habit for each watch; those of the same paths go on.
     pub(super) fn bind_habits(&mut self, rules: &Rules) {
         let mut before = std::mem::take(&mut self.habits);
+        let mut traits_left = TRAITS_MAX;
         for watch in &self.watches {
             let known = before.iter_mut().find(|habit| habit.paths == watch.paths).map(std::mem::take);
             let mut habit = known.unwrap_or_else(|| Habit::new(&watch.paths));
             (habit.reads, habit.is_shown) = reads(watch, rules);
+            habit.has_traits = habit.reads == Reads::Text && traits_left > 0;
+            traits_left -= usize::from(habit.has_traits);
             self.habits.push(habit);
         }
     }

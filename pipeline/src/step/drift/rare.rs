@@ -45,12 +45,11 @@ impl Drift {
         strays.retain(Stray::is_rare);
         let new_from = record.new_from.unwrap_or(NodeId::MAX);
         leaves(tree, record.payload, &mut |node, kind, _| {
-            if kind == SlotKind::Null {
-                return;
-            }
+            let is_new = kind != SlotKind::Null && node >= new_from && !tree.is_requested(node);
             match strays.iter_mut().find(|stray| stray.node == node) {
+                // One that stands there as null is an optional one, too.
                 Some(stray) => stray.sightings += 1,
-                None if node >= new_from && !tree.is_requested(node) => strays.push(Stray { node, sightings: 1 }),
+                None if is_new => strays.push(Stray { node, sightings: 1 }),
                 None => {}
             }
         });

@@ -121,3 +121,14 @@ fn a_rare_field_that_keeps_coming_begins_few_cases() {
     }
     assert!(begun <= 4, "{begun} cases");
 }
+
+#[test]
+fn a_path_that_stands_as_null_ever_after_begins_few_cases() {
+    let mut stream = stream();
+    let fax = |id: usize, fax: &str| noted(id, "Note").replacen('{', &format!(r#"{{"Fax":{fax},"#), 1);
+    feed(&mut stream, &(0..1_000).map(|id| noted(id, "Note")).collect::<Vec<_>>());
+    feed(&mut stream, &[fax(1_000, r#""1""#)]);
+    let outcome = feed(&mut stream, &(1_001..5_000).map(|id| fax(id, "null")).collect::<Vec<_>>());
+    let begun = names(&outcome).iter().filter(|name| **name == "TimerSet").count();
+    assert!(begun <= 3, "{begun} cases");
+}
