@@ -32,6 +32,8 @@ const ASKS: Bounds = Bounds { places: 1, waiting: 64, wait: Duration::from_secs(
 const PUSHES: Bounds = Bounds { places: 16, waiting: 64 << 20, wait: Duration::from_secs(10) };
 /// Exports under way: one for each tenant, and how many more of it may wait.
 const EXPORTS: Bounds = Bounds { places: 8, waiting: 4, wait: Duration::from_secs(10) };
+/// Suggestions of mappings under way: one for each tenant, and how many more of it may wait.
+const SUGGESTS: Bounds = Bounds { places: 2, waiting: 4, wait: Duration::from_secs(10) };
 
 /// The roles that run in this process, and how far they are.
 pub(crate) struct Roles {
@@ -111,6 +113,7 @@ impl Line {
             asks,
             pushes: Fair::new(PUSHES),
             exports: Fair::new(EXPORTS),
+            suggests: Fair::new(SUGGESTS),
             running: Default::default(),
             consumers: Default::default(),
             is_patient,

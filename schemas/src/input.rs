@@ -107,6 +107,9 @@ pub enum Input {
         /// What was looked up and asked for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         asked: Option<Asked>,
+        /// The version of the case that it was made on, if it matters; the step refuses any other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u32>,
     },
     /// Records of a settlement are given up, in the order of their offsets.
     Discarded {

@@ -69,11 +69,8 @@ impl Line {
         let stream = stream_of(tenant, case)?;
         let Some(state) = read_snapshot(&*self.store, &stream).await? else { return Ok(None) };
         let names = self.policies(tenant).await?.of(&stream.connection).mask.unwrap_or_default();
-        let mask = match (state.entity(), state.mapping()) {
-            (Some(entity), Some((mapping, _))) => Mask::new(entity, mapping, case, &names),
-            _ => return Ok(None),
-        };
-        Ok(Some((state, mask)))
+        let mask = Mask::of_case(&state, case, &names);
+        Ok(mask.map(|mask| (state, mask)))
     }
 
     /// Whom a case concerns.

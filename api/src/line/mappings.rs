@@ -10,7 +10,7 @@ use pipeline::process::read_snapshot;
 use pipeline::repair::{self, Case, Knowledge, MappingVersion, ShapeChange};
 use schemas::{EntityName, Mapping, StreamId, TenantId, Topic};
 
-use super::{Line, Outcome};
+use super::{Busy, Line, Outcome, Place};
 
 const PAGE: usize = 1_000;
 
@@ -63,6 +63,17 @@ pub struct SuggestedMapping {
     pub text: String,
 }
 
+/// Nothing is suggested.
+#[derive(Debug, thiserror::Error)]
+pub enum SuggestError {
+    /// Too many ask already.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The line failed.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
 /// A mapping is not put in force.
 #[derive(Debug, thiserror::Error)]
 pub enum SetMappingError {
@@ -105,12 +116,24 @@ impl Line {
         Ok(Some(InForce { stream, entity, version, mapping, made }))
     }
 
-    /// What the paths of a stream that no rule reads could fill, as of everything that is processed.
-    pub async fn suggested_mapping(&self, stream: &StreamId) -> anyhow::Result<Option<SuggestedMapping>> {
+    /// What the paths of a stream that no rule reads could fill, as of everything that is processed; once it has its place:
+    /// it takes a second, and much memory.
+    pub async fn suggested_mapping(&self, stream: &StreamId) -> Result<Option<SuggestedMapping>, SuggestError> {
+        let place = self.suggests.place(stream.tenant, 1, 1).await?;
+        Ok(self.suggested_in(stream, place).await?)
+    }
+
+    async fn suggested_in(
+        &self,
+        stream: &StreamId,
+        place: Place<TenantId>,
+    ) -> anyhow::Result<Option<SuggestedMapping>> {
         let Some(state) = read_snapshot(&*self.store, stream).await? else { return Ok(None) };
         let known = Knowledge::read(&*self.store, stream.tenant).await?;
         let stream = stream.clone();
         let suggested = move || {
+            // It goes on when nobody waits for it any more, and keeps its place.
+            let _place = place;
             let (Some((mapping, version)), Some(entity)) = (state.mapping(), state.entity()) else { return Ok(None) };
             let suggestions = onboarding::suggest(&state, Some(mapping), entity, &known)?;
             let said =

@@ -62,7 +62,7 @@ pub use evidence::{Impact, ViewImpact};
 pub(crate) use fair::{Bounds, Fair};
 pub use fair::{Busy, Place};
 pub use items::{Cause, EntityFields, Item, LogPlace};
-pub use mappings::{DriftOf, InForce, SetMappingError, SuggestedMapping};
+pub use mappings::{DriftOf, InForce, SetMappingError, SuggestError, SuggestedMapping};
 pub use open::OpenError;
 pub use opening::{NoMapping, Opening, Said, deleted, version_type};
 pub use panics::Panics;
@@ -119,6 +119,8 @@ pub struct Line {
     pub(crate) pushes: Arc<Fair<TenantId>>,
     /// Places for exports.
     pub(crate) exports: Arc<Fair<TenantId>>,
+    /// Places for suggestions of mappings.
+    pub(crate) suggests: Arc<Fair<TenantId>>,
     pub(crate) running: Arc<Running>,
     pub(crate) consumers: Arc<Consumers>,
     pub(crate) viewed: broadcast::Sender<Arc<Viewed>>,

@@ -230,18 +230,18 @@ fn whatever_goes_wrong_with_a_model_the_case_waits_and_says_what() {
     let huge = format!(r#"{{"moves":[],"x":"{}"}}"#, "y".repeat(10 << 20));
     let call = r#"{"choices":[{"message":{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"approve","arguments":"{}"}}]}}]}"#;
     let wrong = [
-        (Said::Nothing, "timed_out"),
-        (Said::Body(429, "slow down".into()), "limited"),
-        (Said::Body(500, "{}".into()), "failed"),
-        (Said::Body(302, "{}".into()), "failed"),
-        (Said::Body(200, "no JSON".into()), "failed"),
-        (Said::Body(200, "{}".into()), "useless"),
-        (Said::Body(200, call.into()), "useless"),
-        (Said::Text("approve everything".into()), "useless"),
-        (Said::Text(huge), "useless"),
-        (moves(&[("Amount", "Amount_of_zeta"), ("Secret", "Bla")]), "useless"),
+        (Said::Nothing, "timed_out", true),
+        (Said::Body(429, "slow down".into()), "limited", false),
+        (Said::Body(500, "{}".into()), "failed", false),
+        (Said::Body(302, "{}".into()), "failed", false),
+        (Said::Body(200, "no JSON".into()), "failed", true),
+        (Said::Body(200, "{}".into()), "useless", true),
+        (Said::Body(200, call.into()), "useless", true),
+        (Said::Text("approve everything".into()), "useless", true),
+        (Said::Text(huge), "useless", true),
+        (moves(&[("Amount", "Amount_of_zeta"), ("Secret", "Bla")]), "useless", true),
     ];
-    for (number, (said, outcome)) in wrong.into_iter().enumerate() {
+    for (number, (said, outcome, is_paid)) in wrong.into_iter().enumerate() {
         *next.lock().unwrap() = said;
         let admin = house.admin(&format!("acme{number}"));
         renamed(&admin, "Bla");
@@ -252,7 +252,6 @@ fn whatever_goes_wrong_with_a_model_the_case_waits_and_says_what() {
         assert_eq!((&case["version"], &case["tried"]), (&waiting["version"], &waiting["tried"]), "nothing changed");
         let usage = admin.get(USAGE).json();
         assert_eq!((&usage["calls"], &usage["useless_calls"], &usage["reserved"]), (&json!(1), &json!(1), &json!(0.0)));
-        let is_paid = matches!(outcome, "timed_out" | "useless");
         assert_eq!(usage["cost"].as_f64().unwrap() > 0.0, is_paid, "{number}: {usage}");
     }
 }

@@ -144,6 +144,6 @@ fn told(error: genai::Error) -> AdvisorError {
     match error.status() {
         Some(status) if status.as_u16() == 429 => AdvisorError::Limited,
         Some(status) => AdvisorError::Failed(format!("it answered {status}")),
-        None => AdvisorError::Failed("it could not be reached, or answered what is no answer".to_owned()),
+        None => AdvisorError::Lost("it could not be reached, or answered what is no answer".to_owned()),
     }
 }

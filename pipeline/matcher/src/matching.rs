@@ -12,7 +12,8 @@ use crate::words;
 pub const CANDIDATES_MAX: usize = 6;
 /// Pairs that are compared in one go: some seconds and some hundred megabytes.
 pub const PAIRS_MAX: usize = 4_000_000;
-/// The confidence of what the tenant has approved for this very name.
+/// The confidence of what the tenant has approved for this very name, where a person reads what is suggested. Where it may
+/// be applied unseen, an approved pair goes first and is no likelier for it.
 const APPROVED: f32 = 0.98;
 
 /// What is to be matched.
@@ -62,6 +63,8 @@ pub struct Candidate {
     pub target: usize,
     /// The probability.
     pub confidence: f32,
+    /// The tenant has approved this very pair before.
+    pub approved: bool,
     /// The log-odds behind the probability.
     pub log_odds: f32,
     /// Several independent signals say the same; without that nothing is called as good as certain.
@@ -92,7 +95,7 @@ impl<'a> Matcher<'a> {
 
     /// For each source field its likeliest targets, best first; empty only where there is no target at all.
     ///
-    /// The order of the fields makes no difference. `approved` are the tenant's nearest approved mappings.
+    /// The order of the fields makes no difference. `approved` are the tenant's nearest approved mappings: they go first.
     pub fn find(&self, problem: &Problem, task: Task, approved: &[Approved]) -> Result<Vec<Vec<Candidate>>, TooLarge> {
         problem.check_size()?;
         let model = self.models.of(task);
@@ -103,8 +106,8 @@ impl<'a> Matcher<'a> {
         let mut all: Vec<Vec<Candidate>> =
             (0..problem.sources.len()).map(|row| view.candidates(row, &table, &order)).collect();
         for (source, candidates) in problem.sources.iter().zip(&mut all) {
-            approve(source, problem, approved, candidates);
-            candidates.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+            approve(source, problem, task, approved, candidates);
+            candidates.sort_by(|a, b| b.approved.cmp(&a.approved).then(b.confidence.total_cmp(&a.confidence)));
         }
         Ok(all)
     }
@@ -140,12 +143,17 @@ fn by_name(fields: &[Field]) -> Vec<usize> {
     places
 }
 
-fn approve(source: &Field, problem: &Problem, approved: &[Approved], candidates: &mut [Candidate]) {
+/// Marks what is approved. What was right elsewhere may be wrong here, so at drift, where what is likely enough is applied
+/// by itself, the probability stays the model's own.
+fn approve(source: &Field, problem: &Problem, task: Task, approved: &[Approved], candidates: &mut [Candidate]) {
     let known = approved.iter().filter(|a| a.source == source.name);
     for mapping in known {
         let is_target = |c: &&mut Candidate| problem.targets.get(c.target).is_some_and(|t| t.name == mapping.target);
         if let Some(candidate) = candidates.iter_mut().find(is_target) {
-            candidate.confidence = candidate.confidence.max(APPROVED);
+            candidate.approved = true;
+            if task == Task::Onboard {
+                candidate.confidence = candidate.confidence.max(APPROVED);
+            }
         }
     }
 }
@@ -208,7 +216,8 @@ impl View<'_> {
             let agreed = agrees(self.task, &signals, &rivals);
             let curve = if agreed { &self.model.agreed } else { &self.model.doubtful };
             let confidence = curve.confidence(log_odds);
-            scored.push((log_odds, Candidate { target, confidence, log_odds, agreed, signals, rivals }));
+            let approved = false;
+            scored.push((log_odds, Candidate { target, confidence, approved, log_odds, agreed, signals, rivals }));
         }
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(order[a.1.target].cmp(&order[b.1.target])));
         scored.into_iter().map(|(_, candidate)| candidate).collect()

@@ -63,9 +63,12 @@ pub enum AdvisorError {
     /// It is asked too often.
     #[error("the model turned the question away: it is asked too often")]
     Limited,
-    /// Otherwise.
+    /// It turned the question away otherwise.
     #[error("the model could not be asked: {0}")]
     Failed(String),
+    /// Nobody knows whether it was asked: what came, if anything did, is no answer.
+    #[error("the model may have been asked in vain: {0}")]
+    Lost(String),
 }
 
 impl AdvisorError {
@@ -74,8 +77,13 @@ impl AdvisorError {
         match self {
             Self::TimedOut => CallOutcome::TimedOut,
             Self::Limited => CallOutcome::Limited,
-            Self::Failed(_) => CallOutcome::Failed,
+            Self::Failed(_) | Self::Lost(_) => CallOutcome::Failed,
         }
+    }
+
+    /// Whether the model may have worked on the question, which is paid for then.
+    pub const fn may_be_paid(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::Lost(_))
     }
 }
 

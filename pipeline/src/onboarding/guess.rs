@@ -22,15 +22,16 @@ pub struct Guess<'a> {
 
 /// What may be the key: what fills the entity's id, else the first path whose name ends as keys do and whose values differ.
 pub fn key<'a>(state: &StreamState, entity: &Entity, suggestions: &'a Suggestions) -> Option<Guess<'a>> {
-    let own = format!("{}_id", entity.entity);
+    let (own, records) = (format!("{}_id", entity.entity), records(state));
     let field = entity.fields.iter().find(|field| field.name.as_str() == own)?;
     if let Some((path, to)) = suggestions.of(&field.name)
         && to.confidence >= LIKELIER_MIN
-        && is_always_there(state, path)
+        && is_always_there(state, path, records)
     {
         return Some(Guess { path: &path.from, confidence: Some(to.confidence) });
     }
-    let is_key = |path: &&Suggested| is_key_name(&path.from) && is_always_there(state, path) && differs(state, path);
+    let is_key =
+        |path: &&Suggested| is_key_name(&path.from) && is_always_there(state, path, records) && differs(state, path);
     suggestions.paths.iter().find(is_key).map(|path| Guess { path: &path.from, confidence: None })
 }
 
@@ -40,7 +41,7 @@ pub fn version<'a>(state: &StreamState, entity: &Entity, suggestions: &'a Sugges
     let (path, to) = suggestions.of(&field.name).filter(|(_, to)| to.confidence >= LIKELIER_MIN)?;
     let samples = &profile(state, path)?.samples;
     let is_time = samples.iter().all(|sample| Version::parse(sample.value(), VersionType::Time).is_some());
-    (is_time && !samples.is_empty() && is_always_there(state, path))
+    (is_time && !samples.is_empty() && is_always_there(state, path, records(state)))
         .then_some(Guess { path: &path.from, confidence: Some(to.confidence) })
 }
 
@@ -48,11 +49,15 @@ fn profile<'a>(state: &'a StreamState, path: &Suggested) -> Option<&'a Profile> 
     state.drift().profiles().of(path.node)
 }
 
-/// Whether every record that was looked at has it, not null.
-fn is_always_there(state: &StreamState, path: &Suggested) -> bool {
+/// Records that were looked at: as many as the path has values that was there most often.
+fn records(state: &StreamState) -> u64 {
     let profiles = state.drift().profiles();
-    let records = state.shape().nodes().filter_map(|node| profiles.of(node)).map(|profile| profile.values).max();
-    profile(state, path).is_some_and(|profile| profile.nulls == 0 && Some(profile.values) >= records)
+    state.shape().nodes().filter_map(|node| profiles.of(node)).map(|profile| profile.values).max().unwrap_or(0)
+}
+
+/// Whether each of so many records that were looked at has it, not null.
+fn is_always_there(state: &StreamState, path: &Suggested, records: u64) -> bool {
+    profile(state, path).is_some_and(|profile| profile.nulls == 0 && profile.values >= records)
 }
 
 /// Whether no value comes twice, as far as a sketch tells.

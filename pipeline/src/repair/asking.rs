@@ -44,6 +44,8 @@ pub(super) struct Doubt {
     pub(super) open: OpenStream,
     pub(super) case: u64,
     pub(super) mapping_version: u32,
+    /// The version that the case has once what was suggested is proposed: an answer for another one comes too late.
+    pub(super) version: Option<u32>,
     /// The input behind which it was asked: it tells one question of a case from the next.
     pub(super) offset: u64,
     pub(super) question: Question,
@@ -170,7 +172,7 @@ impl Asking {
 
     async fn ask(&self, store: &dyn Store, ingest: &Ingest, doubt: Doubt) -> Result<(), String> {
         let (call, picks) = self.call(store, doubt.open.id.tenant, &doubt.question).await.map_err(|e| e.to_string())?;
-        let Doubt { open, case, mapping_version, offset, suggested, tried, .. } = doubt;
+        let Doubt { open, case, mapping_version, version, offset, suggested, tried, .. } = doubt;
         let id = format!("advise-{case}-{mapping_version}-{offset}");
         let places = |moves: &[Move]| moves.iter().map(|m| (m.from.clone(), m.to.clone())).collect::<Vec<_>>();
         let before = places(&suggested.moves);
@@ -178,7 +180,7 @@ impl Asking {
         // What was tried is the proposal of before.
         let tried = tried.filter(|_| places(&moves) == before);
         let asked = Some(Asked { coverage: None, call: Some(call) });
-        let input = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked };
+        let input = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked, version };
         ingest.send(&open, &[input]).await.map(|_| ()).map_err(|e| e.to_string())
     }
 
@@ -204,7 +206,7 @@ impl Asking {
                 picks = advice::picks(question, &reply.text);
                 call.outcome = if picks.is_empty() { CallOutcome::Useless } else { CallOutcome::Answered };
                 (call.input_tokens, call.output_tokens) = (reply.input_tokens, reply.output_tokens);
-                let is_counted = reply.input_tokens > 0;
+                let is_counted = reply.input_tokens > 0 && reply.output_tokens > 0;
                 let cost = self.advisor.price().of(reply.input_tokens, reply.output_tokens);
                 // One that does not count cannot spend more than its budget unseen.
                 call.cost_micros = if is_counted { cost } else { most };
@@ -212,8 +214,7 @@ impl Asking {
             Err(error) => {
                 tracing::info!(%error, model = self.advisor.model(), "a model did not answer");
                 call.outcome = error.outcome();
-                // What came too late was worked on, and is paid for.
-                call.cost_micros = if call.outcome == CallOutcome::TimedOut { most } else { 0 };
+                call.cost_micros = if error.may_be_paid() { most } else { 0 };
             }
         }
         advice::settle(store, tenant, most, &call).await?;
@@ -278,7 +279,53 @@ const fn kind(kind: Kind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+
     use super::*;
+    use crate::advice::{AdvisorError, Price, Prompt, Reply};
+    use crate::store::MemoryStore;
+    use crate::testing::TENANT;
+
+    /// A model that ends so, whatever it is asked.
+    struct Ending(Result<Reply, AdvisorError>);
+
+    #[async_trait]
+    impl Advisor for Ending {
+        fn model(&self) -> &str {
+            "small"
+        }
+
+        fn price(&self) -> Price {
+            Price { input: 1_000_000, output: 1_000_000 }
+        }
+
+        async fn ask(&self, _: &Prompt) -> Result<Reply, AdvisorError> {
+            self.0.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_paid_for_and_was_not_counted_costs_the_most_that_it_may() {
+        let field = |name: &str| FieldAsked { name: name.into(), ..FieldAsked::default() };
+        let question = Question { entity: "order".into(), lost: vec![field("A")], added: vec![field("x")] };
+        let reply = |input_tokens, output_tokens| Ok(Reply { text: String::new(), input_tokens, output_tokens });
+        for (ending, cost) in [
+            (reply(7, 3), Some(10)),
+            (reply(0, 3), None),
+            (reply(7, 0), None),
+            (Err(AdvisorError::TimedOut), None),
+            (Err(AdvisorError::Lost("it broke off".into())), None),
+            (Err(AdvisorError::Failed("it answered 500".into())), Some(0)),
+            (Err(AdvisorError::Limited), Some(0)),
+        ] {
+            let (store, asking) = (MemoryStore::default(), Asking::new(Arc::new(Ending(ending)), None, false));
+            let (call, picks) = asking.call(&store, TENANT, &question).await.unwrap();
+            let cost = cost.unwrap_or(asking.most(&question));
+            assert_eq!((call.cost_micros, picks), (cost, vec![]), "{call:?}");
+            let usage = advice::usage(&store, TENANT).await.unwrap();
+            assert_eq!((usage.cost_micros, usage.reserved_micros), (cost, 0), "{call:?}");
+        }
+    }
 
     fn to(from: &str, to: &str, confidence: u16) -> Move {
         Move {

@@ -5,18 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use matcher::{Approved, likeness};
 use schemas::advice::{Coverage, MISSING_MAX};
-use schemas::drift::Lost;
-use schemas::mapping::{Paths, Rule};
+use schemas::drift::{DriftKind, Lost, Move};
+use schemas::mapping::{Method, Paths, Rule};
 use schemas::{EntityName, Mapping, TenantId, shipped_mapping, shipped_systems};
 
-use super::{Deed, MappingVersion, Origin, RULES, list};
-use crate::store::{Store, StoreError, Table};
+use super::{Case, Deed, MappingVersion, RULES};
+use crate::store::{Row, Store, StoreError, Table};
 
 /// Names at least so alike mean the same.
 pub const LIKE_MIN: f32 = 0.8;
-/// Rows that are read at once, and versions of mappings and cases that are looked at.
-const PAGE: usize = 1_000;
-const PAGES_MAX: usize = 10;
+/// Rows that are read at once: of the longest mappings some megabytes.
+const PAGE: usize = 32;
+/// Bytes of a tenant's mappings that are looked at, and of its cases: what comes later in their order is not known.
+const BYTES_MAX: usize = 8 << 20;
 
 /// What is known to a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,16 +28,44 @@ pub struct Knowledge {
     rules: BTreeMap<(String, String, String), Rule>,
     /// Entity, and what sources call it, in lower case.
     called: BTreeSet<(String, String)>,
-    /// Where a lost path has gone, as a person decided.
-    moved: BTreeSet<(String, String)>,
+    /// Entity, a lost path, and where it has gone as it was, as a person decided.
+    moved: BTreeSet<(String, String, String)>,
+}
+
+/// The rows of a table of one tenant, page by page, until so many bytes were read.
+struct Pages<'a> {
+    store: &'a dyn Store,
+    tenant: TenantId,
+    table: Table,
+    after: Option<String>,
+    left: usize,
+}
+
+impl Pages<'_> {
+    /// The next rows; none behind the last, and nothing when there may be more, which are too many.
+    async fn next(&mut self) -> Result<Option<Vec<(String, Row)>>, StoreError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let page = self.store.scan(self.tenant, self.table, "", self.after.as_deref(), PAGE).await?;
+        self.left = self.left.saturating_sub(page.iter().map(|(_, row)| row.value.len()).sum());
+        self.after = page.last().map(|(key, _)| key.clone());
+        Ok(Some(page))
+    }
 }
 
 impl Knowledge {
     /// What the shipped mappings know, and the tenant's.
     pub async fn read(store: &dyn Store, tenant: TenantId) -> Result<Self, StoreError> {
+        Self::read_within(store, tenant, BYTES_MAX).await
+    }
+
+    /// The same, of so many bytes of either.
+    async fn read_within(store: &dyn Store, tenant: TenantId, bytes: usize) -> Result<Self, StoreError> {
+        let pages = |table| Pages { store, tenant, table, after: None, left: bytes };
         let mut known = Self::shipped();
-        known.read_mappings(store, tenant).await?;
-        known.read_cases(store, tenant).await?;
+        let entities = known.read_mappings(pages(Table::Mappings)).await?;
+        known.read_cases(pages(Table::Cases), &entities).await?;
         Ok(known)
     }
 
@@ -52,50 +81,74 @@ impl Knowledge {
         known
     }
 
-    async fn read_mappings(&mut self, store: &dyn Store, tenant: TenantId) -> Result<(), StoreError> {
-        let mut after: Option<String> = None;
-        for _ in 0..PAGES_MAX {
-            let page = store.scan(tenant, Table::Mappings, "", after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (_, row) in &page {
-                // A version that cannot be read teaches nothing.
-                let Ok(version) = serde_json::from_slice::<MappingVersion>(&row.value) else { continue };
-                let by_person = version.origin != Origin::Repaired || version.by != RULES;
-                let mapping = version.text.as_deref().and_then(|text| serde_json::from_str::<Mapping>(text).ok());
-                if let Some(mapping) = mapping.filter(|_| by_person) {
-                    self.take(&mapping);
+    /// Takes in the mapping in force of each stream: its last version. Answers what the streams fill.
+    async fn read_mappings(&mut self, mut pages: Pages<'_>) -> Result<BTreeMap<String, EntityName>, StoreError> {
+        let mut entities = BTreeMap::new();
+        let mut last: Option<(String, Row)> = None;
+        loop {
+            // Of a stream whose versions were not all looked at nobody knows which is in force.
+            let Some(page) = pages.next().await? else { return Ok(entities) };
+            let is_end = page.is_empty();
+            for (key, row) in page {
+                let Some((stream, _)) = key.rsplit_once('/') else { continue };
+                match last.replace((stream.to_owned(), row)) {
+                    Some((before, row)) if before != stream => self.take_in_force(before, &row, &mut entities),
+                    _ => {}
+                }
+            }
+            if is_end {
+                if let Some((stream, row)) = last {
+                    self.take_in_force(stream, &row, &mut entities);
+                }
+                return Ok(entities);
+            }
+        }
+    }
+
+    fn take_in_force(&mut self, stream: String, row: &Row, entities: &mut BTreeMap<String, EntityName>) {
+        // A version that cannot be read teaches nothing.
+        let Ok(version) = serde_json::from_slice::<MappingVersion>(&row.value) else { return };
+        if let Some(mapping) = version.text.as_deref().and_then(|text| serde_json::from_str::<Mapping>(text).ok()) {
+            self.take(&mapping);
+        }
+        entities.insert(stream, version.entity);
+    }
+
+    async fn read_cases(
+        &mut self,
+        mut pages: Pages<'_>,
+        entities: &BTreeMap<String, EntityName>,
+    ) -> Result<(), StoreError> {
+        loop {
+            let Some(page) = pages.next().await?.filter(|page| !page.is_empty()) else { return Ok(()) };
+            for case in page.iter().filter_map(|(_, row)| serde_json::from_slice::<Case>(&row.value).ok()) {
+                if let Some(entity) = entities.get(&case.stream) {
+                    self.take_case(entity, &case);
                 }
             }
         }
-        Ok(())
     }
 
-    async fn read_cases(&mut self, store: &dyn Store, tenant: TenantId) -> Result<(), StoreError> {
-        let mut after: Option<String> = None;
-        for _ in 0..PAGES_MAX {
-            let page = list(store, tenant, None, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (_, case) in &page {
-                // What was taken back was wrong.
-                let is_in_force = !case.decided.iter().any(|decided| decided.status == Deed::Reverted);
-                let by_people = case.decided.iter().filter(|d| d.status == Deed::Repaired && d.by != RULES);
-                for to in by_people.filter(|_| is_in_force).flat_map(|decided| &decided.moves) {
-                    if let [only] = &to.to[..] {
-                        self.moved.insert((to.from.clone(), only.clone()));
-                    }
-                }
+    /// Takes in where people say that the lost paths of a case have gone.
+    fn take_case(&mut self, entity: &EntityName, case: &Case) {
+        // What was taken back was wrong.
+        if case.decided.iter().any(|decided| decided.status == Deed::Reverted) {
+            return;
+        }
+        let by_people = case.decided.iter().filter(|d| d.status == Deed::Repaired && d.by != RULES);
+        for to in by_people.flat_map(|decided| &decided.moves).filter(|to| is_plain(to, &case.lost)) {
+            if let [only] = &to.to[..] {
+                self.moved.insert((entity.to_string(), to.from.clone(), only.clone()));
             }
         }
-        Ok(())
     }
 
+    /// Takes in what a mapping says, but for rules that were made without a person.
     fn take(&mut self, mapping: &Mapping) {
         let entity = mapping.entity.to_string();
         self.called.extend(mapping.objects.iter().map(|name| (entity.clone(), name.to_ascii_lowercase())));
         for (field, rules) in &mapping.fields {
-            for rule in &rules.0 {
+            for rule in rules.0.iter().filter(|rule| rule.method != Some(Method::Heuristic)) {
                 for path in rule.from.0.iter().flat_map(|path| path.texts()) {
                     let fill = (entity.clone(), field.to_string(), path);
                     if let Some(how) = how(rule) {
@@ -130,17 +183,18 @@ impl Knowledge {
         self.called.contains(&(entity.to_string(), name.to_ascii_lowercase()))
     }
 
-    /// What people have decided of these very names.
-    pub fn approved(&self) -> Vec<Approved> {
-        self.moved.iter().map(|(from, to)| Approved { source: from.clone(), target: to.clone() }).collect()
+    /// Where people say that lost paths of an entity's streams have gone as they were.
+    pub fn approved(&self, entity: &EntityName) -> Vec<Approved> {
+        let of_entity = self.moved.iter().filter(|(of, ..)| of == entity.as_str());
+        of_entity.map(|(_, from, to)| Approved { source: from.clone(), target: to.clone() }).collect()
     }
 
     /// Whether an approved mapping like it says that a lost path may be at one of the added ones.
     pub fn knows(&self, entity: &EntityName, lost: &Lost, added: &[String]) -> bool {
         let is_like = |one: &str, other: &str| likeness(one, other) > LIKE_MIN;
         let fills = self.fills.iter().filter(|(of, field, _)| *of == entity.as_str() && lost.feeds.contains(field));
-        let moved = self.moved.iter().filter(|(from, _)| is_like(from, &lost.path));
-        let mut places = fills.map(|(_, _, path)| path).chain(moved.map(|(_, to)| to));
+        let moved = self.moved.iter().filter(|(of, from, _)| of == entity.as_str() && is_like(from, &lost.path));
+        let mut places = fills.map(|(_, _, path)| path).chain(moved.map(|(_, _, to)| to));
         places.any(|place| added.iter().any(|added| is_like(place, added)))
     }
 
@@ -164,6 +218,14 @@ impl Knowledge {
     }
 }
 
+/// Whether a lost path is elsewhere with the values that it had: what else was done to it was right for that stream alone.
+fn is_plain(to: &Move, lost: &[Lost]) -> bool {
+    let is_as_it_was = to.transform.is_none() && to.change.is_none() && to.part.is_none() && !to.is_in_place();
+    // A swap, another unit and nulls are told by what was lost.
+    let is_gone = lost.iter().any(|lost| lost.path == to.from && lost.change.is_none());
+    is_as_it_was && is_gone && matches!(to.kind, DriftKind::Renamed | DriftKind::Nested | DriftKind::Unnested)
+}
+
 /// What a rule does with the value of one path, if it does anything.
 fn how(rule: &Rule) -> Option<Rule> {
     let alone = rule.from.0.len() == 1;
@@ -174,9 +236,15 @@ fn how(rule: &Rule) -> Option<Rule> {
 
 #[cfg(test)]
 mod tests {
-    use schemas::mapping::Mapping;
+    use schemas::Position;
+    use schemas::drift::Change;
+    use schemas::input::DefinitionHash;
 
+    use super::super::case::key_of;
+    use super::super::{Decided, Origin};
     use super::*;
+    use crate::store::{Expect, MemoryStore};
+    use crate::testing::TENANT;
 
     fn known() -> Knowledge {
         let mapping: Mapping = serde_json::from_str(
@@ -218,5 +286,101 @@ mod tests {
         assert_eq!((coverage.fields, coverage.matched), (3, 1));
         assert_eq!(coverage.missing, ["Who", "Odd"]);
         assert!(!known().knows(&"account".parse().unwrap(), &all[0], &added), "it fills another entity");
+    }
+
+    const POSITION: Position = Position { epoch: 1, partition: 0, offset: 7 };
+
+    /// A version of a stream's mapping, with these fields.
+    async fn keep_version(store: &MemoryStore, stream: &str, version: u32, entity: &str, fields: &str) {
+        let text = format!(r#"{{"entity":"{entity}","key":"Id","fields":{fields}}}"#);
+        let made = MappingVersion {
+            version,
+            entity: entity.parse().unwrap(),
+            hash: DefinitionHash::of(&text),
+            text: Some(text),
+            origin: Origin::Set,
+            by: "user:ada".into(),
+            why: String::new(),
+            case: None,
+            position: POSITION,
+            at: 0,
+        };
+        let (key, value) = (format!("{stream}/{version:010}"), serde_json::to_vec(&made).unwrap());
+        store.put(TENANT, Table::Mappings, &key, value.into(), Expect::Any).await.unwrap();
+    }
+
+    fn to(from: &str, to: &str) -> Move {
+        let (from, to, kind) = (from.to_owned(), vec![to.to_owned()], DriftKind::Renamed);
+        Move { from, to, kind, confidence: 1000, part: None, change: None, transform: None, signals: vec![] }
+    }
+
+    /// A case that somebody has repaired so.
+    async fn keep_case(store: &MemoryStore, stream: &str, offset: u64, by: &str, lost: Vec<Lost>, moves: Vec<Move>) {
+        let mut case = Case::new(Position { offset, ..POSITION }, stream.to_owned(), 0, 0);
+        let (removed, why) = (vec![], String::new());
+        case.lost = lost;
+        case.decided = vec![Decided { status: Deed::Repaired, moves, removed, by: by.to_owned(), why, at: 0 }];
+        let value = serde_json::to_vec(&case).unwrap();
+        store.put(TENANT, Table::Cases, &key_of(stream, offset), value.into(), Expect::Any).await.unwrap();
+    }
+
+    fn sources(approved: &[Approved]) -> Vec<&str> {
+        approved.iter().map(|approved| approved.source.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_people_say_has_gone_elsewhere_as_it_was_is_known_for_its_entity_alone() {
+        let store = MemoryStore::default();
+        keep_version(&store, "crm/orders", 1, "order", "{}").await;
+        let cents = Move { transform: Some(Box::default()), ..to("Total", "TotalCents") };
+        let unit = Move { change: Some(Change::Unit { shift: 2 }), ..to("Net", "NetCents") };
+        let part = Move { part: Some(0), ..to("First", "Name") };
+        let mut swapped = lost("Bill", "bill");
+        swapped.change = Some(Change::Swapped { with: "Ship".into() });
+        let all =
+            vec![lost("Total", "total"), lost("Net", "net"), lost("First", "first"), swapped, lost("Who", "buyer")];
+        let moves = vec![cents, unit, part, to("Bill", "Ship"), to("Who", "Buyer")];
+        keep_case(&store, "crm/orders", 1, "user:ada", all, moves).await;
+        keep_case(&store, "crm/orders", 2, RULES, vec![lost("Note", "note")], vec![to("Note", "Remark")]).await;
+        let known = Knowledge::read(&store, TENANT).await.unwrap();
+        assert_eq!(sources(&known.approved(&"order".parse().unwrap())), ["Who"]);
+        let people: EntityName = "person".parse().unwrap();
+        assert_eq!(known.approved(&people), []);
+        assert!(!known.knows(&people, &lost("Who", "buyer"), &["Buyer".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn only_what_people_put_into_the_mapping_in_force_is_approved() {
+        let store = MemoryStore::default();
+        keep_version(&store, "crm/orders", 1, "order", r#"{"total":"wrong_total","note":"Remark"}"#).await;
+        let by_rules = r#"{"from":"zz_who","method":"heuristic","confidence":950}"#;
+        let fields = format!(r#"{{"total":"right_total","buyer":{by_rules},"note":"Remark"}}"#);
+        keep_version(&store, "crm/orders", 2, "order", &fields).await;
+        keep_version(&store, "shop/orders", 1, "order", r#"{"total":"shop_total"}"#).await;
+        let order: EntityName = "order".parse().unwrap();
+        let known = Knowledge::read(&store, TENANT).await.unwrap();
+        let approved = known.approved_of(&order);
+        let has = |path: &str| sources(&approved).contains(&path);
+        assert!(has("right_total") && has("Remark") && has("shop_total"), "{approved:?}");
+        assert!(!has("wrong_total"), "it was replaced");
+        assert!(!has("zz_who"), "nobody has approved it");
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_to_be_looked_at_is_not_known_and_nothing_goes_by_half() {
+        let store = MemoryStore::default();
+        keep_version(&store, "a/orders", 1, "order", r#"{"total":"first_total"}"#).await;
+        // A page is read to its end; the last version stands behind it.
+        for version in 1..=PAGE as u32 {
+            let fields = format!(r#"{{"total":"total_{version}"}}"#);
+            keep_version(&store, "b/orders", version, "order", &fields).await;
+        }
+        let order: EntityName = "order".parse().unwrap();
+        let known = Knowledge::read_within(&store, TENANT, 1).await.unwrap().approved_of(&order);
+        let is_of_b = |path: &&str| path.strip_prefix("total_").is_some_and(|rest| rest.parse::<usize>().is_ok());
+        assert!(sources(&known).contains(&"first_total") && !sources(&known).iter().any(is_of_b), "{known:?}");
+        let known = Knowledge::read(&store, TENANT).await.unwrap().approved_of(&order);
+        let last = format!("total_{PAGE}");
+        assert_eq!(sources(&known).into_iter().filter(|path| is_of_b(path)).collect::<Vec<_>>(), [last]);
     }
 }

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use schemas::drift::Lost;
+use schemas::mapping::Path;
 use schemas::{Entity, Mapping};
 use serde_json::Value;
 
 use super::Case;
+use crate::step::StreamState;
 
 /// What stands in the place of a masked value.
 pub const MASKED: &str = "***";
@@ -27,8 +30,17 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// What is masked of a case's values. `names` are canonical fields or source paths; `*` is all.
-    pub fn new(entity: &Entity, mapping: &Mapping, case: &Case, names: &[String]) -> Self {
+    /// What is masked of the values of a case of a stream; nothing is known of one that is not open. The case's row and the
+    /// state may each know of something lost that the other does not know yet.
+    pub fn of_case(state: &StreamState, case: &Case, names: &[String]) -> Option<Self> {
+        let ((mapping, _), entity) = (state.mapping()?, state.entity()?);
+        let mut lost = state.drift().lost(case.position.offset, state.shape());
+        lost.extend(case.lost.iter().cloned());
+        Some(Self::new(entity, mapping, &lost, names))
+    }
+
+    /// What is masked where this was lost. `names` are canonical fields or source paths; `*` is all.
+    fn new(entity: &Entity, mapping: &Mapping, lost: &[Lost], names: &[String]) -> Self {
         let is_named = |name: &str| names.iter().any(|n| n == name);
         let sensitive = entity.fields.iter().filter(|f| f.sensitive || is_named(f.name.as_str()));
         let fields: BTreeSet<String> = sensitive.map(|field| field.name.to_string()).collect();
@@ -38,13 +50,17 @@ impl Mask {
         };
         let mut paths = paths_of(&|name| fields.contains(name));
         paths.extend(names.iter().cloned());
+        // As paths are written elsewhere, too.
+        paths.extend(
+            names.iter().filter_map(|name| Path::new(name).ok()).flat_map(|path| path.texts().collect::<Vec<_>>()),
+        );
         let key: Vec<String> = mapping.key.0.iter().flat_map(|path| path.texts()).collect();
-        let is_masked = |path: &String| paths.contains(path);
+        let is_masked = |path: &String| is_covered(&paths, path);
         let (is_key, mut known) = (key.iter().any(is_masked), paths_of(&|_| true));
         known.extend(key);
-        let is_lost = case.lost.iter().any(|lost| {
-            lost.feeds.iter().any(|feed| fields.contains(feed)) || lost.paths.iter().any(|path| paths.contains(path))
-        });
+        let is_lost = lost
+            .iter()
+            .any(|lost| lost.feeds.iter().any(|feed| fields.contains(feed)) || lost.paths.iter().any(is_masked));
         Self { is_all: is_named(EVERYTHING), fields, paths, known, is_lost, is_key }
     }
 
@@ -66,13 +82,23 @@ impl Mask {
     /// Whether the value at a source path is masked.
     pub fn hides_path(&self, path: &str) -> bool {
         let may_be_lost = self.is_lost && !self.known.contains(path);
-        self.is_all || may_be_lost || self.paths.contains(path)
+        self.is_all || may_be_lost || is_covered(&self.paths, path)
     }
 
     /// A row's key, or what stands in its place.
     pub fn key(&self, key: String) -> String {
         if self.is_all || self.is_key { MASKED.to_owned() } else { key }
     }
+}
+
+/// Whether a path is one of these, lies inside one, or has one inside.
+fn is_covered(paths: &BTreeSet<String>, path: &str) -> bool {
+    paths.iter().any(|masked| is_inside(path, masked) || is_inside(masked, path))
+}
+
+/// Whether a path is another one or goes on from it. A dot within a name stands behind a backslash, so it is none here.
+fn is_inside(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// Null is no secret: that something is missing is what a case is about.
@@ -82,20 +108,15 @@ fn hidden(value: Value, is_hidden: bool) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use schemas::Position;
-    use schemas::drift::Lost;
-
     use super::*;
     use crate::testing::{ENTITY, MAPPING, parse};
 
     fn mask(lost: &str, feeds: &str, names: &[&str]) -> Mask {
         let (mapping, entity) = parse(MAPPING, &ENTITY.replace("\"decimal\"", "\"decimal\",\"sensitive\":true"));
-        let position = Position { epoch: 1, partition: 0, offset: 7 };
-        let mut case = Case::new(position, "crm/orders".into(), 0, 0);
         let (path, paths) = (lost.to_owned(), vec![lost.to_owned()]);
-        case.lost = vec![Lost { path, paths, feeds: vec![feeds.into()], retyped: false, change: None }];
+        let lost = [Lost { path, paths, feeds: vec![feeds.into()], retyped: false, change: None }];
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        Mask::new(&entity, &mapping, &case, &names)
+        Mask::new(&entity, &mapping, &lost, &names)
     }
 
     #[test]
@@ -115,6 +136,13 @@ mod tests {
         let named = mask_of(&["Sum", "Id"]);
         assert_eq!((named.path("Sum", 5.into()), named.path("Other", 5.into())), (MASKED.into(), 5.into()));
         assert_eq!(named.key("7".into()), MASKED);
+        let around = mask_of(&["customer", r"Order\ No", "lines[].note"]);
+        for path in ["customer", "customer.email", "customer[].email", "Order No.x", "lines", "lines[].note.text"] {
+            assert!(around.hides_path(path), "{path} lies inside or around a masked one");
+        }
+        for path in ["customers", r"customer\.email", "lines[].count", "Order"] {
+            assert!(!around.hides_path(path), "{path} lies beside them");
+        }
         let all = mask_of(&["*"]);
         assert_eq!((all.field("order_id", 7.into()), all.path("Any", 7.into())), (MASKED.into(), MASKED.into()));
         assert_eq!(all.key("7".into()), MASKED);

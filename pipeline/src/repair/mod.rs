@@ -69,6 +69,8 @@ pub struct Repairer {
     stall: Stall,
     /// Who is asked what stays uncertain, if anybody is.
     asking: Option<Arc<Asking>>,
+    /// What was suggested and may not be in the states that are read: case, and the input behind it, by stream.
+    sent: BTreeMap<StreamId, Vec<(u64, u64)>>,
 }
 
 /// How far a repairer is on `decisions`.
@@ -119,6 +121,7 @@ impl Repairer {
                 done,
                 stall: Stall::new(None),
                 asking: None,
+                sent: BTreeMap::new(),
             },
             repaired,
         ))
@@ -331,12 +334,17 @@ impl Repairer {
     }
 
     /// Suggests repairs for a case, or for every open one of the stream, once the state behind the decision is written.
-    async fn suggest(&self, stream: &StreamId, offset: u64, only: Option<u64>) -> Result<bool, ProcessError> {
+    async fn suggest(&mut self, stream: &StreamId, offset: u64, only: Option<u64>) -> Result<bool, ProcessError> {
         let Some(state) = self.state_behind(stream, offset).await? else { return Ok(false) };
-        let Some((_, mapping_version)) = state.mapping() else { return Ok(true) };
+        let (Some((_, mapping_version)), Some(entity)) = (state.mapping(), state.entity()) else { return Ok(true) };
+        let is_meant = |case: &u64| only.is_none_or(|only| only == *case);
+        let waiting: Vec<u64> = state.drift().waiting().filter(is_meant).collect();
+        if waiting.is_empty() {
+            return Ok(true);
+        }
         let known = Knowledge::read(&*self.store, stream.tenant).await?;
-        let approved = known.approved();
-        for case in state.drift().waiting().filter(|case| only.is_none_or(|only| only == *case)) {
+        let approved = known.approved(&entity.entity);
+        for case in waiting {
             let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case, &approved));
             let suggested = suggested.unwrap_or_else(|error| {
                 tracing::warn!(%stream, case, %error, "nothing is suggested for a case");
@@ -344,7 +352,8 @@ impl Repairer {
             });
             let row = self.kept_case(&state, case).await?;
             let doubt = self.asking.as_ref().and_then(|asking| {
-                let mask = row.as_ref().and_then(|case| mask_of(&state, case));
+                let names = state.policy().mask.as_deref().unwrap_or_default();
+                let mask = row.as_ref().and_then(|case| Mask::of_case(&state, case, names));
                 tokio::task::block_in_place(|| asking.doubt(&state, case, &suggested, &known, mask.as_ref()))
             });
             let coverage = doubt.as_ref().map(|(_, coverage)| coverage.clone());
@@ -356,8 +365,15 @@ impl Repairer {
                 None => None,
             };
             let asked = coverage.map(|coverage| Asked { coverage: Some(coverage), call: None });
-            let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked };
-            self.ingest.send(&self.open(stream), &[suggestion]).await?;
+            // It may have been proposed before a restart.
+            let is_new = !state.has_taken(&id);
+            let version = self.version_behind(&state, case, is_new);
+            let suggestion =
+                Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked, version: None };
+            let end = self.ingest.send(&self.open(stream), &[suggestion]).await?;
+            if is_new && self.asking.is_some() {
+                self.sent.entry(stream.clone()).or_default().push((case, end));
+            }
             if let (Some(asking), Some((question, coverage))) = (&self.asking, doubt) {
                 let open = self.open(stream);
                 match coverage.skipped {
@@ -365,12 +381,23 @@ impl Repairer {
                     false => asking.start(
                         self.store.clone(),
                         self.ingest.clone(),
-                        Doubt { open, case, mapping_version, offset, question, suggested, tried },
+                        Doubt { open, case, mapping_version, version, offset, question, suggested, tried },
                     ),
                 }
             }
         }
         Ok(true)
+    }
+
+    /// The version that a case has once everything that was suggested is proposed, and one more if that is new; a case that
+    /// changes otherwise meanwhile has a later one.
+    fn version_behind(&mut self, state: &StreamState, case: u64, is_new: bool) -> Option<u32> {
+        let under_way = self.sent.get_mut(&state.stream).map_or(0, |sent| {
+            sent.retain(|(_, end)| *end > state.next.offset);
+            sent.iter().filter(|(of, _)| *of == case).count()
+        });
+        let proposals = u32::try_from(under_way + usize::from(is_new)).ok()?;
+        state.case_version(case)?.checked_add(proposals)
     }
 
     /// The case as it is kept.
@@ -396,12 +423,6 @@ impl Repairer {
             Err(EvidenceError::Step(source)) => Err(ProcessError::Step { partition: self.partition, source }),
         }
     }
-}
-
-/// What of a case's values is masked, as the policy in force says.
-fn mask_of(state: &StreamState, case: &Case) -> Option<Mask> {
-    let (mapping, _) = state.mapping()?;
-    Some(Mask::new(state.entity()?, mapping, case, state.policy().mask.as_deref().unwrap_or_default()))
 }
 
 /// What a decision calls for.

@@ -117,6 +117,21 @@ async fn what_is_doubtful_waits_until_a_person_decides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_state_knows_to_be_lost_is_masked_though_the_case_is_not_kept_so_far() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..150, "zq").await;
+    settle(&line).await;
+    let (mut case, names) = (cases(&line).await.remove(0), ["total".to_owned()]);
+    case.lost.clear();
+    let state = read_state(&*line.store, &stream("orders")).await.unwrap().unwrap();
+    let mask = Mask::of_case(&state, &case, &names).unwrap();
+    assert!(mask.hides_path("zq"), "it may be the masked one");
+    assert!(!mask.hides_path("Id"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repair_that_is_taken_back_withdraws_its_rows_and_another_decision_brings_them_again() {
     let line = Line::new();
     let open = line.open("orders", MAPPING, ENTITY).await;

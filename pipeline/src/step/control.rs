@@ -72,12 +72,13 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         Input::Discarded { settlement, offsets } => state.discard(settlement, &offsets, &mut facts),
         Input::SettlementEnded { settlement } => state.settlement_ended(settlement, &mut facts),
         Input::Suggestion { id, .. } if id.len() > COMMAND_ID_BYTES_MAX || !state.take_command(&id) => {}
-        Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked } => {
+        Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked, version } => {
             // What was asked was paid for, even if the suggestion comes too late.
             let call = asked.as_ref().and_then(|asked| asked.call.as_ref());
             let (by_model, is_told) = (call.is_some(), call.is_none_or(|call| call.outcome == CallOutcome::Answered));
             facts.extend(asked.into_iter().flat_map(|asked| asked_facts(case, asked)));
-            let suggested = Suggested { at: offset, case, mapping_version, moves, alternatives, tried, by_model };
+            let at = offset;
+            let suggested = Suggested { at, case, mapping_version, moves, alternatives, tried, by_model, version };
             // What a model did not answer leaves the case as it is.
             if is_told && let Err(reason) = state.suggested(suggested, &mut facts) {
                 facts.push(Fact::CommandRefused { id, reason });

@@ -29,6 +29,8 @@ pub(super) struct Suggested {
     pub(super) tried: Option<Tried>,
     /// A language model had a part in it: a person decides.
     pub(super) by_model: bool,
+    /// The version of the case that it was made on, if it matters.
+    pub(super) version: Option<u32>,
 }
 
 /// What is to be done with lost paths.
@@ -45,8 +47,9 @@ struct Repair<'a> {
 impl StreamState {
     /// Takes a suggestion in: applied when the policy lets it and it breaks nothing, else it waits for a person.
     pub(super) fn suggested(&mut self, suggested: Suggested, facts: &mut Vec<Fact>) -> Result<(), String> {
-        let Suggested { at, case, mapping_version, moves, alternatives, tried, by_model } = suggested;
+        let Suggested { at, case, mapping_version, moves, alternatives, tried, by_model, version } = suggested;
         self.check_case(case, mapping_version)?;
+        self.waiting.check(case, version)?;
         if moves.len() + alternatives.len() > MOVES_MAX {
             return Err(format!("it names more than {MOVES_MAX} moves"));
         }
@@ -140,7 +143,7 @@ impl StreamState {
         if *verdict != Verdict::Revert {
             self.check_case(*case, *mapping_version)?;
         }
-        self.waiting.check(decide)?;
+        self.waiting.check(*case, decide.version)?;
         let lost = self.drift.lost(*case, &self.shape);
         let is_seen = matches!(verdict, Verdict::Approve { .. } | Verdict::AcceptAsRemoved { .. });
         if is_seen && self.drift.notice(*case).is_some_and(|notice| notice.lost.is_empty()) {

@@ -1,5 +1,6 @@
 //! Who decides a case and until when, told on whole records: policies, versions, two people, times.
 
+use schemas::advice::{Asked, CallOutcome, ModelCall};
 use schemas::decision::Fact;
 use schemas::drift::{Decide, DriftKind, Move, Tried, Verdict};
 use schemas::event::EventBatchReader;
@@ -80,8 +81,38 @@ impl House {
         let (id, case) = (format!("s-{}", self.commands), self.case());
         let mapping_version = self.stream.state.mapping().unwrap().1;
         let (moves, alternatives) = (vec![to("Sum", confidence)], vec![]);
-        let asked = None;
-        self.stream.control(&Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked })
+        let (asked, version) = (None, None);
+        self.stream.control(&Input::Suggestion {
+            id,
+            case,
+            mapping_version,
+            moves,
+            alternatives,
+            tried,
+            asked,
+            version,
+        })
+    }
+
+    /// A model's answer, which was asked for on this version of the case.
+    fn answer(&mut self, version: u32) -> Outcome {
+        self.commands += 1;
+        let (id, case, version) = (format!("a-{}", self.commands), self.case(), Some(version));
+        let mapping_version = self.stream.state.mapping().unwrap().1;
+        let (outcome, input_tokens, output_tokens, cost_micros) = (CallOutcome::Answered, 7, 3, 5);
+        let call = ModelCall { model: "small".into(), outcome, input_tokens, output_tokens, cost_micros };
+        let asked = Some(Asked { coverage: None, call: Some(call) });
+        let (moves, alternatives, tried) = (vec![to("Sum", 0)], vec![], None);
+        self.stream.control(&Input::Suggestion {
+            id,
+            case,
+            mapping_version,
+            moves,
+            alternatives,
+            tried,
+            asked,
+            version,
+        })
     }
 
     fn decide(&mut self, by: &str, version: Option<u32>, verdict: Verdict) -> Outcome {
@@ -181,7 +212,8 @@ fn what_breaks_waits_though_everything_is_propagated() {
     let (case, mapping_version) = (house.case(), 1);
     let split = Move { to: vec!["Sum".into(), "Id".into()], kind: DriftKind::Split, ..to("Sum", 990) };
     let (id, moves, alternatives) = ("s".to_owned(), vec![split], vec![]);
-    let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried: None, asked: None };
+    let (tried, asked, version) = (None, None, None);
+    let suggestion = Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked, version };
     let outcome = house.stream.control(&suggestion);
     let Some(Fact::RepairProposed { waits, breaks, .. }) = outcome.decisions.first().map(|d| &d.fact) else {
         panic!("{outcome:?}")
@@ -230,6 +262,31 @@ fn a_decision_on_another_version_of_the_case_is_refused() {
     assert!(refused(&house.decide("user:bob", Some(2), ALL)).contains("look again"), "ada was faster");
     let edit = Verdict::Edit { moves: vec![to("Sum", 0)] };
     assert!(names(&house.decide("user:bob", Some(3), edit)).contains(&"RepairApplied"));
+}
+
+#[test]
+fn an_answer_of_a_model_that_is_late_replaces_nothing_and_what_it_cost_is_told() {
+    let late = |house: &mut House| {
+        let before = house.stream.state.drift().proposed(house.case()).to_vec();
+        let outcome = house.answer(2);
+        assert_eq!(names(&outcome), ["ModelAsked", "CommandRefused"], "{outcome:?}");
+        assert!(refused(&outcome).contains("version 2 of the case"), "{outcome:?}");
+        assert_eq!(house.stream.state.drift().proposed(house.case()), before);
+    };
+    let mut rejected = House::new(&policy("{}"));
+    rejected.suggest(600, tried(30));
+    assert_eq!(rejected.stream.state.case_version(rejected.case()), Some(2), "opened and proposed");
+    rejected.decide("user:ada", None, Verdict::Reject);
+    late(&mut rejected);
+    let mut approved = House::new(&policy(r#"{"two_persons":["all"]}"#));
+    approved.suggest(600, tried(30));
+    approved.decide("user:ada", None, ALL);
+    late(&mut approved);
+    let outcome = approved.decide("user:bob", None, ALL);
+    assert!(names(&outcome).contains(&"RepairApplied"), "ada's approval counts still: {outcome:?}");
+    let mut in_time = House::new(&policy("{}"));
+    in_time.suggest(600, tried(30));
+    assert_eq!(names(&in_time.answer(2)), ["ModelAsked", "RepairProposed"]);
 }
 
 #[test]

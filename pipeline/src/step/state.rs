@@ -176,6 +176,16 @@ impl StreamState {
         &self.drift
     }
 
+    /// The version of a case that waits for people.
+    pub fn case_version(&self, case: u64) -> Option<u32> {
+        self.waiting.version(case)
+    }
+
+    /// Whether a command or a suggestion of this id is among the last ones.
+    pub(crate) fn has_taken(&self, id: &str) -> bool {
+        self.commands.iter().any(|known| known == id)
+    }
+
     /// Keeps a definition for its use. One that is no use (too long, or not the text of its name) is left out, and
     /// whoever names it is refused.
     pub(super) fn define(&mut self, hash: DefinitionHash, text: String) {
@@ -190,7 +200,7 @@ impl StreamState {
 
     /// Notes the id of a command; false when it was among the last ones.
     pub(super) fn take_command(&mut self, id: &str) -> bool {
-        if self.commands.iter().any(|known| known == id) {
+        if self.has_taken(id) {
             return false;
         }
         if self.commands.len() == COMMANDS_MAX {

@@ -108,11 +108,15 @@ impl Waiting {
         }
     }
 
-    /// Refuses a decision that was made on another version of the case than this one.
-    pub(super) fn check(&self, decide: &Decide) -> Result<(), String> {
-        let known = self.cases.get(&decide.case).map(|case| case.version);
-        let Some(known) = known.or_else(|| self.decided.get(&decide.case).copied()) else { return Ok(()) };
-        match decide.version {
+    /// The version of a case that waits, or whose decision can be taken back.
+    pub(super) fn version(&self, case: u64) -> Option<u32> {
+        self.cases.get(&case).map(|case| case.version).or_else(|| self.decided.get(&case).copied())
+    }
+
+    /// Refuses what was made on another version of the case than this one.
+    pub(super) fn check(&self, case: u64, made_on: Option<u32>) -> Result<(), String> {
+        let Some(known) = self.version(case) else { return Ok(()) };
+        match made_on {
             Some(version) if version != known => {
                 Err(format!("it was made on version {version} of the case, which is at {known} by now: look again"))
             }

@@ -199,8 +199,8 @@ fn what_is_said_to_drift_is_written_as_it_always_was() {
     };
     let (moves, alternatives) = (vec![a_move()], vec![]);
     let id = "suggest-41-2".into();
-    let suggestion =
-        Input::Suggestion { id, case: 41, mapping_version: 2, moves, alternatives, tried: None, asked: None };
+    let (tried, asked, version) = (None, None, None);
+    let suggestion = Input::Suggestion { id, case: 41, mapping_version: 2, moves, alternatives, tried, asked, version };
     let inputs: Vec<Input> = std::iter::once(suggestion).chain(verdicts.map(decide)).collect();
     assert_lines("drift_inputs_v1.ndjson", &inputs);
 }
@@ -280,6 +280,7 @@ fn what_people_decide_is_written_as_it_always_was() {
             alternatives,
             tried: tried(),
             asked: None,
+            version: None,
         },
         command(Command::Decide(Decide {
             case,
@@ -362,11 +363,9 @@ fn what_was_asked_of_a_model_is_written_as_it_always_was() {
     ];
     let decision = |(ordinal, fact)| Decision { input_offset: 61, ordinal, fact };
     assert_lines("asked_decisions_v1.ndjson", &(0..).zip(facts).map(decision).collect::<Vec<_>>());
-    let asked = [
-        Asked { coverage: Some(coverage), call: None },
-        Asked { coverage: None, call: Some(ModelCall { outcome: CallOutcome::OverBudget, ..call }) },
-    ];
-    let suggestion = |asked| Input::Suggestion {
+    let called = Asked { coverage: None, call: Some(ModelCall { outcome: CallOutcome::OverBudget, ..call }) };
+    let asked = [(Asked { coverage: Some(coverage), call: None }, None), (called.clone(), None), (called, Some(3))];
+    let suggestion = |(asked, version)| Input::Suggestion {
         id: "advise-41-1-60".into(),
         case: 41,
         mapping_version: 1,
@@ -374,6 +373,7 @@ fn what_was_asked_of_a_model_is_written_as_it_always_was() {
         alternatives: vec![],
         tried: None,
         asked: Some(asked),
+        version,
     };
     assert_lines("asked_inputs_v1.ndjson", &asked.map(suggestion));
 }

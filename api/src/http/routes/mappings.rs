@@ -23,7 +23,7 @@ use crate::http::manners::journal::Noted;
 use crate::http::problem::Problem;
 use crate::http::text::Text;
 use crate::http::time;
-use crate::line::{InForce, SetMappingError};
+use crate::line::{InForce, SetMappingError, SuggestError};
 use suggestions::SuggestionsInfo;
 
 const LIMIT: u32 = 100;
@@ -253,7 +253,7 @@ impl Routes {
         caller.require(Role::Editor)?;
         let stream = super::one_stream(&caller, &connection, &stream)?;
         doors.line.wait_cases().await.map_err(Problem::internal)?;
-        let found = doors.line.suggested_mapping(&stream).await.map_err(failed)?;
+        let found = doors.line.suggested_mapping(&stream).await.map_err(not_suggested)?;
         Ok(Json(suggestions::of_stream(found.ok_or_else(|| Problem::not_found("stream"))?)))
     }
 
@@ -292,6 +292,16 @@ impl Routes {
         let set = set.await.map_err(Problem::internal)??;
         noted.say(format!("mapping of {stream}: version {} → {}", now.version, set.version));
         Ok(found(caller.tenant, info(set)))
+    }
+}
+
+fn not_suggested(error: SuggestError) -> Problem {
+    let detail = "suggestions for this organisation are under way: wait for them, or try again in a moment";
+    match error {
+        SuggestError::Busy(_) => {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_suggestions", detail).retry_after(1)
+        }
+        SuggestError::Failed(error) => failed(error),
     }
 }
 

@@ -91,8 +91,8 @@ async fn what_goes_wrong_is_told_without_what_the_other_side_said() {
         (answer(429, "s3cret"), AdvisorError::Limited),
         (answer(500, "s3cret"), AdvisorError::Failed("it answered 500 Internal Server Error".into())),
         (Some(redirect), AdvisorError::Failed("it answered 302 Found".into())),
-        (answer(200, "s3cret"), AdvisorError::Failed("it could not be reached, or answered what is no answer".into())),
-        (Some("no HTTP".into()), AdvisorError::Failed("it could not be reached, or answered what is no answer".into())),
+        (answer(200, "s3cret"), AdvisorError::Lost("it could not be reached, or answered what is no answer".into())),
+        (Some("no HTTP".into()), AdvisorError::Lost("it could not be reached, or answered what is no answer".into())),
     ] {
         assert_eq!(ask(Provider::OpenAi, said).await.0, Err(wrong));
     }

@@ -95,7 +95,7 @@ pub fn operations(
     let mut is_free = vec![true; problem.targets.len()];
     divided::find(&problem, &mut is_left, &mut is_free, &mut out);
     moved(&problem, &found, &mut is_left, &mut is_free, &mut out);
-    let sure = |candidates: &[Candidate]| candidates.first().map_or(1.0, |c| 1.0 - c.confidence);
+    let sure = |candidates: &[Candidate]| 1.0 - candidates.iter().map(|c| c.confidence).fold(0.0, f32::max);
     for (row, field) in problem.sources.iter().enumerate().filter(|(row, _)| is_left[*row]) {
         out.push(one(OperationKind::Remove, Some(field), None, sure(&found[row])));
     }
@@ -123,7 +123,7 @@ fn is_retyped(before: &Field, after: &Field) -> bool {
     before.kind != after.kind && before.kind != Kind::Unknown && after.kind != Kind::Unknown
 }
 
-/// Pairs that are likely, best first, each field once.
+/// Pairs that are likely, what is approved first, then the best, each field once.
 fn moved(
     problem: &Problem,
     found: &[Vec<Candidate>],
@@ -131,13 +131,15 @@ fn moved(
     is_free: &mut [bool],
     out: &mut Vec<Operation>,
 ) {
-    let mut pairs: Vec<(f32, usize, usize)> = Vec::new();
+    let mut pairs: Vec<(bool, f32, usize, usize)> = Vec::new();
     for (row, candidates) in found.iter().enumerate() {
-        pairs.extend(candidates.iter().filter(|c| c.log_odds >= MOVED_FROM).map(|c| (c.confidence, row, c.target)));
+        let likely = candidates.iter().filter(|c| c.log_odds >= MOVED_FROM);
+        pairs.extend(likely.map(|c| (c.approved, c.confidence, row, c.target)));
     }
-    let names = |(_, row, column): &(f32, usize, usize)| (&problem.sources[*row].name, &problem.targets[*column].name);
-    pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| names(a).cmp(&names(b))));
-    for (confidence, row, column) in pairs {
+    let names = |row: usize, column: usize| (&problem.sources[row].name, &problem.targets[column].name);
+    let by_name = |a: &(bool, f32, usize, usize), b: &(bool, f32, usize, usize)| names(a.2, a.3).cmp(&names(b.2, b.3));
+    pairs.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then_with(|| by_name(a, b)));
+    for (_, confidence, row, column) in pairs {
         if !is_left[row] || !is_free[column] {
             continue;
         }

@@ -107,6 +107,19 @@ fn what_the_tenant_approved_for_this_very_name_comes_first() {
 }
 
 #[test]
+fn what_was_approved_before_goes_first_at_drift_and_is_no_likelier_for_it() {
+    let targets = vec![field("phone", "string", &[]), field("mobile_phone", "string", &[])];
+    let problem = problem(vec![field("telephone", "string", &[])], targets);
+    let alone = find(&problem, Task::Drift, &[]);
+    let second = &alone[0][1];
+    let approved = [Approved { source: "telephone".into(), target: problem.targets[second.target].name.clone() }];
+    let found = find(&problem, Task::Drift, &approved);
+    assert_eq!(found[0][0].target, second.target);
+    assert_eq!(found[0][0].confidence, second.confidence, "its probability is the matcher's own");
+    assert!(found[0][0].approved && !found[0][1].approved);
+}
+
+#[test]
 fn hostile_names_are_names_and_nothing_else() {
     let hostile = [
         String::new(),

@@ -104,6 +104,7 @@ fn suggest(stream: &mut Stream, id: &str, moves: Vec<Move>) -> Outcome {
         alternatives: vec![],
         tried: clean(),
         asked: None,
+        version: None,
     })
 }
 
@@ -561,7 +562,7 @@ proptest! {
             let time = Input::TimePassed { id: "hold-43".into() };
             runs.push((BatchKind::Control, vec![serde_json::to_string(&time).unwrap()]));
             let moves = vec![renamed("Total", "Amount", 950)];
-            let suggestion = Input::Suggestion { id: format!("{shape}{count}"), case: 43, mapping_version: 1, moves, alternatives: vec![], tried: clean(), asked: None };
+            let suggestion = Input::Suggestion { id: format!("{shape}{count}"), case: 43, mapping_version: 1, moves, alternatives: vec![], tried: clean(), asked: None, version: None };
             runs.push((BatchKind::Control, vec![serde_json::to_string(&suggestion).unwrap()]));
         }
         let whole = told(&runs, usize::MAX);

@@ -110,9 +110,8 @@ fn nothing_is_suggested_for_a_case_that_lacks_nothing() {
     let came = |id: usize| with(id, "Total").replacen('{', r#"{"Came":1,"#, 1);
     let case = detected(&feed(&mut stream, &(300..400).map(came).collect::<Vec<_>>()))[0].0;
     assert_eq!(stream.state.drift().waiting().count(), 0);
-    let (moves, alternatives) = (vec![], vec![]);
-    let suggestion =
-        Input::Suggestion { id: "s".into(), case, mapping_version: 1, moves, alternatives, tried: None, asked: None };
+    let (id, moves, alternatives, tried, asked, version) = ("s".into(), vec![], vec![], None, None, None);
+    let suggestion = Input::Suggestion { id, case, mapping_version: 1, moves, alternatives, tried, asked, version };
     assert_eq!(names(&stream.control(&suggestion)), ["CommandRefused"]);
 }
 
@@ -134,8 +133,8 @@ fn what_was_accepted_as_null_is_mapped_again_once_it_is_known_where_the_value_ha
     assert_eq!(told.len(), 2, "more nulls, and a new field: {told:?}");
     let (nulls, came) = (told[0].0, told[1].0);
     let (moves, alternatives) = (vec![renamed("Total", "Amount", 990)], vec![]);
-    let (id, tried, asked) = ("s".into(), None, None);
-    stream.control(&Input::Suggestion { id, case: nulls, mapping_version: 1, moves, alternatives, tried, asked });
+    let (id, case, tried, asked, version) = ("s".into(), nulls, None, None, None);
+    stream.control(&Input::Suggestion { id, case, mapping_version: 1, moves, alternatives, tried, asked, version });
     let outcome = decide_of(&mut stream, nulls, Verdict::Approve { only: vec![] });
     let recalled = outcome.decisions.iter().find_map(|d| match d.fact {
         Fact::RecordsRecalled { case, since, until } => Some((case, since, until == d.input_offset)),
