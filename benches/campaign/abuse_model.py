@@ -37,7 +37,9 @@ def unharmed(house, seen, found, known, what):
     """Nothing was decided, and nothing is named that was not there."""
     seen.that(found["status"] == "open" and not found["decided"] and found.get("waits"), f"{what}: it is {found}")
     moves = found["moves"] + found["alternatives"]
-    seen.that(all(set(m["to"]) <= known for m in moves), f"{what}: {[m['to'] for m in moves]}")
+    # Paths have a backslash before whatever else would part them.
+    plain = {name.replace("\\", "") for name in known}
+    seen.that(all({to.replace("\\", "") for to in m["to"]} <= plain for m in moves), f"{what}: {[m['to'] for m in moves]}")
     named = [m for m in moves if any(s["name"] == "language_model" for s in m["signals"])]
     seen.that(all(m["confidence"] < 0.9 for m in named), f"{what}: {named}")
 
@@ -56,7 +58,7 @@ def instructions(house, seen):
 
     house.model.say = obey
     found = asking(house, "f1", values)
-    unharmed(house, seen, found, set(found["added"]), "a model that obeys")
+    unharmed(house, seen, found, names, "a model that obeys")
     seen.note(f"the call {found['call']['outcome']}")
     house.model.say = house.model.nothing
 

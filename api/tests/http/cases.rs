@@ -55,7 +55,7 @@ pub fn proposed(person: &Person) -> Value {
     let mut found = Vec::new();
     until("something is proposed", || {
         found = cases(person, "?status=waiting");
-        found.iter().all(|case| !case["waits"].is_null())
+        !found.is_empty() && found.iter().all(|case| !case["waits"].is_null())
     });
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0)

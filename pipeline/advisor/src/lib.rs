@@ -21,7 +21,7 @@ pub enum Provider {
     OpenAi,
     /// Google's.
     Gemini,
-    /// Ollama's, on a machine of one's own.
+    /// Ollama's, on a machine of one's own, by the protocol that it has from OpenAI.
     Ollama,
     /// Anthropic's.
     Anthropic,
@@ -30,9 +30,9 @@ pub enum Provider {
 impl Provider {
     const fn kind(self) -> AdapterKind {
         match self {
-            Self::OpenAi => AdapterKind::OpenAI,
+            // Ollama's own protocol would not take the schema of the answer here.
+            Self::OpenAi | Self::Ollama => AdapterKind::OpenAI,
             Self::Gemini => AdapterKind::Gemini,
-            Self::Ollama => AdapterKind::Ollama,
             Self::Anthropic => AdapterKind::Anthropic,
         }
     }
@@ -51,7 +51,7 @@ impl Provider {
         match self {
             Self::OpenAi => "https://api.openai.com/v1/",
             Self::Gemini => "https://generativelanguage.googleapis.com/v1beta/",
-            Self::Ollama => "http://localhost:11434/",
+            Self::Ollama => "http://localhost:11434/v1/",
             Self::Anthropic => "https://api.anthropic.com/v1/",
         }
     }
@@ -101,7 +101,7 @@ impl GenaiAdvisor {
         let url = if url.ends_with('/') { url } else { url + "/" };
         let target = ServiceTarget {
             endpoint: Endpoint::from_owned(url),
-            // Ollama takes none, but its adapter wants one.
+            // Ollama takes none, but the adapter wants one.
             auth: AuthData::from_single(settings.key.unwrap_or_else(|| "none".to_owned())),
             model: ModelIden::new(settings.provider.kind(), settings.model),
         };

@@ -68,12 +68,11 @@ async fn ask(provider: Provider, said: Option<String>) -> (Result<(String, u64, 
 async fn each_provider_is_asked_in_its_own_protocol_with_a_schema_for_the_answer() {
     let openai = r#"{"choices":[{"message":{"role":"assistant","content":"said"}}],"usage":{"prompt_tokens":7,"completion_tokens":3}}"#;
     let gemini = r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"said"}]}}],"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":3,"totalTokenCount":10}}"#;
-    let ollama = r#"{"model":"small","message":{"role":"assistant","content":"said"},"done":true,"prompt_eval_count":7,"eval_count":3}"#;
     let anthropic = r#"{"content":[{"type":"text","text":"said"}],"usage":{"input_tokens":7,"output_tokens":3}}"#;
     for (provider, body, path) in [
         (Provider::OpenAi, openai, "/base/chat/completions"),
         (Provider::Gemini, gemini, "/base/models/small:generateContent"),
-        (Provider::Ollama, ollama, "/base/api/chat"),
+        (Provider::Ollama, openai, "/base/chat/completions"),
         (Provider::Anthropic, anthropic, "/base/messages"),
     ] {
         let (reply, request) = ask(provider, answer(200, body)).await;

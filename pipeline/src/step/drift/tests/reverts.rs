@@ -41,8 +41,8 @@ fn a_revert_that_names_a_stale_version_is_refused() {
 fn a_repair_that_another_one_stands_on_is_taken_back_after_that_one() {
     let mut stream = steady(100);
     let first = repaired("Total", "Amount", &mut stream, 100..130);
-    feed(&mut stream, &(130..160).map(|id| with(id, "Amount")).collect::<Vec<_>>());
-    let second = repaired("Amount", "Sum", &mut stream, 160..190);
+    feed(&mut stream, &(130..330).map(|id| with(id, "Amount")).collect::<Vec<_>>());
+    let second = repaired("Amount", "Sum", &mut stream, 330..360);
     let reason = refused(&revert_of(&mut stream, first, "a", 0, None));
     assert!(reason.contains("take that one back first") && reason.contains(&second.to_string()), "{reason}");
     assert!(stream.state.mapping().unwrap().0.text().contains("Sum"), "and the second is in force");
