@@ -155,7 +155,7 @@ fn what_was_accepted_as_null_is_mapped_again_once_it_is_known_where_the_value_ha
         let record = Record { ordinal: origin + 1, op, key: None, version, defect: None, payload };
         writer.push_from(&record, Some(origin));
     }
-    let batch = writer.finish(&crate::step::redriven_for(nulls, true));
+    let batch = writer.finish(&redriven_for(nulls, Again::Recalled));
     let again = stream.fold(BatchKind::Redriven, batch.count, &batch.body);
     let expected: Vec<Option<i128>> = (300..400).map(|id| Some(id * 10_000 + 5_000)).collect();
     assert_eq!(totals(&again), expected, "what was not null stays as it is");
