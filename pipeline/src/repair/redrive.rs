@@ -9,7 +9,7 @@ use super::{READ_BYTES, Repairer};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
 use crate::process::{ProcessError, decode_decisions, read_lane, read_snapshot, stream_of};
-use crate::step::{StepError, redriven_for};
+use crate::step::{Again, StepError, redriven_for};
 
 /// A batch that goes back in is cut once it has so many bytes.
 const BATCH_BYTES: usize = 512 << 10;
@@ -49,7 +49,7 @@ impl Repairer {
                 }
             }
             next = end;
-            if !self.send(open, &redriven_for(*case, false), lane, &held).await? {
+            if !self.send(open, &redriven_for(*case, Again::Held), lane, &held).await? {
                 return Ok(false);
             }
         }

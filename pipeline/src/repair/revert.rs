@@ -9,7 +9,7 @@ use super::{READ_BYTES, Repairer};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
 use crate::process::{ProcessError, events_partition};
-use crate::step::{StepError, redriven_for};
+use crate::step::{Again, StepError, redriven_for};
 
 /// Records that were accepted and are looked at again.
 pub(super) struct Revert {
@@ -33,6 +33,7 @@ impl Repairer {
         let run = if revert.is_recall { format!("recall-{at}-{}", revert.since) } else { "revert".to_owned() };
         let (lane, mut last) = self.lane(&run, open, revert.into).await?;
         last = last.max(revert.since + 1);
+        let sent_for = redriven_for(revert.into, if revert.is_recall { Again::Recalled } else { Again::Reverted });
         let mut next = 0;
         loop {
             let batches = self.log.read(Topic::Events, partition, next, READ_BYTES).await?;
@@ -53,7 +54,7 @@ impl Repairer {
                     })?;
                 }
             }
-            if !self.send(open, &redriven_for(revert.into, revert.is_recall), lane, &held).await? {
+            if !self.send(open, &sent_for, lane, &held).await? {
                 return Ok(false);
             }
         }

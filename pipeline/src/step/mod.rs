@@ -27,7 +27,7 @@ use schemas::{BatchKind, Decision, EntityName, Lane};
 
 pub use control::{MappingChange, check_change};
 pub use key::KeyReader;
-pub(crate) use record::redriven_for;
+pub(crate) use record::{Again, redriven_for};
 pub use state::{Counters, LaneState, StreamState};
 pub use trial::{Fate, Trial};
 

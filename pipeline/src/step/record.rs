@@ -19,8 +19,9 @@ use super::view::View;
 use super::waiting::Waiting;
 use super::{CURSOR_BYTES_MAX, InputBatch, Outcome, Scratch, StepError, StreamState, shared};
 
-/// Stands behind the case that a batch of records is looked at again for.
+/// Stand behind the case that a batch of records is looked at again for.
 const RECALLED: u8 = 1;
+const REVERTED: u8 = 2;
 /// Rows or decisions of about so many bytes are handed over at once.
 pub(super) const PIECE_BYTES: usize = 8 << 20;
 /// What a decision counts beside its text.
@@ -32,8 +33,8 @@ pub(super) const ROW_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
 pub(super) struct RecordFold<'a> {
     input: InputBatch<'a>,
     reader: RecordBatchReader<'a>,
-    /// The case that held the records before, and whether it is to look at what was accepted.
-    freed_by: Option<(u64, bool)>,
+    /// The case that the records come again for, and why they do.
+    freed_by: Option<(u64, Again)>,
     /// Records that are folded.
     folded: u32,
     /// Whether one of them was new.
@@ -77,7 +78,7 @@ impl<'a> RecordFold<'a> {
             policy: &state.policy,
             logged_at: input.logged_at,
             freed_by: self.freed_by.map(|(case, _)| case),
-            is_recalled: self.freed_by.is_some_and(|(_, is_recalled)| is_recalled),
+            is_recalled: self.freed_by.is_some_and(|(_, why)| why == Again::Recalled),
             new_from: None,
             has_stray: false,
             is_refilled: false,
@@ -103,23 +104,27 @@ impl<'a> RecordFold<'a> {
             let is_new = record.ordinal > lane.ordinal;
             match self.freed_by {
                 // Once its case is decided, what was accepted before stays as it is.
-                Some((case, true)) if is_new && fold.drift.is_recalling(case) => {
+                Some((case, Again::Recalled)) if is_new && fold.drift.is_recalling(case) => {
                     fold.again(&record, &mut state.counters);
                 }
-                Some((case, true)) if is_new && fold.drift.is_refilling(case) => {
+                Some((case, Again::Recalled)) if is_new && fold.drift.is_refilling(case) => {
                     fold.refill(case, &record, &mut state.counters);
                 }
-                Some((_, true)) => {}
+                Some((case, Again::Reverted)) if is_new && fold.drift.is_reverting(case) => {
+                    fold.again(&record, &mut state.counters);
+                }
+                Some((_, Again::Recalled | Again::Reverted)) => {}
                 // What is re-driven was taken in once: when it comes twice, nothing is counted.
-                Some((case, false)) if is_new && fold.drift.is_awaited(case) => {
+                Some((case, Again::Held)) if is_new && fold.drift.is_awaited(case) => {
                     state.counters.held = state.counters.held.saturating_sub(1);
                     fold.record(&record, &mut state.counters);
                     fold.redriven(case);
                 }
-                Some((case, false)) if is_new && fold.drift.is_reverting(case) => {
+                // Reverts of an earlier release had no mark of their own.
+                Some((case, Again::Held)) if is_new && fold.drift.is_reverting(case) => {
                     fold.again(&record, &mut state.counters);
                 }
-                Some((id, false)) if is_new && let Some(settlement) = state.settlements.get_mut(&id) => {
+                Some((id, Again::Held)) if is_new && let Some(settlement) = state.settlements.get_mut(&id) => {
                     state.counters.quarantined = state.counters.quarantined.saturating_sub(1);
                     let before = state.counters;
                     fold.record(&record, &mut state.counters);
@@ -168,21 +173,36 @@ impl<'a> RecordFold<'a> {
     }
 }
 
-/// The case that a batch of re-driven records names, where others have their cursor; and whether they were accepted before
-/// it was sure.
-fn freed_by(cursor: &[u8]) -> Result<(u64, bool), WireError> {
+/// Why records come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// They were held, or set aside.
+    Held,
+    /// They were accepted before their case was sure, or as null.
+    Recalled,
+    /// They were accepted by a decision that was taken back.
+    Reverted,
+}
+
+/// The case that a batch of re-driven records names, where others have their cursor; and why they come again.
+fn freed_by(cursor: &[u8]) -> Result<(u64, Again), WireError> {
     let (case, rest) = cursor.split_first_chunk().ok_or(WireError::Invalid("the case that was decided"))?;
     match rest {
-        [] => Ok((u64::from_be_bytes(*case), false)),
-        [RECALLED] => Ok((u64::from_be_bytes(*case), true)),
+        [] => Ok((u64::from_be_bytes(*case), Again::Held)),
+        [RECALLED] => Ok((u64::from_be_bytes(*case), Again::Recalled)),
+        [REVERTED] => Ok((u64::from_be_bytes(*case), Again::Reverted)),
         _ => Err(WireError::Invalid("the case that was decided")),
     }
 }
 
 /// What a batch of re-driven records has where others have their cursor.
-pub(crate) fn redriven_for(case: u64, is_recalled: bool) -> Vec<u8> {
+pub(crate) fn redriven_for(case: u64, why: Again) -> Vec<u8> {
     let mut cursor = case.to_be_bytes().to_vec();
-    cursor.extend(is_recalled.then_some(RECALLED));
+    cursor.extend(match why {
+        Again::Held => None,
+        Again::Recalled => Some(RECALLED),
+        Again::Reverted => Some(REVERTED),
+    });
     cursor
 }
 
@@ -281,32 +301,60 @@ impl Fold<'_> {
         is_held
     }
 
-    /// A record that was accepted comes again, because the repair that it was accepted by was taken back.
+    /// A record that was accepted comes again, because the repair that it was accepted by was taken back, or as its values
+    /// began to mean something else.
     fn again(&mut self, record: &Record<'_>, counters: &mut Counters) {
         let before = *counters;
         self.record(record, counters);
-        let is_held = counters.held > before.held;
+        let is_no_row = counters.held > before.held || counters.quarantined > before.quarantined;
         // It had its fate; now it has another one, or the same again.
         counters.accepted = counters.accepted.saturating_sub(1);
-        if is_held {
+        if is_no_row {
             self.withdraw(record);
         }
     }
 
-    /// A record that was accepted as null is mapped again, if it has what it lacks where that has gone.
+    /// A record that was accepted as null is mapped again, if it has what it lacks where that has gone. What another case
+    /// holds is left to that one: by its decision the record comes again, and is mapped as it is to be then.
     fn refill(&mut self, case: u64, record: &Record<'_>, counters: &mut Counters) {
         let Ok(payload) = std::str::from_utf8(record.payload) else { return };
-        let is_walked = self.scratch.walker.walk(self.shape, payload).is_ok();
-        if is_walked && self.drift.is_refilled(case, payload, &self.scratch.walker.slots) {
-            self.is_refilled = true;
-            self.again(record, counters);
-            self.is_refilled = false;
+        if self.scratch.walker.walk(self.shape, payload).is_err() {
+            return;
+        }
+        let passing = Passing {
+            payload,
+            slots: &self.scratch.walker.slots,
+            offset: self.offset,
+            origin: self.origin,
+            logged_at: self.logged_at,
+            has_key: record.key.is_some(),
+            has_version: record.version != Version::None,
+            freed_by: self.freed_by,
+            is_recalled: self.is_recalled,
+            new_from: None,
+            has_stray: false,
+        };
+        let is_refilled = self.drift.is_refilled(case, payload, passing.slots);
+        if !is_refilled || self.drift.is_anothers(&passing, self.shape) {
+            return;
+        }
+        self.is_refilled = true;
+        let fate = self.row(record);
+        self.is_refilled = false;
+        // It has its fate and keeps it: where it cannot be mapped so, its row stays as it was.
+        if let Ok(Fate::Row(RowKind::Deleted)) = fate {
+            counters.accepted = counters.accepted.saturating_sub(1);
+            counters.deleted += 1;
         }
     }
 
     /// Takes the row of a record back: it stands there as deleted until the record comes again.
     fn withdraw(&mut self, record: &Record<'_>) {
         let (Some(rules), Ok(payload)) = (self.rules, std::str::from_utf8(record.payload)) else { return };
+        // What was refused may not have been walked.
+        if self.scratch.walker.walk(self.shape, payload).is_err() {
+            return;
+        }
         let Scratch { walker, key: read, .. } = &mut *self.scratch;
         let view = View { payload, slots: &walker.slots, dialect: rules.dialect };
         let Ok((key, version)) = key_and_version(record, &view, rules, read) else { return };

@@ -19,7 +19,7 @@ mod tests;
 mod traits;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use schemas::decision::Fact;
 use schemas::drift::Lost;
@@ -74,9 +74,12 @@ pub struct Drift {
     /// What was accepted as null and is looked at again, since another path has it, by the cases that were decided so.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     refills: BTreeMap<u64, Vec<Refill>>,
-    /// Fields that no rule reads and that a declared schema had no more, once.
+    /// Fields that went and were told, as an earlier release noted them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     told_gone: BTreeSet<String>,
+    /// Hashes of the fields that no rule reads and that were told as they came or went, the oldest first.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    told_fields: VecDeque<u64>,
     /// The last decisions, which can be taken back, by their cases.
     #[serde(default)]
     applied: BTreeMap<u64, Applied>,

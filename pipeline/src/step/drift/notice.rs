@@ -1,17 +1,20 @@
 //! Notices: cases that hold nothing. More nulls than usual, and fields that came. A stream has one of each at most; what
 //! else is found of the kind joins it.
 
+use std::collections::BTreeSet;
+
 use schemas::decision::Fact;
 use schemas::drift::{Change, Lost, Move};
 use schemas::mapping::Path;
 use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Drift;
 use super::cases::ADDED_MAX;
 
-/// Fields that went are told once, as long as they are among so many.
-const GONE_MAX: usize = 1_000;
+/// Fields that came or went are told once, as long as they are among the last so many: as many as a schema may declare.
+const TOLD_MAX: usize = 4_096;
 
 /// A case that holds nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +43,13 @@ fn is_zero(count: &u64) -> bool {
 pub(super) fn unread(path: &str) -> Lost {
     let (path, paths) = (path.to_owned(), vec![path.to_owned()]);
     Lost { path, paths, feeds: vec![], retyped: false, change: None }
+}
+
+/// What is kept of the path of a field that was told, however it is escaped.
+fn mark(path: &str) -> u64 {
+    let parsed = Path::new(path).ok().filter(|path| path.choices().len() == 1);
+    let text = parsed.and_then(|path| path.texts().next());
+    xxh3_64(text.as_deref().unwrap_or(path).as_bytes())
 }
 
 impl Notice {
@@ -80,6 +90,8 @@ impl Drift {
             return;
         }
         notice.lost.push(lost);
+        // Its nulls may have begun before those of the first were told.
+        notice.since = notice.since.min(since);
         self.detected(id, 0, 0, tree, facts);
     }
 
@@ -99,25 +111,34 @@ impl Drift {
         tree: &ShapeTree,
         facts: &mut Vec<Fact>,
     ) -> bool {
-        let known = |path: &String| self.notices.values().any(|notice| notice.added.contains(path));
+        let earlier = std::mem::take(&mut self.told_gone);
+        self.note_told(earlier.iter());
+        let told: BTreeSet<u64> = self.told_fields.iter().copied().collect();
+        let is_named = |path: &String| self.notices.values().any(|notice| notice.added.contains(path));
         // A field that comes and goes is told once.
-        came.retain(|path| !known(path) && !self.told_gone.contains(path));
-        gone.retain(|path| !known(path) && !self.told_gone.contains(path));
+        let is_known = |path: &String| told.contains(&mark(path)) || is_named(path);
+        came.retain(|path| !is_known(path));
+        gone.retain(|path| !is_known(path));
         if came.is_empty() && gone.is_empty() {
             return true;
         }
         let Some(id) = self.notice_of(false, offset) else { return false };
+        self.note_told(came.iter().chain(&gone));
         let notice = self.notices.entry(id).or_insert_with(|| Notice { since: offset, ..Notice::default() });
         notice.added.extend(came);
         notice.more += notice.added.len().saturating_sub(ADDED_MAX) as u64;
         notice.added.truncate(ADDED_MAX);
-        notice.gone.extend(gone.iter().take(ADDED_MAX.saturating_sub(notice.gone.len())).cloned());
-        self.told_gone.extend(gone);
-        while self.told_gone.len() > GONE_MAX {
-            self.told_gone.pop_first();
-        }
+        let room = ADDED_MAX.saturating_sub(notice.gone.len());
+        notice.gone.extend(gone.into_iter().take(room));
         self.detected(id, 0, 0, tree, facts);
         true
+    }
+
+    /// Notes fields as told; of too many the oldest are forgotten.
+    fn note_told<'a>(&mut self, paths: impl Iterator<Item = &'a String>) {
+        let mut known: BTreeSet<u64> = self.told_fields.iter().copied().collect();
+        self.told_fields.extend(paths.map(|path| mark(path)).filter(|mark| known.insert(*mark)));
+        self.told_fields.drain(..self.told_fields.len().saturating_sub(TOLD_MAX));
     }
 
     /// Fields that came and are mapped by now need nobody's look.

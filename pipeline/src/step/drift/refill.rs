@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use schemas::decision::Fact;
 use schemas::drift::{Lost, Move};
-use schemas::shape::{Slot, SlotKind};
+use schemas::shape::{ShapeTree, Slot, SlotKind};
 use serde::{Deserialize, Serialize};
 
-use super::Drift;
+use super::{Drift, Passing};
 
 /// Decided cases whose records may be on their way again.
 const REFILLS_MAX: usize = 8;
@@ -35,6 +35,28 @@ impl Drift {
     /// Whether records come again for a case that is decided, to be mapped where they were null.
     pub(in crate::step) fn is_refilling(&self, case: u64) -> bool {
         self.refills.contains_key(&case)
+    }
+
+    /// Whether a walked record that was accepted is held by now, or is to be, by a case that waits.
+    pub(in crate::step) fn is_anothers(&mut self, record: &Passing<'_>, tree: &ShapeTree) -> bool {
+        if self.cases.is_empty() {
+            return false;
+        }
+        self.lacking.clear();
+        for (at, watch) in self.watches.iter_mut().enumerate() {
+            let is_lacking = watch.is_lacking(record.slots, record.payload.as_bytes());
+            if is_lacking && watch.case.is_some() && !watch.is_needless(record.has_key, record.has_version) {
+                self.lacking.push(at);
+            }
+        }
+        self.lack_changed(record);
+        if self.holder(record, tree).is_some() {
+            return true;
+        }
+        // Values that a revert holds are held whatever they are likelier to be.
+        self.lack_changed(&Passing { is_recalled: false, ..*record });
+        let case_of = |at: &usize| self.watches.get(*at).and_then(|watch| self.cases.get(&watch.case?));
+        self.lacking.iter().filter_map(case_of).any(|case| case.is_reverted)
     }
 
     /// Whether a walked record was null in what a case was about, and has it elsewhere.

@@ -4,6 +4,7 @@ mod bad_input;
 mod candidates;
 mod declared;
 mod notices;
+mod refills;
 mod reverts;
 mod sparse;
 mod swaps;
@@ -19,7 +20,7 @@ use schemas::record::RecordBatchWriter;
 use schemas::{BatchKind, Input, Lane, Op, Record, Value, Version};
 
 use crate::step::tests::{Stream, batch, opening, quarantined, row_count};
-use crate::step::{InputBatch, Outcome, Scratch, fold};
+use crate::step::{Again, InputBatch, Outcome, Scratch, fold, redriven_for};
 
 const ENTITY: &str = r#"{"entity":"order","table":"orders","fields":[
     {"name":"order_id","type":"text","required":true},{"name":"total","type":"decimal"},
@@ -129,6 +130,26 @@ fn redrive(stream: &mut Stream, case: u64, offsets: &[u64], payloads: &[String])
     }
     let batch = writer.finish(&case.to_be_bytes());
     stream.fold(BatchKind::Redriven, batch.count, &batch.body)
+}
+
+/// Records that were accepted, as the repairer sends them again for a case.
+fn send_again(stream: &mut Stream, case: u64, why: Again, offsets: &[u64], payloads: &[String]) -> Outcome {
+    let lane = if why == Again::Reverted { 30_000 } else { 20_000 };
+    let mut writer = RecordBatchWriter::new(Lane(lane + u128::from(case)), 0, 0);
+    for (origin, payload) in offsets.iter().zip(payloads) {
+        let (op, version, payload) = (Op::Upsert, Version::None, payload.as_bytes());
+        let record = Record { ordinal: origin + 1, op, key: None, version, defect: None, payload };
+        writer.push_from(&record, Some(*origin));
+    }
+    let batch = writer.finish(&redriven_for(case, why));
+    stream.fold(BatchKind::Redriven, batch.count, &batch.body)
+}
+
+/// A person says of a case where its values have gone.
+fn edit(stream: &mut Stream, case: u64, moves: Vec<Move>) -> Outcome {
+    let (verdict, mapping_version) = (Verdict::Edit { moves }, stream.state.mapping().unwrap().1);
+    let decide = Decide { case, mapping_version, version: None, verdict, by: "ada".to_owned(), why: "seen".to_owned() };
+    stream.control(&Input::Command { id: format!("e-{case}"), command: Command::Decide(decide) })
 }
 
 #[test]

@@ -170,3 +170,31 @@ fn a_suggestion_does_not_overrule_a_rejection() {
     decide(&mut stream, "c", Verdict::Reject);
     assert_eq!(names(&suggest(&mut stream, "t", vec![renamed("Total", "Amount", 990)])), ["RepairProposed"]);
 }
+
+#[test]
+fn many_columns_that_come_and_go_are_told_once_whether_they_are_named_or_not() {
+    let mut stream = declaring(3);
+    let many: Vec<String> = (0..1_500).map(|n| format!("new_{n}")).collect();
+    let all: Vec<&str> = ALL.into_iter().chain(many.iter().map(String::as_str)).collect();
+    assert_eq!(names(&declare(&mut stream, &all)), ["DriftDetected"]);
+    let case = last_input(&stream);
+    for schema in [&ALL[..], &all[..], &ALL[..], &all[..]] {
+        assert!(names(&declare(&mut stream, schema)).is_empty());
+        let snapshot = stream.state.snapshot();
+        stream.state = crate::step::StreamState::from_snapshot(&snapshot).unwrap();
+    }
+    decide_of(&mut stream, case, "n", Verdict::Approve { only: vec![] });
+    for schema in [&ALL[..], &all[..], &ALL[..], &all[..]] {
+        assert!(names(&declare(&mut stream, schema)).is_empty(), "nor once it was seen");
+    }
+}
+
+#[test]
+fn a_column_that_an_earlier_release_had_told_is_not_told_again() {
+    let mut stream = declaring(3);
+    let mut snapshot: serde_json::Value = serde_json::from_slice(&stream.state.snapshot()).unwrap();
+    snapshot["drift"]["told_gone"] = serde_json::json!(["Region"]);
+    stream.state = crate::step::StreamState::from_snapshot(snapshot.to_string().as_bytes()).unwrap();
+    assert!(names(&declare(&mut stream, &["Id", "Total", "Note", "Buyer.Name", "Region"])).is_empty());
+    assert!(names(&declare(&mut stream, &ALL)).is_empty());
+}

@@ -154,7 +154,7 @@ fn what_was_accepted_as_null_is_mapped_again_once_it_is_known_where_the_value_ha
         let record = Record { ordinal: origin + 1, op, key: None, version, defect: None, payload };
         writer.push_from(&record, Some(origin));
     }
-    let batch = writer.finish(&crate::step::redriven_for(nulls, true));
+    let batch = writer.finish(&redriven_for(nulls, Again::Recalled));
     let again = stream.fold(BatchKind::Redriven, batch.count, &batch.body);
     let expected: Vec<Option<i128>> = (300..400).map(|id| Some(id * 10_000 + 5_000)).collect();
     assert_eq!(totals(&again), expected, "what was not null stays as it is");
@@ -185,4 +185,25 @@ fn a_case_of_new_fields_that_nobody_looks_at_is_noted_in_the_end() {
     let told: Vec<&str> = outcome.decisions.iter().map(|d| d.fact.type_name()).collect();
     assert_eq!(told, ["RepairApplied", "RecordsReleased"]);
     assert!(detected(&feed(&mut stream, &(400..500).map(came).collect::<Vec<_>>())).is_empty());
+}
+
+#[test]
+fn a_field_that_joins_a_case_of_nulls_later_has_its_earlier_blanks_mapped_again_too() {
+    let mut stream = steady(300);
+    let first = stream.state.next.offset;
+    // The notes go first, a third of them; the totals go later, and all at once.
+    let payload = |id: usize| {
+        let payload = with_null(id, id >= 340);
+        if id.is_multiple_of(3) { payload.replace(&format!("\"n{id}\""), r#"null,"Remark":"n""#) } else { payload }
+    };
+    let told = detected(&feed(&mut stream, &(300..600).map(payload).collect::<Vec<_>>()));
+    let [(case, one, ..), .., (joined, both, ..)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((case, one.len(), &*one[0].path), (joined, 1, "Total"));
+    assert_eq!((both.len(), &*both[1].path), (2, "Note"));
+    let outcome = edit(&mut stream, *case, vec![renamed("Note", "Remark", 0)]);
+    let since = outcome.decisions.iter().find_map(|d| match d.fact {
+        Fact::RecordsRecalled { since, .. } => Some(since),
+        _ => None,
+    });
+    assert_eq!(since, Some(first - 1), "from the first note that was null");
 }

@@ -1,5 +1,7 @@
 //! Decisions that are taken back: of which version, of a part, one behind the other.
 
+use schemas::event::RowKind;
+
 use super::*;
 
 fn revert_of(stream: &mut Stream, case: u64, id: &str, mapping_version: u32, version: Option<u32>) -> Outcome {
@@ -100,4 +102,57 @@ fn redrive_again(stream: &mut Stream, case: u64, offsets: &[u64], payloads: &[St
     }
     let batch = writer.finish(&case.to_be_bytes());
     stream.fold(BatchKind::Redriven, batch.count, &batch.body)
+}
+
+#[test]
+fn what_a_revert_sends_once_its_case_is_decided_is_not_taken_for_what_the_case_holds() {
+    let mut stream = steady(100);
+    let case = repaired("Total", "Amount", &mut stream, 100..130);
+    let at = stream.state.next.offset;
+    let (payloads, offsets): (Vec<String>, Vec<u64>) = (0..6).map(|n| (with(130 + n, "Amount"), at + n as u64)).unzip();
+    feed(&mut stream, &payloads);
+    revert_of(&mut stream, case, "r", 0, None);
+    let reverted = only_case(&stream);
+    let first = send_again(&mut stream, reverted, Again::Reverted, &offsets[..3], &payloads[..3]);
+    assert_eq!((held(&first).len(), stream.state.counters.held), (3, 3));
+    decide(&mut stream, "c", Verdict::AcceptAsRemoved { only: vec![] });
+
+    let before = stream.state.counters;
+    let late = send_again(&mut stream, reverted, Again::Reverted, &offsets[3..], &payloads[3..]);
+    assert!(late.rows.is_empty() && late.decisions.is_empty(), "what was not looked at by then stays: {late:?}");
+    assert_eq!(stream.state.counters, before);
+
+    let again = redrive(&mut stream, reverted, &held(&first), &payloads[..3]);
+    assert_eq!(totals(&again), [None; 3], "and what was held comes, all of it");
+    assert_eq!(names(&again), ["RecordsRedriven"]);
+    assert_eq!((stream.state.counters.held, stream.state.drift().cases().len()), (0, 0));
+    reconciles(&stream);
+}
+
+#[test]
+fn a_record_that_a_revert_leaves_without_a_row_is_set_aside_and_its_row_withdrawn() {
+    let mut stream = steady(100);
+    let case = repaired("Total", "Amount", &mut stream, 100..130);
+    let at = stream.state.next.offset;
+    let payloads = [with(200, "Amount").replacen('{', r#"{"Total":"lots","#, 1)];
+    assert_eq!(row_count(&feed(&mut stream, &payloads)), 1);
+    let before = stream.state.counters;
+    revert_of(&mut stream, case, "r", 0, None);
+    let reverted = only_case(&stream);
+    let outcome = send_again(&mut stream, reverted, Again::Reverted, &[at], &payloads);
+    let reasons: Vec<Reason> = quarantined(&outcome).into_iter().map(|(reason, _)| reason).collect();
+    assert_eq!(reasons, [Reason::CastFailed]);
+    let row = EventBatchReader::new(&outcome.rows[0].0).unwrap().next_row().unwrap().unwrap();
+    assert_eq!((row_count(&outcome), row.kind, row.key, row.origin), (1, RowKind::Deleted, "200", at));
+    let now = stream.state.counters;
+    assert_eq!((now.quarantined, now.accepted), (before.quarantined + 1, before.accepted - 1));
+    reconciles(&stream);
+}
+
+#[test]
+fn a_batch_says_why_its_records_come_again_and_an_unmarked_one_brings_held_records() {
+    let case = 7u64.to_be_bytes();
+    assert_eq!(redriven_for(7, Again::Held), case, "as earlier releases wrote it");
+    assert_eq!(redriven_for(7, Again::Recalled), [&case[..], &[1][..]].concat(), "this one, too");
+    assert_eq!(redriven_for(7, Again::Reverted), [&case[..], &[2][..]].concat());
 }

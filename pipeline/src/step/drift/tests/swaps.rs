@@ -160,7 +160,7 @@ fn a_swap_that_is_approved_is_read_the_right_way_round_and_old_records_that_were
         let (op, version, payload) = (Op::Upsert, Version::None, payload.as_bytes());
         writer.push_from(&Record { ordinal: origin + 1, op, key: None, version, defect: None, payload }, Some(origin));
     }
-    let batch = writer.finish(&crate::step::redriven_for(case, true));
+    let batch = writer.finish(&redriven_for(case, Again::Recalled));
     let again = stream.fold(BatchKind::Redriven, batch.count, &batch.body);
     assert_eq!(held(&again).len(), flowed, "the old one is plainly an old one");
     reconciles(&stream);

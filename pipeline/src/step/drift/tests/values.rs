@@ -126,7 +126,7 @@ fn recall(stream: &mut Stream, case: u64, offsets: &[u64], payloads: &[String]) 
         let record = Record { ordinal: origin + 1, op, key: None, version, defect: None, payload };
         writer.push_from(&record, Some(*origin));
     }
-    let batch = writer.finish(&crate::step::redriven_for(case, true));
+    let batch = writer.finish(&redriven_for(case, Again::Recalled));
     stream.fold(BatchKind::Redriven, batch.count, &batch.body)
 }
 
@@ -331,4 +331,36 @@ fn a_change_of_unit_that_is_taken_back_holds_again() {
     assert_eq!(names(&outcome), ["RepairReverted", "MappingActivated", "DriftDetected", "CommandApplied"]);
     assert!(!stream.state.mapping().unwrap().0.text().contains("cents"));
     assert_eq!(held(&feed(&mut stream, &orders(400..420, cents))).len(), 20);
+}
+
+#[test]
+fn what_is_held_for_its_unit_is_not_mapped_by_a_case_of_nulls_before_that_is_decided() {
+    let mut stream = steady(200);
+    let moved = |_: usize, record: &mut serde_json::Value| {
+        let email = record["Email"].take();
+        record["Mail"] = email;
+    };
+    feed(&mut stream, &orders(200..300, moved));
+    let nulls = stream.state.drift().waiting().next().unwrap();
+    let at = stream.state.next.offset;
+    let both = |id: usize, record: &mut serde_json::Value| {
+        moved(id, record);
+        cents(id, record);
+    };
+    let payloads = orders(300..400, both);
+    let flowed = row_count(&feed(&mut stream, &payloads));
+    let (case, start) = (only_case(&stream), stream.state.next.offset);
+    let offsets: Vec<u64> = (at..at + u64::from(flowed)).collect();
+    let recalled = recall(&mut stream, case, &offsets, &payloads[..offsets.len()]);
+    let withdrawn = (held(&recalled)[0] - start) as usize;
+
+    let approved = edit(&mut stream, nulls, vec![renamed("Email", "Mail", 0)]);
+    assert!(names(&approved).contains(&"RecordsRecalled"), "{approved:?}");
+    let before = stream.state.counters;
+    let mut sent = orders(203..204, moved);
+    sent.push(payloads[withdrawn].clone());
+    let refilled = recall(&mut stream, nulls, &[at - 97, offsets[withdrawn]], &sent);
+    assert_eq!(totals(&refilled), [Some(202_500)], "the one that is of the old unit");
+    assert!(names(&refilled).is_empty() && held(&refilled).is_empty(), "{refilled:?}");
+    assert_eq!(stream.state.counters, before);
 }
