@@ -1,8 +1,12 @@
 //! Revert and recall: what was accepted since a decision that is taken back, or since values began to mean something else,
 //! goes back in, so that the step looks at it again.
 
-use schemas::event::{EventBatchReader, RowKind};
-use schemas::{BatchKind, Topic};
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use schemas::event::{EventBatchReader, EventRow, RowKind};
+use schemas::wire::WireError;
+use schemas::{BatchKind, EntityName, Topic};
 
 use super::redrive::Held;
 use super::{READ_BYTES, Repairer};
@@ -34,51 +38,92 @@ impl Repairer {
         let (lane, mut last) = self.lane(&run, open, revert.into).await?;
         last = last.max(revert.since + 1);
         let sent_for = redriven_for(revert.into, if revert.is_recall { Again::Recalled } else { Again::Reverted });
+        let latest = self.latest(open, &entity, partition).await?;
         let mut next = 0;
-        loop {
-            let batches = self.log.read(Topic::Events, partition, next, READ_BYTES).await?;
-            let Some(end) = batches.last().map(Stored::end) else { return Ok(true) };
+        while let Some((end, bodies)) = self.row_batches(open, &entity, partition, next).await? {
             next = end;
             let mut held = Vec::new();
-            for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Rows) {
-                let header = stored.header();
-                if header.tenant == open.id.tenant
-                    && header.subject == entity.as_str()
-                    && let Some(body) = stored.body(Topic::Events, partition)?
-                {
-                    self.rows(open, &body, revert.until, &mut last, &mut held).map_err(|source| {
-                        ProcessError::Step {
-                            partition: self.partition,
-                            source: StepError::Malformed { offset: stored.first, source },
-                        }
-                    })?;
-                }
+            for (first, body) in &bodies {
+                self.each_row(open, *first, body, |row| {
+                    let is_meant = row.input_offset + 1 > last && row.input_offset <= revert.until;
+                    // What was withdrawn, or came again, since then has another fate.
+                    let is_over = latest.get(&row.origin).is_some_and(|latest| *latest > row.input_offset);
+                    if row.kind == RowKind::Accepted && is_meant && !is_over {
+                        last = row.input_offset + 1;
+                        held.push(Held { offset: row.input_offset, origin: row.origin });
+                    }
+                })?;
             }
             if !self.send(open, &sent_for, lane, &held).await? {
                 return Ok(false);
             }
         }
+        Ok(true)
     }
 
-    /// The stream's accepted rows of a batch, each once though a run may stand twice.
-    fn rows(
+    /// Of each record of the stream that came again the last input that made a row of it, by its origin.
+    async fn latest(
         &self,
         open: &OpenStream,
+        entity: &EntityName,
+        partition: u32,
+    ) -> Result<HashMap<u64, u64>, ProcessError> {
+        let (mut latest, mut next) = (HashMap::new(), 0);
+        while let Some((end, bodies)) = self.row_batches(open, entity, partition, next).await? {
+            next = end;
+            for (first, body) in &bodies {
+                self.each_row(open, *first, body, |row| {
+                    if row.input_offset != row.origin {
+                        let last: &mut u64 = latest.entry(row.origin).or_default();
+                        *last = row.input_offset.max(*last);
+                    }
+                })?;
+            }
+        }
+        Ok(latest)
+    }
+
+    /// The next batches of rows of a view, each with its place; where they end, and nothing behind the last.
+    async fn row_batches(
+        &self,
+        open: &OpenStream,
+        entity: &EntityName,
+        partition: u32,
+        from: u64,
+    ) -> Result<Option<(u64, Vec<(u64, Bytes)>)>, ProcessError> {
+        let batches = self.log.read(Topic::Events, partition, from, READ_BYTES).await?;
+        let Some(end) = batches.last().map(Stored::end) else { return Ok(None) };
+        let mut bodies = Vec::new();
+        for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Rows) {
+            let header = stored.header();
+            if header.tenant == open.id.tenant
+                && header.subject == entity.as_str()
+                && let Some(body) = stored.body(Topic::Events, partition)?
+            {
+                bodies.push((stored.first, body));
+            }
+        }
+        Ok(Some((end, bodies)))
+    }
+
+    /// The rows of a batch that the stream made.
+    fn each_row(
+        &self,
+        open: &OpenStream,
+        first: u64,
         body: &[u8],
-        until: u64,
-        last: &mut u64,
-        held: &mut Vec<Held>,
-    ) -> Result<(), schemas::wire::WireError> {
-        let mut reader = EventBatchReader::new(body)?;
-        let (shared, id) = (&reader.shared, &open.id);
-        if (&shared.connection, &shared.stream) != (&id.connection, &id.stream) {
+        mut with: impl FnMut(&EventRow<'_>),
+    ) -> Result<(), ProcessError> {
+        let malformed = |source: WireError| ProcessError::Step {
+            partition: self.partition,
+            source: StepError::Malformed { offset: first, source },
+        };
+        let mut reader = EventBatchReader::new(body).map_err(malformed)?;
+        if (&reader.shared.connection, &reader.shared.stream) != (&open.id.connection, &open.id.stream) {
             return Ok(());
         }
-        while let Some(row) = reader.next_row()? {
-            if row.kind == RowKind::Accepted && row.input_offset + 1 > *last && row.input_offset <= until {
-                *last = row.input_offset + 1;
-                held.push(Held { offset: row.input_offset, origin: row.origin });
-            }
+        while let Some(row) = reader.next_row().map_err(malformed)? {
+            with(&row);
         }
         Ok(())
     }

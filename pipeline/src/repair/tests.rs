@@ -45,6 +45,19 @@ async fn cases(line: &Line) -> Vec<Case> {
     list(&*line.store, TENANT, None, None, 100).await.unwrap().into_iter().map(|(_, case)| case).collect()
 }
 
+fn renamed(from: &str, to: &str) -> Move {
+    Move {
+        from: from.into(),
+        to: vec![to.into()],
+        kind: DriftKind::Renamed,
+        confidence: 0,
+        part: None,
+        change: None,
+        transform: None,
+        signals: vec![],
+    }
+}
+
 async fn decide(line: &Line, id: &str, verdict: Verdict) {
     decide_of(line, 0, id, verdict).await;
 }
@@ -95,19 +108,7 @@ async fn what_is_doubtful_waits_until_a_person_decides() {
     assert_eq!((case.status, case.held), (Status::Open, 50));
     assert!(case.waits.is_some());
     assert_eq!(counters(&line).await.held, 50);
-    let to = Verdict::Edit {
-        moves: vec![schemas::drift::Move {
-            from: "Total".into(),
-            to: vec!["zq".into()],
-            kind: schemas::drift::DriftKind::Renamed,
-            confidence: 0,
-            part: None,
-            change: None,
-            transform: None,
-            signals: vec![],
-        }],
-    };
-    decide(&line, "c", to).await;
+    decide(&line, "c", Verdict::Edit { moves: vec![renamed("Total", "zq")] }).await;
     settle(&line).await;
     let case = cases(&line).await.remove(0);
     assert_eq!((case.status, case.redriven, &*case.decided[0].by), (Status::Repaired, 50, "ada"));
@@ -159,6 +160,35 @@ async fn a_repair_that_is_taken_back_withdraws_its_rows_and_another_decision_bri
     let now = counters(&line).await;
     assert_eq!((now.taken, now.accepted, now.held), (181, 181, 0));
     assert_eq!(line.visible().await, 181);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_decision_that_is_taken_back_holds_another_one_does_not_hold_again() {
+    let line = Line::new();
+    let entity = ENTITY.replace("]}", r#",{"name":"note","type":"text"}]}"#);
+    let mapping = MAPPING.replace(r#""Total"}"#, r#""Total","note":"Note"}"#);
+    let open = line.open("orders", &mapping, &entity).await;
+    let feed = async |lane: u128, ids: std::ops::Range<usize>, name: &str, note: &str| {
+        let noted = |id: usize| payload(id, name).replacen('{', &format!(r#"{{"{note}":"n{id}","#), 1);
+        let payloads: Vec<String> = ids.map(noted).collect();
+        line.append(&open, lane, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    };
+    feed(1, 0..100, "Total", "Note").await;
+    feed(2, 100..150, "TotalAmount", "Note").await;
+    settle(&line).await;
+    feed(3, 150..200, "TotalAmount", "zq").await;
+    settle(&line).await;
+    decide_of(&line, 1, "e", Verdict::Edit { moves: vec![renamed("Note", "zq")] }).await;
+    settle(&line).await;
+    let found = cases(&line).await;
+    assert_eq!(found.iter().map(|case| case.status).collect::<Vec<_>>(), [Status::Repaired; 2], "{found:?}");
+    for (at, held) in [(1, 50), (0, 100)] {
+        decide_of(&line, at, &format!("r{at}"), Verdict::Revert).await;
+        settle(&line).await;
+        let now = counters(&line).await;
+        assert_eq!((now.taken, now.accepted, now.held), (200, 200 - held, held));
+        assert_eq!(line.visible().await as u64, 200 - held);
+    }
 }
 
 /// Records whose totals are of two to four digits; `times` as large.
