@@ -64,7 +64,7 @@ impl Drift {
         let has_value = |slot: u32| {
             let Slot { kind, start, end } = slots.get(slot as usize).copied().unwrap_or_default();
             let is_blank = || payload.get(start..end).is_none_or(|text| text.trim_ascii().is_empty());
-            !matches!(kind, SlotKind::Absent | SlotKind::Null) && !(kind == SlotKind::Text && is_blank())
+            !(matches!(kind, SlotKind::Absent | SlotKind::Null) || (kind == SlotKind::Text && is_blank()))
         };
         let of_case = self.refills.get(&case).map_or(&[][..], Vec::as_slice);
         of_case.iter().any(|Refill { old, new }| {
