@@ -2,18 +2,16 @@
 
 use schemas::advice::{Asked, CallOutcome};
 use schemas::decision::Fact;
-use schemas::event::ViewControl;
-use schemas::input::{Command, DefinitionHash};
-use schemas::mapping::Path;
-use schemas::{Decision, Entity, Input, Mapping, VersionType};
+use schemas::input::Command;
+use schemas::{Decision, Input};
 
+use super::activation::{Wanted, activate};
 use super::cast::shorten;
 use super::decide::Suggested;
-use super::state::Opened;
 use super::{InputBatch, Outcome, StepError, StreamState};
 
 /// A longer id of a command is refused, in bytes.
-const COMMAND_ID_BYTES_MAX: usize = 256;
+pub(super) const COMMAND_ID_BYTES_MAX: usize = 256;
 
 pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Result<Outcome, StepError> {
     let offset = input.first;
@@ -108,130 +106,7 @@ fn asked_facts(case: u64, asked: Asked) -> impl Iterator<Item = Fact> {
     check.into_iter().chain(asked.call.map(|call| Fact::ModelAsked { case, call }))
 }
 
-/// What is to be put in force, and who wants it.
-struct Wanted<'a> {
-    mapping: &'a DefinitionHash,
-    entity: &'a DefinitionHash,
-    by: &'a str,
-    force: bool,
-    /// The mapping version that it was made on.
-    made_on: Option<u32>,
-    why: Option<&'a str>,
-}
-
-/// A mapping that an open stream cannot take.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MappingChange {
-    /// Versions of two types have no order that means anything.
-    #[error(
-        "the versions of an open stream stay {before}, not {after}: with others every later record would lose against \
-         what is there, or win; open another stream over the same source"
-    )]
-    Version {
-        /// As they are.
-        before: &'static str,
-        /// As they would be.
-        after: &'static str,
-    },
-    /// Rows are found by their keys.
-    #[error(
-        "the key of an open stream stays: with another one every row would stand twice; keep a path of each part \
-         (NEW | OLD), open another stream, or force the change"
-    )]
-    Key,
-}
-
-/// Whether an open stream can go from one mapping to the other.
-pub fn check_change(before: &Mapping, after: &Mapping, force: bool) -> Result<(), MappingChange> {
-    let (old, new) = (version_type(before), version_type(after));
-    if old != new {
-        return Err(MappingChange::Version { before: old, after: new });
-    }
-    if force || keeps_key(before, after) { Ok(()) } else { Err(MappingChange::Key) }
-}
-
-fn version_type(mapping: &Mapping) -> &'static str {
-    match mapping.version.as_ref().map(|_| mapping.version_type.unwrap_or(VersionType::Time)) {
-        None => "none",
-        Some(VersionType::Time) => "times",
-        Some(VersionType::Integer) => "integers",
-        Some(VersionType::Text) => "texts",
-    }
-}
-
-/// Whether records can keep the keys that they had: each part must have a path that it had before.
-fn keeps_key(before: &Mapping, after: &Mapping) -> bool {
-    let (before, after) = (&before.key.0, &after.key.0);
-    let keeps = |(old, new): (&Path, &Path)| old.choices().iter().any(|choice| new.choices().contains(choice));
-    before.len() == after.len() && before.iter().zip(after).all(keeps)
-}
-
-/// Puts a mapping and an entity definition in force; refused, with the reason, when they do not fit.
-fn activate(
-    state: &mut StreamState,
-    batch: InputBatch<'_>,
-    wanted: &Wanted<'_>,
-    outcome: &mut Outcome,
-) -> Result<(), String> {
-    let offset = batch.first;
-    let Wanted { mapping, entity, by, force, made_on, why } = *wanted;
-    let text = |hash: &DefinitionHash| {
-        state.definitions.get(hash.as_str()).ok_or_else(|| format!("the definition {hash} was not given"))
-    };
-    let entity_text = text(entity)?.clone();
-    let new_mapping: Mapping = serde_json::from_str(text(mapping)?).map_err(|e| format!("mapping {mapping}: {e}"))?;
-    let new_entity: Entity = serde_json::from_str(&entity_text).map_err(|e| format!("entity {entity}: {e}"))?;
-    new_mapping.validate(&new_entity).map_err(|e| e.to_string())?;
-    if new_mapping.entity != new_entity.entity {
-        return Err(format!("the mapping fills {}, the definition is of {}", new_mapping.entity, new_entity.entity));
-    }
-    let in_force = state.opened.as_ref().map_or(0, |opened| opened.version);
-    if let Some(made_on) = made_on.filter(|version| *version != in_force) {
-        return Err(format!("it was made on mapping version {made_on}, in force is {in_force}: look again"));
-    }
-    if let Some(opened) = &state.opened {
-        if opened.entity.entity != new_entity.entity {
-            return Err(format!("the stream feeds {} for ever", opened.entity.entity));
-        }
-        if opened.mapping == new_mapping && opened.entity == new_entity {
-            return Ok(());
-        }
-        opened.entity.evolve(&new_entity).map_err(|e| e.to_string())?;
-        // Before the first record there is nothing that another order or key could spoil.
-        if state.counters.taken > 0 {
-            check_change(&opened.mapping, &new_mapping, force).map_err(|e| e.to_string())?;
-        }
-    }
-    let version = state.opened.as_ref().map_or(1, |o| o.version + 1);
-    outcome.entity = Some(new_entity.entity.clone());
-    let mut input = state.next;
-    input.offset = offset;
-    outcome.controls.push(ViewControl::EntityDefined { hash: entity.clone(), text: entity_text, input });
-    let fact = Fact::MappingActivated {
-        version,
-        entity: new_entity.entity.clone(),
-        mapping: mapping.clone(),
-        entity_definition: entity.clone(),
-        by: by.chars().take(COMMAND_ID_BYTES_MAX).collect(),
-        text: None,
-        why: why.map(|why| why.chars().take(1_000).collect()),
-    };
-    push(outcome, offset, fact);
-    state.opened = Some(Opened { entity: new_entity, mapping: new_mapping, version });
-    state.bind();
-    let mut facts = Vec::new();
-    state.drift.end_orphans(&mut facts);
-    state.drift.end_mapped(&state.shape, &mut facts);
-    state.waiting.follow(&state.policy, batch.logged_at, &mut facts);
-    for fact in facts {
-        push(outcome, offset, fact);
-    }
-    // Definitions in force live in `opened`; what was superseded need not be kept to fold on.
-    state.definitions.clear();
-    Ok(())
-}
-
-fn push(outcome: &mut Outcome, input_offset: u64, fact: Fact) {
+pub(super) fn push(outcome: &mut Outcome, input_offset: u64, fact: Fact) {
     let ordinal = outcome.decisions.len() as u32;
     outcome.decisions.push(Decision { input_offset, ordinal, fact });
 }

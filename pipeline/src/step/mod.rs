@@ -1,5 +1,6 @@
 //! The step: `step(state, input) → (state, events)`. Pure: no I/O, no clock, no randomness, no floats, no order of maps.
 
+mod activation;
 mod cast;
 mod control;
 mod decide;
@@ -25,7 +26,7 @@ use schemas::event::{EventBatch, ViewControl};
 use schemas::wire::WireError;
 use schemas::{BatchKind, Decision, EntityName, Lane};
 
-pub use control::{MappingChange, check_change};
+pub use activation::{MappingChange, check_change};
 pub use key::KeyReader;
 pub(crate) use record::{Again, redriven_for};
 pub use state::{Counters, LaneState, StreamState};
