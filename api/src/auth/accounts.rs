@@ -12,10 +12,10 @@ use super::api_keys::ApiKeys;
 use super::guesses::Guesses;
 use super::invitations::{Invitations, Purpose};
 use super::password::Passwords;
-use super::rows::Rows;
 use super::sessions::Sessions;
 use super::token::Tokens;
 use super::{AuthError, Caller, Role, secret};
+use crate::rows::Rows;
 
 /// With how many tenants of one address a sign-in without a tenant's name tries the password.
 const TENANTS_TRIED_MAX: usize = 4;
@@ -263,7 +263,6 @@ impl Accounts {
     ) -> Result<User, AuthError> {
         let set = |user: &mut User| {
             user.password.clone_from(&hash);
-            Ok(())
         };
         let user = self.users.update(tenant, id, set).await?.ok_or(AuthError::NotFound("user"))?;
         self.sessions.end_all(tenant, id, kept).await?;
@@ -278,7 +277,6 @@ impl Accounts {
         }
         let set = |user: &mut User| {
             user.role = role;
-            Ok(())
         };
         let user = self.users.update(tenant, id, set).await?.ok_or(AuthError::NotFound("user"))?;
         self.restore_if_nobody_is_left(tenant, id, &user).await?;
@@ -316,7 +314,6 @@ impl Accounts {
         }
         let restore = |user: &mut User| {
             user.role = Role::Admin;
-            Ok(())
         };
         self.users.update(tenant, id, restore).await?;
         Err(last_admin())

@@ -6,8 +6,8 @@ use pipeline::{Store, Table};
 use schemas::{ConnectionName, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::rows::Rows;
 use super::{AuthError, Role, secret};
+use crate::rows::Rows;
 
 /// How a key's text begins.
 pub const PREFIX: &str = "ak_";

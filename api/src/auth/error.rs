@@ -4,6 +4,7 @@ use pipeline::StoreError;
 use pipeline::definitions::DefinitionError;
 
 use super::Role;
+use crate::rows::RowError;
 
 /// An account or a credential is not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +53,13 @@ pub enum AuthError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A row failed.
+    #[error(transparent)]
+    Row(#[from] RowError),
     /// A tenant's row failed.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
-    /// A stored row, a key or the random generator is not usable.
+    /// A key or the random generator is not usable.
     #[error("{0}")]
     Internal(String),
 }

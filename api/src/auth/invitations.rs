@@ -6,8 +6,8 @@ use pipeline::{Store, Table};
 use schemas::TenantId;
 use serde::{Deserialize, Serialize};
 
-use super::rows::Rows;
 use super::{AuthError, Role, secret};
+use crate::rows::Rows;
 
 /// How long a token counts, in seconds.
 pub const INVITATION_SECONDS: i64 = 7 * 24 * 3600;

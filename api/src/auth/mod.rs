@@ -1,7 +1,7 @@
 //! Who may do what: accounts and their passwords, sessions and their tokens, API keys, roles.
 //!
 //! Read in this order: [`caller`] is who asks, [`accounts`] what people do with their accounts, [`gate`] how a credential
-//! becomes a caller. [`password`], [`token`] and [`secret`] hold the cryptography, [`rows`] what is stored.
+//! becomes a caller. [`password`], [`token`] and [`secret`] hold the cryptography.
 //!
 //! The tenant of a request comes from its credential and from nowhere else.
 
@@ -20,7 +20,6 @@ pub mod secret;
 pub mod token;
 
 pub mod error;
-pub mod rows;
 
 pub use accounts::Accounts;
 pub use caller::{Caller, Role, Who};

@@ -6,9 +6,9 @@ use pipeline::{Store, Table};
 use schemas::TenantId;
 use serde::{Deserialize, Serialize};
 
-use super::rows::Rows;
 use super::token::SESSION_SECONDS;
 use super::{AuthError, secret};
+use crate::rows::Rows;
 
 /// A session as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use schemas::{ConnectionName, TenantName};
 
 use super::schema::Fault;
-use crate::auth::AuthError;
+use crate::rows::RowError;
 
 /// A connection cannot be made, found, changed or run.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum ConnectionError {
     Stopping,
     /// A row could not be read or written.
     #[error(transparent)]
-    Rows(#[from] AuthError),
+    Rows(#[from] RowError),
     /// Something else failed here.
     #[error("{0:#}")]
     Failed(anyhow::Error),

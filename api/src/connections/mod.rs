@@ -20,10 +20,10 @@ use pipeline::{Table, definitions};
 use schemas::{StreamId, TenantId};
 use serde_json::Value;
 
-use crate::auth::rows::{Rows, Versioned};
 use crate::cli::plan::{Draft, settings};
 use crate::cli::{Behalf, IngestArgs};
 use crate::line::{Halt, Line, Turns};
+use crate::rows::{Rows, Versioned};
 pub use error::ConnectionError;
 use file::FileConnection;
 use health::Health;

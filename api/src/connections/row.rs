@@ -7,9 +7,8 @@ use schemas::{ConnectionName, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::auth::AuthError;
-use crate::auth::rows::Rows;
 use crate::line::Fates;
+use crate::rows::{RowError, Rows};
 
 /// A connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,7 +62,7 @@ impl Ledger {
     }
 
     /// Notes how a run of a stream ended.
-    pub async fn note(&self, tenant: TenantId, stream: &str, ended: Result<Fates, String>) -> Result<(), AuthError> {
+    pub async fn note(&self, tenant: TenantId, stream: &str, ended: Result<Fates, String>) -> Result<(), RowError> {
         let now = jiff::Timestamp::now().as_microsecond();
         loop {
             let found = self.rows.get(tenant, stream).await?;
@@ -91,12 +90,12 @@ impl Ledger {
     }
 
     /// How the runs of a stream ended: `CONNECTION/STREAM`.
-    pub async fn of(&self, tenant: TenantId, stream: &str) -> Result<Option<Sync>, AuthError> {
+    pub async fn of(&self, tenant: TenantId, stream: &str) -> Result<Option<Sync>, RowError> {
         Ok(self.rows.get(tenant, stream).await?.map(|row| row.value))
     }
 
     /// Forgets a connection.
-    pub async fn forget(&self, tenant: TenantId, connection: &ConnectionName) -> Result<(), AuthError> {
+    pub async fn forget(&self, tenant: TenantId, connection: &ConnectionName) -> Result<(), RowError> {
         for (key, _) in self.rows.all(tenant, &format!("{connection}/")).await? {
             self.rows.remove(tenant, &key).await?;
         }

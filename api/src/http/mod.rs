@@ -23,7 +23,6 @@ use poem::{EndpointExt, Response, Route, get};
 use tokio::sync::Semaphore;
 
 use crate::auth::master_key::MasterKey;
-use crate::auth::rows::Rows;
 use crate::auth::secret::{self, Seal};
 use crate::auth::{Accounts, Gate};
 use crate::connections::Connections;
@@ -32,6 +31,7 @@ use crate::line::{Line, QuotaSettings, Runs};
 use crate::live::Tickets;
 use crate::notices::Notices;
 use crate::notices::guard::Guard;
+use crate::rows::Rows;
 use manners::idempotency::{self, Answer};
 use manners::journal::Journal;
 use manners::rate::{Budgets, Rates};

@@ -15,6 +15,7 @@ use crate::auth::AuthError;
 use crate::connections::ConnectionError;
 use crate::connections::schema::Fault;
 use crate::line::{NoTurn, OverQuota};
+use crate::rows::RowError;
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -238,6 +239,7 @@ impl From<AuthError> for Problem {
             AuthError::Invalid(_) => Self::invalid(detail),
             AuthError::Busy => Self::unavailable(detail),
             AuthError::Store(error) => error.into(),
+            AuthError::Row(error) => error.into(),
             AuthError::Definition(_) | AuthError::Internal(_) => Self::internal(detail),
         }
     }
@@ -261,6 +263,15 @@ impl From<ConnectionError> for Problem {
             ConnectionError::Stopping => Self::unavailable(detail),
             ConnectionError::Rows(error) => error.into(),
             ConnectionError::Failed(_) => Self::internal(detail),
+        }
+    }
+}
+
+impl From<RowError> for Problem {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::Store(error) => error.into(),
+            RowError::Unusable { .. } => Self::internal(error),
         }
     }
 }

@@ -10,11 +10,11 @@ use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Body, Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::auth::rows::Rows;
 use crate::auth::{Caller, secret};
 use crate::http::problem::Problem;
 use crate::http::{Doors, now};
 use crate::line::Line;
+use crate::rows::Rows;
 
 /// The header's name.
 pub const HEADER: &str = "idempotency-key";
@@ -150,7 +150,6 @@ impl<E: Endpoint> AnsweredOnce<E> {
             let keep = |answer: &mut Answer| {
                 answer.given = Some(given.clone());
                 answer.request.clone_from(&asked);
-                Ok(())
             };
             self.doors.answers.update(caller.tenant, row, keep).await.map_err(Problem::from)?;
         }

@@ -10,11 +10,11 @@ use poem_openapi::{Object, OpenApi};
 
 use super::{Signed, Tag};
 use crate::auth::Role;
-use crate::auth::rows::Rows;
 use crate::http::Doors;
 use crate::http::problem::Problem;
 use crate::http::time;
 use crate::line::journal::Entry;
+use crate::rows::Rows;
 
 const LIMIT: u32 = 100;
 

@@ -4,7 +4,6 @@ use poem_openapi::types::Any;
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
 
-use crate::auth::rows::Versioned;
 use crate::connections::connector::{self, Connector};
 use crate::connections::health::Health;
 use crate::connections::row::Connection;
@@ -13,6 +12,7 @@ use crate::http::problem::{PlaceError, Problem};
 use crate::http::routes::runs::RunCounts;
 use crate::http::routes::streams::StreamCounts;
 use crate::http::time;
+use crate::rows::Versioned;
 
 /// A type of connector.
 #[derive(Debug, Object)]

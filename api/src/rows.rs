@@ -8,9 +8,23 @@ use schemas::TenantId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::AuthError;
-
 const PAGE: usize = 256;
+
+/// A row could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not what the table holds, or cannot be written as JSON.
+    #[error("a row of {table:?} is not usable: {error}")]
+    Unusable {
+        /// The table.
+        table: Table,
+        /// What JSON says of it.
+        error: serde_json::Error,
+    },
+}
 
 /// The rows of one table, as values of one type.
 pub struct Rows<T> {
@@ -35,31 +49,26 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     }
 
     /// A row, or nothing.
-    pub async fn get(&self, tenant: TenantId, key: &str) -> Result<Option<Versioned<T>>, AuthError> {
+    pub async fn get(&self, tenant: TenantId, key: &str) -> Result<Option<Versioned<T>>, RowError> {
         let row = self.store.get(tenant, self.table, key).await?;
         row.map(|row| Ok(Versioned { value: self.read(&row.value)?, version: row.version })).transpose()
     }
 
     /// Writes a new row; false when there is one.
-    pub async fn insert(&self, tenant: TenantId, key: &str, value: &T) -> Result<bool, AuthError> {
+    pub async fn insert(&self, tenant: TenantId, key: &str, value: &T) -> Result<bool, RowError> {
         self.write(tenant, key, value, Expect::Absent).await
     }
 
     /// Changes the row that was read; false when somebody was faster.
-    pub async fn replace(&self, tenant: TenantId, key: &str, value: &T, version: u64) -> Result<bool, AuthError> {
+    pub async fn replace(&self, tenant: TenantId, key: &str, value: &T, version: u64) -> Result<bool, RowError> {
         self.write(tenant, key, value, Expect::Version(version)).await
     }
 
-    /// Changes a row as often as it takes; nothing when it is not there. `change` may refuse.
-    pub async fn update(
-        &self,
-        tenant: TenantId,
-        key: &str,
-        change: impl Fn(&mut T) -> Result<(), AuthError>,
-    ) -> Result<Option<T>, AuthError> {
+    /// Changes a row as often as it takes; nothing when it is not there.
+    pub async fn update(&self, tenant: TenantId, key: &str, change: impl Fn(&mut T)) -> Result<Option<T>, RowError> {
         loop {
             let Some(mut row) = self.get(tenant, key).await? else { return Ok(None) };
-            change(&mut row.value)?;
+            change(&mut row.value);
             if self.replace(tenant, key, &row.value, row.version).await? {
                 return Ok(Some(row.value));
             }
@@ -67,7 +76,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     }
 
     /// Removes a row at the version that was read; false when it changed or is gone.
-    pub async fn take(&self, tenant: TenantId, key: &str, version: u64) -> Result<bool, AuthError> {
+    pub async fn take(&self, tenant: TenantId, key: &str, version: u64) -> Result<bool, RowError> {
         match self.store.delete(tenant, self.table, key, Expect::Version(version)).await {
             Ok(()) => Ok(true),
             Err(StoreError::Conflict { .. }) => Ok(false),
@@ -76,7 +85,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     }
 
     /// Removes a row; true when it was there.
-    pub async fn remove(&self, tenant: TenantId, key: &str) -> Result<bool, AuthError> {
+    pub async fn remove(&self, tenant: TenantId, key: &str) -> Result<bool, RowError> {
         loop {
             let Some(row) = self.store.get(tenant, self.table, key).await? else { return Ok(false) };
             if self.take(tenant, key, row.version).await? {
@@ -87,7 +96,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
 
     /// Removes the rows of which `is_over` says so, page by page. One that is written meanwhile is asked about anew.
     /// Answers how many there were.
-    pub async fn sweep(&self, tenant: TenantId, is_over: impl Fn(&T) -> bool) -> Result<u64, AuthError> {
+    pub async fn sweep(&self, tenant: TenantId, is_over: impl Fn(&T) -> bool) -> Result<u64, RowError> {
         let (mut after, mut removed) = (None::<String>, 0);
         loop {
             let page = self.page(tenant, "", after.as_deref(), PAGE).await?;
@@ -110,13 +119,13 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         prefix: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<(String, T)>, AuthError> {
+    ) -> Result<Vec<(String, T)>, RowError> {
         let rows = self.store.scan(tenant, self.table, prefix, after, limit).await?;
         rows.into_iter().map(|(key, row)| Ok((key, self.read(&row.value)?))).collect()
     }
 
     /// Every row whose key begins with `prefix`.
-    pub async fn all(&self, tenant: TenantId, prefix: &str) -> Result<Vec<(String, T)>, AuthError> {
+    pub async fn all(&self, tenant: TenantId, prefix: &str) -> Result<Vec<(String, T)>, RowError> {
         let mut all: Vec<(String, T)> = Vec::new();
         loop {
             let after = all.last().map(|(key, _)| key.clone());
@@ -128,9 +137,8 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         }
     }
 
-    async fn write(&self, tenant: TenantId, key: &str, value: &T, expect: Expect) -> Result<bool, AuthError> {
-        let bytes =
-            serde_json::to_vec(value).map_err(|e| AuthError::Internal(format!("a row cannot be written: {e}")))?;
+    async fn write(&self, tenant: TenantId, key: &str, value: &T, expect: Expect) -> Result<bool, RowError> {
+        let bytes = serde_json::to_vec(value).map_err(|error| RowError::Unusable { table: self.table, error })?;
         match self.store.put(tenant, self.table, key, bytes.into(), expect).await {
             Ok(_) => Ok(true),
             Err(StoreError::Conflict { .. }) => Ok(false),
@@ -138,8 +146,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         }
     }
 
-    fn read(&self, bytes: &[u8]) -> Result<T, AuthError> {
-        serde_json::from_slice(bytes)
-            .map_err(|e| AuthError::Internal(format!("a row of {:?} cannot be read: {e}", self.table)))
+    fn read(&self, bytes: &[u8]) -> Result<T, RowError> {
+        serde_json::from_slice(bytes).map_err(|error| RowError::Unusable { table: self.table, error })
     }
 }
