@@ -144,7 +144,6 @@ pub(super) fn is_passing(code: Code) -> bool {
             | Code::NotCoordinator
             | Code::CoordinatorLoadInProgress
             | Code::NotController
-            | Code::WaitingForCache
             | Code::QueueFull
     )
 }
