@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
@@ -48,6 +49,8 @@ impl Context {
     }
 }
 
+/// Between two of the same question.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Messages on a partition that are not ours, at most so many of which are remembered.
 const FOREIGN_MAX: usize = 1000;
 
@@ -89,11 +92,22 @@ impl Clients {
         made.map_err(|e| LogError::Failed(format!("a consumer cannot be made: {e}")))
     }
 
-    /// Kafka's offsets of the first message of a partition and behind the last.
+    /// Kafka's offsets of the first message of a partition and behind the last. Asks again while the cluster is busy with
+    /// itself: a topic that was just made, or whose leader just changed, has none for a moment.
     pub(super) fn watermarks(&self, topic: Topic, partition: u32) -> Result<(i64, i64), LogError> {
         let timeout = self.settings.request_timeout();
-        let found = self.control.fetch_watermarks(&self.name(topic), partition_number(partition), timeout);
-        found.map_err(|e| of_operation(&e, "asking for the end of", topic, partition))
+        let (name, until) = (self.name(topic), Instant::now() + timeout);
+        loop {
+            let left = until.saturating_duration_since(Instant::now()).max(PAUSE);
+            let error = match self.control.fetch_watermarks(&name, partition_number(partition), left) {
+                Ok(found) => return Ok(found),
+                Err(error) => of_operation(&error, "asking for the end of", topic, partition),
+            };
+            if !error.is_retryable() || Instant::now() >= until {
+                return Err(error);
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Ends the log: who reads and appends is told why.

@@ -15,6 +15,11 @@ use super::message::Taken;
 use super::place::Place;
 use crate::log::LogError;
 
+/// A consumer that has not moved by then is replaced.
+const SEEK_WITHIN: Duration = Duration::from_secs(5);
+/// Between two tries to move it.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// A consumer at a place. It is dropped on a thread of its own, because that may take a while.
 pub(super) struct Cursor {
     consumer: Option<BaseConsumer<Context>>,
@@ -42,10 +47,10 @@ impl Cursor {
     }
 
     /// Goes to a place, wherever it stands.
-    pub(super) fn go_to(&mut self, at: Place) -> Result<(), LogError> {
+    pub(super) fn go_to(&mut self, clients: &Clients, at: Place) -> Result<(), LogError> {
         let there = self.at.message == at.message;
         self.at = at;
-        if there { Ok(()) } else { self.assign() }
+        if there { Ok(()) } else { self.seek(clients) }
     }
 
     /// Begins anew with another consumer; the old one stands still.
@@ -55,6 +60,7 @@ impl Cursor {
         self.assign()
     }
 
+    /// A consumer is assigned once: librdkafka aborts the process when one is assigned again while it is being stopped.
     fn assign(&mut self) -> Result<(), LogError> {
         self.ahead = None;
         self.silent_since = Instant::now();
@@ -66,17 +72,34 @@ impl Cursor {
         assigned.map_err(|e| of_operation(&e, "reading", self.topic, self.partition))
     }
 
+    /// Moves the consumer to where the cursor stands. One that does not move within a moment, as one that has not quite begun,
+    /// is replaced.
+    fn seek(&mut self, clients: &Clients) -> Result<(), LogError> {
+        self.ahead = None;
+        self.silent_since = Instant::now();
+        let until = Instant::now() + SEEK_WITHIN;
+        let (partition, offset) = (partition_number(self.partition), Offset::Offset(self.at.message));
+        while Instant::now() < until {
+            let consumer = self.consumer().map_err(|e| self.failed(&e))?;
+            if consumer.seek(&self.name, partition, offset, SEEK_WITHIN).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.replace(clients)
+    }
+
     fn consumer(&self) -> Result<&BaseConsumer<Context>, KafkaError> {
         self.consumer.as_ref().ok_or(KafkaError::Canceled)
     }
 
     /// The next message, waited for at most so long.
-    pub(super) fn peek(&mut self, wait: Duration) -> Result<Option<&Taken>, LogError> {
+    pub(super) fn peek(&mut self, clients: &Clients, wait: Duration) -> Result<Option<&Taken>, LogError> {
         let until = Instant::now() + wait;
         while self.ahead.is_none() {
             let left = until.saturating_duration_since(Instant::now());
             self.ahead = self.poll(left)?;
-            self.doubt_jump()?;
+            self.doubt_jump(clients)?;
             if self.ahead.is_none() && left.is_zero() {
                 return Ok(None);
             }
@@ -86,13 +109,13 @@ impl Cursor {
     }
 
     /// Only a foreign transaction leaves holes between messages; whatever else it is, it does not come twice.
-    fn doubt_jump(&mut self) -> Result<(), LogError> {
+    fn doubt_jump(&mut self, clients: &Clients) -> Result<(), LogError> {
         let Some(message) = self.ahead.as_ref().map(|taken| taken.message) else { return Ok(()) };
         if message == self.at.message || self.jumped_to == Some(message) {
             return Ok(());
         }
         self.jumped_to = Some(message);
-        self.assign()
+        self.seek(clients)
     }
 
     /// The next message and the place in front of it, if it is here; the cursor goes behind it.
@@ -113,7 +136,7 @@ impl Cursor {
         let consumer = self.consumer().map_err(|e| self.failed(&e))?;
         match consumer.poll(wait) {
             None => Ok(None),
-            // A message from before the last assignment.
+            // A message from before the last move.
             Some(Ok(message)) if message.offset() < self.at.message => Ok(None),
             Some(Ok(message)) => Ok(Some(Taken::read(&message))),
             Some(Err(error)) => self.passing(&error).map(|()| None),

@@ -136,7 +136,7 @@ impl Reading {
             if stop - from.message > COUNTED_MAX && self.leap(&mut cursor, from, stop)? {
                 continue;
             }
-            cursor.go_to(from)?;
+            cursor.go_to(&self.clients, from)?;
             while cursor.at.message < stop {
                 self.next(&mut cursor)?;
             }
@@ -170,7 +170,7 @@ impl Reading {
 
     /// What the writer of a message had counted. The cursor's count of items is void after that.
     fn anchor_of(&self, cursor: &mut Cursor, message: i64) -> Result<Option<Place>, LogError> {
-        cursor.go_to(Place { message, ..Place::START })?;
+        cursor.go_to(&self.clients, Place { message, ..Place::START })?;
         let (_, taken) = self.wait_for_next(cursor)?;
         Ok(taken.anchor)
     }
@@ -244,7 +244,7 @@ impl Reading {
         if must {
             return self.wait(cursor).map(|()| true);
         }
-        Ok(cursor.peek(Duration::ZERO)?.is_some())
+        Ok(cursor.peek(&self.clients, Duration::ZERO)?.is_some())
     }
 
     fn next(&self, cursor: &mut Cursor) -> Result<(), LogError> {
@@ -281,7 +281,7 @@ impl Reading {
     fn wait(&self, cursor: &mut Cursor) -> Result<(), LogError> {
         let until = Instant::now() + self.clients.settings.request_timeout();
         loop {
-            if cursor.peek(LOOK)?.is_some() {
+            if cursor.peek(&self.clients, LOOK)?.is_some() {
                 return Ok(());
             }
             self.clients.check()?;
@@ -314,7 +314,7 @@ impl Reading {
 
     fn look_at(&self, from: Place) -> Result<(), LogError> {
         let mut cursor = self.cursor_at(from)?;
-        let found = cursor.peek(LOOK)?.is_some();
+        let found = cursor.peek(&self.clients, LOOK)?.is_some();
         if found {
             // It is counted here and stays in front of the cursor, for the reader who waits for it.
             if let Some((before, taken)) = self.take_counted(&mut cursor, false)? {
@@ -365,7 +365,7 @@ impl Reading {
         }
         let mut cursor = self.any_cursor(low)?;
         let at = self.search(&mut cursor, item, low, high)?;
-        cursor.go_to(at)?;
+        cursor.go_to(&self.clients, at)?;
         Ok(cursor)
     }
 
@@ -395,7 +395,7 @@ impl Reading {
     fn any_cursor(&self, at: Place) -> Result<Cursor, LogError> {
         let many = self.idle.lock().len() > IDLE_LEFT;
         match self.take_idle(|_| many) {
-            Some(mut cursor) => cursor.go_to(at).map(|()| cursor),
+            Some(mut cursor) => cursor.go_to(&self.clients, at).map(|()| cursor),
             None => Cursor::new(&self.clients, self.topic, self.partition, at),
         }
     }
