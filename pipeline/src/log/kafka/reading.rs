@@ -18,6 +18,8 @@ use crate::log::{LogError, Stored};
 const LOOK: Duration = Duration::from_millis(250);
 /// After so long without a message a consumer is asked whether it stands still.
 const SILENCE: Duration = Duration::from_secs(5);
+/// A partition that is shorter than it was for longer than this has lost messages.
+const LEADER_CHANGE: Duration = Duration::from_secs(10);
 /// So many messages are counted one by one; of more, the way to the last is shortened by anchors.
 const COUNTED_MAX: i64 = 64;
 /// Between two places that are no farther apart, reading on is faster than searching.
@@ -104,7 +106,7 @@ impl Reading {
 
     /// Kafka's offset behind the last message. Just after a change of leaders it may be lower than it was for a moment.
     fn high(&self) -> Result<i64, LogError> {
-        let until = Instant::now() + self.clients.settings.request_timeout();
+        let until = Instant::now() + LEADER_CHANGE;
         loop {
             let known = self.known_end().message;
             let (low, high) = self.clients.watermarks(self.topic, self.partition)?;

@@ -1,8 +1,8 @@
 //! The store on ScyllaDB, or on Apache Cassandra, which speaks the same protocol.
 //!
 //! Every write of a row is a conditional one (a lightweight transaction), so that of several writers one wins and a stale
-//! one loses. Every write leaves its *mark*, 16 random bytes, in the row: a writer that was not told how its write ended
-//! finds out by it. A value that is too large for a row lies in parts under the mark of its write, put there before the
+//! one loses. Every write leaves its *mark*, 16 random bytes, in front of the last few before it in the row: a writer that
+//! was not told how its write ended finds out by them. A value that is too large for a row lies in parts under the mark of its write, put there before the
 //! row names it and removed once no row does.
 
 mod error;
@@ -41,6 +41,12 @@ const PART_BYTES: usize = 512 << 10;
 /// The first pause before something is tried again; each is twice the one before, up to the last.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_LAST: Duration = Duration::from_secs(2);
+/// Bytes of a mark, and how many of them a row keeps: a writer that was not answered knows how its write ended while no more
+/// than so many came after it.
+const MARK_BYTES: usize = 16;
+const MARKS_MAX: usize = 8;
+/// Writers of one process to one partition wait for each other here, and not in the cluster, which would have them try again.
+const QUEUES: usize = 256;
 /// How often a value whose parts are gone is read again: its row was written anew meanwhile.
 const READS_MAX: usize = 20;
 
@@ -49,6 +55,7 @@ pub struct ScyllaStore {
     session: Session,
     statements: Statements,
     retry_for: Duration,
+    queues: Vec<tokio::sync::Mutex<()>>,
 }
 
 /// Where a row lies.
@@ -64,8 +71,51 @@ struct Place<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Head {
     version: i64,
-    mark: Vec<u8>,
+    /// Of the last writes, the newest first.
+    marks: Vec<u8>,
     parts: i32,
+}
+
+impl Head {
+    /// The mark of the write that made it.
+    fn mark(&self) -> &[u8] {
+        self.marks.get(..MARK_BYTES).unwrap_or(&self.marks)
+    }
+
+    /// The version that the write with a mark made, if it is one of the last.
+    fn version_of(&self, mark: &[u8]) -> Option<u64> {
+        let back = self.marks.chunks(MARK_BYTES).position(|one| one == mark)?;
+        self.version.checked_sub(i64::try_from(back).ok()?).map(i64::unsigned_abs)
+    }
+
+    /// The row that a write makes of this one, or of none.
+    fn next(found: Option<&Self>, mark: [u8; MARK_BYTES], parts: i32) -> Self {
+        let mut marks = mark.to_vec();
+        let before = found.map_or(&[][..], |head| &head.marks);
+        marks.extend_from_slice(&before[..before.len().min(MARK_BYTES * (MARKS_MAX - 1))]);
+        Self { version: found.map_or(1, |head| head.version + 1), marks, parts }
+    }
+
+    /// How the write with a mark ended, whose writer had found `before`; nothing when too much came after it.
+    fn outcome(now: Option<&Self>, before: Option<&Self>, mark: &[u8]) -> Option<Ended> {
+        if now == before {
+            return Some(Ended::NotDone);
+        }
+        let now = now?;
+        if let Some(version) = now.version_of(mark) {
+            return Some(Ended::Done(version));
+        }
+        let since = now.version - before.map_or(0, |head| head.version);
+        (1..=MARKS_MAX as i64).contains(&since).then_some(Ended::NotDone)
+    }
+}
+
+/// How a write ended that nobody told about.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// It made this version.
+    Done(u64),
+    NotDone,
 }
 
 /// How a conditional write ended.
@@ -133,7 +183,8 @@ impl ScyllaStore {
         schema::prepare(&session, &settings).await?;
         let statements = Statements::prepare(&session, &settings).await?;
         let retry_for = Duration::from_millis(settings.retry_for_ms.into());
-        Ok(Self { session, statements, retry_for })
+        let queues = (0..QUEUES).map(|_| tokio::sync::Mutex::new(())).collect();
+        Ok(Self { session, statements, retry_for, queues })
     }
 
     /// Tries again what fails in passing, for what may be done twice without harm.
@@ -150,13 +201,13 @@ impl ScyllaStore {
     async fn head(&self, place: &Place<'_>, statement: &PreparedStatement) -> Result<Option<Head>, Failed> {
         let found = self.session.execute_unpaged(statement, place.values()).await?;
         let row = first_row::<(i64, Vec<u8>, i32)>(found)?;
-        Ok(row.map(|(version, mark, parts)| Head { version, mark, parts }))
+        Ok(row.map(|(version, marks, parts)| Head { version, marks, parts }))
     }
 
     async fn row(&self, place: &Place<'_>) -> Result<Option<(Head, Vec<u8>)>, Failed> {
         let found = self.session.execute_unpaged(&self.statements.get, place.values()).await?;
         let row = first_row::<(i64, Vec<u8>, i32, Vec<u8>)>(found)?;
-        Ok(row.map(|(version, mark, parts, value)| (Head { version, mark, parts }, value)))
+        Ok(row.map(|(version, marks, parts, value)| (Head { version, marks, parts }, value)))
     }
 
     /// The value of a row, put together from its parts; nothing when they are gone.
@@ -167,7 +218,7 @@ impl ScyllaStore {
         let mut whole = Vec::new();
         for part in 0..head.parts {
             let chunk = self.again(|| async {
-                let found = self.session.execute_unpaged(&self.statements.get_chunk, (&head.mark, part)).await?;
+                let found = self.session.execute_unpaged(&self.statements.get_chunk, (head.mark(), part)).await?;
                 Ok(first_row::<(Vec<u8>,)>(found)?.map(|(chunk,)| chunk))
             });
             match chunk.await? {
@@ -212,16 +263,16 @@ impl ScyllaStore {
         new: &Head,
         value: &[u8],
     ) -> Result<Outcome, Failed> {
-        let Head { version, mark, parts } = new;
+        let Head { version, marks, parts } = new;
         let (tenant, kind, bucket, key) = place.values();
         let value = if *parts == 0 { value } else { &[] };
         let answer = match found {
             None => {
-                let values = (tenant, kind, bucket, key, version, mark, parts, value);
+                let values = (tenant, kind, bucket, key, version, marks, parts, value);
                 self.session.execute_unpaged(&self.statements.insert, values).await?
             }
             Some(old) => {
-                let values = (version, mark, parts, value, tenant, kind, bucket, key, old.version, &old.mark);
+                let values = (version, marks, parts, value, tenant, kind, bucket, key, old.version, &old.marks);
                 self.session.execute_unpaged(&self.statements.update, values).await?
             }
         };
@@ -229,23 +280,64 @@ impl ScyllaStore {
     }
 
     /// Finds out how a write ended that nobody told about: `found` was there before, `mark` is the one it left.
-    async fn settle(&self, place: &Place<'_>, found: Option<&Head>, mark: &[u8]) -> Result<Outcome, StoreError> {
-        let settled = self.again(|| self.head(place, &self.statements.head_settled)).await?;
-        let one_on = found.map_or(1, |head| head.version + 1);
-        match settled {
-            Some(head) if head.mark == mark => Ok(Outcome::Applied),
-            head if head.as_ref() == found => Ok(Outcome::Lost),
-            // The next version is another's, so ours was not it.
-            Some(head) if head.version == one_on => Ok(Outcome::Lost),
-            _ => Err(StoreError::Unreachable(
-                "a write was not answered and others wrote since: read the row again to see what became of it".into(),
-            )),
+    async fn settle(&self, place: &Place<'_>, found: Option<&Head>, mark: &[u8]) -> Result<Ended, StoreError> {
+        let now = self.again(|| self.head(place, &self.statements.head_settled)).await?;
+        Head::outcome(now.as_ref(), found, mark).ok_or_else(|| {
+            let why = "a write was not answered and many were made since: read the row again to see what became of it";
+            StoreError::Unreachable(why.into())
+        })
+    }
+
+    /// One turn of those who write to a partition.
+    async fn turn(&self, place: &Place<'_>) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut partition = place.tenant.to_vec();
+        partition.push(place.kind.unsigned_abs());
+        partition.extend_from_slice(&place.bucket.to_be_bytes());
+        self.queues[xxh3_64(&partition) as usize % QUEUES].lock().await
+    }
+
+    /// Writes a row whose parts are there. Every try has the same mark, so that none is taken for another's and none counts
+    /// twice.
+    async fn put_row(
+        &self,
+        place: &Place<'_>,
+        mark: [u8; MARK_BYTES],
+        parts: i32,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<u64, StoreError> {
+        let _turn = self.turn(place).await;
+        let mut pauses = Pauses::new(self.retry_for);
+        loop {
+            let found = self.again(|| self.head(place, &self.statements.head)).await?;
+            // A try that nobody told about may have come about after it was asked for.
+            if let Some(version) = found.as_ref().and_then(|head| head.version_of(&mark)) {
+                return Ok(version);
+            }
+            expect.check(version_of(found.as_ref()))?;
+            let new = Head::next(found.as_ref(), mark, parts);
+            let version = match self.write(place, found.as_ref(), &new, value).await {
+                Ok(Outcome::Applied) => new.version.unsigned_abs(),
+                Ok(Outcome::Lost) => continue,
+                Err(failed @ Failed::ForGood(_)) => return Err(failed.into()),
+                Err(failed) => {
+                    pauses.before_trying_again(failed).await?;
+                    match self.settle(place, found.as_ref(), &mark).await? {
+                        Ended::Done(version) => version,
+                        Ended::NotDone => continue,
+                    }
+                }
+            };
+            if let Some(old) = found {
+                self.drop_parts(old.mark(), old.parts).await;
+            }
+            return Ok(version);
         }
     }
 
     async fn removed(&self, place: &Place<'_>, old: &Head) -> Result<Outcome, Failed> {
         let (tenant, kind, bucket, key) = place.values();
-        let values = (tenant, kind, bucket, key, old.version, &old.mark);
+        let values = (tenant, kind, bucket, key, old.version, &old.marks);
         applied(self.session.execute_unpaged(&self.statements.delete, values).await?)
     }
 
@@ -268,7 +360,7 @@ impl ScyllaStore {
         };
         let rows = pages.rows_stream::<(String, i64, Vec<u8>, i32, Vec<u8>)>();
         let rows = rows.map_err(|e| Failed::ForGood(e.to_string()))?;
-        let row = |(key, version, mark, parts, value)| (key, Head { version, mark, parts }, value);
+        let row = |(key, version, marks, parts, value)| (key, Head { version, marks, parts }, value);
         rows.map_ok(row).try_collect().await.map_err(|e| of_page(e.to_string()))
     }
 }
@@ -370,45 +462,19 @@ impl Store for ScyllaStore {
         check_key(key)?;
         check_value(&value)?;
         let place = Place::of(tenant, table, key);
-        let mut pauses = Pauses::new(self.retry_for);
-        // Of writes whose end nobody told: one may still come about after it was asked for.
-        let mut unknown: Vec<[u8; 16]> = Vec::new();
-        loop {
-            let found = self.again(|| self.head(&place, &self.statements.head)).await?;
-            if let Some(head) = found.as_ref().filter(|head| unknown.iter().any(|mark| head.mark == mark)) {
-                return Ok(head.version.unsigned_abs());
-            }
-            expect.check(version_of(found.as_ref()))?;
-            let mark: [u8; 16] = fastrand::u128(..).to_be_bytes();
-            let parts = self.put_parts(&mark, &value).await?;
-            let version = found.as_ref().map_or(1, |head| head.version + 1);
-            let new = Head { version, mark: mark.to_vec(), parts };
-            match self.write(&place, found.as_ref(), &new, &value).await {
-                Ok(Outcome::Applied) => {}
-                Ok(Outcome::Lost) => {
-                    self.drop_parts(&mark, parts).await;
-                    continue;
-                }
-                Err(failed @ Failed::ForGood(_)) => return Err(failed.into()),
-                Err(failed) => {
-                    pauses.before_trying_again(failed).await?;
-                    unknown.push(mark);
-                    match self.settle(&place, found.as_ref(), &mark).await? {
-                        Outcome::Applied => {}
-                        Outcome::Lost => continue,
-                    }
-                }
-            }
-            if let Some(old) = found {
-                self.drop_parts(&old.mark, old.parts).await;
-            }
-            return Ok(version.unsigned_abs());
+        let mark: [u8; MARK_BYTES] = fastrand::u128(..).to_be_bytes();
+        let parts = self.put_parts(&mark, &value).await?;
+        let written = self.put_row(&place, mark, parts, &value, expect).await;
+        if matches!(written, Err(StoreError::Conflict { .. } | StoreError::Failed(_))) {
+            self.drop_parts(&mark, parts).await;
         }
+        written
     }
 
     async fn delete(&self, tenant: TenantId, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
         check_key(key)?;
         let place = Place::of(tenant, table, key);
+        let _turn = self.turn(&place).await;
         let mut pauses = Pauses::new(self.retry_for);
         loop {
             let found = self.again(|| self.head(&place, &self.statements.head)).await?;
@@ -423,7 +489,7 @@ impl Store for ScyllaStore {
                 }
             };
             if gone {
-                self.drop_parts(&old.mark, old.parts).await;
+                self.drop_parts(old.mark(), old.parts).await;
                 return Ok(());
             }
         }
@@ -461,5 +527,49 @@ impl Store for ScyllaStore {
             }
         }
         Ok(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: [u8; MARK_BYTES] = [1; MARK_BYTES];
+
+    fn after(found: Option<&Head>, writes: u8) -> Head {
+        let mut head = Head::next(found, [100; MARK_BYTES], 0);
+        for n in 1..writes {
+            head = Head::next(Some(&head), [100 + n; MARK_BYTES], 0);
+        }
+        head
+    }
+
+    #[test]
+    fn a_writer_that_was_not_answered_finds_its_write_among_the_last_few() {
+        let before = after(None, 3);
+        let ours = Head::next(Some(&before), OURS, 0);
+        for later in 1..MARKS_MAX as u8 {
+            let now = after(Some(&ours), later);
+            assert_eq!(Head::outcome(Some(&now), Some(&before), &OURS), Some(Ended::Done(4)), "{later} later");
+        }
+        assert_eq!(Head::outcome(Some(&ours), Some(&before), &OURS), Some(Ended::Done(4)));
+    }
+
+    #[test]
+    fn a_write_that_was_not_done_is_known_while_few_came_after_and_unknown_then() {
+        let before = after(None, 3);
+        assert_eq!(Head::outcome(Some(&before), Some(&before), &OURS), Some(Ended::NotDone));
+        assert_eq!(Head::outcome(None, None, &OURS), Some(Ended::NotDone));
+        for (others, known) in [(1, true), (8, true), (9, false)] {
+            let now = after(Some(&before), others);
+            assert_eq!(Head::outcome(Some(&now), Some(&before), &OURS), known.then_some(Ended::NotDone), "{others}");
+        }
+        assert_eq!(Head::outcome(None, Some(&before), &OURS), None, "removed, before or after");
+        assert_eq!(Head::outcome(Some(&after(None, 1)), Some(&before), &OURS), None, "removed and made again");
+    }
+
+    #[test]
+    fn a_row_keeps_few_marks() {
+        assert_eq!(after(None, 50).marks.len(), MARK_BYTES * MARKS_MAX);
     }
 }

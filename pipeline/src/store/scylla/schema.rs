@@ -16,7 +16,7 @@ pub(super) const NEEDED: i32 = 1;
 const MIGRATIONS: [&[&str]; NEEDED as usize] = [&[
     "CREATE TABLE IF NOT EXISTS {keyspace}.rows (
         tenant blob, kind tinyint, bucket smallint, key text,
-        version bigint, mark blob, parts int, value blob,
+        version bigint, marks blob, parts int, value blob,
         PRIMARY KEY ((tenant, kind, bucket), key)
     )",
     "CREATE TABLE IF NOT EXISTS {keyspace}.chunks (mark blob, part int, value blob, PRIMARY KEY (mark, part))",

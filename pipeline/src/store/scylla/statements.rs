@@ -16,7 +16,7 @@ const PAGE_ROWS: i32 = 64;
 
 /// All statements. What is tried again is decided in one place, so the driver tries nothing again.
 pub(super) struct Statements {
-    /// Version, mark and parts of a row.
+    /// Version, marks and parts of a row.
     pub(super) head: PreparedStatement,
     /// The same, agreed upon: it ends conditional writes under way.
     pub(super) head_settled: PreparedStatement,
@@ -36,26 +36,26 @@ const HERE: &str = "tenant = ? AND kind = ? AND bucket = ?";
 impl Statements {
     pub(super) async fn prepare(session: &Session, settings: &Settings) -> Result<Self, OpenError> {
         let k = &settings.keyspace;
-        let rows = "key, version, mark, parts, value";
+        let rows = "key, version, marks, parts, value";
         let one = |text: String| prepare(session, settings, text);
         let scan = |from: &str, to: &str| {
             one(format!("SELECT {rows} FROM {k}.rows WHERE {HERE} AND key {from} ?{to} ORDER BY key LIMIT ?"))
         };
-        let head = format!("SELECT version, mark, parts FROM {k}.rows WHERE {HERE} AND key = ?");
+        let head = format!("SELECT version, marks, parts FROM {k}.rows WHERE {HERE} AND key = ?");
         let mut head_settled = one(head.clone()).await?;
         head_settled.set_consistency(Consistency::LocalSerial);
-        let put = "(tenant, kind, bucket, key, version, mark, parts, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        let put = "(tenant, kind, bucket, key, version, marks, parts, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
         Ok(Self {
             head: one(head).await?,
             head_settled,
-            get: one(format!("SELECT version, mark, parts, value FROM {k}.rows WHERE {HERE} AND key = ?")).await?,
+            get: one(format!("SELECT version, marks, parts, value FROM {k}.rows WHERE {HERE} AND key = ?")).await?,
             insert: one(format!("INSERT INTO {k}.rows {put} IF NOT EXISTS")).await?,
             update: one(format!(
-                "UPDATE {k}.rows SET version = ?, mark = ?, parts = ?, value = ? WHERE {HERE} AND key = ? \
-                 IF version = ? AND mark = ?"
+                "UPDATE {k}.rows SET version = ?, marks = ?, parts = ?, value = ? WHERE {HERE} AND key = ? \
+                 IF version = ? AND marks = ?"
             ))
             .await?,
-            delete: one(format!("DELETE FROM {k}.rows WHERE {HERE} AND key = ? IF version = ? AND mark = ?")).await?,
+            delete: one(format!("DELETE FROM {k}.rows WHERE {HERE} AND key = ? IF version = ? AND marks = ?")).await?,
             put_chunk: one(format!("INSERT INTO {k}.chunks (mark, part, value) VALUES (?, ?, ?)")).await?,
             get_chunk: one(format!("SELECT value FROM {k}.chunks WHERE mark = ? AND part = ?")).await?,
             delete_chunks: one(format!("DELETE FROM {k}.chunks WHERE mark = ?")).await?,
