@@ -48,7 +48,9 @@ install = if [ $${\#missing[@]} -gt 0 ]; then \
 # What building and running need.
 system:
 	@missing=()
-	command -v cc >/dev/null || missing+=(build-essential)
+	command -v c++ >/dev/null && command -v make >/dev/null || missing+=(build-essential)
+	command -v pkg-config >/dev/null || missing+=(pkg-config)
+	pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
 	command -v git >/dev/null || missing+=(git)
 	if ! command -v cargo >/dev/null; then echo "cargo is not installed: see https://rustup.rs" >&2; exit 1; fi
 	$(install)
@@ -59,6 +61,8 @@ system-test: system
 	python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 	command -v npm >/dev/null || missing+=(nodejs npm)
 	command -v curl >/dev/null || missing+=(curl)
+	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
+	command -v mvn >/dev/null || missing+=(maven)
 	if [ "$$(id -u)" = 0 ]; then
 	  command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
 	  command -v mount >/dev/null && command -v losetup >/dev/null || missing+=(mount)

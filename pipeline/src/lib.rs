@@ -28,6 +28,6 @@ pub mod step;
 mod testing;
 
 pub use engine::{Embedded, OpenError, Partitions};
-pub use log::{Durability, EmbeddedLog, Log, LogError, MemoryLog, Stored};
+pub use log::{Durability, EmbeddedLog, KafkaLog, Log, LogError, MemoryLog, Stored};
 pub use source::{MemorySource, Source, SourceBatch, SourceError};
-pub use store::{EmbeddedStore, Expect, MemoryStore, Row, Store, StoreError, Table};
+pub use store::{EmbeddedStore, Expect, MemoryStore, Row, ScyllaStore, Store, StoreError, Table};

@@ -281,6 +281,10 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Conflict { .. } => Self::conflict("somebody changed it meanwhile: read it again"),
             StoreError::DiskFull => disk_full(),
+            StoreError::Unreachable(_) => {
+                tracing::error!(%error, trace_id = trace::id(), "the store does not answer");
+                Self::unavailable("the store does not answer: try again").retry_after(5)
+            }
             StoreError::Refused(_) => Self::invalid(error.to_string()),
             StoreError::Failed(_) | StoreError::Unreadable(_) => Self::internal(error),
         }
@@ -294,6 +298,10 @@ impl From<LogError> for Problem {
             LogError::Failed(_) => {
                 tracing::error!(%error, trace_id = trace::id(), "the log failed");
                 Self::unavailable("the log has failed and must be opened again: tell the operator").retry_after(30)
+            }
+            LogError::Unreachable(_) => {
+                tracing::error!(%error, trace_id = trace::id(), "the log does not answer");
+                Self::unavailable("the log does not answer: try again").retry_after(5)
             }
             LogError::Refused(_) => Self::invalid(error.to_string()),
             LogError::Forgotten => Self::not_found("tenant"),

@@ -30,7 +30,8 @@ pub(crate) use shared::{Failure, Shared, is_damage};
 const STALL: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// How many partitions each topic has; fixed when the data folder is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Partitions {
     /// Of `inputs`.
     pub inputs: u32,
@@ -59,7 +60,7 @@ impl Partitions {
         }
     }
 
-    fn are_valid(&self) -> bool {
+    pub(crate) fn are_valid(&self) -> bool {
         let in_range = Topic::ALL.iter().all(|topic| (1..=Self::COUNT_MAX).contains(&self.of(*topic)));
         in_range && self.inputs == self.decisions
     }

@@ -14,7 +14,7 @@ use schemas::{Batch, BatchHeader, BatchKind, TenantId, Topic};
 use super::{Durability, Log, LogError, Stored};
 
 /// Makes one test of each behaviour of the suite. `fixture` is a future that gives a new, empty log and whatever must be
-/// kept for as long as it is used.
+/// kept for as long as it is used, or nothing where it cannot be had.
 #[macro_export]
 macro_rules! log_suite {
     ($backend:ident, $fixture:expr) => {
@@ -76,12 +76,43 @@ macro_rules! conformance_tests {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $behaviour() {
-                    let (subject, _kept) = $fixture.await;
+                    let fixture = $crate::log::conformance::Fixture::found($fixture.await);
+                    let Some((subject, _kept)) = fixture else { return };
                     $crate::$suite::conformance::$behaviour(subject).await;
                 }
             )*
         }
     };
+}
+
+/// What a suite runs on, and what must be kept for as long as it does. There may be none where a server cannot be started:
+/// the suite then does nothing, and whoever could not start it says so.
+pub trait Fixture {
+    /// What the suite takes.
+    type Subject;
+    /// What must be kept.
+    type Kept;
+
+    /// Both, if there are.
+    fn found(self) -> Option<(Self::Subject, Self::Kept)>;
+}
+
+impl<S, K> Fixture for (S, K) {
+    type Subject = S;
+    type Kept = K;
+
+    fn found(self) -> Option<(S, K)> {
+        Some(self)
+    }
+}
+
+impl<S, K> Fixture for Option<(S, K)> {
+    type Subject = S;
+    type Kept = K;
+
+    fn found(self) -> Option<(S, K)> {
+        self
+    }
 }
 
 const TOPIC: Topic = Topic::Inputs;

@@ -2,6 +2,7 @@
 
 pub mod conformance;
 mod embedded;
+pub mod kafka;
 mod memory;
 pub(crate) mod partition;
 
@@ -13,6 +14,7 @@ use schemas::batch::{BatchError, unpack};
 use schemas::{Batch, BatchHeader, PackedBatch, Topic};
 
 pub use embedded::EmbeddedLog;
+pub use kafka::KafkaLog;
 pub use memory::MemoryLog;
 
 use crate::payload::{self, SealingKey};
@@ -74,6 +76,9 @@ pub enum LogError {
     /// The disk is full. Nothing was acknowledged; free some room and try again.
     #[error("the disk is full: free some room in the data folder's filesystem; nothing acknowledged is lost")]
     DiskFull,
+    /// The log's servers do not answer. They may again, without anything being opened anew; an append under way may be there.
+    #[error("the log cannot be reached: {0}")]
+    Unreachable(String),
     /// The engine failed; the outcome of appends under way is unknown, and the log takes no more until it is opened again.
     #[error("the log failed and must be opened again: {0}")]
     Failed(String),
@@ -83,7 +88,7 @@ impl LogError {
     /// Whether the same call may work later, without opening the log again.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::DiskFull => true,
+            Self::DiskFull | Self::Unreachable(_) => true,
             Self::NoPartition { .. }
             | Self::Unreadable { .. }
             | Self::Missing { .. }

@@ -57,7 +57,8 @@ impl Stamp {
     }
 }
 
-fn check(batch: &Batch) -> Result<(), LogError> {
+/// Refuses a batch that could not be read again.
+pub(crate) fn check(batch: &Batch) -> Result<(), LogError> {
     let refused = |why: String| Err(LogError::Refused(why));
     match (batch.header.count, batch.body.len()) {
         (0, _) => refused("a batch without items".into()),

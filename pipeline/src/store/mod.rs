@@ -3,6 +3,7 @@
 pub mod conformance;
 pub(crate) mod embedded;
 mod memory;
+pub mod scylla;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use schemas::TenantId;
 
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
+pub use scylla::ScyllaStore;
 
 use crate::payload::SealingKey;
 
@@ -174,6 +176,9 @@ pub enum StoreError {
     /// A row's value is not what it should be; other rows are not touched by it.
     #[error("a stored row cannot be read: {0}")]
     Unreadable(String),
+    /// The store's servers do not answer. They may again, without anything being opened anew; a write under way may be there.
+    #[error("the store cannot be reached: {0}")]
+    Unreachable(String),
     /// The engine failed; the store takes no more until it is opened again.
     #[error("the store failed and must be opened again: {0}")]
     Failed(String),

@@ -1,5 +1,9 @@
 //! Every backend of the ports passes the suite of its port. A further backend is a file with its fixture and a line here.
 
+mod cassandra;
+mod kafka;
+mod services;
+
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -95,10 +99,16 @@ pipeline::log_reopening_suite!(embedded_log_reopening, embedded_log_place());
 pipeline::log_suite!(sealed_log_suite, sealed_log());
 pipeline::log_reopening_suite!(sealed_log_reopening, sealed_log_place());
 
+pipeline::log_suite!(kafka_log, kafka::new_log());
+pipeline::log_reopening_suite!(kafka_log_reopening, kafka::log_place());
+
 pipeline::store_suite!(memory_store, store_in_memory());
 pipeline::store_suite!(embedded_store, embedded_store());
 pipeline::store_reopening_suite!(embedded_store_reopening, embedded_store_place());
 pipeline::store_suite!(sealed_store_suite, sealed_store());
 pipeline::store_reopening_suite!(sealed_store_reopening, sealed_store_place());
+
+pipeline::store_suite!(cassandra_store, cassandra::new_store());
+pipeline::store_reopening_suite!(cassandra_store_reopening, cassandra::store_place());
 
 pipeline::source_suite!(memory_source_suite, memory_source);

@@ -1,0 +1,166 @@
+//! The connections to a cluster.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use schemas::Topic;
+use tokio::sync::watch;
+
+use super::error::{OpenError, of_operation};
+use super::settings::Settings;
+use crate::log::LogError;
+
+/// Hears what a client has to say besides answers.
+#[derive(Default)]
+pub(super) struct Context {
+    /// The last error of a connection.
+    last: Mutex<Option<(Code, String)>>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info => tracing::debug!(facility, "kafka: {message}"),
+            _ => tracing::warn!(facility, "kafka: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        let mut last = self.last.lock();
+        // That no broker is left says less than why.
+        if code != Code::AllBrokersDown || last.is_none() {
+            *last = Some((code, reason.to_owned()));
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl Context {
+    pub(super) fn last_error(&self) -> Option<(Code, String)> {
+        self.last.lock().clone()
+    }
+}
+
+/// Between two of the same question.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Messages on a partition that are not ours, at most so many of which are remembered.
+const FOREIGN_MAX: usize = 1000;
+
+/// What all partitions of a log share.
+pub(super) struct Clients {
+    pub(super) settings: Settings,
+    /// Asks for metadata and ends.
+    pub(super) control: BaseConsumer<Context>,
+    /// Why the log takes no more.
+    pub(super) failure: watch::Sender<Option<LogError>>,
+    /// Consumers that were found to stand still and made again.
+    pub(super) stalls: AtomicU64,
+    idle_readers: AtomicUsize,
+    foreign: Mutex<BTreeMap<(Topic, u32, i64), String>>,
+}
+
+impl Clients {
+    pub(super) fn new(settings: Settings) -> Result<Self, OpenError> {
+        let control = settings.client().create_with_context(Context::default());
+        let control = control.map_err(|e| OpenError::Settings(e.to_string()))?;
+        Ok(Self {
+            settings,
+            control,
+            failure: watch::Sender::new(None),
+            stalls: AtomicU64::new(0),
+            idle_readers: AtomicUsize::new(0),
+            foreign: Mutex::default(),
+        })
+    }
+
+    /// Kafka's name of a topic.
+    pub(super) fn name(&self, topic: Topic) -> String {
+        format!("{}{topic}", self.settings.topic_prefix)
+    }
+
+    pub(super) fn consumer(&self) -> Result<BaseConsumer<Context>, LogError> {
+        let config: ClientConfig = self.settings.consumer();
+        let made = config.create_with_context(Context::default());
+        made.map_err(|e| LogError::Failed(format!("a consumer cannot be made: {e}")))
+    }
+
+    /// Kafka's offsets of the first message of a partition and behind the last. Asks again while the cluster is busy with
+    /// itself: a topic that was just made, or whose leader just changed, has none for a moment.
+    pub(super) fn watermarks(&self, topic: Topic, partition: u32) -> Result<(i64, i64), LogError> {
+        let timeout = self.settings.request_timeout();
+        let (name, until) = (self.name(topic), Instant::now() + timeout);
+        loop {
+            let left = until.saturating_duration_since(Instant::now()).max(PAUSE);
+            let error = match self.control.fetch_watermarks(&name, partition_number(partition), left) {
+                Ok(found) => return Ok(found),
+                Err(error) => of_operation(&error, "asking for the end of", topic, partition),
+            };
+            if !error.is_retryable() || Instant::now() >= until {
+                return Err(error);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Ends the log: who reads and appends is told why.
+    pub(super) fn fail(&self, error: &LogError) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            if first {
+                tracing::error!(%error, "the log on Kafka takes no more");
+                *failure = Some(error.clone());
+            }
+            first
+        });
+    }
+
+    pub(super) fn check(&self) -> Result<(), LogError> {
+        match &*self.failure.borrow() {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes a message that is not ours. It is passed over by every reader alike.
+    pub(super) fn note_foreign(&self, topic: Topic, partition: u32, message: i64, why: &str) {
+        let mut foreign = self.foreign.lock();
+        if foreign.len() < FOREIGN_MAX && foreign.insert((topic, partition, message), why.to_owned()).is_none() {
+            tracing::warn!(%topic, partition, message, why, "a message that is not ours was passed over");
+        }
+    }
+
+    pub(super) fn foreign(&self) -> Vec<super::Foreign> {
+        let foreign = self.foreign.lock();
+        let entry = |(&(topic, partition, message), why): (&(Topic, u32, i64), &String)| super::Foreign {
+            topic,
+            partition,
+            message,
+            why: why.clone(),
+        };
+        foreign.iter().map(entry).collect()
+    }
+
+    /// Whether one more reader may be kept open while nobody reads.
+    pub(super) fn keep_idle(&self) -> bool {
+        let max = self.settings.idle_readers_max;
+        let more = |idle: usize| (idle < max).then_some(idle + 1);
+        self.idle_readers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    pub(super) fn take_idle(&self) {
+        self.idle_readers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Partition counts end at 4,096.
+pub(super) fn partition_number(partition: u32) -> i32 {
+    i32::try_from(partition).unwrap_or(i32::MAX)
+}

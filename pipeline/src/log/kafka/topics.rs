@@ -1,0 +1,305 @@
+//! The topics of a cluster: made, checked, and told from others of the same name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures::executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use schemas::Topic;
+
+use super::client::Clients;
+use super::cursor::Cursor;
+use super::error::OpenError;
+use super::message::{Content, FORMAT, Opened, Outgoing};
+use super::place::Place;
+use super::producer::Producer;
+use super::{Facts, Replication};
+use crate::engine::Partitions;
+
+/// How often what another does is looked for.
+const PAUSE: Duration = Duration::from_millis(50);
+/// A topic's first words are looked for among so many messages of its first partition.
+const BEGINNING: i64 = 1000;
+
+/// Finds, makes and checks all topics. Blocks.
+pub(super) fn open(clients: &Arc<Clients>, producer: &Producer) -> Result<Facts, OpenError> {
+    let wanted = clients.settings.partitions;
+    if !wanted.are_valid() {
+        return Err(OpenError::Partitions(wanted));
+    }
+    reach(clients)?;
+    let mut opened = Vec::with_capacity(Topic::ALL.len());
+    for topic in Topic::ALL {
+        opened.push(open_topic(clients, producer, topic)?);
+    }
+    let [inputs, events, decisions] = [0, 1, 2].map(|n: usize| &opened[n].0);
+    let partitions =
+        Partitions { inputs: inputs.partitions, events: events.partitions, decisions: decisions.partitions };
+    if !partitions.are_valid() {
+        return Err(OpenError::Partitions(partitions));
+    }
+    let epochs = [inputs.epoch, events.epoch, decisions.epoch];
+    let replication = [0, 1, 2].map(|n: usize| opened[n].1);
+    Ok(Facts { partitions, epochs, replication })
+}
+
+/// Fails early and clearly when nobody answers or the login is refused.
+fn reach(clients: &Clients) -> Result<(), OpenError> {
+    let until = Instant::now() + clients.settings.request_timeout();
+    loop {
+        let name = clients.name(Topic::Inputs);
+        let asked = clients.control.fetch_metadata(Some(&name), Duration::from_secs(2));
+        // Only a poll hands over what connections say.
+        drop(clients.control.poll(Duration::ZERO));
+        let Err(error) = asked else { return Ok(()) };
+        let last = clients.control.context().last_error();
+        let brokers = clients.settings.brokers.clone();
+        match last {
+            Some((Code::Authentication | Code::SaslAuthenticationFailed, why)) => {
+                return Err(OpenError::Login { brokers, why });
+            }
+            Some((_, why)) if Instant::now() >= until => return Err(OpenError::Unreachable { brokers, why }),
+            None if Instant::now() >= until => {
+                return Err(OpenError::Unreachable { brokers, why: error.to_string() });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn open_topic(clients: &Arc<Clients>, producer: &Producer, topic: Topic) -> Result<(Opened, Replication), OpenError> {
+    let name = clients.name(topic);
+    let found = match find(clients, topic)? {
+        Some(found) => found,
+        None if clients.settings.create_topics => create(clients, topic)?,
+        None => {
+            let command = format!("kafka-topics.sh --create --topic {name} {}", create_options(clients, topic));
+            return Err(OpenError::MissingTopic { topic: name, command });
+        }
+    };
+    let min_insync = check_settings(clients, &name)?;
+    for partition in 0..found.partitions {
+        let (low, _) = clients.watermarks(topic, partition).map_err(|e| OpenError::Failed(e.to_string()))?;
+        if low > 0 {
+            return Err(OpenError::Shortened { topic: name, partition, first: low });
+        }
+    }
+    let opened = match first_words(clients, topic, &name)? {
+        Some(opened) => opened,
+        None => begin(clients, producer, topic, &name, found.partitions)?,
+    };
+    if found.partitions < opened.partitions {
+        return Err(OpenError::TooFewPartitions { topic: name, found: found.partitions, wanted: opened.partitions });
+    }
+    if found.partitions > opened.partitions {
+        let (has, made_with) = (found.partitions, opened.partitions);
+        tracing::warn!(topic = name, has, made_with, "partitions that were added later are not used");
+    }
+    Ok((opened, Replication { replicas: found.replicas, min_insync }))
+}
+
+struct Found {
+    partitions: u32,
+    /// Of the partition with the fewest.
+    replicas: u32,
+}
+
+fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
+    let name = clients.name(topic);
+    let until = Instant::now() + clients.settings.request_timeout();
+    loop {
+        let metadata = clients.control.fetch_metadata(Some(&name), clients.settings.request_timeout());
+        let metadata = metadata.map_err(|e| OpenError::Failed(format!("asking for topic {name}: {e}")))?;
+        let found = metadata.topics().iter().find(|topic| topic.name() == name);
+        let Some(found) = found else { return Ok(None) };
+        match found.error().map(Code::from) {
+            None => {}
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Ok(None),
+            Some(Code::TopicAuthorizationFailed) => {
+                return Err(OpenError::Forbidden { topic: name, what: "describe" });
+            }
+            Some(code) if Instant::now() >= until => {
+                return Err(OpenError::Failed(format!("topic {name} is not ready: {code}")));
+            }
+            Some(_) => {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+        }
+        let led = found.partitions().iter().all(|partition| partition.leader() >= 0);
+        if led && !found.partitions().is_empty() {
+            let replicas = found.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
+            let partitions = u32::try_from(found.partitions().len()).unwrap_or(u32::MAX);
+            return Ok(Some(Found { partitions, replicas: u32::try_from(replicas).unwrap_or(u32::MAX) }));
+        }
+        if Instant::now() >= until {
+            return Err(OpenError::Failed(format!("topic {name} has partitions without a leader: is a broker down?")));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// What a topic is made with, and what it must have.
+fn needed(clients: &Clients) -> [(&'static str, String); 5] {
+    [
+        ("cleanup.policy", "delete".into()),
+        ("retention.ms", "-1".into()),
+        ("retention.bytes", "-1".into()),
+        ("message.timestamp.type", "LogAppendTime".into()),
+        ("max.message.bytes", clients.settings.message_bytes_max.to_string()),
+    ]
+}
+
+fn create_options(clients: &Clients, topic: Topic) -> String {
+    let configs: Vec<String> = needed(clients).iter().map(|(key, value)| format!("--config {key}={value}")).collect();
+    format!("--partitions {} {}", clients.settings.partitions.of(topic), configs.join(" "))
+}
+
+fn admin(clients: &Clients) -> Result<AdminClient<DefaultClientContext>, OpenError> {
+    clients.settings.client().create().map_err(|e| OpenError::Settings(e.to_string()))
+}
+
+fn options(clients: &Clients) -> AdminOptions {
+    let timeout = clients.settings.request_timeout();
+    AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout))
+}
+
+fn create(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
+    let name = clients.name(topic);
+    let failed = |why: String| OpenError::Create { topic: clients.name(topic), why };
+    let settings = &clients.settings;
+    let partitions = i32::try_from(settings.partitions.of(topic)).unwrap_or(i32::MAX);
+    let replication = if settings.replication == 0 { -1 } else { i32::from(settings.replication) };
+    let min_insync = settings.min_insync_replicas.to_string();
+    let configs = needed(clients);
+    let mut new = NewTopic::new(&name, partitions, TopicReplication::Fixed(replication));
+    for (key, value) in &configs {
+        new = new.set(key, value);
+    }
+    if settings.min_insync_replicas > 0 {
+        new = new.set("min.insync.replicas", &min_insync);
+    }
+    let admin = admin(clients)?;
+    let outcome = block_on(admin.create_topics([&new], &options(clients))).map_err(|e| failed(e.to_string()))?;
+    for result in outcome {
+        match result {
+            Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+            Err((_, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
+                return Err(OpenError::Forbidden { topic: name, what: "make" });
+            }
+            Err((_, code)) => return Err(failed(code.to_string())),
+        }
+    }
+    let until = Instant::now() + settings.request_timeout();
+    loop {
+        match find(clients, topic)? {
+            Some(found) => return Ok(found),
+            None if Instant::now() >= until => return Err(failed("it was made, and is not there".into())),
+            None => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// Refuses a topic that forgets, compacts, takes our clock's time, or small messages only. Answers `min.insync.replicas`.
+fn check_settings(clients: &Clients, name: &str) -> Result<Option<u32>, OpenError> {
+    let admin = admin(clients)?;
+    let asked = [ResourceSpecifier::Topic(name)];
+    let answer = block_on(admin.describe_configs(asked.iter(), &options(clients)));
+    let failed = |e: String| OpenError::Failed(format!("asking for the settings of topic {name}: {e}"));
+    let resource = answer.map_err(|e: KafkaError| failed(e.to_string()))?.into_iter().next();
+    let resource = match resource {
+        Some(Ok(resource)) => resource,
+        Some(Err(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
+            tracing::warn!(topic = name, "the user may not see the topic's settings: they are not checked");
+            return Ok(None);
+        }
+        Some(Err(code)) => return Err(failed(code.to_string())),
+        None => return Err(failed("there is no answer".into())),
+    };
+    let entries = resource.entries.iter().filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?)));
+    let set: HashMap<&str, &str> = entries.collect();
+    let (mut wrong, mut remedy) = (Vec::new(), Vec::new());
+    for (key, value) in needed(clients) {
+        let found = set.get(key).copied().unwrap_or_default();
+        if !is_enough(key, found, &value) {
+            wrong.push(format!("{key} is {found} and must be {value}"));
+            remedy.push(format!("{key}={value}"));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(set.get("min.insync.replicas").and_then(|text| text.parse().ok()));
+    }
+    let add = remedy.join(",");
+    let command = format!("kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {add}");
+    Err(OpenError::TopicSettings { topic: name.to_owned(), wrong: wrong.join(", "), command })
+}
+
+fn is_enough(key: &str, found: &str, needed: &str) -> bool {
+    match (key, found.parse::<u64>(), needed.parse::<u64>()) {
+        ("max.message.bytes", Ok(found), Ok(needed)) => found >= needed,
+        _ => found == needed,
+    }
+}
+
+/// What a topic begins with, if it has begun.
+fn first_words(clients: &Clients, topic: Topic, name: &str) -> Result<Option<Opened>, OpenError> {
+    let failed = |e: crate::log::LogError| OpenError::Failed(e.to_string());
+    let (_, high) = clients.watermarks(topic, 0).map_err(failed)?;
+    if high == 0 {
+        return Ok(None);
+    }
+    let until = Instant::now() + clients.settings.request_timeout();
+    let mut cursor = Cursor::new(clients, topic, 0, Place::START).map_err(failed)?;
+    while cursor.at.message < high.min(BEGINNING) {
+        if cursor.peek(clients, PAUSE).map_err(failed)?.is_none() {
+            if Instant::now() >= until {
+                return Err(OpenError::Failed(format!("the first messages of topic {name} do not come")));
+            }
+            continue;
+        }
+        let Some((_, taken)) = cursor.take() else { continue };
+        match taken.content {
+            Content::Opened(opened) if opened.format > FORMAT => {
+                let (topic, found) = (name.to_owned(), opened.format);
+                return Err(OpenError::NewerFormat { topic, found, known: FORMAT });
+            }
+            Content::Opened(opened) if opened.topic == topic => return Ok(Some(opened)),
+            Content::Opened(opened) => {
+                let why = format!("it says that it is the topic of {}", opened.topic);
+                return Err(OpenError::NotOurs { topic: name.to_owned(), why });
+            }
+            Content::Foreign(why) => tracing::debug!(topic = name, why, "a foreign message at the topic's beginning"),
+            Content::Batches(_) | Content::Newer(_) => {
+                let why = "records stand in front of its first words".to_owned();
+                return Err(OpenError::NotOurs { topic: name.to_owned(), why });
+            }
+        }
+    }
+    let why = format!("{high} messages of others are on it");
+    Err(OpenError::NotOurs { topic: name.to_owned(), why })
+}
+
+/// Writes a topic's first words. Of several who do so at once, the first is believed by all.
+fn begin(
+    clients: &Clients,
+    producer: &Producer,
+    topic: Topic,
+    name: &str,
+    partitions: u32,
+) -> Result<Opened, OpenError> {
+    let wanted = clients.settings.partitions.of(topic);
+    if partitions < wanted {
+        return Err(OpenError::TooFewPartitions { topic: name.to_owned(), found: partitions, wanted });
+    }
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let epoch = u32::try_from(since.as_secs()).unwrap_or(u32::MAX);
+    let opened = Opened { format: FORMAT, topic, epoch, partitions };
+    let out = Outgoing::opened(&opened, &producer.next_id());
+    block_on(producer.send(topic, 0, out, None)).map_err(|e| OpenError::Failed(e.to_string()))?;
+    let found = first_words(clients, topic, name)?;
+    found.ok_or_else(|| OpenError::Failed(format!("what topic {name} begins with was written and is not there")))
+}

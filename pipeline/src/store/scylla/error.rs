@@ -1,0 +1,193 @@
+//! What goes wrong with a cluster, and what to do about it.
+
+use scylla::errors::{
+    DbError, ExecutionError, NewSessionError, PagerExecutionError, PrepareError, RequestAttemptError, RequestError,
+};
+
+use super::super::StoreError;
+
+/// A cluster cannot be used as the store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A setting cannot be.
+    #[error("the settings of the store cannot be used: {0}")]
+    Settings(String),
+    /// Nobody answers.
+    #[error("no node answers at {nodes}: {why}; make sure that ScyllaDB or Cassandra runs there and takes CQL clients")]
+    Unreachable {
+        /// The addresses tried.
+        nodes: String,
+        /// What the driver says.
+        why: String,
+    },
+    /// The login is refused.
+    #[error("the nodes at {nodes} refuse the login: {why}; check user name and password of `login`")]
+    Login {
+        /// The addresses tried.
+        nodes: String,
+        /// What they said.
+        why: String,
+    },
+    /// The keyspace is not there.
+    #[error("keyspace {keyspace} is not there: switch `migrate` on once, with a user who may make it")]
+    MissingKeyspace {
+        /// Its name.
+        keyspace: String,
+    },
+    /// The tables are those of an older build.
+    #[error("keyspace {keyspace} has schema {found}, this build needs {needed}: switch `migrate` on once")]
+    OlderSchema {
+        /// The keyspace.
+        keyspace: String,
+        /// Its schema; 0 is none.
+        found: i32,
+        /// What this build needs.
+        needed: i32,
+    },
+    /// The tables are those of a newer build.
+    #[error("keyspace {keyspace} has schema {found}, this build knows {known}: use a newer autonomos")]
+    NewerSchema {
+        /// The keyspace.
+        keyspace: String,
+        /// Its schema.
+        found: i32,
+        /// The newest that is known.
+        known: i32,
+    },
+    /// The tables cannot be brought to what is needed.
+    #[error("keyspace {keyspace} cannot be made or migrated: {why}")]
+    Migrate {
+        /// The keyspace.
+        keyspace: String,
+        /// What the cluster said.
+        why: String,
+    },
+    /// Anything else.
+    #[error("opening the store failed: {0}")]
+    Failed(String),
+}
+
+/// Whether a login was refused, from what the driver says of a session that was not made.
+pub(super) fn of_session(error: &NewSessionError, nodes: String) -> OpenError {
+    let why = chain(error);
+    if why.contains("uthentication") || why.contains("credentials") || why.contains("username") {
+        return OpenError::Login { nodes, why };
+    }
+    match error {
+        NewSessionError::EmptyKnownNodesList | NewSessionError::IllegalConfig(_) => OpenError::Settings(why),
+        _ => OpenError::Unreachable { nodes, why },
+    }
+}
+
+/// An error with its causes, as far as they say more.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = next.source();
+    }
+    text
+}
+
+/// How a statement failed.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// It may work later; whether it was done is not known.
+    InPassing(String),
+    /// It will not work.
+    ForGood(String),
+}
+
+impl From<Failed> for StoreError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::InPassing(why) => Self::Unreachable(why),
+            Failed::ForGood(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl From<ExecutionError> for Failed {
+    fn from(error: ExecutionError) -> Self {
+        let why = error.to_string();
+        match &error {
+            ExecutionError::LastAttemptError(attempt) => of_attempt(attempt, why),
+            ExecutionError::ConnectionPoolError(_)
+            | ExecutionError::RequestTimeout(_)
+            | ExecutionError::EmptyPlan
+            | ExecutionError::SchemaAgreementError(_)
+            | ExecutionError::MetadataError(_) => Self::InPassing(why),
+            _ => Self::ForGood(why),
+        }
+    }
+}
+
+impl From<PagerExecutionError> for Failed {
+    fn from(error: PagerExecutionError) -> Self {
+        let why = chain(&error);
+        match &error {
+            PagerExecutionError::NextPageError(_) => of_page(why),
+            _ => Self::ForGood(why),
+        }
+    }
+}
+
+/// Pages are only read: they may always be asked for again, for as long as that is tried.
+pub(super) fn of_page(why: String) -> Failed {
+    Failed::InPassing(why)
+}
+
+impl From<PrepareError> for Failed {
+    fn from(error: PrepareError) -> Self {
+        let why = error.to_string();
+        match &error {
+            PrepareError::AllAttemptsFailed { first_attempt } => of_attempt(first_attempt, why),
+            PrepareError::ConnectionPoolError(_) => Self::InPassing(why),
+            _ => Self::ForGood(why),
+        }
+    }
+}
+
+impl From<RequestError> for Failed {
+    fn from(error: RequestError) -> Self {
+        error.into_execution_error().into()
+    }
+}
+
+fn of_attempt(error: &RequestAttemptError, why: String) -> Failed {
+    match error {
+        RequestAttemptError::UnableToAllocStreamId | RequestAttemptError::BrokenConnectionError(_) => {
+            Failed::InPassing(why)
+        }
+        RequestAttemptError::DbError(error, _) => of_cluster(error, why),
+        _ => Failed::ForGood(why),
+    }
+}
+
+fn of_cluster(error: &DbError, why: String) -> Failed {
+    match error {
+        DbError::Unavailable { required, alive, .. } => Failed::InPassing(format!(
+            "{why}; {required} replicas have to answer and {alive} are up: start them, or lower the keyspace's replication"
+        )),
+        DbError::Overloaded
+        | DbError::IsBootstrapping
+        | DbError::TruncateError
+        | DbError::ReadTimeout { .. }
+        | DbError::WriteTimeout { .. }
+        | DbError::ReadFailure { .. }
+        | DbError::WriteFailure { .. }
+        | DbError::RateLimitReached { .. }
+        | DbError::ServerError => Failed::InPassing(why),
+        DbError::Unauthorized => {
+            Failed::ForGood(format!("{why}; allow SELECT and MODIFY on the keyspace, and CREATE where it is migrated"))
+        }
+        // What Cassandra 4.1 and later say of a conditional write whose outcome they do not know.
+        DbError::Other(0x1700) => Failed::InPassing(why),
+        _ => Failed::ForGood(why),
+    }
+}

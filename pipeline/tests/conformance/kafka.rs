@@ -1,0 +1,360 @@
+//! The log on a real broker: what the suites take, and what only a broker can do to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use pipeline::log::conformance::batch;
+use pipeline::log::kafka::{KafkaLog, Mechanism, OpenError, Sasl, Settings, Tls};
+use pipeline::{Durability, Log, LogError, Stored};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use schemas::Topic;
+
+use crate::services::kafka::{Kafka, USER};
+
+const ALL: usize = usize::MAX;
+
+async fn open(settings: &Settings) -> KafkaLog {
+    KafkaLog::open(settings.clone()).await.expect("the log opens")
+}
+
+pub async fn new_log() -> Option<(Arc<dyn Log>, ())> {
+    let settings = Kafka::shared()?.settings();
+    Some((Arc::new(open(&settings).await), ()))
+}
+
+pub async fn log_place() -> Option<(impl Fn() -> BoxFuture<'static, Arc<dyn Log>>, ())> {
+    let settings = Kafka::shared()?.settings();
+    let place = move || {
+        let settings = settings.clone();
+        async move { Arc::new(open(&settings).await) as Arc<dyn Log> }.boxed()
+    };
+    Some((place, ()))
+}
+
+fn client(settings: &Settings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &settings.brokers);
+    config
+}
+
+fn admin(settings: &Settings) -> AdminClient<DefaultClientContext> {
+    client(settings).create().expect("the client is made")
+}
+
+/// Somebody else's message on a topic of ours.
+fn send_foreign(settings: &Settings, topic: &str, headers: OwnedHeaders, value: &[u8]) {
+    let producer: BaseProducer = client(settings).create().expect("the client is made");
+    let name = format!("{}{topic}", settings.topic_prefix);
+    let record = BaseRecord::to(&name).partition(0).key("k").payload(value).headers(headers);
+    producer.send(record).map_err(|(e, _)| e).expect("the message is queued");
+    producer.flush(std::time::Duration::from_secs(60)).expect("the message is sent");
+}
+
+async fn make_topic(settings: &Settings, name: &str, partitions: i32, config: &[(&str, &str)]) {
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for (key, value) in config {
+        topic = topic.set(key, value);
+    }
+    let made = admin(settings).create_topics([&topic], &AdminOptions::new()).await.expect("the broker answers");
+    made.into_iter().for_each(|result| drop(result.expect("the topic is made")));
+}
+
+async fn append(log: &dyn Log, body: &str, count: u32) -> u64 {
+    let taken = log.append(Topic::Inputs, 0, vec![batch(body, count)], Durability::Durable).await;
+    taken.expect("the append is taken")[0]
+}
+
+async fn read(log: &dyn Log, from: u64) -> Vec<Stored> {
+    log.read(Topic::Inputs, 0, from, ALL).await.expect("the partition is readable")
+}
+
+async fn read_all(log: &dyn Log) -> Vec<Stored> {
+    let mut found: Vec<Stored> = Vec::new();
+    loop {
+        let more = read(log, found.last().map_or(0, Stored::end)).await;
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
+fn text(stored: &Stored) -> String {
+    let body = stored.body(Topic::Inputs, 0).expect("the body is readable").expect("there is a body");
+    String::from_utf8(body.into()).expect("the body is text")
+}
+
+/// Body, first offset and time of each batch.
+fn facts(batches: &[Stored]) -> Vec<(String, u64, i64)> {
+    batches.iter().map(|stored| (text(stored), stored.first, stored.header().logged_at)).collect()
+}
+
+async fn refused(settings: &Settings) -> OpenError {
+    match KafkaLog::open(settings.clone()).await {
+        Err(error) => error,
+        Ok(_) => panic!("the log opens"),
+    }
+}
+
+macro_rules! on_a_broker {
+    ($($name:ident($settings:ident) $body:block)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let Some(kafka) = Kafka::shared() else { return };
+            #[allow(unused_mut)]
+            let mut $settings = kafka.settings();
+            $body
+        }
+    )*};
+}
+
+#[tokio::test]
+async fn a_broker_that_is_down_is_named() {
+    let mut settings = Settings::at(format!("127.0.0.1:{}", crate::services::free_port()));
+    settings.request_timeout_ms = 1000;
+    let error = refused(&settings).await;
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains(&settings.brokers), "{error}");
+}
+
+on_a_broker! {
+    a_login_is_taken_and_a_wrong_one_is_told_apart_from_a_broker_that_is_down(settings) {
+        let login = |password: &str| Sasl {
+            mechanism: Mechanism::Plain,
+            username: USER.0.to_owned(),
+            password: password.to_owned().into(),
+        };
+        settings.brokers = Kafka::shared().expect("it runs").with_login();
+        settings.sasl = Some(login("wrong"));
+        let error = refused(&settings).await;
+        assert!(matches!(error, OpenError::Login { .. }), "{error}");
+        settings.sasl = Some(login(USER.1));
+        assert_eq!(append(&open(&settings).await, "a", 1).await, 0);
+    }
+
+    tls_to_a_port_without_it_is_refused_with_a_remedy(settings) {
+        settings.tls = Some(Tls::default());
+        settings.request_timeout_ms = 1000;
+        let error = refused(&settings).await;
+        assert!(matches!(error, OpenError::Unreachable { .. }) && error.to_string().contains("TLS"), "{error}");
+    }
+
+    a_topic_that_is_not_there_is_named_with_the_command_that_makes_it(settings) {
+        settings.create_topics = false;
+        let error = refused(&settings).await;
+        let OpenError::MissingTopic { topic, command } = error else { panic!("{error}") };
+        assert_eq!(topic, format!("{}inputs", settings.topic_prefix));
+        assert!(command.contains("--partitions 2") && command.contains("retention.ms=-1"), "{command}");
+    }
+
+    a_topic_with_too_few_partitions_is_refused(settings) {
+        let name = format!("{}inputs", settings.topic_prefix);
+        let config = [
+            ("retention.ms", "-1"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("max.message.bytes", "83886080"),
+        ];
+        make_topic(&settings, &name, 1, &config).await;
+        let error = refused(&settings).await;
+        assert!(matches!(error, OpenError::TooFewPartitions { found: 1, wanted: 2, .. }), "{error}");
+    }
+
+    a_topic_that_would_forget_or_refuse_records_is_refused_with_the_command_that_mends_it(settings) {
+        let name = format!("{}inputs", settings.topic_prefix);
+        make_topic(&settings, &name, 2, &[("cleanup.policy", "compact")]).await;
+        let error = refused(&settings).await;
+        let OpenError::TopicSettings { wrong, command, .. } = error else { panic!("{error}") };
+        for key in ["cleanup.policy", "retention.ms", "message.timestamp.type", "max.message.bytes"] {
+            assert!(wrong.contains(key) && command.contains(key), "{wrong} / {command}");
+        }
+    }
+
+    a_topic_of_somebody_else_is_refused(settings) {
+        let theirs = Settings { topic_prefix: format!("{}theirs.", settings.topic_prefix), ..settings.clone() };
+        drop(open(&theirs).await);
+        send_foreign(&theirs, "inputs", OwnedHeaders::new(), b"x");
+        let config = [
+            ("retention.ms", "-1"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("max.message.bytes", "83886080"),
+        ];
+        make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &config).await;
+        send_foreign(&settings, "inputs", OwnedHeaders::new(), b"x");
+        let error = refused(&settings).await;
+        assert!(matches!(error, OpenError::NotOurs { .. }), "{error}");
+        drop(open(&theirs).await);
+    }
+
+    an_append_that_is_too_large_is_refused_and_the_log_goes_on(settings) {
+        settings.message_bytes_max = 100_000;
+        let log = open(&settings).await;
+        let noise: String = (0..200_000).map(|_| fastrand::alphanumeric()).collect();
+        let taken = log.append(Topic::Inputs, 0, vec![batch(&noise, 1)], Durability::Durable).await;
+        let Err(LogError::Refused(why)) = taken else { panic!("{taken:?}") };
+        assert!(why.contains("message_bytes_max"), "{why}");
+        assert_eq!(append(&log, "a", 1).await, 0);
+    }
+
+    a_limit_that_is_lowered_under_an_open_log_ends_it_with_a_remedy(settings) {
+        let log = open(&settings).await;
+        append(&log, "a", 1).await;
+        let name = format!("{}inputs", settings.topic_prefix);
+        let alter = AlterConfig::new(ResourceSpecifier::Topic(&name)).set("max.message.bytes", "1000");
+        let altered = admin(&settings).alter_configs([&alter], &AdminOptions::new()).await;
+        altered.expect("the broker answers")[0].as_ref().expect("the topic is altered");
+        let noise: String = (0..20_000).map(|_| fastrand::alphanumeric()).collect();
+        let taken = log.append(Topic::Inputs, 0, vec![batch(&noise, 1)], Durability::Durable).await;
+        let Err(LogError::Failed(why)) = taken else { panic!("{taken:?}") };
+        assert!(why.contains("max.message.bytes"), "{why}");
+        let taken = log.append(Topic::Inputs, 0, vec![batch("b", 1)], Durability::Durable).await;
+        assert!(matches!(taken, Err(LogError::Failed(_))), "it never goes past what it could not deliver: {taken:?}");
+    }
+
+    foreign_and_corrupt_messages_are_passed_over_with_their_places(settings) {
+        let log = open(&settings).await;
+        append(&log, "a", 2).await;
+        send_foreign(&settings, "inputs", OwnedHeaders::new(), b"not ours");
+        let header = |key, value| Header { key, value: Some(value) };
+        let ours = OwnedHeaders::new()
+            .insert(header("ce_type", "autonomos.Batches.v1"))
+            .insert(header("ce_anchor", "0:0:0"))
+            .insert(header("ce_lengths", "7"));
+        send_foreign(&settings, "inputs", ours, b"\x01broken");
+        assert_eq!(append(&log, "b", 3).await, 2);
+        for log in [&log, &open(&settings).await] {
+            let found = read_all(log).await;
+            assert_eq!(found.iter().map(|stored| (text(stored), stored.first)).collect::<Vec<_>>(), [
+                ("a".to_owned(), 0),
+                ("b".to_owned(), 2)
+            ]);
+            let foreign = log.foreign();
+            assert_eq!(foreign.iter().map(|foreign| foreign.message).collect::<Vec<_>>(), [2, 3], "{foreign:?}");
+        }
+    }
+
+    many_logs_that_append_at_once_agree_on_every_offset_and_time(settings) {
+        let logs = join_all((0..3).map(|_| open(&settings))).await;
+        let logs: Vec<Arc<KafkaLog>> = logs.into_iter().map(Arc::new).collect();
+        let writers = (0..9).map(|writer| {
+            let log = logs[writer % 3].clone();
+            tokio::spawn(async move {
+                let mut answered = Vec::new();
+                for turn in 0..30 {
+                    let body = format!("{writer}.{turn}");
+                    answered.push((append(&*log, &body, 1 + (turn % 5)).await, body));
+                }
+                assert!(answered.is_sorted());
+                answered
+            })
+        });
+        let answered = join_all(writers).await.into_iter().flat_map(|joined| joined.expect("the writer ends"));
+        let answered: BTreeMap<u64, String> = answered.collect();
+        assert_eq!(answered.len(), 270);
+        let first = facts(&read_all(&*logs[0]).await);
+        assert_eq!(first.iter().map(|(body, offset, _)| (*offset, body.clone())).collect::<BTreeMap<_, _>>(), answered);
+        assert!(first.iter().map(|(_, _, time)| *time).is_sorted());
+        for log in &logs[1..] {
+            assert_eq!(facts(&read_all(&**log).await), first);
+            assert_eq!(log.end(Topic::Inputs, 0).await.expect("the end is known"), 810);
+        }
+    }
+
+    a_waiter_is_woken_by_an_append_of_another_process(settings) {
+        let (here, there) = (Arc::new(open(&settings).await), open(&settings).await);
+        append(&*here, "a", 4).await;
+        let waiting = tokio::spawn({
+            let here = here.clone();
+            async move { here.wait_beyond(Topic::Inputs, 0, 4).await }
+        });
+        assert_eq!(append(&there, "b", 1).await, 4);
+        waiting.await.expect("the waiter ends").expect("the wait ends");
+        assert_eq!(facts(&read(&*here, 4).await)[0].0, "b");
+    }
+
+    any_item_of_a_long_partition_is_found_by_a_log_that_has_read_nothing(settings) {
+        let log = Arc::new(open(&settings).await);
+        let appends = (0..3000u64).map(|n| {
+            let log = log.clone();
+            async move { (append(&*log, &n.to_string(), 1 + (n % 7) as u32).await, n.to_string()) }
+        });
+        let answered: BTreeMap<u64, String> = join_all(appends).await.into_iter().collect();
+        let (end, fresh) = (log.end(Topic::Inputs, 0).await.expect("the end is known"), open(&settings).await);
+        for from in (0..20).map(|n| end * n / 20).chain([end - 1]) {
+            let found = fresh.read(Topic::Inputs, 0, from, 1).await.expect("the partition is readable");
+            let (first, body) = answered.range(..=from).next_back().expect("a batch holds it");
+            assert_eq!((found[0].first, text(&found[0])), (*first, body.clone()), "item {from}");
+        }
+        assert_eq!(fresh.end(Topic::Inputs, 0).await.expect("the end is known"), end);
+        let seen = facts(&read_all(&fresh).await);
+        assert_eq!(seen.len(), 3000);
+        assert_eq!(seen, facts(&read_all(&*log).await));
+    }
+
+    a_topic_that_was_made_again_has_another_epoch_and_who_has_it_open_is_told(settings) {
+        let log = open(&settings).await;
+        let epochs = Topic::ALL.map(|topic| log.epoch(topic));
+        for n in 0..5 {
+            append(&log, &n.to_string(), 1).await;
+        }
+        let name = format!("{}inputs", settings.topic_prefix);
+        let gone = admin(&settings).delete_topics(&[&name], &AdminOptions::new()).await.expect("the broker answers");
+        gone.into_iter().for_each(|result| drop(result.expect("the topic is removed")));
+        let again = loop {
+            // A generation lasts a second at least, and a topic's removal may take a moment.
+            match KafkaLog::open(settings.clone()).await {
+                Ok(again) if again.epoch(Topic::Inputs) > epochs[0] => break again,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!([again.epoch(Topic::Events), again.epoch(Topic::Decisions)], [epochs[1], epochs[2]]);
+        append(&again, "new", 1).await;
+        let mut told = log.append(Topic::Inputs, 0, vec![batch("late", 1)], Durability::Durable).await.map(drop);
+        if told.is_ok() {
+            told = log.end(Topic::Inputs, 0).await.map(drop);
+        }
+        let Err(LogError::Failed(why)) = told else { panic!("{told:?}") };
+        assert!(why.contains("made again"), "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_killed_and_started_again_costs_time_and_nothing_else() {
+    let Some(mut kafka) = Kafka::start() else { return };
+    let settings = kafka.settings();
+    let log = Arc::new(open(&settings).await);
+    let waiting = tokio::spawn({
+        let log = log.clone();
+        async move { log.wait_beyond(Topic::Inputs, 0, 399).await }
+    });
+    let writers = (0..4).map(|writer| {
+        let log = log.clone();
+        tokio::spawn(async move {
+            let mut answered = Vec::new();
+            for turn in 0..100 {
+                let body = format!("{writer}.{turn}");
+                answered.push((append(&*log, &body, 1).await, body));
+            }
+            answered
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    for beyond in [40, 160, 280] {
+        log.wait_beyond(Topic::Inputs, 0, beyond).await.expect("the wait ends");
+        kafka.kill();
+        kafka.restart();
+    }
+    let answered = join_all(writers).await.into_iter().flat_map(|joined| joined.expect("the writer ends"));
+    let answered: BTreeMap<u64, String> = answered.collect();
+    waiting.await.expect("the waiter ends").expect("the wait ends");
+    for log in [&*log, &open(&settings).await] {
+        let found = read_all(log).await;
+        assert_eq!(found.iter().map(|stored| (stored.first, text(stored))).collect::<BTreeMap<_, _>>(), answered);
+        assert_eq!(found.len(), 400, "nothing twice");
+    }
+}
