@@ -2,6 +2,7 @@
 # make test       everything: format, lints, docs, units, suites, properties, end to end, a slice of each campaign
 # make bench      one table: the line beside its peers on the same files (BENCH="--only line" for a part of it)
 # make campaign   every campaign with its full count; needs root, for disks that fill and lose their power
+# make backends   the suites of the ports on a real Kafka and a real Cassandra, which it starts itself; needs a JDK and Maven
 # make client     a TypeScript client generated from the server's OpenAPI file, compiled, and run against a server
 # make fit        the matcher's constants, cross-validated and fitted anew (DATA=folder of the gold sets and their scorer)
 # make lint       clippy and rustfmt;  make docs   the documentation, without warnings
@@ -30,7 +31,7 @@ DATA ?=
 
 say = printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help run test bench fit campaign client lint docs system system-test venv npm programs plant null-profiler unit end-to-end slice full-count positive-control
+.PHONY: help run test backends bench fit campaign client lint docs system system-test venv npm programs plant null-profiler unit end-to-end slice full-count positive-control
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | sed -n '/^make/p'
@@ -48,9 +49,7 @@ install = if [ $${\#missing[@]} -gt 0 ]; then \
 # What building and running need.
 system:
 	@missing=()
-	command -v c++ >/dev/null && command -v make >/dev/null || missing+=(build-essential)
-	command -v pkg-config >/dev/null || missing+=(pkg-config)
-	pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+	command -v cc >/dev/null || missing+=(build-essential)
 	command -v git >/dev/null || missing+=(git)
 	if ! command -v cargo >/dev/null; then echo "cargo is not installed: see https://rustup.rs" >&2; exit 1; fi
 	$(install)
@@ -61,8 +60,6 @@ system-test: system
 	python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 	command -v npm >/dev/null || missing+=(nodejs npm)
 	command -v curl >/dev/null || missing+=(curl)
-	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
-	command -v mvn >/dev/null || missing+=(maven)
 	if [ "$$(id -u)" = 0 ]; then
 	  command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
 	  command -v mount >/dev/null && command -v losetup >/dev/null || missing+=(mount)
@@ -132,6 +129,18 @@ test: system-test venv
 unit:
 	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 20 minutes on two cores)); fi
 	cargo test --locked --workspace
+
+# The ports on servers. Behind features, so that nobody builds their clients who does not ask for them.
+backends: system-test
+	@missing=()
+	command -v c++ >/dev/null && command -v make >/dev/null || missing+=(build-essential)
+	command -v pkg-config >/dev/null || missing+=(pkg-config)
+	pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
+	command -v mvn >/dev/null || missing+=(maven)
+	$(install)
+	cargo clippy --locked -p pipeline --features kafka,scylla --all-targets -- -D warnings
+	CAMPAIGN_REQUIRED=1 cargo test --locked -p pipeline --features kafka,scylla
 
 # -- campaigns: the same programs, a few cycles in `make test`, the full count here ------------------------------------
 

@@ -1,4 +1,4 @@
-//! How fast the log on Kafka appends and reads: `cargo run -p pipeline --example kafka_log -- BROKERS [RECORDS]`.
+//! How fast the log on Kafka appends and reads: `cargo run -p pipeline --features kafka --example kafka_log -- BROKERS [RECORDS]`.
 //!
 //! Records of 450 bytes that do not compress, 500 a batch, eight appends under way; then the same read by a log that has
 //! read nothing. `ProducerPerformance` and `ConsumerPerformance` of Kafka with `--record-size 450` are the yardstick.

@@ -8,6 +8,8 @@
 pub mod engine;
 pub mod log;
 pub mod payload;
+#[cfg(any(feature = "kafka", feature = "scylla"))]
+mod secret;
 pub mod store;
 
 pub mod advice;
@@ -28,6 +30,10 @@ pub mod step;
 mod testing;
 
 pub use engine::{Embedded, OpenError, Partitions};
-pub use log::{Durability, EmbeddedLog, KafkaLog, Log, LogError, MemoryLog, Stored};
+#[cfg(feature = "kafka")]
+pub use log::KafkaLog;
+pub use log::{Durability, EmbeddedLog, Log, LogError, MemoryLog, Stored};
 pub use source::{MemorySource, Source, SourceBatch, SourceError};
-pub use store::{EmbeddedStore, Expect, MemoryStore, Row, ScyllaStore, Store, StoreError, Table};
+#[cfg(feature = "scylla")]
+pub use store::ScyllaStore;
+pub use store::{EmbeddedStore, Expect, MemoryStore, Row, Store, StoreError, Table};

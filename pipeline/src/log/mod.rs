@@ -2,6 +2,7 @@
 
 pub mod conformance;
 mod embedded;
+#[cfg(feature = "kafka")]
 pub mod kafka;
 mod memory;
 pub(crate) mod partition;
@@ -14,6 +15,7 @@ use schemas::batch::{BatchError, unpack};
 use schemas::{Batch, BatchHeader, PackedBatch, Topic};
 
 pub use embedded::EmbeddedLog;
+#[cfg(feature = "kafka")]
 pub use kafka::KafkaLog;
 pub use memory::MemoryLog;
 

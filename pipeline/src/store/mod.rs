@@ -3,6 +3,7 @@
 pub mod conformance;
 pub(crate) mod embedded;
 mod memory;
+#[cfg(feature = "scylla")]
 pub mod scylla;
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use schemas::TenantId;
 
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "scylla")]
 pub use scylla::ScyllaStore;
 
 use crate::payload::SealingKey;

@@ -1,7 +1,10 @@
 //! Every backend of the ports passes the suite of its port. A further backend is a file with its fixture and a line here.
 
+#[cfg(feature = "scylla")]
 mod cassandra;
+#[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(any(feature = "kafka", feature = "scylla"))]
 mod services;
 
 use std::sync::Arc;
@@ -99,7 +102,9 @@ pipeline::log_reopening_suite!(embedded_log_reopening, embedded_log_place());
 pipeline::log_suite!(sealed_log_suite, sealed_log());
 pipeline::log_reopening_suite!(sealed_log_reopening, sealed_log_place());
 
+#[cfg(feature = "kafka")]
 pipeline::log_suite!(kafka_log, kafka::new_log());
+#[cfg(feature = "kafka")]
 pipeline::log_reopening_suite!(kafka_log_reopening, kafka::log_place());
 
 pipeline::store_suite!(memory_store, store_in_memory());
@@ -108,7 +113,9 @@ pipeline::store_reopening_suite!(embedded_store_reopening, embedded_store_place(
 pipeline::store_suite!(sealed_store_suite, sealed_store());
 pipeline::store_reopening_suite!(sealed_store_reopening, sealed_store_place());
 
+#[cfg(feature = "scylla")]
 pipeline::store_suite!(cassandra_store, cassandra::new_store());
+#[cfg(feature = "scylla")]
 pipeline::store_reopening_suite!(cassandra_store_reopening, cassandra::store_place());
 
 pipeline::source_suite!(memory_source_suite, memory_source);

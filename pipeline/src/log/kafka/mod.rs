@@ -1,7 +1,7 @@
 //! The log on Apache Kafka.
 //!
 //! A topic of the line is a topic of Kafka, and an append is one message, so that its batches stand together or not at
-//! all. Kafka numbers messages, the line numbers items: [`place`] says how one is found from the other, by every reader
+//! all. Kafka numbers messages, the line numbers items: `place` says how one is found from the other, by every reader
 //! alike and without an index beside the topic. The broker sets the time. Places are the line's own; nothing is committed
 //! to a consumer group, and nothing rests on Kafka's transactions.
 
@@ -22,11 +22,12 @@ use async_trait::async_trait;
 use schemas::{Batch, Topic};
 
 pub use error::OpenError;
-pub use settings::{Compression, Mechanism, Sasl, Secret, Settings, Tls};
+pub use settings::{Compression, Mechanism, Sasl, Settings, Tls};
 
 use super::partition::{ByPartition, check};
 use super::{Durability, Log, LogError, Stored};
 use crate::engine::Partitions;
+pub use crate::secret::Secret;
 use client::Clients;
 use message::Outgoing;
 use producer::Producer;

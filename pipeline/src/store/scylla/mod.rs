@@ -31,6 +31,8 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use error::OpenError;
 pub use settings::{Login, Settings};
 
+pub use crate::secret::Secret;
+
 use super::{Expect, Row, Store, StoreError, Table, check_key, check_value};
 use error::{Failed, of_page, of_session};
 use range::Range;

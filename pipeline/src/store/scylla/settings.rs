@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::log::kafka::Secret;
+use crate::secret::Secret;
 
 /// How to reach a cluster and how to use it. Everything but `nodes` has a default.
 #[derive(Debug, Clone, Deserialize)]
