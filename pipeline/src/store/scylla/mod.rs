@@ -2,8 +2,8 @@
 //!
 //! Every write of a row is a conditional one (a lightweight transaction), so that of several writers one wins and a stale
 //! one loses. Every write leaves its *mark*, 16 random bytes, in front of the last few before it in the row: a writer that
-//! was not told how its write ended finds out by them. A value that is too large for a row lies in parts under the mark of its write, put there before the
-//! row names it and removed once no row does.
+//! was not told how its write ended finds out by them. A value that is too large for a row lies in parts under the mark of
+//! its write, put there before the row names it and removed once no row does.
 
 mod error;
 mod range;
@@ -93,7 +93,7 @@ impl Head {
     /// The row that a write makes of this one, or of none.
     fn next(found: Option<&Self>, mark: [u8; MARK_BYTES], parts: i32) -> Self {
         let mut marks = mark.to_vec();
-        let before = found.map_or(&[][..], |head| &head.marks);
+        let before: &[u8] = found.map_or(&[], |head| head.marks.as_slice());
         marks.extend_from_slice(&before[..before.len().min(MARK_BYTES * (MARKS_MAX - 1))]);
         Self { version: found.map_or(1, |head| head.version + 1), marks, parts }
     }
@@ -139,7 +139,11 @@ const fn buckets(table: Table) -> i16 {
         | Table::Checkpoints
         | Table::Answers
         | Table::Sessions
-        | Table::Syncs => 16,
+        | Table::Syncs
+        | Table::Journal
+        | Table::Settled
+        | Table::Shapes
+        | Table::Notices => 16,
         Table::Tenants
         | Table::Streams
         | Table::Entities
@@ -149,11 +153,14 @@ const fn buckets(table: Table) -> i16 {
         | Table::Addresses
         | Table::ApiKeys
         | Table::Invitations
-        | Table::Journal
         | Table::Connections
         | Table::PayloadKeys
         | Table::Deletions
-        | Table::Usage => 1,
+        | Table::Usage
+        | Table::Policies
+        | Table::Mappings
+        | Table::Webhooks
+        | Table::ModelUsage => 1,
     }
 }
 
@@ -534,6 +541,8 @@ impl Store for ScyllaStore {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const OURS: [u8; MARK_BYTES] = [1; MARK_BYTES];
@@ -568,6 +577,17 @@ mod tests {
         }
         assert_eq!(Head::outcome(None, Some(&before), &OURS), None, "removed, before or after");
         assert_eq!(Head::outcome(Some(&after(None, 1)), Some(&before), &OURS), None, "removed and made again");
+    }
+
+    #[test]
+    fn every_kind_of_row_has_a_number_of_its_own_and_its_keys_fall_into_its_buckets() {
+        let kinds: BTreeSet<i8> = Table::ALL.into_iter().map(kind).collect();
+        assert!(kinds.len() == Table::ALL.len() && kinds.iter().all(|kind| *kind > 0));
+        for table in Table::ALL {
+            let bucket = |n: u8| Place::of(TenantId::SYSTEM, table, &n.to_string()).bucket;
+            let used: BTreeSet<i16> = (0..=255).map(bucket).collect();
+            assert_eq!(used, (0..buckets(table)).collect::<BTreeSet<i16>>(), "{table:?}");
+        }
     }
 
     #[test]
