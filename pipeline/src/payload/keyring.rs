@@ -53,6 +53,7 @@ impl From<KeyError> for LogError {
     fn from(error: KeyError) -> Self {
         match error {
             KeyError::Store(StoreError::DiskFull) => Self::DiskFull,
+            KeyError::Store(StoreError::Unreachable(why)) => Self::Unreachable(why),
             error => Self::Failed(error.to_string()),
         }
     }

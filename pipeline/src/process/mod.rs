@@ -113,7 +113,7 @@ impl ProcessError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Log(error) => error.is_retryable(),
-            Self::Store(error) => matches!(error, StoreError::DiskFull),
+            Self::Store(error) => error.is_retryable(),
             Self::Step { .. }
             | Self::State { .. }
             | Self::Checkpoint(_)

@@ -186,6 +186,16 @@ pub enum StoreError {
     Failed(String),
 }
 
+impl StoreError {
+    /// Whether the same call may work later, without opening the store again.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::DiskFull | Self::Unreachable(_) => true,
+            Self::Conflict { .. } | Self::Refused(_) | Self::Unreadable(_) | Self::Failed(_) => false,
+        }
+    }
+}
+
 /// Rows by (tenant, table, key), each with a version.
 ///
 /// - **Atomicity.** A write of one row is atomic, and its expectation is checked in the same step: of several writers

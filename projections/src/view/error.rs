@@ -135,7 +135,7 @@ impl ViewError {
         match self {
             Self::DiskFull => true,
             Self::Log(error) => error.is_retryable(),
-            Self::Store(error) => matches!(error, pipeline::StoreError::DiskFull),
+            Self::Store(error) => error.is_retryable(),
             _ => false,
         }
     }
