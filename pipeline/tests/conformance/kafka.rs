@@ -238,6 +238,31 @@ on_a_broker! {
         }
     }
 
+    a_message_of_a_newer_build_stops_its_partition_and_no_other(settings) {
+        let log = open(&settings).await;
+        append(&log, "a", 2).await;
+        let mut newer = batch("b", 1).encode();
+        // A kind that this build does not know, under the right checksum.
+        newer[9] = 99;
+        let checksum = xxhash_rust::xxh3::xxh3_64(&newer[9..]);
+        newer[1..9].copy_from_slice(&checksum.to_be_bytes());
+        let length = newer.len().to_string();
+        let header = |key, value| Header { key, value: Some(value) };
+        let headers = OwnedHeaders::new()
+            .insert(header("ce_type", "autonomos.Batches.v1"))
+            .insert(header("ce_anchor", "0:0:0"))
+            .insert(header("ce_lengths", length.as_str()));
+        send_foreign(&settings, "inputs", headers, &newer);
+        assert_eq!(facts(&read(&log, 0).await).len(), 1, "what stands before it is read");
+        let read = log.read(Topic::Inputs, 0, 2, ALL).await;
+        assert!(matches!(read, Err(LogError::Unreadable { partition: 0, offset: 2, .. })), "{read:?}");
+        let taken = log.append(Topic::Inputs, 0, vec![batch("c", 1)], Durability::Durable).await;
+        assert!(matches!(taken, Err(LogError::Unreadable { partition: 0, offset: 2, .. })), "it takes no more: {taken:?}");
+        assert!(log.damage(Topic::Inputs, 0).is_some() && log.damage(Topic::Inputs, 1).is_none());
+        let taken = log.append(Topic::Inputs, 1, vec![batch("d", 1)], Durability::Durable).await;
+        assert_eq!(taken.expect("other partitions go on"), [0]);
+    }
+
     many_logs_that_append_at_once_agree_on_every_offset_and_time(settings) {
         let logs = join_all((0..3).map(|_| open(&settings))).await;
         let logs: Vec<Arc<KafkaLog>> = logs.into_iter().map(Arc::new).collect();

@@ -17,6 +17,7 @@ mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use schemas::{Batch, Topic};
@@ -32,6 +33,9 @@ use client::Clients;
 use message::Outgoing;
 use producer::Producer;
 use reading::Reading;
+
+/// Who waits for new messages while no broker answers looks again after so long.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// The log on Apache Kafka. `Durable` and `Ordered` are the same: acknowledged by all replicas in sync.
 pub struct KafkaLog {
@@ -131,9 +135,13 @@ async fn blocking<T: Send + 'static>(
     reading: &Arc<Reading>,
     work: impl FnOnce(&Reading) -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
-    let reading = reading.clone();
-    let done = tokio::task::spawn_blocking(move || work(&reading)).await;
-    done.unwrap_or_else(|e| Err(LogError::Failed(format!("a reader of Kafka ended: {e}"))))
+    let reader = reading.clone();
+    let done = tokio::task::spawn_blocking(move || work(&reader)).await;
+    let done = done.unwrap_or_else(|e| Err(LogError::Failed(format!("a reader of Kafka ended: {e}"))));
+    if let Err(error) = &done {
+        reading.note_damage(error);
+    }
+    done
 }
 
 #[async_trait]
@@ -154,6 +162,7 @@ impl Log for KafkaLog {
         _: Durability,
     ) -> Result<Vec<u64>, LogError> {
         let reading = self.reading(topic, partition)?;
+        reading.damage().map_or(Ok(()), Err)?;
         batches.iter().try_for_each(check)?;
         if batches.is_empty() {
             return Ok(Vec::new());
@@ -199,12 +208,19 @@ impl Log for KafkaLog {
         loop {
             let look = async {
                 let held = reading.looking.clone().lock_owned().await;
-                blocking(&reading, move |reading| {
+                let looked = blocking(&reading, move |reading| {
                     let looked = reading.look();
                     drop(held);
                     looked
-                })
-                .await
+                });
+                match looked.await {
+                    Err(error) if error.is_retryable() => {
+                        tracing::warn!(%error, "waiting for Kafka");
+                        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                        Ok(())
+                    }
+                    looked => looked,
+                }
             };
             tokio::select! {
                 biased;
@@ -216,6 +232,10 @@ impl Log for KafkaLog {
                 looked = look => looked?,
             }
         }
+    }
+
+    fn damage(&self, topic: Topic, partition: u32) -> Option<LogError> {
+        self.partitions.get(topic, partition).ok()?.damage()
     }
 
     async fn sync(&self) -> Result<(), LogError> {

@@ -1,7 +1,7 @@
 //! Reading one partition: where items are, what is new, and who stands where.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -42,6 +42,8 @@ pub(super) struct Reading {
     pub(super) looking: Arc<tokio::sync::Mutex<()>>,
     /// The place where that one looks, in items.
     looking_at: Mutex<Option<u64>>,
+    /// What is wrong with the partition, once that is known: it takes no more.
+    damage: OnceLock<LogError>,
 }
 
 impl Reading {
@@ -55,6 +57,20 @@ impl Reading {
             idle: Mutex::default(),
             looking: Arc::default(),
             looking_at: Mutex::default(),
+            damage: OnceLock::new(),
+        }
+    }
+
+    /// What is wrong with the partition, if something was found.
+    pub(super) fn damage(&self) -> Option<LogError> {
+        self.damage.get().cloned()
+    }
+
+    /// Notes that a message of the partition cannot be read. The first one stays; other errors are none of the partition's.
+    pub(super) fn note_damage(&self, error: &LogError) {
+        let is_damage = matches!(error, LogError::Unreadable { .. } | LogError::Missing { .. });
+        if is_damage && self.damage.set(error.clone()).is_ok() {
+            tracing::error!(%error, "a partition is damaged; other partitions go on");
         }
     }
 
@@ -268,7 +284,9 @@ impl Reading {
             && anchor.items != before.items
         {
             let (counted, said) = (before.items, anchor.items);
-            return Err(self.lost(&format!("message {} should have {said} items before it, not {counted}", taken.message)));
+            return Err(
+                self.lost(&format!("message {} should have {said} items before it, not {counted}", taken.message))
+            );
         }
         self.learn(|known| known.counted(before, taken.behind(before)));
         Ok(())
@@ -433,4 +451,25 @@ impl Reading {
 fn at_time(first: u64, mut batch: PackedBatch, time: i64) -> Stored {
     batch.header.logged_at = time;
     Stored::new(first, batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::batch::BatchError;
+
+    use super::*;
+    use crate::log::kafka::Settings;
+
+    #[test]
+    fn what_cannot_be_read_is_damage_of_the_partition_and_what_passes_is_not() {
+        let clients = Arc::new(Clients::new(Settings::at("127.0.0.1:1")).unwrap());
+        let reading = Reading::new(clients, Topic::Inputs, 3);
+        reading.note_damage(&LogError::Unreachable("a broker is away".into()));
+        assert!(reading.damage().is_none());
+        for offset in [7, 9] {
+            let source = BatchError::NewerFormat(9);
+            reading.note_damage(&LogError::Unreadable { topic: Topic::Inputs, partition: 3, offset, source });
+        }
+        assert!(matches!(reading.damage(), Some(LogError::Unreadable { offset: 7, .. })), "the first one stays");
+    }
 }

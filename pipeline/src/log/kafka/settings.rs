@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn a_password_is_used_and_never_shown() {
-        let text = r#"{"brokers":"a","tls":{},"sasl":{"mechanism":"SCRAM-SHA-512","username":"u","password":"canary"}}"#;
+        let text =
+            r#"{"brokers":"a","tls":{},"sasl":{"mechanism":"SCRAM-SHA-512","username":"u","password":"canary"}}"#;
         let settings: Settings = serde_json::from_str(text).unwrap();
         let config = settings.client();
         assert_eq!(config.get("sasl.password"), Some("canary"));
