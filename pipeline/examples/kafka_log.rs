@@ -54,7 +54,11 @@ async fn read(log: &KafkaLog) -> Result<u64, LogError> {
 fn tell(what: &str, records: u64, since: Instant) {
     let seconds = since.elapsed().as_secs_f64();
     let megabytes = records as f64 * RECORD_BYTES as f64 / 1e6;
-    println!("{what:7} {records} records in {seconds:.2} s: {:.0} a second, {:.1} MB/s", records as f64 / seconds, megabytes / seconds);
+    println!(
+        "{what:7} {records} records in {seconds:.2} s: {:.0} a second, {:.1} MB/s",
+        records as f64 / seconds,
+        megabytes / seconds
+    );
 }
 
 #[tokio::main]

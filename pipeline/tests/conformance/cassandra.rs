@@ -58,7 +58,10 @@ async fn a_node_that_is_down_is_named() {
     let mut settings = Settings::at([format!("127.0.0.1:{}", crate::services::free_port())]);
     settings.connect_timeout_ms = 1000;
     let error = refused(&settings).await;
-    assert!(matches!(error, OpenError::Unreachable { .. }) && error.to_string().contains(&settings.nodes[0]), "{error}");
+    assert!(
+        matches!(error, OpenError::Unreachable { .. }) && error.to_string().contains(&settings.nodes[0]),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,10 +190,18 @@ async fn a_wrong_login_and_a_node_that_is_killed_under_writers() {
         })
     });
     let writers: Vec<_> = writers.collect();
-    while store.get(TENANT, Table::Streams, "w/0").await.expect("the row is readable").is_none_or(|row| row.version < 20) {
+    while store
+        .get(TENANT, Table::Streams, "w/0")
+        .await
+        .expect("the row is readable")
+        .is_none_or(|row| row.version < 20)
+    {
         tokio::task::yield_now().await;
     }
     cassandra.kill();
     cassandra.restart();
-    join_all(writers).await.into_iter().for_each(|joined| joined.expect("nothing acknowledged is lost, and nothing twice"));
+    join_all(writers)
+        .await
+        .into_iter()
+        .for_each(|joined| joined.expect("nothing acknowledged is lost, and nothing twice"));
 }

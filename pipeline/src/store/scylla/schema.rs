@@ -64,8 +64,7 @@ async fn migrate(session: &Session, settings: &Settings, found: i32) -> Result<(
         "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = \
          {{'class': 'NetworkTopologyStrategy', 'replication_factor': {replication}}}"
     );
-    let table =
-        format!("CREATE TABLE IF NOT EXISTS {keyspace}.schema_version (one text PRIMARY KEY, version int)");
+    let table = format!("CREATE TABLE IF NOT EXISTS {keyspace}.schema_version (one text PRIMARY KEY, version int)");
     run(session, keyspace, &make).await?;
     run(session, keyspace, &table).await?;
     for (steps, version) in MIGRATIONS.iter().zip(1..).skip(usize::try_from(found).unwrap_or(0)) {

@@ -94,7 +94,8 @@ impl Cassandra {
         let port = free_port();
         let conf = folder.join("conf");
         fs::create_dir_all(&conf).expect("the folder is writable");
-        fs::write(conf.join("cassandra.yaml"), yaml(&folder, port, free_port(), login)).expect("the folder is writable");
+        fs::write(conf.join("cassandra.yaml"), yaml(&folder, port, free_port(), login))
+            .expect("the folder is writable");
         fs::write(conf.join("logback.xml"), LOGBACK).expect("the folder is writable");
         let mut cassandra = Self { port, lib, folder, server: None };
         cassandra.restart();
@@ -119,7 +120,9 @@ impl Cassandra {
         self.kill();
         let folder = self.folder.display();
         let mut command: Vec<String> =
-            ["java", "-Xms256m", "-Xmx1g", "-XX:+UseSerialGC", "-Djdk.attach.allowAttachSelf=true"].map(Into::into).into();
+            ["java", "-Xms256m", "-Xmx1g", "-XX:+UseSerialGC", "-Djdk.attach.allowAttachSelf=true"]
+                .map(Into::into)
+                .into();
         for export in EXPORTS {
             command.extend(["--add-exports".to_owned(), format!("{export}=ALL-UNNAMED")]);
         }
