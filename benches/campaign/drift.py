@@ -1,9 +1,9 @@
-"""Kills `autonomos` with SIGKILL at random points while a field is renamed half way, held, decided, re-driven, and the decision
-taken back and made again.
+"""Kills `autonomos` with SIGKILL at random points while a field is renamed half way, held, decided, re-driven, and the
+decision taken back and made again.
 
 In half of the cycles the rename is sure and repaired by itself, in the others it waits and is decided at the command line;
-in some the repair is taken back. Each command is killed at a random moment, and given again. At the end of a cycle every record is one row, none is blank,
-nothing is held, the doctor finds nothing, and folding the log again gives the same.
+in many the repair is taken back. Each command is killed at a random moment, and given again. At the end of a cycle every
+record is one row, none is blank, nothing is held, the doctor finds nothing, and folding the log again gives the same.
 
     drift.py --seed 1 --count 100
 """
@@ -67,7 +67,8 @@ class Cycle:
         """The command of a turn: what is to be decided, taken back in one turn of those that do, else the files."""
         if turn >= KILLS // 2 and (decision := self.decision()):
             return decision
-        return (self.taking_back() if turn == taken_back else None) or line.ingest_arguments(self.data, TENANT, [self.file])
+        ingest = line.ingest_arguments(self.data, TENANT, [self.file])
+        return (self.taking_back() if turn == taken_back else None) or ingest
 
     def kill(self, arguments, after):
         """Starts a command and kills it; false when it was done before."""
@@ -112,7 +113,7 @@ def main():
             scratch.mkdir()
             kind = rng.choice(list(NAMES))
             cycle = Cycle(scratch, NAMES[kind])
-            taken_back = rng.randrange(2 * KILLS)
+            taken_back = rng.randrange(KILLS // 2, KILLS + 2)
             for turn in range(KILLS):
                 command = cycle.next(turn, taken_back)
                 if cycle.kill(command, rng.random() * LONGEST_S):
