@@ -39,7 +39,7 @@ async fn settle(line: &Line) {
             tokio::select! {
                 biased;
                 drained = &mut draining => break drained.unwrap(),
-                () = tokio::task::yield_now() => line.process().await,
+                () = tokio::task::yield_now() => drop(line.process().await),
             }
         }
         if line.log.end(Topic::Inputs, 0).await.unwrap() == end {
