@@ -1,8 +1,9 @@
-"""Kills `autonomos` with SIGKILL at random points while a field is renamed half way, held, decided and re-driven.
+"""Kills `autonomos` with SIGKILL at random points while a field is renamed half way, held, decided, re-driven, and the
+decision taken back and made again.
 
 In half of the cycles the rename is sure and repaired by itself, in the others it waits and is decided at the command line;
-each command is killed at a random moment, and given again. At the end of a cycle every record is one row, none is blank,
-nothing is held, the doctor finds nothing, and folding the log again gives the same.
+in many the repair is taken back. Each command is killed at a random moment, and given again. At the end of a cycle every
+record is one row, none is blank, nothing is held, the doctor finds nothing, and folding the log again gives the same.
 
     drift.py --seed 1 --count 100
 """
@@ -56,6 +57,19 @@ class Cycle:
         return ["cases", "edit", "--tenant", TENANT, waiting[0]["case"], "--move", f"Amount={self.name}",
                 "--data-dir", str(self.data)]
 
+    def taking_back(self):
+        """The command that takes the repair back, if there is one."""
+        cases = [json.loads(text) for text in self.ask("cases", "list", "--all", "--tenant", TENANT)]
+        repaired = [case["case"] for case in cases if case["status"] == "repaired"]
+        return ["cases", "revert", "--tenant", TENANT, repaired[0], "--data-dir", str(self.data)] if repaired else None
+
+    def next(self, turn, taken_back):
+        """The command of a turn: what is to be decided, taken back in one turn of those that do, else the files."""
+        if turn >= KILLS // 2 and (decision := self.decision()):
+            return decision
+        ingest = line.ingest_arguments(self.data, TENANT, [self.file])
+        return (self.taking_back() if turn == taken_back else None) or ingest
+
     def kill(self, arguments, after):
         """Starts a command and kills it; false when it was done before."""
         run = subprocess.Popen([line.program(), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -99,11 +113,12 @@ def main():
             scratch.mkdir()
             kind = rng.choice(list(NAMES))
             cycle = Cycle(scratch, NAMES[kind])
+            taken_back = rng.randrange(KILLS // 2, KILLS + 2)
             for turn in range(KILLS):
-                ingest = line.ingest_arguments(cycle.data, TENANT, [cycle.file])
-                command = (cycle.decision() if turn >= KILLS // 2 else None) or ingest
+                command = cycle.next(turn, taken_back)
                 if cycle.kill(command, rng.random() * LONGEST_S):
-                    campaign.fired(f"kill in {command[0]}, {kind}")
+                    what = " ".join(command[:2]) if command[0] == "cases" else command[0]
+                    campaign.fired(f"kill in {what}, {kind}")
             for wrong in cycle.check():
                 campaign.anomaly(wrong)
             shutil.rmtree(scratch)

@@ -156,6 +156,8 @@ class Tenant:
     def proposed(self):
         """A case that waits for a person, with a proposal: one that was repaired by itself, and reverted."""
         case = self.repaired()
+        is_through = lambda: (found := self.call("GET", f"/aam/cases/{case}"))["redriven"] == found["held"]
+        line.until("what it held has come again", is_through)
         self.call("POST", f"/aam/cases/{case}/revert", {"why": "for a look"})
         connection, stream = self.call("GET", f"/aam/cases/{case}")["stream"].split("/")
         return self.case_of(f"connection={connection}&stream={stream}", "waiting")

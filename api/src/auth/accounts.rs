@@ -196,7 +196,7 @@ impl Accounts {
 
     /// All users of the tenant by their ids.
     pub async fn users(&self, tenant: TenantId) -> Result<Vec<(String, User)>, AuthError> {
-        self.users.all(tenant, "").await
+        Ok(self.users.all(tenant, "").await?)
     }
 
     /// Invites somebody; answers the one-use token and until when it counts.

@@ -89,7 +89,7 @@ impl ApiKeys {
 
     /// All keys of a tenant by their ids.
     pub async fn list(&self, tenant: TenantId) -> Result<Vec<(String, ApiKey)>, AuthError> {
-        self.rows.all(tenant, "").await
+        Ok(self.rows.all(tenant, "").await?)
     }
 
     /// Whether a key counts now: what a long stream asks again and again.
@@ -99,7 +99,7 @@ impl ApiKeys {
 
     /// Revokes one; false when there is none.
     pub async fn revoke(&self, tenant: TenantId, id: &str) -> Result<bool, AuthError> {
-        self.rows.remove(tenant, id).await
+        Ok(self.rows.remove(tenant, id).await?)
     }
 }
 

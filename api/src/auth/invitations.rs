@@ -79,7 +79,7 @@ impl Invitations {
     /// Uses a token up; false when somebody was faster.
     pub async fn take(&self, token: &str) -> Result<bool, AuthError> {
         let Some((tenant, secret)) = parse(token) else { return Ok(false) };
-        self.rows.remove(tenant, &secret::hash(secret)).await
+        Ok(self.rows.remove(tenant, &secret::hash(secret)).await?)
     }
 
     /// Removes all that reset a user's password: it was set.

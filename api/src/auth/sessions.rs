@@ -74,7 +74,7 @@ impl Sessions {
 
     /// Ends one; false when there is none.
     pub async fn end(&self, tenant: TenantId, user: &str, id: &str) -> Result<bool, AuthError> {
-        self.rows.remove(tenant, &key(user, id)).await
+        Ok(self.rows.remove(tenant, &key(user, id)).await?)
     }
 
     /// Ends all of a user, but `kept`.

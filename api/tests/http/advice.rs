@@ -299,7 +299,7 @@ fn what_approved_mappings_cover_is_not_asked_unless_the_operator_wants_it() {
         let admin = house.admin("acme");
         policy(&admin, &json!({"repairs": "approve", "at_least": 1}));
         // Another shipped mapping fills the amount from such a path.
-        renamed(&admin, "amount");
+        renamed(&admin, "estimatedvalue");
         (proposed(&admin), admin)
     };
     let (case, admin) = covered(&house);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use genai::adapter::AdapterKind;
 use genai::chat::{ChatMessage, ChatOptions, ChatRequest, JsonSpec};
 use genai::resolver::{AuthData, Endpoint};
-use genai::{Client, ModelIden, ServiceTarget};
+use genai::{Client, ModelIden, ServiceTarget, webc};
 use pipeline::advice::{Advisor, AdvisorError, Price, Prompt, Reply};
 use reqwest::redirect::Policy;
 use serde::Deserialize;
@@ -99,6 +99,8 @@ impl GenaiAdvisor {
             .map_err(|error| Unusable(error.to_string()))?;
         let url = settings.url.unwrap_or_else(|| settings.provider.address().to_owned());
         let url = if url.ends_with('/') { url } else { url + "/" };
+        let is_bare = url.split_once("://").is_some_and(|(_, rest)| rest.find('/') == Some(rest.len() - 1));
+        let url = if settings.provider == Provider::Ollama && is_bare { url + "v1/" } else { url };
         let target = ServiceTarget {
             endpoint: Endpoint::from_owned(url),
             // Ollama takes none, but the adapter wants one.
@@ -144,6 +146,14 @@ fn told(error: genai::Error) -> AdvisorError {
     match error.status() {
         Some(status) if status.as_u16() == 429 => AdvisorError::Limited,
         Some(status) => AdvisorError::Failed(format!("it answered {status}")),
+        None if is_unreached(&error) => AdvisorError::Failed("it could not be reached".to_owned()),
         None => AdvisorError::Lost("it could not be reached, or answered what is no answer".to_owned()),
     }
+}
+
+/// Whether nothing was sent: such a call costs nothing.
+fn is_unreached(error: &genai::Error) -> bool {
+    use genai::Error::{WebAdapterCall, WebModelCall};
+    let (WebModelCall { webc_error, .. } | WebAdapterCall { webc_error, .. }) = error else { return false };
+    matches!(webc_error, webc::Error::Reqwest(error) if error.is_connect())
 }

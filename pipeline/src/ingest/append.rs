@@ -31,11 +31,12 @@ impl Ingest {
         Ok(())
     }
 
-    /// Appends held records that come again.
-    pub(crate) async fn append_again(&self, open: &OpenStream, records: RecordBatch) -> Result<(), LogError> {
+    /// Appends records that come again. Answers the offset behind the last.
+    pub(crate) async fn append_again(&self, open: &OpenStream, records: RecordBatch) -> Result<u64, LogError> {
+        let count = u64::from(records.count);
         let batches = vec![batch(open, BatchKind::Redriven, records.count, records.body)];
-        self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
-        Ok(())
+        let firsts = self.log.append(Topic::Inputs, open.partition, batches, Durability::Durable).await?;
+        Ok(firsts.first().copied().unwrap_or_default() + count)
     }
 
     /// Appends records; they are on disk when this returns. Answers the offset behind the last. Waits while the log is

@@ -91,7 +91,7 @@ impl QuarantineKeeper {
         }
         match writer.count() {
             0 => Ok(()),
-            _ => self.ingest.append_again(open, writer.finish(&cursor)).await,
+            _ => self.ingest.append_again(open, writer.finish(&cursor)).await.map(|_| ()),
         }
     }
 

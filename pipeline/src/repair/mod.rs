@@ -71,6 +71,8 @@ pub struct Repairer {
     asking: Option<Arc<Asking>>,
     /// What was suggested and may not be in the states that are read: case, and the input behind it, by stream.
     sent: BTreeMap<StreamId, Vec<(u64, u64)>>,
+    /// Behind the last record that was sent back to be looked at again, by stream.
+    looked_at_again: BTreeMap<StreamId, u64>,
 }
 
 /// How far a repairer is on `decisions`.
@@ -122,6 +124,7 @@ impl Repairer {
                 stall: Stall::new(None),
                 asking: None,
                 sent: BTreeMap::new(),
+                looked_at_again: BTreeMap::new(),
             },
             repaired,
         ))
@@ -302,7 +305,10 @@ impl Repairer {
         match call {
             Call::Time(timer) => self.timers.set(&*self.store, timer).await?,
             Call::Suggest(case) => return self.suggest(stream, offset, Some(case)).await,
-            Call::Revert(revert) => return self.revert(&self.open(stream), offset, &revert).await,
+            Call::Revert(revert) => {
+                let open = self.open(stream);
+                return self.revert(&open, offset, &revert).await;
+            }
             Call::Again => return self.suggest(stream, offset, None).await,
             Call::Redrive(case) => {
                 let key = key_of(&stream.to_string(), case);

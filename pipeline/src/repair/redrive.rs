@@ -35,7 +35,7 @@ pub(super) struct Redrive {
 impl Repairer {
     /// Sends back in what a case held. A lane's ordinals are the held records' offsets, so that a run that was broken off
     /// goes on behind the last record that the step has. False when it is to stop before the end.
-    pub(super) async fn redrive(&self, redrive: &Redrive) -> Result<bool, ProcessError> {
+    pub(super) async fn redrive(&mut self, redrive: &Redrive) -> Result<bool, ProcessError> {
         let Redrive { open, case, from, to } = redrive;
         let (lane, mut last) = self.lane("redrive", open, *case).await?;
         let mut next = *from;
@@ -49,7 +49,7 @@ impl Repairer {
                 }
             }
             next = end;
-            if !self.send(open, &redriven_for(*case, Again::Held), lane, &held).await? {
+            if self.send(open, &redriven_for(*case, Again::Held), lane, &held).await?.is_none() {
                 return Ok(false);
             }
         }
@@ -84,14 +84,15 @@ impl Repairer {
         Ok(())
     }
 
-    /// Sends records back in, under the case that they are `sent_for`. False when it is to stop before the end.
+    /// Sends records back in, under the case that they are `sent_for`. The offset behind the last of them, 0 when there are
+    /// none; nothing when it is to stop before the end.
     pub(super) async fn send(
         &self,
         open: &OpenStream,
         sent_for: &[u8],
         lane: Lane,
         held: &[Held],
-    ) -> Result<bool, ProcessError> {
+    ) -> Result<Option<u64>, ProcessError> {
         let mut sending = Sending::new(open, sent_for, lane, held);
         while let Some(first) = sending.left.first() {
             let offset = first.offset;
@@ -100,7 +101,7 @@ impl Repairer {
             for stored in &batches {
                 self.send_from(stored, &mut sending).await?;
                 if self.is_stopping() {
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
             if sending.left.len() == before {
@@ -108,9 +109,9 @@ impl Repairer {
             }
         }
         if sending.writer.count() > 0 {
-            self.ingest.append_again(open, sending.cut()).await?;
+            sending.end = self.ingest.append_again(open, sending.cut()).await?;
         }
-        Ok(true)
+        Ok(Some(sending.end))
     }
 
     /// Sends back in what is wanted of one batch of inputs.
@@ -133,7 +134,7 @@ impl Repairer {
             sending.take(record, offset);
             offset += 1;
             if sending.writer.bytes() >= BATCH_BYTES {
-                self.ingest.append_again(sending.open, sending.cut()).await?;
+                sending.end = self.ingest.append_again(sending.open, sending.cut()).await?;
             }
         }
         Ok(())
@@ -155,11 +156,13 @@ struct Sending<'a> {
     /// What is still wanted, in the order of `inputs`.
     left: &'a [Held],
     writer: RecordBatchWriter,
+    /// The offset behind the last that went in.
+    end: u64,
 }
 
 impl<'a> Sending<'a> {
     fn new(open: &'a OpenStream, sent_for: &'a [u8], lane: Lane, held: &'a [Held]) -> Self {
-        Self { open, sent_for, lane, left: held, writer: RecordBatchWriter::new(lane, 0, BATCH_BYTES) }
+        Self { open, sent_for, lane, left: held, writer: RecordBatchWriter::new(lane, 0, BATCH_BYTES), end: 0 }
     }
 
     /// Takes the record that stands at `offset`, if it is the next that is wanted.

@@ -29,8 +29,10 @@ pub(super) struct Revert {
 impl Repairer {
     /// Sends the records back in whose rows were made behind `since` and up to `until`, as the input `at` said. The rows
     /// are read from `events`: each tells its input. False when it is to stop before the end.
-    pub(super) async fn revert(&self, open: &OpenStream, at: u64, revert: &Revert) -> Result<bool, ProcessError> {
-        let Some(state) = self.state_behind(&open.id, at).await? else { return Ok(false) };
+    pub(super) async fn revert(&mut self, open: &OpenStream, at: u64, revert: &Revert) -> Result<bool, ProcessError> {
+        // What an earlier run sent back has its fate by then: it is on `events`.
+        let behind = self.looked_at_again.get(&open.id).map_or(at, |end| at.max(end.saturating_sub(1)));
+        let Some(state) = self.state_behind(&open.id, behind).await? else { return Ok(false) };
         let Some(entity) = state.entity().map(|entity| entity.entity.clone()) else { return Ok(true) };
         let partition = events_partition(open.id.tenant, &entity, self.log.partitions(Topic::Events));
         // A case that grows recalls more than once, of each record once.
@@ -38,7 +40,7 @@ impl Repairer {
         let (lane, mut last) = self.lane(&run, open, revert.into).await?;
         last = last.max(revert.since + 1);
         let sent_for = redriven_for(revert.into, if revert.is_recall { Again::Recalled } else { Again::Reverted });
-        let latest = self.latest(open, &entity, partition).await?;
+        let latest = self.latest(open, &entity, partition, revert.since).await?;
         let mut next = 0;
         while let Some((end, bodies)) = self.row_batches(open, &entity, partition, next).await? {
             next = end;
@@ -54,26 +56,28 @@ impl Repairer {
                     }
                 })?;
             }
-            if !self.send(open, &sent_for, lane, &held).await? {
-                return Ok(false);
+            let Some(sent) = self.send(open, &sent_for, lane, &held).await? else { return Ok(false) };
+            if sent > 0 {
+                self.looked_at_again.insert(open.id.clone(), sent);
             }
         }
         Ok(true)
     }
 
-    /// Of each record of the stream that came again the last input that made a row of it, by its origin.
+    /// Of each record of the stream that came again behind `since` the last input that made a row of it, by its origin.
     async fn latest(
         &self,
         open: &OpenStream,
         entity: &EntityName,
         partition: u32,
+        since: u64,
     ) -> Result<HashMap<u64, u64>, ProcessError> {
         let (mut latest, mut next) = (HashMap::new(), 0);
         while let Some((end, bodies)) = self.row_batches(open, entity, partition, next).await? {
             next = end;
             for (first, body) in &bodies {
                 self.each_row(open, *first, body, |row| {
-                    if row.input_offset != row.origin {
+                    if row.input_offset != row.origin && row.input_offset > since {
                         let last: &mut u64 = latest.entry(row.origin).or_default();
                         *last = row.input_offset.max(*last);
                     }

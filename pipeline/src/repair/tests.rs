@@ -1,5 +1,7 @@
 //! The repairer: what it sends back in, and that dying changes nothing.
 
+use std::pin::pin;
+
 use schemas::drift::{Decide, DriftKind, Severity, Verdict};
 use schemas::input::Command;
 
@@ -30,7 +32,16 @@ async fn settle(line: &Line) {
     loop {
         let end = line.log.end(Topic::Inputs, 0).await.unwrap();
         line.process().await;
-        repairer(line).await.drain().await.unwrap();
+        let mut repairer = repairer(line).await;
+        let mut draining = pin!(repairer.drain());
+        // What it sends may have to be processed before it goes on.
+        loop {
+            tokio::select! {
+                biased;
+                drained = &mut draining => break drained.unwrap(),
+                () = tokio::task::yield_now() => drop(line.process().await),
+            }
+        }
         if line.log.end(Topic::Inputs, 0).await.unwrap() == end {
             return;
         }
@@ -164,6 +175,12 @@ async fn a_repair_that_is_taken_back_withdraws_its_rows_and_another_decision_bri
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_decision_that_is_taken_back_holds_another_one_does_not_hold_again() {
+    for at_once in [false, true] {
+        reverts_two(at_once).await;
+    }
+}
+
+async fn reverts_two(at_once: bool) {
     let line = Line::new();
     let entity = ENTITY.replace("]}", r#",{"name":"note","type":"text"}]}"#);
     let mapping = MAPPING.replace(r#""Total"}"#, r#""Total","note":"Note"}"#);
@@ -184,6 +201,9 @@ async fn what_one_decision_that_is_taken_back_holds_another_one_does_not_hold_ag
     assert_eq!(found.iter().map(|case| case.status).collect::<Vec<_>>(), [Status::Repaired; 2], "{found:?}");
     for (at, held) in [(1, 50), (0, 100)] {
         decide_of(&line, at, &format!("r{at}"), Verdict::Revert).await;
+        if at_once && at == 1 {
+            continue;
+        }
         settle(&line).await;
         let now = counters(&line).await;
         assert_eq!((now.taken, now.accepted, now.held), (200, 200 - held, held));

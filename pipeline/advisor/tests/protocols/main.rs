@@ -96,3 +96,11 @@ async fn what_goes_wrong_is_told_without_what_the_other_side_said() {
         assert_eq!(ask(Provider::OpenAi, said).await.0, Err(wrong));
     }
 }
+
+#[tokio::test]
+async fn a_model_that_is_not_there_was_not_asked() {
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let reply = advisor(Provider::OpenAi, format!("http://127.0.0.1:{port}")).ask(&prompt()).await;
+    assert_eq!(reply.map(|reply| reply.text), Err(AdvisorError::Failed("it could not be reached".into())));
+}

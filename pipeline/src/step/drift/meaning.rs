@@ -11,6 +11,7 @@ use schemas::shape::{ShapeTree, Slot, SlotKind, TypeClass, unescape};
 use super::cases::Cause;
 use super::habit::{Alarm, Habit, Held};
 use super::style::{Reads, Style};
+use super::traits::Traits;
 use super::watch::Watch;
 use super::{Case, Drift, Passing, Phase};
 use crate::step::rules::Rules;
@@ -31,6 +32,9 @@ impl Drift {
             (habit.reads, habit.is_shown) = reads(watch, rules);
             habit.has_traits = habit.reads == Reads::Text && traits_left > 0;
             traits_left -= usize::from(habit.has_traits);
+            if !habit.has_traits {
+                habit.traits = Traits::default();
+            }
             self.habits.push(habit);
         }
     }

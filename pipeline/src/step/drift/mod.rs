@@ -278,7 +278,7 @@ impl Drift {
         }
         self.lack_changed(record);
         self.begin(record, tree, facts);
-        self.count(record.freed_by.is_some());
+        self.count();
         let first_time = || if record.freed_by.is_none() { self.stopped_by() } else { None };
         let holder = self.holder(record, tree).or_else(first_time);
         match holder {
@@ -338,14 +338,14 @@ impl Drift {
         brings
     }
 
-    /// Counts the record for every watch that is in a case. One that comes again counts for what it lacks alone.
-    fn count(&mut self, is_again: bool) {
+    /// Counts the record for every watch that is in a case, one that comes again as well: it tells as much by what it has as
+    /// by what it lacks.
+    fn count(&mut self) {
         let mut lacking = self.lacking.iter().peekable();
         for (at, watch) in self.watches.iter_mut().enumerate() {
             let is_lacking = lacking.next_if(|next| **next == at).is_some();
-            match watch.case {
-                Some(_) if is_lacking || !is_again => watch.count(is_lacking),
-                _ => {}
+            if watch.case.is_some() {
+                watch.count(is_lacking);
             }
         }
     }

@@ -8,7 +8,7 @@ use schemas::drift::{Lost, Move};
 use schemas::shape::{ShapeTree, Slot, SlotKind};
 use serde::{Deserialize, Serialize};
 
-use super::{Drift, Passing};
+use super::{Case, Drift, Passing};
 
 /// Decided cases whose records may be on their way again.
 const REFILLS_MAX: usize = 8;
@@ -56,7 +56,9 @@ impl Drift {
         // Values that a revert holds are held whatever they are likelier to be.
         self.lack_changed(&Passing { is_recalled: false, ..*record });
         let case_of = |at: &usize| self.watches.get(*at).and_then(|watch| self.cases.get(&watch.case?));
-        self.lacking.iter().filter_map(case_of).any(|case| case.is_reverted)
+        // What is from before such a case is none of its records.
+        let is_its = |case: &Case| case.is_reverted && case.since.is_none_or(|since| record.origin > since);
+        self.lacking.iter().filter_map(case_of).any(is_its)
     }
 
     /// Whether a walked record was null in what a case was about, and has it elsewhere.
