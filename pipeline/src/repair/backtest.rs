@@ -5,7 +5,8 @@ use schemas::drift::Move;
 use schemas::mapping::Repairs;
 use schemas::policy::Policy;
 
-use super::case::{Case, Decided, Deed, RULES};
+use super::case::{Case, RULES};
+use super::deed::{Decided, Deed};
 
 /// Cases of each kind that are named.
 const NAMED_MAX: usize = 20;

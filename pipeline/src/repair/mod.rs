@@ -4,6 +4,7 @@
 mod asking;
 mod backtest;
 mod case;
+mod deed;
 mod evidence;
 mod history;
 mod knowledge;
@@ -28,7 +29,8 @@ use tokio::sync::watch;
 pub use asking::Asking;
 pub use backtest::Backtest;
 pub(crate) use case::RULES;
-pub use case::{Approval, Case, Decided, Deed, HELD_KEPT, Status, find, list};
+pub use case::{Case, HELD_KEPT, find, list};
+pub use deed::{Approval, Decided, Deed, Status};
 pub use evidence::{
     Alternative, Change, DryRun, Evidence, EvidenceError, Mapped, PathDiff, RecordHeld, RowBefore, Sample, Seen,
     SetAside, dry_run, evidence,

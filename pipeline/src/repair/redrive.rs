@@ -5,14 +5,14 @@ use schemas::record::{Record, RecordBatch, RecordBatchReader, RecordBatchWriter}
 use schemas::{BatchKind, Lane, Topic};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{READ_BYTES, Repairer};
+use super::{LOOK_AGAIN, READ_BYTES, Repairer};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
-use crate::process::{ProcessError, decode_decisions, read_lane, read_snapshot, stream_of};
+use crate::process::{self, Checkpoint, ProcessError, decode_decisions, read_lane, read_snapshot, stream_of};
 use crate::step::{Again, StepError, redriven_for};
 
 /// A batch that goes back in is cut once it has so many bytes.
-const BATCH_BYTES: usize = 512 << 10;
+const BATCH_BYTES: usize = 128 << 10;
 
 /// A record that is sent back in.
 #[derive(Debug, Clone, Copy)]
@@ -134,8 +134,20 @@ impl Repairer {
             sending.take(record, offset);
             offset += 1;
             if sending.writer.bytes() >= BATCH_BYTES {
+                let before = sending.end;
                 sending.end = self.ingest.append_again(sending.open, sending.cut()).await?;
+                self.wait_for_step(before).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Returns once the step has everything below `offset`, or it is to stop. Who sends faster than the step takes has every
+    /// other stream of the partition wait behind all of it.
+    async fn wait_for_step(&self, offset: u64) -> Result<(), ProcessError> {
+        let read = || Checkpoint::read(&*self.log, &*self.store, Topic::Inputs, self.partition, process::READER);
+        while !self.is_stopping() && read().await?.offset() < offset {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         Ok(())
     }

@@ -315,6 +315,27 @@ async fn an_accident_leaves_no_case_behind() {
     assert_eq!(counters_of(&line).await, (150, 150));
 }
 
+/// The re-drive of 1,000 records of 1 KiB has nobody who takes them: it is given twenty times as long as it waits for one look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_again_does_not_run_ahead_of_the_step() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    let pad = format!(r#","Pad":"{}"}}"#, "x".repeat(1_000));
+    let large: Vec<String> = (100..1_100).map(|id| payload(id, "zq").replace('}', &pad)).collect();
+    line.append(&open, 2, 0, &large.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    settle(&line).await;
+    decide(&line, "c", Verdict::Edit { moves: vec![renamed("Total", "zq")] }).await;
+    line.process().await;
+    let before = line.log.end(Topic::Inputs, 0).await.unwrap();
+    let mut repairer = repairer(&line).await;
+    tokio::time::timeout(20 * LOOK_AGAIN, repairer.drain()).await.unwrap_err();
+    let ahead = line.log.end(Topic::Inputs, 0).await.unwrap() - before;
+    assert!((1..500).contains(&ahead), "{ahead} are sent and none is taken");
+    settle(&line).await;
+    assert_eq!(counters_of(&line).await, (1_100, 1_100));
+}
+
 /// Processes and repairs with a log and a store that fail after so many writes, then without.
 async fn with_a_death(writes: i64) -> (Line, bool) {
     let line = Line::new();

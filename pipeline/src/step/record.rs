@@ -4,7 +4,7 @@ use schemas::decision::Fact;
 use schemas::event::{EventBatchWriter, RowKind};
 use schemas::reason::Reason;
 use schemas::record::{RECORD_BYTES_MAX, RecordBatchReader};
-use schemas::shape::{NodeId, ShapeTree};
+use schemas::shape::{NodeId, ShapeTree, Slot};
 use schemas::version::Version;
 use schemas::wire::WireError;
 use schemas::{BatchKind, Decision, Lane, Op, Policy, Record};
@@ -280,10 +280,21 @@ impl Fold<'_> {
         if cfg!(feature = "null-profiler") {
             return false;
         }
-        let Scratch { walker, facts, .. } = &mut *self.scratch;
-        let passing = Passing {
+        let passing = self.passing(record, payload, &self.scratch.walker.slots);
+        let facts = &mut self.scratch.facts;
+        let is_held = self.drift.examine(&passing, self.shape, facts);
+        if !facts.is_empty() {
+            self.tell();
+        }
+        is_held
+    }
+
+    /// A record on its way, as the drift sees it.
+    #[inline]
+    fn passing<'p>(&self, record: &Record<'_>, payload: &'p str, slots: &'p [Slot]) -> Passing<'p> {
+        Passing {
             payload,
-            slots: &walker.slots,
+            slots,
             offset: self.offset,
             origin: self.origin,
             logged_at: self.logged_at,
@@ -293,12 +304,7 @@ impl Fold<'_> {
             is_recalled: self.is_recalled,
             new_from: self.new_from,
             has_stray: self.has_stray,
-        };
-        let is_held = self.drift.examine(&passing, self.shape, facts);
-        if !facts.is_empty() {
-            self.tell();
         }
-        is_held
     }
 
     /// A record that was accepted comes again, because the repair that it was accepted by was taken back, or as its values
@@ -321,19 +327,8 @@ impl Fold<'_> {
         if self.scratch.walker.walk(self.shape, payload).is_err() {
             return;
         }
-        let passing = Passing {
-            payload,
-            slots: &self.scratch.walker.slots,
-            offset: self.offset,
-            origin: self.origin,
-            logged_at: self.logged_at,
-            has_key: record.key.is_some(),
-            has_version: record.version != Version::None,
-            freed_by: self.freed_by,
-            is_recalled: self.is_recalled,
-            new_from: None,
-            has_stray: false,
-        };
+        let slots = &self.scratch.walker.slots;
+        let passing = Passing { new_from: None, has_stray: false, ..self.passing(record, payload, slots) };
         let is_refilled = self.drift.is_refilled(case, payload, passing.slots);
         if !is_refilled || self.drift.is_anothers(&passing, self.shape) {
             return;

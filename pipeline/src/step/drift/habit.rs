@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use schemas::drift::Change;
 use serde::{Deserialize, Serialize};
 
+use super::counts::{BIT, Counts, SHIFTS, bits};
 use super::style::{Reads, Style, UNKNOWN};
 use super::traits::Traits;
 
@@ -18,8 +19,6 @@ const JUMP: u64 = 25_000;
 /// Records before there is a usual share.
 const SHARE_MIN: u64 = 50;
 
-/// One bit of evidence.
-pub(super) const BIT: i32 = 16;
 /// So much evidence is enough for a way of writing …
 const SURE_STYLE: i32 = 40 * BIT;
 /// … and for a unit.
@@ -45,10 +44,6 @@ const BLOCK_MIN: usize = 8;
 const HISTORY_MAX: u32 = 1 << 24;
 /// Values of held records that are counted.
 const FRESH_MAX: u32 = 1_000;
-/// Powers of ten between two units that are looked for.
-const SHIFTS: [i8; 6] = [2, -2, 3, -3, 6, -6];
-/// Powers of ten that could explain numbers.
-const SHIFT_MAX: i8 = 8;
 
 /// What the values of a watched path usually are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,87 +189,10 @@ impl Nulls {
     }
 }
 
-/// How often each way of writing was seen.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Counts(Vec<(Style, u32)>, u32);
-
-impl Counts {
-    fn of(&self, style: Style) -> u32 {
-        self.0.binary_search_by_key(&style, |(known, _)| *known).ok().and_then(|at| self.0.get(at)).map_or(0, |c| c.1)
-    }
-
-    fn add(&mut self, style: Style, count: u32) {
-        match self.0.binary_search_by_key(&style, |(known, _)| *known) {
-            Ok(at) => self.0[at].1 += count,
-            Err(at) => self.0.insert(at, (style, count)),
-        }
-        self.1 += count;
-    }
-
-    fn halve_at(&mut self, max: u32) {
-        if self.1 < max {
-            return;
-        }
-        self.0.iter_mut().for_each(|(_, count)| *count /= 2);
-        self.0.retain(|(_, count)| *count > 0);
-        self.1 = self.0.iter().map(|(_, count)| count).sum();
-    }
-
-    /// Whether one in `share` or more are written so.
-    fn is_usual(&self, style: Style, share: u32) -> bool {
-        self.of(style) * share >= self.1.max(1)
-    }
-
-    /// How most are written.
-    fn most(&self) -> Option<Style> {
-        let of_manner = |manner: Style| self.0.iter().filter(|(s, _)| s.manner() == manner).map(|c| c.1).sum::<u32>();
-        let (most, _) = self.0.iter().max_by_key(|(style, _)| of_manner(style.manner()))?;
-        // Of days that could be months, those that could not tell which they are.
-        let telling = |(style, _): &&(Style, u32)| style.is_same_day(*most) && !style.is_unclear();
-        let told = self.0.iter().filter(telling).max_by_key(|(_, count)| *count);
-        Some(told.map_or(*most, |(style, _)| *style))
-    }
-
-    fn name(&self) -> Option<String> {
-        self.most().map(Style::name)
-    }
-
-    /// Evidence that numbers are by `shift` powers of ten larger than these.
-    fn for_shift(&self, style: Style, shift: i8) -> i32 {
-        let before = style.shifted(-shift).map_or(0, |before| self.of(before));
-        (bits(before + 1) - bits(self.of(style) + 1)).clamp(-3 * BIT, 2 * BIT)
-    }
-
-    /// By how many powers of ten numbers are larger than these, if they are otherwise as these are: no other power may
-    /// explain them better. Numbers that grow have the next size first.
-    fn shift_of(&self, numbers: &[Style]) -> Option<i8> {
-        let nearest_first = (1..=SHIFT_MAX).flat_map(|shift| [shift, -shift]);
-        let likely = |shift: i8| self.likely(numbers, shift);
-        let best = nearest_first.fold(0, |best, shift| if likely(shift) > likely(best) { shift } else { best });
-        let fits = |style: &&Style| style.shifted(-best).is_some_and(|before| self.is_usual(before, 64));
-        let fitting = numbers.iter().filter(fits).count();
-        (SHIFTS.contains(&best) && fitting * 10 >= numbers.len() * 9).then_some(best)
-    }
-
-    /// How likely numbers are if they are these, so many powers of ten larger.
-    fn likely(&self, numbers: &[Style], shift: i8) -> i32 {
-        let before = |style: &Style| style.shifted(-shift).map_or(0, |before| self.of(before));
-        numbers.iter().map(|style| bits(before(style) + 1)).sum()
-    }
-}
-
 /// The first two digits of a number, zeros before them left out.
 fn leading_digits(text: &str) -> u8 {
     let digits = text.bytes().filter(u8::is_ascii_digit).skip_while(|b| *b == b'0').take(2);
     digits.fold(0, |number, digit| number * 10 + (digit - b'0'))
-}
-
-/// The logarithm of a number, in sixteenths of bits.
-pub(super) fn bits(number: u32) -> i32 {
-    let number = number.max(1);
-    let whole = number.ilog2();
-    let part = (u64::from(number) << 4 >> whole) as i32 - BIT;
-    whole as i32 * BIT + part
 }
 
 impl Habit {

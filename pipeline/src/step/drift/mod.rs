@@ -2,6 +2,7 @@
 //! stream's state: a fold of its inputs, in whole numbers.
 
 mod cases;
+mod counts;
 mod declared;
 mod format;
 mod habit;

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::habit::{BIT, bits};
+use super::counts::{BIT, bits};
 
 /// Kinds of traits: which text it is, its mask, its length, how it begins, how it ends.
 const KINDS: usize = 5;
