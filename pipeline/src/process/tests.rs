@@ -216,6 +216,32 @@ async fn of_two_processors_the_stale_one_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_of_a_stale_processor_among_those_of_its_successor_change_nothing_for_readers() {
+    let (line, calm) = (busy_line().await, busy_line().await);
+    let more = async |lane: u128| {
+        for line in [&line, &calm] {
+            let open = line.open("orders", MAPPING, ENTITY).await;
+            line.append(&open, lane, 0, &[&record(7_000), "broken", &record(8_000 + lane as u64)]).await;
+        }
+    };
+    let mut stale = line.process().await;
+    more(770).await;
+    let mut heir = line.process().await;
+    let before = line.log.end(Topic::Events, 0).await.unwrap();
+    let refused = stale.drain().await.unwrap_err();
+    assert!(refused.is_overtaken() && !refused.is_retryable(), "{refused}");
+    assert!(line.log.end(Topic::Events, 0).await.unwrap() > before, "its run stands there, too");
+    more(771).await;
+    // It starts again from its checkpoint, as one whose lease is still there does.
+    stale.start_over(&refused).await.unwrap();
+    stale.drain().await.unwrap();
+    assert!(heir.drain().await.unwrap_err().is_overtaken());
+    calm.process().await;
+    assert_eq!(line.row_hash().await, calm.row_hash().await);
+    assert_eq!(state(&line).await.counters, state(&calm).await.counters);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_went_back_stops_the_processor_with_a_remedy() {
     let line = busy_line().await;
     line.process().await;
