@@ -86,7 +86,7 @@ pub enum Table {
     /// One row with an empty key → what language models have cost the tenant since it was reset (JSON).
     ModelUsage = 32,
     /// System. `node/ID` → a process that takes part, written again as long as it lives; `share/ROLE/PARTITION` → which one
-    /// works on it (JSON).
+    /// works on it (JSON). `master` → which master key all processes have. In a data folder: `folder` → what it was made for.
     Leases = 33,
 }
 
