@@ -1,7 +1,6 @@
 //! Where the log and the store are: in the data folder, or on servers that several processes share.
 //!
-//! [`environment`] is what the environment says of it, [`open`] opens them, [`folder`] keeps a data folder to what it was
-//! made for.
+//! `environment` is what the environment says of it, `open` opens them, `folder` keeps a data folder to what it was made for.
 
 mod environment;
 mod folder;
@@ -94,6 +93,11 @@ impl Backends {
     /// What a command on a folder finds in the folder's own configuration.
     pub fn of_folder(folder: &Path) -> anyhow::Result<Self> {
         crate::serve::config::backends(&folder.join("autonomos.yaml"))
+    }
+
+    /// Whether all is in the data folder.
+    pub fn are_embedded(&self) -> bool {
+        matches!((&self.log, &self.store), (LogBackend::Embedded, StoreBackend::Embedded))
     }
 
     /// Whether several processes may share the work.
@@ -208,7 +212,8 @@ mod tests {
     #[cfg(not(feature = "kafka"))]
     #[test]
     fn a_build_without_a_backend_says_how_to_build_it() {
-        for (log, environment) in [("kafka: {brokers: a}", &[][..]), ("", &[("AUTONOMOS_KAFKA_BROKERS", "a:9092")][..])] {
+        for (log, environment) in [("kafka: {brokers: a}", &[][..]), ("", &[("AUTONOMOS_KAFKA_BROKERS", "a:9092")][..])]
+        {
             let refused = read(log, "", environment).unwrap_err();
             assert!(refused.contains("--features kafka,scylla"), "{refused}");
         }

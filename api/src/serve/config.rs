@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::backends::{Backends, Sections, ViewSettings};
@@ -13,6 +14,7 @@ use crate::http::Operator;
 use crate::http::listen::Tls;
 use crate::http::manners::rate::Rates;
 use crate::line::QuotaSettings;
+use crate::roles::Roster;
 use crate::serve::llm::Llm;
 
 /// The file.
@@ -40,6 +42,15 @@ struct Config {
     views: ViewSettings,
 }
 
+/// What a command need know of the file.
+#[derive(Debug, Default, Deserialize)]
+struct Places {
+    log: Option<Value>,
+    store: Option<Value>,
+    #[serde(default)]
+    views: ViewSettings,
+}
+
 /// Where webhooks may be, besides public addresses.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,6 +73,8 @@ pub struct Settings {
     pub llm: Option<Llm>,
     /// Where log and store are.
     pub backends: Backends,
+    /// The roles that the process takes: every one, unless the command line says otherwise.
+    pub roles: Roster,
 }
 
 /// A shorter token for `/metrics` could be guessed.
@@ -117,10 +130,10 @@ pub struct WatchedStream {
 }
 
 /// The file as it stands there; no file is an empty one unless it is `required`.
-fn parse(path: &Path, required: bool) -> anyhow::Result<Config> {
+fn parse<T: Default + DeserializeOwned>(path: &Path, required: bool) -> anyhow::Result<T> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(Config::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(T::default()),
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
     serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))
@@ -128,14 +141,14 @@ fn parse(path: &Path, required: bool) -> anyhow::Result<Config> {
 
 /// Where a file and the environment say that log and store are; what else the file says is not looked at.
 pub fn backends(path: &Path) -> anyhow::Result<Backends> {
-    let Config { log, store, views, .. } = parse(path, false)?;
+    let Places { log, store, views } = parse(path, false)?;
     let base = path.parent().unwrap_or(Path::new("."));
     Backends::read(Sections { log, store, views }, base).with_context(|| format!("reading {}", path.display()))
 }
 
 /// Reads the file; no file is nothing to watch unless it is `required`.
 pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
-    let config = parse(path, required)?;
+    let config: Config = parse(path, required)?;
     let base = path.parent().unwrap_or(Path::new("."));
     let sections = Sections { log: config.log, store: config.store, views: config.views };
     let backends = Backends::read(sections, base).with_context(|| format!("reading {}", path.display()))?;
@@ -159,7 +172,7 @@ pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
     };
     let llm = config.llm.map(|llm| llm.checked(base)).transpose();
     let llm = llm.with_context(|| format!("reading {}", path.display()))?;
-    Ok(Settings { streams: streams?, tls, operator, llm, backends })
+    Ok(Settings { streams: streams?, tls, operator, llm, backends, roles: Roster::default() })
 }
 
 impl WatchedStream {
@@ -268,9 +281,11 @@ mod tests {
     #[test]
     fn where_log_and_store_are_is_read_and_what_is_misspelt_is_refused() {
         assert_eq!(told("log: embedded\nstore: embedded\n").unwrap().backends.told(), "log: embedded, store: embedded");
-        for (wrong, said) in
-            [("log: {kafka: {}, x: 1}", "log"), ("views: {folders: x}", "folders"), ("views: {folder: x}", "log: kafka")]
-        {
+        for (wrong, said) in [
+            ("log: {kafka: {}, x: 1}", "log"),
+            ("views: {folders: x}", "folders"),
+            ("views: {folder: x}", "log: kafka"),
+        ] {
             let refused = format!("{:#}", told(wrong).unwrap_err());
             assert!(refused.contains("autonomos.yaml") && refused.contains(said), "{refused}");
         }

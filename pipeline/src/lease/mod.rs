@@ -9,7 +9,7 @@
 //! That keeps work from being done twice. What is *right* does not rest on it: what only one may write is written over the
 //! version that was read, so that of two processes that both believe in their lease one loses, and starts again.
 //!
-//! [`Node`] is a process among its peers, [`FencedStore`] takes no writes once a lease is over, [`keep`] works on what is leased.
+//! [`Node`] is a process among its peers, [`FencedStore`] takes no writes once a lease is over, [`keep()`] works on what is leased.
 
 mod fence;
 mod keep;

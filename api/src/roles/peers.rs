@@ -1,0 +1,102 @@
+//! The roles of a process that shares log, store and work with others. What runs elsewhere is seen by what it leaves in the
+//! store and on the log; no process asks another.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use parking_lot::Mutex;
+use pipeline::process::{Follower, Reader};
+use pipeline::repair::{Asking, Repaired};
+use pipeline::{Log, Store};
+use projections::view::{Budget, Projector};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::crew::Crew;
+use super::node_store::NodeStore;
+use super::{Notes, Role, RoleName, Roles, Roster};
+use crate::backends::{Backends, Opened};
+
+impl Roles {
+    /// Starts the roles of `roster`, and a projector whose tables are of this process alone: by them it answers.
+    pub(super) async fn among_peers(
+        opened: &Opened,
+        folder: &Path,
+        backends: &Backends,
+        roster: &Roster,
+        asking: Option<&Arc<Asking>>,
+    ) -> anyhow::Result<Self> {
+        let Opened { log, store, local, .. } = opened;
+        let (shutdown, stop) = watch::channel(false);
+        let notes = Notes::new();
+        let mut tasks = JoinSet::new();
+        let others = [RoleName::Process.name(), RoleName::Repair.name()];
+        let follower = Follower::start(&**log, store.clone(), &others).await?;
+        let processed = follower.places(Reader::Processor).into_iter().map(Into::into).collect();
+        let (kept, noticed) = (follower.places(Reader::QuarantineKeeper), follower.places(Reader::NoticeKeeper));
+        // A checkpoint tells that what was read is kept and that what it calls for is done.
+        let done = follower.places(Reader::Repairer).into_iter();
+        let repaired = done.map(|done| Repaired { kept: done.clone(), done }).collect();
+        let mut stalls = vec![follower.stall()];
+        tasks.spawn(notes.clone().watch(Role::Follower, follower.run(stop.clone())));
+        let own = Arc::new(NodeStore::new(store.clone(), local.clone()));
+        let views = folder.join("views");
+        let role = Projector::new(log.clone(), own, &views, Budget::default())
+            .with_context(|| format!("opening {}", views.display()))?;
+        let projector = role.handle();
+        stalls.extend(projector.stalls());
+        tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop.clone())));
+        let crew = Crew::new((log.clone(), store.clone()), backends.views.as_ref(), asking.cloned(), notes.clone())?;
+        if let Some(work) = crew.keep(roster, stop) {
+            tasks.spawn(work);
+        }
+        let Notes { failures, lost } = notes;
+        let (tasks, has_peers) = (Mutex::new(tasks), true);
+        Ok(Self { processed, kept, repaired, noticed, projector, failures, stalls, lost, shutdown, tasks, has_peers })
+    }
+}
+
+/// A process that works and answers nobody.
+pub struct Workers {
+    log: Arc<dyn Log>,
+    /// Holds the data folder.
+    _local: Arc<dyn Store>,
+    notes: Notes,
+    shutdown: watch::Sender<bool>,
+    work: JoinHandle<()>,
+}
+
+impl Workers {
+    /// Starts the roles of `roster`, which has no doors.
+    pub async fn start(
+        folder: &Path,
+        backends: &Backends,
+        roster: &Roster,
+        asking: Option<Arc<Asking>>,
+    ) -> anyhow::Result<Self> {
+        let Opened { log, store, local, .. } = backends.open(folder).await?;
+        let (shutdown, stop) = watch::channel(false);
+        let notes = Notes::new();
+        let crew = Crew::new((log.clone(), store), backends.views.as_ref(), asking, notes.clone())?;
+        let Some(work) = crew.keep(roster, stop) else { bail!("--roles {}: there is nothing to do", roster.told()) };
+        Ok(Self { log, _local: local, notes, shutdown, work: tokio::spawn(work) })
+    }
+
+    /// Returns once log or store have failed for this process, and says why.
+    pub async fn lost(&self) -> String {
+        super::lost(&self.notes.lost).await
+    }
+
+    /// Drains what this process works on, and gives it up. Fails if a role had failed before.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.shutdown.send_replace(true);
+        self.work.await.context("the work on partitions ended early")?;
+        self.log.sync().await?;
+        let failure = self.notes.failures.borrow().values().next().cloned();
+        match failure {
+            Some(failure) => bail!(failure),
+            None => Ok(()),
+        }
+    }
+}
