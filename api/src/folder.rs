@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use pipeline::engine::format_version;
 
-/// What may lie in a folder that becomes a data folder: what operators put there, the key of other processes too, what a creation that was cut off
-/// left, and what file systems have at their root.
+/// What may lie in a folder that becomes a data folder: what operators put there, be it the key of another process, what a
+/// creation that was cut off left, and what file systems have at their root.
 const EXPECTED: [&str; 9] =
     ["autonomos.yaml", "master.key", "mappings", "ontology", "lock", "format.new", "engine.new", "views", "lost+found"];
 

@@ -53,7 +53,20 @@ impl Roles {
         stalls.extend(projector.stalls());
         tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop)));
         let Notes { failures, lost } = notes;
-        let (tasks, has_peers) = (Mutex::new(tasks), false);
-        Ok(Self { processed, kept, repaired, noticed, projector, failures, stalls, lost, shutdown, tasks, has_peers })
+        let (tasks, leads) = (Mutex::new(tasks), watch::Sender::new(true));
+        Ok(Self {
+            processed,
+            kept,
+            repaired,
+            noticed,
+            projector,
+            failures,
+            stalls,
+            leads,
+            lost,
+            shutdown,
+            tasks,
+            has_peers: false,
+        })
     }
 }

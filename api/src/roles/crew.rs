@@ -29,6 +29,17 @@ pub(super) struct Crew {
     views: Option<Place>,
     asking: Option<Arc<Asking>>,
     notes: Notes,
+    /// Whether this process does what only one of those with doors does.
+    leads: watch::Sender<bool>,
+}
+
+/// Says that the process leads until this is dropped.
+struct Leading(watch::Sender<bool>);
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
+    }
 }
 
 /// Why the work on a share has ended before it was told to.
@@ -62,21 +73,27 @@ impl Crew {
         notes: Notes,
     ) -> anyhow::Result<Self> {
         let place = |folder: &PathBuf| Place::local(folder).with_context(|| format!("opening {}", folder.display()));
-        Ok(Self { log, store, views: views.map(place).transpose()?, asking, notes })
+        let views = views.map(place).transpose()?;
+        Ok(Self { log, store, views, asking, notes, leads: watch::Sender::new(false) })
+    }
+
+    /// Whether this process does what only one of those with doors does.
+    pub(super) fn leads(&self) -> watch::Sender<bool> {
+        self.leads.clone()
     }
 
     /// The shares of these roles, worked on until `stop` says true; nothing when the process takes none of them.
     pub(super) fn keep(self, roster: &Roster, stop: watch::Receiver<bool>) -> Option<impl Future<Output = ()> + use<>> {
+        let (inputs, events) = (self.log.partitions(Topic::Inputs), self.log.partitions(Topic::Events));
         let sizes = [
-            (RoleName::Process, Some(Topic::Inputs)),
-            (RoleName::Repair, Some(Topic::Inputs)),
-            (RoleName::Project, self.views.as_ref().map(|_| Topic::Events)),
+            (RoleName::Process, inputs),
+            (RoleName::Repair, inputs),
+            (RoleName::Project, if self.views.is_some() { events } else { 0 }),
+            // One of them leads.
+            (RoleName::Api, 1),
         ];
-        let size = |(role, topic): (RoleName, Option<Topic>)| {
-            let topic = topic.filter(|_| roster.has(role))?;
-            Some((role.name().to_owned(), self.log.partitions(topic)))
-        };
-        let roles: Vec<(String, u32)> = sizes.into_iter().filter_map(size).collect();
+        let taken = sizes.into_iter().filter(|(role, partitions)| roster.has(*role) && *partitions > 0);
+        let roles: Vec<(String, u32)> = taken.map(|(role, partitions)| (role.name().to_owned(), partitions)).collect();
         if roles.is_empty() {
             return None;
         }
@@ -97,6 +114,10 @@ impl Crew {
             ("process", _) => self.process(store, partition, stop).await,
             ("repair", _) => self.repair(store, partition, stop).await,
             ("project", Some(place)) => self.project(store, place.clone(), partition, stop).await,
+            ("api", _) => {
+                self.lead(stop).await;
+                Ok(())
+            }
             (role, _) => {
                 tracing::error!(role, "a share of a role that nobody here takes");
                 return Ended::Failed;
@@ -110,6 +131,14 @@ impl Crew {
             }
         }
         ended
+    }
+
+    /// Leads those with doors, until it is told to stop or the lease is lost.
+    async fn lead(&self, mut stop: watch::Receiver<bool>) {
+        let _leading = Leading(self.leads.clone());
+        self.leads.send_replace(true);
+        // Who would say so is gone: that is an end too.
+        _ = stop.wait_for(|stop| *stop).await;
     }
 
     async fn process(&self, store: Arc<dyn Store>, partition: u32, stop: watch::Receiver<bool>) -> Result<(), Broken> {

@@ -52,6 +52,8 @@ pub(crate) struct Roles {
     pub(crate) failures: watch::Sender<BTreeMap<Role, String>>,
     /// Why a role does not get on, one for each of them.
     pub(crate) stalls: Vec<watch::Receiver<Option<String>>>,
+    /// Whether this process sends notices, which only one does.
+    leads: watch::Sender<bool>,
     /// Why log or store take no more from this process, once they do not.
     lost: watch::Sender<Option<String>>,
     shutdown: watch::Sender<bool>,
@@ -174,6 +176,16 @@ impl Line {
             Some(failure) => bail!(failure),
             None => Ok(()),
         }
+    }
+
+    /// Whether this process does what only one of those with doors does: it sends notices.
+    pub(crate) fn leads(&self) -> watch::Receiver<bool> {
+        self.roles.leads.subscribe()
+    }
+
+    /// Whether other processes share the work.
+    pub fn has_peers(&self) -> bool {
+        self.roles.has_peers
     }
 
     /// Returns once log or store have failed for this process, and says why: it can do nothing more, and one that opens them

@@ -48,12 +48,25 @@ impl Roles {
         stalls.extend(projector.stalls());
         tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop.clone())));
         let crew = Crew::new((log.clone(), store.clone()), backends.views.as_ref(), asking.cloned(), notes.clone())?;
+        let leads = crew.leads();
         if let Some(work) = crew.keep(roster, stop) {
             tasks.spawn(work);
         }
         let Notes { failures, lost } = notes;
-        let (tasks, has_peers) = (Mutex::new(tasks), true);
-        Ok(Self { processed, kept, repaired, noticed, projector, failures, stalls, lost, shutdown, tasks, has_peers })
+        Ok(Self {
+            processed,
+            kept,
+            repaired,
+            noticed,
+            projector,
+            failures,
+            stalls,
+            leads,
+            lost,
+            shutdown,
+            tasks: Mutex::new(tasks),
+            has_peers: true,
+        })
     }
 }
 

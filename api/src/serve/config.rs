@@ -136,6 +136,9 @@ fn parse<T: Default + DeserializeOwned>(path: &Path, required: bool) -> anyhow::
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(T::default()),
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
+    if text.trim().is_empty() {
+        return Ok(T::default());
+    }
     serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))
 }
 
