@@ -95,7 +95,7 @@ impl Line {
     /// meanwhile; where processes share the work they do it, and this one only asks.
     pub async fn open(folder: &Path) -> anyhow::Result<Self> {
         let backends = Backends::of_folder(folder)?;
-        let roster = if backends.are_shared() { Roster::of(&[RoleName::Api]) } else { Roster::default() };
+        let roster = if backends.are_shared() { Roster::none() } else { Roster::default() };
         Self::open_on(folder, &backends, &roster, QueryLimits::default(), false, None).await
     }
 

@@ -48,6 +48,11 @@ impl Roster {
         if roles.is_empty() { Self::default() } else { Self(roles.iter().copied().collect()) }
     }
 
+    /// None at all, for a process that asks once and goes.
+    pub fn none() -> Self {
+        Self(BTreeSet::new())
+    }
+
     /// Whether a role is among them.
     pub fn has(&self, role: RoleName) -> bool {
         self.0.contains(&role)
