@@ -154,11 +154,11 @@ async fn on_folder(folder: &Path, command: Command, out: &mut dyn Output) -> any
         Command::Ingest(args) => !args.dry_run,
         _ => false,
     };
-    api::folder::check(folder, creates)?;
     if matches!(command, Command::Doctor) {
-        // They may be why nothing opens.
+        // They may be why nothing opens, or nothing was made yet.
         api::cli::doctor::servers(&Backends::of_folder(folder)?, out).await?;
     }
+    api::folder::check(folder, creates)?;
     match Line::open(folder).await {
         Ok(line) => {
             let done = carry_out(command, &line, out).await;

@@ -113,3 +113,67 @@ impl Workers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pipeline::ingest::Ingest;
+    use pipeline::payload::Keyring;
+    use pipeline::{MemoryLog, MemoryStore, Partitions};
+    use schemas::record::RecordBatchWriter;
+    use schemas::{Entity, Lane, Mapping, Op, Record, StreamId, TenantId, Topic, Version};
+
+    use super::*;
+
+    const ENTITY: &str = r#"{"entity":"order","table":"orders","fields":[{"name":"order_id","type":"text"}]}"#;
+    const MAPPING: &str = r#"{"entity":"order","key":"Id","fields":{"order_id":"Id"}}"#;
+
+    async fn in_time<T>(work: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), work).await.expect("it never came")
+    }
+
+    /// Has a record taken in.
+    async fn record(log: &Arc<dyn Log>, store: &Arc<dyn Store>) {
+        let (mapping, entity): (Mapping, Entity) =
+            (serde_json::from_str(MAPPING).unwrap(), serde_json::from_str(ENTITY).unwrap());
+        let tenant = TenantId::from_bytes([1; 16]);
+        let id = StreamId { tenant, connection: "crm".parse().unwrap(), stream: "orders".parse().unwrap() };
+        let ingest = Ingest::new(log.clone(), store.clone());
+        let open = ingest.open(&id, &mapping, Some(&entity), "test").await.unwrap();
+        let mut writer = RecordBatchWriter::new(Lane(1), 0, 0);
+        let payload = br#"{"Id":"1"}"#;
+        writer.push(&Record { ordinal: 1, op: Op::Upsert, key: None, version: Version::None, defect: None, payload });
+        ingest.append(&open, writer.finish(b"1")).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_process_without_doors_does_the_work_and_one_that_asks_sees_it_done() {
+        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Partitions { inputs: 1, events: 1, decisions: 1 }));
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (stop, stopped) = watch::channel(false);
+        let crew = Crew::new((log.clone(), store.clone()), None, None, Notes::new()).unwrap();
+        let working = crew.keep(&Roster::of(&[RoleName::Process, RoleName::Repair]), stopped).unwrap();
+        let working = tokio::spawn(working);
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Arc::new(Keyring::open(store.clone(), &[7; 32]).await.unwrap());
+        let local = Arc::new(MemoryStore::new());
+        let opened = Opened { log: log.clone(), store: store.clone(), local, keys };
+        let roles = Roles::among_peers(&opened, folder.path(), &Backends::default(), &Roster::none(), None).await;
+        let roles = roles.unwrap();
+        record(&log, &store).await;
+        let (inputs, mut processed) = (log.end(Topic::Inputs, 0).await.unwrap(), roles.processed[0].clone());
+        in_time(processed.wait(inputs)).await.unwrap();
+        let (decisions, mut repaired) = (log.end(Topic::Decisions, 0).await.unwrap(), roles.repaired[0].clone());
+        in_time(repaired.done.wait_for(|next| *next >= decisions)).await.unwrap();
+        let events = log.end(Topic::Events, 0).await.unwrap();
+        in_time(roles.projector.wait_position(0, events)).await.unwrap();
+        assert_eq!(roles.projector.holdings().tail_rows, 1);
+        assert!(!*roles.leads.borrow(), "one that only asks leads nobody");
+        in_time(roles.stop()).await.unwrap();
+        stop.send_replace(true);
+        in_time(working).await.unwrap();
+        let peers = pipeline::lease::list(&*store).await.unwrap();
+        assert!(peers.nodes.is_empty() && peers.leases.values().all(|lease| lease.owner.is_none()), "{peers:?}");
+    }
+}
