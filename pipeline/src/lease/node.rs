@@ -243,16 +243,11 @@ impl Node {
             peers.nodes.iter().filter(|(id, node)| **id != self.id && of_role(node)).map(|(id, _)| id).collect();
         let fair = (partitions as usize).div_ceil(others.len() + 1);
         let all = (0..partitions).map(|partition| Share { role: role.to_owned(), partition });
-        let is_free = |share: &Share| !self.held.contains_key(share) && peers.owner(share).is_none();
-        let is_own = |share: &Share| {
-            !self.held.contains_key(share)
-                && peers.leases.get(share).is_some_and(|l| l.owner.as_ref() == Some(&self.id))
-        };
-        let (free, own): (Vec<Share>, Vec<Share>) =
-            all.filter(|share| is_free(share) || is_own(share)).partition(|share| is_free(share));
+        let (taken, free): (Vec<Share>, Vec<Share>) =
+            all.filter(|share| !self.held.contains_key(share)).partition(|share| peers.owner(share).is_some());
         // Taken by a write that nobody answered.
-        for share in own {
-            if let Some(lease) = peers.leases.get(&share) {
+        for share in taken {
+            if let Some(lease) = peers.leases.get(&share).filter(|lease| lease.owner.as_ref() == Some(&self.id)) {
                 self.held.insert(share, Hold { version: lease.version, token: lease.token });
             }
         }
