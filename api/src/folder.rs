@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use pipeline::engine::format_version;
 
-/// What may lie in a folder that becomes a data folder: what operators put there, what a creation that was cut off
-/// left, and what file systems have at their root.
-const EXPECTED: [&str; 8] =
-    ["autonomos.yaml", "mappings", "ontology", "lock", "format.new", "engine.new", "views", "lost+found"];
+/// What may lie in a folder that becomes a data folder: what operators put there, be it the key of another process, what a
+/// creation that was cut off left, and what file systems have at their root.
+const EXPECTED: [&str; 9] =
+    ["autonomos.yaml", "master.key", "mappings", "ontology", "lock", "format.new", "engine.new", "views", "lost+found"];
 
 /// Fails unless `folder` is a data folder, or may become one for a command that `creates` it.
 pub fn check(folder: &Path, creates: bool) -> anyhow::Result<()> {

@@ -85,7 +85,7 @@ pub(crate) use turns::Turns;
 /// Who acts at the command line: whoever may open the folder.
 pub const COMMAND_LINE: &str = "command line";
 
-/// Every role of the line over one data folder, in one process.
+/// The line over one data folder. Its roles run in this process, or in others beside it.
 pub struct Line {
     /// The data folder.
     pub folder: PathBuf,

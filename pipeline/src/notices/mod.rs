@@ -10,6 +10,7 @@ use schemas::{Position, TenantId};
 use serde::{Deserialize, Serialize};
 
 pub use keeper::NoticeKeeper;
+pub(crate) use keeper::READER;
 
 use crate::store::{Expect, Row, Store, StoreError, Table};
 
