@@ -11,7 +11,8 @@ use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, decode_decisi
 use crate::store::Store;
 
 const READ_BYTES: usize = 1 << 20;
-const READER: &str = "notices";
+/// The notice keeper's name in its checkpoints.
+pub const READER: &str = "notices";
 
 /// Reads one partition of `decisions` and keeps the notices.
 pub struct NoticeKeeper {

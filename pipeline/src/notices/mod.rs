@@ -9,7 +9,7 @@ use schemas::decision::Fact;
 use schemas::{Position, TenantId};
 use serde::{Deserialize, Serialize};
 
-pub use keeper::NoticeKeeper;
+pub use keeper::{NoticeKeeper, READER};
 
 use crate::store::{Expect, Row, Store, StoreError, Table};
 

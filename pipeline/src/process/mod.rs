@@ -23,7 +23,8 @@ use states::States;
 pub(crate) use states::read_lane;
 pub use states::{read_snapshot, read_state};
 
-const READER: &str = "processor";
+/// The processor's name in its checkpoints.
+pub const READER: &str = "processor";
 /// Packed bytes read from `inputs` at once.
 const READ_BYTES: usize = 2 << 20;
 /// A round ends once it has unpacked so many bytes …

@@ -19,7 +19,8 @@ use crate::records;
 use crate::store::{Expect, Row, Store, StoreError, Table};
 
 const READ_BYTES: usize = 1 << 20;
-const READER: &str = "quarantine";
+/// The quarantine keeper's name in its checkpoints.
+pub const READER: &str = "quarantine";
 /// Notes written without waiting for one another.
 const NOTES_AT_ONCE: usize = 256;
 /// Streams looked at without reading more of them.

@@ -50,7 +50,8 @@ use redrive::Redrive;
 use revert::Revert;
 use timers::{Timer, Timers};
 
-const READER: &str = "repairer";
+/// The repairer's name in its checkpoints.
+pub const READER: &str = "repairer";
 const READ_BYTES: usize = 1 << 20;
 /// How long a state that is not written yet is given before the next look.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
