@@ -7,8 +7,8 @@ use pipeline::engine::format_version;
 
 /// What may lie in a folder that becomes a data folder: what operators put there, what a creation that was cut off
 /// left, and what file systems have at their root.
-const EXPECTED: [&str; 8] =
-    ["autonomos.yaml", "mappings", "ontology", "lock", "format.new", "engine.new", "views", "lost+found"];
+const EXPECTED: [&str; 9] =
+    ["autonomos.yaml", "master.key", "mappings", "ontology", "lock", "format.new", "engine.new", "views", "lost+found"];
 
 /// Fails unless `folder` is a data folder, or may become one for a command that `creates` it.
 pub fn check(folder: &Path, creates: bool) -> anyhow::Result<()> {
@@ -48,6 +48,7 @@ mod tests {
         assert!(check(path, false).is_err());
         std::fs::create_dir(path.join("mappings")).unwrap();
         std::fs::write(path.join("autonomos.yaml"), "").unwrap();
+        std::fs::write(path.join("master.key"), [1; 32]).unwrap();
         assert!(check(path, true).is_ok());
         std::fs::write(path.join(".bashrc"), "").unwrap();
         assert!(check(path, true).unwrap_err().to_string().contains(".bashrc"));
