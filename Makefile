@@ -139,8 +139,9 @@ backends: system-test
 	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
 	command -v mvn >/dev/null || missing+=(maven)
 	$(install)
-	cargo clippy --locked -p pipeline --features kafka,scylla --all-targets -- -D warnings
+	cargo clippy --locked -p pipeline -p api --features pipeline/kafka,pipeline/scylla,api/kafka,api/scylla --all-targets -- -D warnings
 	CAMPAIGN_REQUIRED=1 cargo test --locked -p pipeline --features kafka,scylla
+	cargo test --locked -p api --features kafka,scylla --lib -- backends:: roles:: serve::config::
 
 # -- campaigns: the same programs, a few cycles in `make test`, the full count here ------------------------------------
 

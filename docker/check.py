@@ -129,9 +129,12 @@ def check_ours(name, service):
     expect(service.get("read_only") is True, f"{name}: may write to its image")
     expect(service.get("cap_drop") == ["ALL"], f"{name}: keeps capabilities")
     expect("no-new-privileges:true" in service.get("security_opt", []), f"{name}: may gain privileges")
-    for word in service.get("command", []):
+    words = service.get("command", [])
+    for word, following in zip(words, [*words[1:], ""]):
         if word.startswith("--"):
             expect(word[2:].replace("-", "_") in options, f"{name}: there is no option {word}")
+        if word == "--roles":
+            expect(set(following.split(",")) <= roles, f"{name}: {following} is no role")
 
 
 def check_variables(text, example):
@@ -146,6 +149,7 @@ def check_variables(text, example):
 program = source("api/src", "connectors/src", "pipeline/src")
 options = set(re.findall(r"#\[arg\(long.*?\)\]\s*(?:#\[.*?\]\s*)*pub (\w+):", program, re.DOTALL))
 options |= {name.replace("-", "_") for name in re.findall(r'#\[arg\(long = "([\w-]+)"', program)}
+roles = set(re.findall(r'Self::\w+ => "(\w+)"', (ROOT / "api/src/roles/roster.rs").read_text()))
 scripts = (HERE / "entrypoint.sh").read_text()
 program_variables = set(re.findall(r'"(AUTONOMOS_\w+)"', program)) | set(re.findall(r"\$\{(\w+)", scripts)) | OF_CLIENTS
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use pipeline::engine::format_version;
 
-/// What may lie in a folder that becomes a data folder: what operators put there, what a creation that was cut off
-/// left, and what file systems have at their root.
+/// What may lie in a folder that becomes a data folder: what operators put there, be it the key of another process, what a
+/// creation that was cut off left, and what file systems have at their root.
 const EXPECTED: [&str; 9] =
     ["autonomos.yaml", "master.key", "mappings", "ontology", "lock", "format.new", "engine.new", "views", "lost+found"];
 
@@ -48,7 +48,6 @@ mod tests {
         assert!(check(path, false).is_err());
         std::fs::create_dir(path.join("mappings")).unwrap();
         std::fs::write(path.join("autonomos.yaml"), "").unwrap();
-        std::fs::write(path.join("master.key"), [1; 32]).unwrap();
         assert!(check(path, true).is_ok());
         std::fs::write(path.join(".bashrc"), "").unwrap();
         assert!(check(path, true).unwrap_err().to_string().contains(".bashrc"));

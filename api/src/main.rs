@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use api::backends::Backends;
 use api::cli::{Cli, Command, MappingsCommand, ServerArgs, TenantCommand, Top, dry_run, sign_in};
 use api::client::Client;
 use api::line::{Definitions, Line, Stalled};
@@ -155,6 +156,10 @@ async fn on_folder(folder: &Path, command: Command, out: &mut dyn Output) -> any
         Command::Ingest(args) => !args.dry_run,
         _ => false,
     };
+    if matches!(command, Command::Doctor) {
+        // They may be why nothing opens, or nothing was made yet.
+        api::cli::doctor::servers(&Backends::of_folder(folder)?, out).await?;
+    }
     api::folder::check(folder, creates)?;
     match Line::open(folder).await {
         Ok(line) => {

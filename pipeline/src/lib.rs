@@ -3,6 +3,7 @@
 //! Read in this order: [`log`] and [`store`] are what everything stands on, [`payload`]
 //! seals what they hold, [`migrate`] moves it elsewhere, [`source`] is where records come from,
 //! [`ingest`] puts them on the log, [`policies`] says how cases are decided, [`step`] says what they mean, [`process`] runs the step over a partition,
+//! [`lease`] has processes share the partitions,
 //! [`records`] finds records again, [`quarantine`] keeps what was set aside, [`notices`] what people are told, [`onboarding`] suggests which fields a stream fills, [`repair`] keeps the cases of drift and sends back in what they call for.
 
 pub mod engine;
@@ -19,6 +20,7 @@ pub mod ingest;
 pub mod policies;
 pub mod source;
 
+pub mod lease;
 pub mod notices;
 pub mod onboarding;
 pub mod process;

@@ -115,8 +115,8 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
     }
     text.family("autonomos_log_items_total", "counter", "items ever appended to a partition", ends);
     let labelled = |lag: Lag| {
-        let (role, topic, partition) = (lag.reader.name(), lag.reader.topic(), lag.partition);
-        (format!("{{role=\"{role}\",topic=\"{topic}\",partition=\"{partition}\"}}"), lag.items)
+        let Lag { role, topic, partition, items } = lag;
+        (format!("{{role=\"{role}\",topic=\"{topic}\",partition=\"{partition}\"}}"), items)
     };
     let help = "items of a partition that a role has not done yet, wherever it runs";
     text.family("autonomos_consumer_lag_items", "gauge", help, line.lags().await?.into_iter().map(labelled));

@@ -286,7 +286,7 @@ impl From<StoreError> for Problem {
                 Self::unavailable("the store does not answer: try again").retry_after(5)
             }
             StoreError::Refused(_) => Self::invalid(error.to_string()),
-            StoreError::Failed(_) | StoreError::Unreadable(_) => Self::internal(error),
+            StoreError::Failed(_) | StoreError::Unreadable(_) | StoreError::Fenced(_) => Self::internal(error),
         }
     }
 }

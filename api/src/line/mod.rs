@@ -63,7 +63,7 @@ pub use evidence::{Impact, ViewImpact};
 pub(crate) use fair::{Bounds, Fair};
 pub use fair::{Busy, Place};
 pub use items::{Cause, EntityFields, Item, LogPlace};
-pub use lag::{Lag, Reader};
+pub use lag::Lag;
 pub use mappings::{DriftOf, InForce, SetMappingError, SuggestError, SuggestedMapping};
 pub use open::OpenError;
 pub use opening::{NoMapping, Opening, Said, deleted, version_type};
@@ -87,7 +87,7 @@ pub(crate) use turns::Turns;
 /// Who acts at the command line: whoever may open the folder.
 pub const COMMAND_LINE: &str = "command line";
 
-/// Every role of the line over one data folder, in one process.
+/// The line over one data folder. Its roles run in this process, or in others beside it.
 pub struct Line {
     /// The data folder.
     pub folder: PathBuf,

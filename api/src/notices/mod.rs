@@ -89,7 +89,12 @@ impl Notices {
     async fn run(self: Arc<Self>) {
         let mut kept: Vec<watch::Receiver<u64>> = self.line.noticed();
         let (mut look, mut stop) = (self.look.subscribe(), self.stop.subscribe());
+        let mut leads = self.line.leads();
         loop {
+            tokio::select! {
+                _ = leads.wait_for(|leads| *leads) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
             kept.iter_mut().for_each(|kept| _ = kept.borrow_and_update());
             look.borrow_and_update();
             match notices::waiting(&*self.line.store).await {
@@ -128,7 +133,12 @@ impl Notices {
     /// Sends the notices of a webhook until there are none.
     async fn until_empty(&self, tenant: TenantId, id: &str) {
         let (mut news, mut stop) = (self.news.subscribe(), self.stop.subscribe());
+        let leads = self.line.leads();
         loop {
+            // Another process sends them by now.
+            if !*leads.borrow() {
+                return;
+            }
             news.borrow_and_update();
             let due = tokio::select! {
                 sent = self.send_due(tenant, id) => sent,

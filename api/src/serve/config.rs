@@ -4,13 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+use crate::backends::{Backends, Sections, ViewSettings};
 use crate::cli::{IngestArgs, Mode};
 use crate::connections::roots::DeclaredRoot;
 use crate::http::Operator;
 use crate::http::listen::Tls;
 use crate::http::manners::rate::Rates;
 use crate::line::QuotaSettings;
+use crate::roles::Roster;
 use crate::serve::llm::Llm;
 
 /// The file.
@@ -30,6 +34,21 @@ struct Config {
     #[serde(default)]
     webhooks: WebhookSettings,
     llm: Option<Llm>,
+    /// Where the log is; see [`crate::backends::LogBackend`].
+    log: Option<Value>,
+    /// Where the store is; see [`crate::backends::StoreBackend`].
+    store: Option<Value>,
+    #[serde(default)]
+    views: ViewSettings,
+}
+
+/// What a command need know of the file.
+#[derive(Debug, Default, Deserialize)]
+struct Places {
+    log: Option<Value>,
+    store: Option<Value>,
+    #[serde(default)]
+    views: ViewSettings,
 }
 
 /// Where webhooks may be, besides public addresses.
@@ -52,6 +71,10 @@ pub struct Settings {
     pub operator: Operator,
     /// The language model that is asked; none when nothing is said.
     pub llm: Option<Llm>,
+    /// Where log and store are.
+    pub backends: Backends,
+    /// The roles that the process takes: every one, unless the command line says otherwise.
+    pub roles: Roster,
 }
 
 /// A shorter token for `/metrics` could be guessed.
@@ -106,15 +129,32 @@ pub struct WatchedStream {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the file; no file is nothing to watch unless it is `required`.
-pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
+/// The file as it stands there; no file is an empty one unless it is `required`.
+fn parse<T: Default + DeserializeOwned>(path: &Path, required: bool) -> anyhow::Result<T> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(Settings::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(T::default()),
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
-    let config: Config = serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    if text.trim().is_empty() {
+        return Ok(T::default());
+    }
+    serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Where a file and the environment say that log and store are; what else the file says is not looked at.
+pub fn backends(path: &Path) -> anyhow::Result<Backends> {
+    let Places { log, store, views } = parse(path, false)?;
     let base = path.parent().unwrap_or(Path::new("."));
+    Backends::read(Sections { log, store, views }, base).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Reads the file; no file is nothing to watch unless it is `required`.
+pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
+    let config: Config = parse(path, required)?;
+    let base = path.parent().unwrap_or(Path::new("."));
+    let sections = Sections { log: config.log, store: config.store, views: config.views };
+    let backends = Backends::read(sections, base).with_context(|| format!("reading {}", path.display()))?;
     let tls = config.tls.map(|tls| Tls { certificate: base.join(tls.certificate), key: base.join(tls.key) });
     let streams: anyhow::Result<Vec<_>> = config
         .watch
@@ -135,7 +175,7 @@ pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
     };
     let llm = config.llm.map(|llm| llm.checked(base)).transpose();
     let llm = llm.with_context(|| format!("reading {}", path.display()))?;
-    Ok(Settings { streams: streams?, tls, operator, llm })
+    Ok(Settings { streams: streams?, tls, operator, llm, backends, roles: Roster::default() })
 }
 
 impl WatchedStream {
@@ -239,6 +279,19 @@ mod tests {
         assert!(settings.llm.is_some_and(|llm| llm.ask_always));
         let wrong = format!("{:#}", told("llm: {provider: ollama, model: small, api_key: x}").unwrap_err());
         assert!(wrong.contains("unknown field") && wrong.contains("api_key"), "{wrong}");
+    }
+
+    #[test]
+    fn where_log_and_store_are_is_read_and_what_is_misspelt_is_refused() {
+        assert_eq!(told("log: embedded\nstore: embedded\n").unwrap().backends.told(), "log: embedded, store: embedded");
+        for (wrong, said) in [
+            ("log: {kafka: {}, x: 1}", "log"),
+            ("views: {folders: x}", "folders"),
+            ("views: {folder: x}", "log: kafka"),
+        ] {
+            let refused = format!("{:#}", told(wrong).unwrap_err());
+            assert!(refused.contains("autonomos.yaml") && refused.contains(said), "{refused}");
+        }
     }
 
     #[test]

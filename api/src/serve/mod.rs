@@ -1,4 +1,4 @@
-//! `serve`: every role until stopped, the watched files, the folder's socket, and the HTTP API.
+//! `serve`: every role, or some, until stopped, the watched files, the folder's socket, and the HTTP API.
 
 pub mod config;
 pub mod llm;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use pipeline::MemoryStore;
 use pipeline::engine::{check_free, format_version};
 use projections::sql::QueryLimits;
@@ -20,6 +20,7 @@ use crate::cli::plan::Draft;
 use crate::cli::{IngestArgs, ServeArgs};
 use crate::http::{Doors, listen};
 use crate::line::{Definitions, Line};
+use crate::roles::{RoleName, Roster, Workers};
 use crate::{folder, socket};
 use config::Settings;
 use llm::Llm;
@@ -37,15 +38,60 @@ pub async fn run(folder: &Path, args: &ServeArgs) -> anyhow::Result<()> {
     if let Some(file) = &args.metrics_token_file {
         settings.operator.metrics_token = Some(config::metrics_token(file)?);
     }
+    settings.roles = Roster::of(&args.roles);
+    settings.roles.check(&settings.backends)?;
+    if !settings.roles.has(RoleName::Api) {
+        return work(folder, settings, &mut signals).await;
+    }
+    // What is in the folder is mended there; servers may be well for another process.
+    let begins_anew = !settings.backends.are_embedded();
     let limits = QueryLimits { rows_max: args.max_rows, ..QueryLimits::default() };
     let server = tokio::select! {
         started = start(folder, args, settings, limits) => started?,
         () = signals.next() => return Ok(()),
     };
     tracing::info!(address = %server.address, folder = %folder.display(), "serving");
-    signals.next().await;
+    let line = server.line.clone();
+    let lost = tokio::select! {
+        () = signals.next() => None,
+        why = line.lost(), if begins_anew => Some(why),
+    };
+    drop(line);
     tracing::info!("stopping: draining and flushing");
-    drain(server, &mut signals).await
+    let drained = drain(server, &mut signals).await;
+    begin_anew(lost, drained)
+}
+
+/// Has this process end, for whatever started it to start it again, where log or store have failed for it.
+fn begin_anew(lost: Option<String>, stopped: anyhow::Result<()>) -> anyhow::Result<()> {
+    match lost {
+        Some(why) => bail!("log or store must be opened anew, so this process ends: start it again; {why}"),
+        None => stopped,
+    }
+}
+
+/// Takes roles without doors until SIGTERM or Ctrl-C, then drains.
+async fn work(folder: &Path, settings: Settings, signals: &mut Signals) -> anyhow::Result<()> {
+    check_free(folder)?;
+    let asking = settings.llm.as_ref().map(Llm::asking).transpose()?;
+    let workers = tokio::select! {
+        started = Workers::start(folder, &settings.backends, &settings.roles, asking) => started?,
+        () = signals.next() => return Ok(()),
+    };
+    tracing::info!(roles = settings.roles.told(), folder = %folder.display(), "working");
+    let lost = tokio::select! {
+        () = signals.next() => None,
+        why = workers.lost() => Some(why),
+    };
+    tracing::info!("stopping: draining and giving up partitions");
+    let stopped = tokio::select! {
+        stopped = workers.stop() => stopped,
+        () = signals.next() => Err(anyhow!("stopped at a second signal, before everything was drained; nothing is lost")),
+        () = tokio::time::sleep(DRAIN_MAX) => {
+            Err(anyhow!("stopped after {} s, before everything was drained; nothing is lost", DRAIN_MAX.as_secs()))
+        }
+    };
+    begin_anew(lost, stopped)
 }
 
 async fn start(folder: &Path, args: &ServeArgs, settings: Settings, limits: QueryLimits) -> anyhow::Result<Server> {
@@ -87,11 +133,11 @@ impl Server {
         settings: Settings,
         limits: QueryLimits,
     ) -> anyhow::Result<Self> {
-        let Settings { streams, tls, operator, llm } = settings;
+        let Settings { streams, tls, operator, llm, backends, roles } = settings;
         let address = listener.local_addr()?;
         check_streams(&streams, folder).await?;
         let asking = llm.as_ref().map(Llm::asking).transpose()?;
-        let line = Arc::new(Line::open_with(folder, limits, true, asking).await?);
+        let line = Arc::new(Line::open_on(folder, &backends, &roles, limits, true, asking).await?);
         let doors = Arc::new(Doors::open(line.clone(), &operator).await?);
         let mut watched = Vec::new();
         for stream in streams {

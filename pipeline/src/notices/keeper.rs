@@ -7,12 +7,11 @@ use tokio::sync::watch;
 
 use super::{Notice, Topic, Webhook, put_notice, webhooks};
 use crate::log::{Log, Stored};
-use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, decode_decisions, stream_of};
+use crate::process::{Checkpoint, Mark, ProcessError, RETRY_AFTER, Stall, decode_decisions, stream_of};
 use crate::store::Store;
 
 const READ_BYTES: usize = 1 << 20;
-/// The notice keeper's name in its checkpoints.
-pub const READER: &str = "notices";
+pub(crate) const READER: &str = "notices";
 
 /// Reads one partition of `decisions` and keeps the notices.
 pub struct NoticeKeeper {
@@ -68,22 +67,24 @@ impl NoticeKeeper {
             let next = self.checkpoint.offset();
             let batches = self.log.read(schemas::Topic::Decisions, self.partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else { return Ok(()) };
+            let mut mark = self.checkpoint.mark();
             for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Decisions) {
-                self.keep(stored).await?;
+                self.keep(stored, &mut mark).await?;
             }
-            self.checkpoint.write(&*self.store, end).await?;
+            self.checkpoint.write_with(&*self.store, end, mark).await?;
             self.kept.send_replace(end);
             self.stall.send_if_modified(|stall| stall.take().is_some());
         }
     }
 
-    async fn keep(&self, stored: &Stored) -> Result<(), ProcessError> {
+    async fn keep(&self, stored: &Stored, mark: &mut Mark) -> Result<(), ProcessError> {
         let header = stored.header();
         let subject = || ProcessError::Subject { offset: stored.first, subject: header.subject.clone() };
         let stream = stream_of(header).ok_or_else(subject)?;
         let Some(body) = stored.body(schemas::Topic::Decisions, self.partition)? else { return Ok(()) };
-        let decisions = decode_decisions(&body)
+        let mut decisions = decode_decisions(&body)
             .map_err(|e| ProcessError::State { stream: stream.to_string(), message: e.to_string() })?;
+        decisions.retain(|decision| mark.take(decision));
         let told: Vec<_> = decisions.iter().filter_map(|d| Some((d, Topic::of(&d.fact)?))).collect();
         if told.is_empty() {
             return Ok(());

@@ -9,7 +9,8 @@ use schemas::decision::Fact;
 use schemas::{Position, TenantId};
 use serde::{Deserialize, Serialize};
 
-pub use keeper::{NoticeKeeper, READER};
+pub use keeper::NoticeKeeper;
+pub(crate) use keeper::READER;
 
 use crate::store::{Expect, Row, Store, StoreError, Table};
 

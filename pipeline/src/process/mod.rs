@@ -1,6 +1,7 @@
 //! The processor: runs the step over one partition of `inputs` and puts what it gives on the log.
 
 mod checkpoint;
+mod follow;
 mod output;
 mod progress;
 mod states;
@@ -15,7 +16,8 @@ use tokio::sync::watch;
 use crate::log::{Durability, Log, LogError, Stored};
 use crate::step::{Folding, InputBatch, Scratch, StepError};
 use crate::store::{Store, StoreError};
-pub(crate) use checkpoint::Checkpoint;
+pub(crate) use checkpoint::{Checkpoint, Mark};
+pub use follow::{Follower, Reader};
 use output::Output;
 pub use output::{collect, decode_decisions, events_partition};
 use progress::ProgressTeller;
@@ -23,8 +25,7 @@ use states::States;
 pub(crate) use states::read_lane;
 pub use states::{read_snapshot, read_state};
 
-/// The processor's name in its checkpoints.
-pub const READER: &str = "processor";
+const READER: &str = "processor";
 /// Packed bytes read from `inputs` at once.
 const READ_BYTES: usize = 2 << 20;
 /// A round ends once it has unpacked so many bytes …
@@ -110,6 +111,17 @@ pub enum ProcessError {
 }
 
 impl ProcessError {
+    /// Whether another process works on the partition by now: starting again from the checkpoint shows which of the two goes
+    /// on.
+    pub fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Overtaken(_) | Self::Store(StoreError::Fenced(_)))
+    }
+
+    /// Whether the log or the store takes no more until it is opened again.
+    pub fn needs_reopening(&self) -> bool {
+        matches!(self, Self::Log(LogError::Failed(_)) | Self::Store(StoreError::Failed(_)))
+    }
+
     /// Whether starting again from the checkpoint may work later, without anybody restarting anything.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -161,6 +173,12 @@ impl Processed {
     /// The next input.
     pub fn next(&self) -> u64 {
         *self.0.borrow()
+    }
+}
+
+impl From<watch::Receiver<u64>> for Processed {
+    fn from(next: watch::Receiver<u64>) -> Self {
+        Self(next)
     }
 }
 

@@ -85,11 +85,19 @@ impl States {
         lane: Option<Lane>,
     ) -> Result<&mut StreamState, ProcessError> {
         let state = self.get(stream).await?;
+        let next = state.next.offset;
         let missing = lane.filter(|lane| !state.lanes.contains_key(lane));
         let found = match missing {
             Some(lane) => read_lane(&*self.store, stream, lane).await?.map(|(_, place)| (lane, place)),
             None => None,
         };
+        // A lane goes to its row once a snapshot has it. Behind what this state covers another processor has put it there, and
+        // what this one would make of it is no fold of the inputs.
+        if let Some((lane, place)) = &found
+            && place.at >= next
+        {
+            return Err(ProcessError::Overtaken(format!("lane {lane} of stream {stream}")));
+        }
         let cached = self.cached.get_mut(stream).expect("it was read just above");
         cached.is_touched = true;
         cached.state.lanes.extend(found);

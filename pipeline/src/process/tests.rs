@@ -7,8 +7,8 @@ use schemas::{BatchKind, Lane, Topic};
 use tokio::sync::watch;
 
 use super::*;
-use crate::step::{CURSOR_BYTES_MAX, StreamState};
-use crate::store::Table;
+use crate::step::{CURSOR_BYTES_MAX, LaneState, StreamState};
+use crate::store::{Expect, Table};
 use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, record, stream};
 
 async fn state(line: &Line) -> StreamState {
@@ -213,6 +213,48 @@ async fn of_two_processors_the_stale_one_stops() {
     assert!(matches!(refused, Err(ProcessError::Overtaken(_))), "{refused:?}");
     line.process().await;
     assert_eq!(state(&line).await.counters.accepted, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_of_a_stale_processor_among_those_of_its_successor_change_nothing_for_readers() {
+    let (line, calm) = (busy_line().await, busy_line().await);
+    let more = async |lane: u128| {
+        for line in [&line, &calm] {
+            let open = line.open("orders", MAPPING, ENTITY).await;
+            line.append(&open, lane, 0, &[&record(7_000), "broken", &record(8_000 + lane as u64)]).await;
+        }
+    };
+    let mut stale = line.process().await;
+    more(770).await;
+    let mut heir = line.process().await;
+    let before = line.log.end(Topic::Events, 0).await.unwrap();
+    let refused = stale.drain().await.unwrap_err();
+    assert!(refused.is_overtaken() && !refused.is_retryable(), "{refused}");
+    assert!(line.log.end(Topic::Events, 0).await.unwrap() > before, "its run stands there, too");
+    more(771).await;
+    // It starts again from its checkpoint, as one whose lease is still there does.
+    stale.start_over(&refused).await.unwrap();
+    stale.drain().await.unwrap();
+    assert!(heir.drain().await.unwrap_err().is_overtaken());
+    calm.process().await;
+    assert_eq!(line.row_hash().await, calm.row_hash().await);
+    assert_eq!(state(&line).await.counters, state(&calm).await.counters);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_processor_makes_nothing_of_a_lane_that_another_has_read_further() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    line.append(&open, 1, 0, &[&record(1)]).await;
+    let mut behind = line.process().await;
+    let before = line.log.end(Topic::Events, 0).await.unwrap();
+    line.append(&open, 5, 0, &[&record(2)]).await;
+    let at = line.log.end(Topic::Inputs, 0).await.unwrap() - 1;
+    let place = LaneState { ordinal: 1, cursor: b"behind 1".to_vec(), at };
+    let (key, value) = (format!("crm/orders/{}", Lane(5)), serde_json::to_vec(&place).unwrap());
+    line.store.put(TENANT, Table::Lanes, &key, value.into(), Expect::Absent).await.unwrap();
+    assert!(behind.drain().await.unwrap_err().is_overtaken());
+    assert_eq!(line.log.end(Topic::Events, 0).await.unwrap(), before, "nothing was told");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

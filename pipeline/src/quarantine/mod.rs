@@ -14,13 +14,12 @@ use tokio::sync::watch;
 
 use crate::ingest::Ingest;
 use crate::log::{Log, LogError, Stored};
-use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, decode_decisions, stream_of};
+use crate::process::{Checkpoint, Mark, ProcessError, RETRY_AFTER, Stall, decode_decisions, stream_of};
 use crate::records;
 use crate::store::{Expect, Row, Store, StoreError, Table};
 
 const READ_BYTES: usize = 1 << 20;
-/// The quarantine keeper's name in its checkpoints.
-pub const READER: &str = "quarantine";
+pub(crate) const READER: &str = "quarantine";
 /// Notes written without waiting for one another.
 const NOTES_AT_ONCE: usize = 256;
 /// Streams looked at without reading more of them.
@@ -109,12 +108,13 @@ impl QuarantineKeeper {
             let next = self.checkpoint.offset();
             let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else { return Ok(()) };
+            let mut mark = self.checkpoint.mark();
             for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Decisions) {
-                if !self.keep(stored).await? {
+                if !self.keep(stored, &mut mark).await? {
                     return Ok(());
                 }
             }
-            self.checkpoint.write(&*self.store, end).await?;
+            self.checkpoint.write_with(&*self.store, end, mark).await?;
             self.kept.send_replace(end);
             self.stall.send_if_modified(|stall| stall.take().is_some());
         }
@@ -125,13 +125,15 @@ impl QuarantineKeeper {
     }
 
     /// Keeps the notes of a batch, and does what it says of them; false when it is to stop before the end.
-    async fn keep(&self, stored: &Stored) -> Result<bool, ProcessError> {
+    async fn keep(&self, stored: &Stored, mark: &mut Mark) -> Result<bool, ProcessError> {
         let header = stored.header();
         let subject = || ProcessError::Subject { offset: stored.first, subject: header.subject.clone() };
         let stream = stream_of(header).ok_or_else(subject)?;
         let Some(body) = stored.body(Topic::Decisions, self.partition)? else { return Ok(true) };
-        let decisions = decode_decisions(&body)
+        let mut decisions = decode_decisions(&body)
             .map_err(|e| ProcessError::State { stream: stream.to_string(), message: e.to_string() })?;
+        // A note of a run that stands twice must not come back once its record is settled.
+        decisions.retain(|decision| mark.take(decision));
         // What is settled stands alone in its batch, and behind the notes of what it is about.
         for decision in &decisions {
             if let Fact::SettlementBegun { settlement, settle } = &decision.fact

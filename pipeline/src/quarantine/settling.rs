@@ -55,7 +55,8 @@ impl QuarantineKeeper {
                 let Note { position, reason, field, .. } = note;
                 position.offset < settlement && settle.which.includes(position.offset, *reason, field.as_deref())
             };
-            let meant: Vec<(String, Note)> = page.into_iter().filter(|(_, note)| is_meant(note)).collect();
+            let meant = page.into_iter().filter(|(_, note)| is_meant(note)).collect();
+            let meant = self.unsettled(stream.tenant, meant).await?;
             let offsets: Vec<u64> = meant.iter().map(|(_, note)| note.position.offset).collect();
             let sent = match settle.action {
                 Action::Retry => self.send_again(&open, settlement, &offsets).await,
@@ -102,6 +103,19 @@ impl QuarantineKeeper {
         self.ingest.send(open, &[Input::Discarded { settlement, offsets }]).await.map(|_| ())
     }
 
+    /// The notes without those that were settled before: by a run that was broken off, or because a stale keeper has written
+    /// one of them again.
+    async fn unsettled(&self, tenant: TenantId, notes: Vec<(String, Note)>) -> Result<Vec<(String, Note)>, StoreError> {
+        let mut unsettled = Vec::with_capacity(notes.len());
+        for (key, note) in notes {
+            match self.store.get(tenant, Table::Settled, &key).await? {
+                Some(_) => self.store.delete(tenant, Table::Quarantine, &key, Expect::Any).await?,
+                None => unsettled.push((key, note)),
+            }
+        }
+        Ok(unsettled)
+    }
+
     async fn note_settled(
         &self,
         tenant: TenantId,
@@ -141,13 +155,13 @@ pub(super) fn read_settled(key: &str, row: &Row) -> Result<SettledNote, StoreErr
 mod tests {
     use std::sync::Arc;
 
-    use schemas::Topic;
     use schemas::input::Command;
     use schemas::reason::Reason;
     use schemas::settle::Which;
+    use schemas::{Batch, Topic};
 
     use super::*;
-    use crate::log::Log;
+    use crate::log::{Durability, Log};
     use crate::process::read_state;
     use crate::step::Counters;
     use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, record, stream};
@@ -242,6 +256,32 @@ mod tests {
         settle_with(&line, &open, "d", Action::Retry, by_reason(Reason::CastFailed)).await;
         rest(&line).await;
         assert_eq!(counters(&line).await.discarded, 10, "given up is given up");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn neither_a_run_that_stands_twice_nor_a_stale_keeper_brings_back_what_was_settled() {
+        let (line, open) = broken().await;
+        rest(&line).await;
+        let (one, before) = (waiting(&line).await.remove(0), line.log.read(Topic::Decisions, 0, 0, usize::MAX).await);
+        settle_with(&line, &open, "a", Action::Discard, by_reason(Reason::CastFailed)).await;
+        rest(&line).await;
+        assert_eq!(waiting(&line).await.len(), 2);
+        // What a processor that was stopped in between puts on the log once it goes on.
+        for stored in before.unwrap() {
+            let body = stored.body(Topic::Decisions, 0).unwrap().unwrap();
+            let batch = Batch { header: stored.header().clone(), body };
+            line.log.append(Topic::Decisions, 0, vec![batch], Durability::Ordered).await.unwrap();
+        }
+        rest(&line).await;
+        assert_eq!(waiting(&line).await.len(), 2);
+        // What a keeper that was stopped writes at the worst moment.
+        let (key, value) = (super::super::key_of(&one.stream, one.position.offset), serde_json::to_vec(&one).unwrap());
+        line.store.put(TENANT, Table::Quarantine, &key, value.into(), Expect::Any).await.unwrap();
+        settle_with(&line, &open, "b", Action::Retry, Which::default()).await;
+        rest(&line).await;
+        let found = counters(&line).await;
+        assert_eq!((found.discarded, found.quarantined, found.accepted), (10, 2, 1));
+        assert_eq!(waiting(&line).await.len(), 2);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,7 +41,7 @@ pub(crate) use suggest::{field as field_of, thousandths};
 use crate::advice;
 use crate::ingest::{Ingest, OpenStream};
 use crate::log::{Log, LogError, Stored};
-use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, decode_decisions, read_snapshot, stream_of};
+use crate::process::{Checkpoint, Mark, ProcessError, RETRY_AFTER, Stall, decode_decisions, read_snapshot, stream_of};
 use crate::step::StreamState;
 use crate::store::{Expect, Store, StoreError, Table};
 use asking::Doubt;
@@ -50,8 +50,7 @@ use redrive::Redrive;
 use revert::Revert;
 use timers::{Timer, Timers};
 
-/// The repairer's name in its checkpoints.
-pub const READER: &str = "repairer";
+pub(crate) const READER: &str = "repairer";
 const READ_BYTES: usize = 1 << 20;
 /// How long a state that is not written yet is given before the next look.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -95,7 +94,8 @@ enum Call {
     Again,
 }
 
-type Cases = BTreeMap<String, Option<Case>>;
+/// Cases by their keys, each with the version of its row, 0 for none.
+type Cases = BTreeMap<String, (Option<Case>, u64)>;
 
 impl Repairer {
     /// A repairer of `partition`, at its checkpoint, and a view on how far it is.
@@ -151,8 +151,11 @@ impl Repairer {
             };
             match done {
                 Ok(()) => _ = self.stall.send_if_modified(|stall| stall.take().is_some()),
-                // What was not noted is done again: every input that it sends is taken once.
-                Err(error) if error.is_retryable() => {
+                // What was not noted is done again: every input that it sends is taken once. Whoever has changed a case
+                // meanwhile changes the checkpoint, too: that says which of the two goes on.
+                Err(error)
+                    if error.is_retryable() || matches!(error, ProcessError::Store(StoreError::Conflict { .. })) =>
+                {
                     self.stall.send_replace(Some(error.to_string()));
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
@@ -205,9 +208,9 @@ impl Repairer {
                 self.done.send_replace(next);
                 return Ok(());
             };
-            let mut calls = Vec::new();
+            let (mut calls, mut mark) = (Vec::new(), self.checkpoint.mark());
             for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Decisions) {
-                calls.extend(self.take(stored).await?);
+                calls.extend(self.take(stored, &mut mark).await?);
             }
             self.kept.send_replace(end);
             for (stream, offset, call) in calls {
@@ -219,19 +222,20 @@ impl Repairer {
                     Err(error) => return Err(error),
                 }
             }
-            self.checkpoint.write(&*self.store, end).await?;
+            self.checkpoint.write_with(&*self.store, end, mark).await?;
             self.done.send_replace(end);
         }
     }
 
     /// Keeps the cases of a batch, and says what it calls for: each with the offset of its input.
-    async fn take(&mut self, stored: &Stored) -> Result<Vec<(StreamId, u64, Call)>, ProcessError> {
+    async fn take(&mut self, stored: &Stored, mark: &mut Mark) -> Result<Vec<(StreamId, u64, Call)>, ProcessError> {
         let header = stored.header();
         let subject = || ProcessError::Subject { offset: stored.first, subject: header.subject.clone() };
         let stream = stream_of(header).ok_or_else(subject)?;
         let Some(body) = stored.body(Topic::Decisions, self.partition)? else { return Ok(Vec::new()) };
-        let decisions = decode_decisions(&body)
+        let mut decisions = decode_decisions(&body)
             .map_err(|e| ProcessError::State { stream: stream.to_string(), message: e.to_string() })?;
+        decisions.retain(|decision| mark.take(decision));
         let mut cases = Cases::new();
         let mut calls = Vec::new();
         for decision in &decisions {
@@ -253,7 +257,8 @@ impl Repairer {
         let at = stored.header().logged_at;
         if matches!(decision.fact, Fact::MappingActivated { .. }) {
             self.load_waiting(stream, cases).await?;
-            let waiting = cases.values_mut().flatten().filter(|case| case.status.is_waiting());
+            let waiting =
+                cases.values_mut().filter_map(|(case, _)| case.as_mut().filter(|case| case.status.is_waiting()));
             waiting.for_each(|case| case.apply(decision, at));
             return Ok(());
         }
@@ -261,15 +266,16 @@ impl Repairer {
         let key = key_of(&stream.to_string(), number);
         if !cases.contains_key(&key) {
             let row = self.store.get(stream.tenant, Table::Cases, &key).await?;
+            let version = row.as_ref().map_or(0, |row| row.version);
             let known = row.map(|row| case::read(&key, &row)).transpose()?;
             let epoch = self.log.epoch(Topic::Inputs);
             let position = Position { epoch, partition: self.partition, offset: number };
             // A run that stands twice does not bring back a case that is over and forgotten.
             let begins = matches!(decision.fact, Fact::TimerSet { .. } | Fact::DriftDetected { .. });
             let new = || begins.then(|| Case::new(position, stream.to_string(), stored.first, at));
-            cases.insert(key.clone(), known.or_else(new));
+            cases.insert(key.clone(), (known.or_else(new), version));
         }
-        if let Some(Some(case)) = cases.get_mut(&key) {
+        if let Some((Some(case), _)) = cases.get_mut(&key) {
             case.apply(decision, at);
         }
         Ok(())
@@ -280,24 +286,33 @@ impl Repairer {
         const PAGE: usize = 1_000;
         let mut after: Option<String> = None;
         loop {
-            let page = list(&*self.store, stream.tenant, Some(stream), after.as_deref(), PAGE).await?;
+            let prefix = format!("{stream}/");
+            let page = self.store.scan(stream.tenant, Table::Cases, &prefix, after.as_deref(), PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
-            for (key, case) in page.into_iter().filter(|(_, case)| case.status.is_waiting()) {
-                cases.entry(key).or_insert(Some(case));
+            for (key, row) in page {
+                let case = case::read(&key, &row)?;
+                if case.status.is_waiting() {
+                    cases.entry(key).or_insert((Some(case), row.version));
+                }
             }
         }
     }
 
     /// Writes cases back; an absence that was an accident, and is over, leaves nothing behind.
     async fn write(&self, stream: &StreamId, cases: Cases) -> Result<(), StoreError> {
-        for (key, case) in cases.iter().filter_map(|(key, case)| Some((key, case.as_ref()?))) {
+        for (key, (case, version)) in &cases {
+            let Some(case) = case else { continue };
+            // What another process has written meanwhile stays.
+            let expect = Expect::Ordered(*version);
             if case.status == Status::Released && case.redriven == case.held && case.opened_at.is_none() {
-                self.store.delete(stream.tenant, Table::Cases, key, Expect::Any).await?;
+                if *version > 0 {
+                    self.store.delete(stream.tenant, Table::Cases, key, expect).await?;
+                }
                 continue;
             }
             let value = serde_json::to_vec(case).expect("a case has only text keys");
-            self.store.put(stream.tenant, Table::Cases, key, value.into(), Expect::Any).await?;
+            self.store.put(stream.tenant, Table::Cases, key, value.into(), expect).await?;
         }
         Ok(())
     }

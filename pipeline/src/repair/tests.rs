@@ -1,13 +1,18 @@
 //! The repairer: what it sends back in, and that dying changes nothing.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use schemas::TenantId;
 use schemas::drift::{Decide, DriftKind, Severity, Verdict};
 use schemas::input::Command;
 
 use super::*;
 use crate::process::{Processor, read_state};
 use crate::step::Counters;
+use crate::store::{MemoryStore, Row};
 use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, stream};
 
 fn payload(id: usize, name: &str) -> String {
@@ -101,6 +106,71 @@ async fn a_plain_rename_is_repaired_by_itself_and_every_record_gets_its_row() {
     feed(&line, &open, 3, 200..220, "TotalAmount").await;
     settle(&line).await;
     assert_eq!(counters_of(&line).await, (220, 220));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stale_repairer_does_again_changes_nothing_and_it_learns_that_it_is_stale() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..200, "TotalAmount").await;
+    let mut stale = repairer(&line).await;
+    settle(&line).await;
+    let (before, rows) = (cases(&line).await, line.visible().await);
+    let refused = stale.drain().await.unwrap_err();
+    assert!(refused.is_overtaken(), "{refused}");
+    settle(&line).await;
+    assert_eq!(cases(&line).await, before);
+    assert_eq!((line.visible().await, counters_of(&line).await), (rows, (200, 200)));
+}
+
+/// A store in which another writes a case between the look at it and the next write.
+struct Raced {
+    inner: Arc<MemoryStore>,
+    is_due: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Raced {
+    async fn get(&self, tenant: TenantId, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.inner.get(tenant, table, key).await
+    }
+    async fn put(&self, t: TenantId, table: Table, key: &str, value: Bytes, e: Expect) -> Result<u64, StoreError> {
+        if table == Table::Cases && self.is_due.swap(false, Ordering::SeqCst) {
+            self.inner.put(t, table, key, value.clone(), Expect::Any).await?;
+        }
+        self.inner.put(t, table, key, value, e).await
+    }
+    async fn delete(&self, tenant: TenantId, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.inner.delete(tenant, table, key, expect).await
+    }
+    async fn scan(
+        &self,
+        tenant: TenantId,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Row)>, StoreError> {
+        self.inner.scan(tenant, table, prefix, after, limit).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_case_that_another_has_written_meanwhile_is_read_again() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..150, "zq").await;
+    line.process().await;
+    let store = Arc::new(Raced { inner: line.store.clone(), is_due: AtomicBool::new(true) });
+    let (_stop, stopped) = watch::channel(false);
+    let (mut repairer, _) = Repairer::start(line.log.clone(), store, 0, stopped).await.unwrap();
+    let refused = repairer.drain().await.unwrap_err();
+    assert!(matches!(refused, ProcessError::Store(StoreError::Conflict { .. })), "{refused}");
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, case.held), (Status::Open, 50));
 }
 
 async fn counters_of(line: &Line) -> (u64, u64) {

@@ -23,8 +23,9 @@ use crate::payload::SealingKey;
 pub enum Table {
     /// System. `NAME` of a tenant → its id (JSON). A tenant's own row with an empty key → its name (JSON).
     Tenants = 1,
-    /// System. `TOPIC/PARTITION/READER` → where the reader starts: the topic's epoch (4 bytes) and the offset (8 bytes),
-    /// big-endian; the projector's has the offset alone.
+    /// System. `TOPIC/PARTITION/READER` → where the reader starts: the topic's epoch (4 bytes), for readers of `decisions` the
+    /// last one taken (its input's offset, 8 bytes, and ordinal, 4 bytes), and the offset (8 bytes), big-endian; the
+    /// projector's has the offset alone.
     Checkpoints = 2,
     /// `CONNECTION/STREAM` → partition, entity, mapping (JSON): what was asked for last.
     Streams = 3,
@@ -84,11 +85,14 @@ pub enum Table {
     Notices = 31,
     /// One row with an empty key → what language models have cost the tenant since it was reset (JSON).
     ModelUsage = 32,
+    /// System. `node/ID` → a process that takes part, written again as long as it lives; `share/ROLE/PARTITION` → which one
+    /// works on it (JSON). `master` → which master key all processes have. In a data folder: `folder` → what it was made for.
+    Leases = 33,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Tenants,
         Self::Checkpoints,
         Self::Streams,
@@ -119,6 +123,7 @@ impl Table {
         Self::Webhooks,
         Self::Notices,
         Self::ModelUsage,
+        Self::Leases,
     ];
 }
 
@@ -192,6 +197,9 @@ pub enum StoreError {
     /// The store's servers do not answer. They may again, without anything being opened anew; a write under way may be there.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
+    /// The process works on the partition no more: another one may by now. Nothing was written.
+    #[error("nothing was written: the lease on {0} may be another process's by now")]
+    Fenced(String),
     /// The engine failed; the store takes no more until it is opened again.
     #[error("the store failed and must be opened again: {0}")]
     Failed(String),
@@ -202,7 +210,9 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::DiskFull | Self::Unreachable(_) => true,
-            Self::Conflict { .. } | Self::Refused(_) | Self::Unreadable(_) | Self::Failed(_) => false,
+            Self::Conflict { .. } | Self::Refused(_) | Self::Unreadable(_) | Self::Fenced(_) | Self::Failed(_) => {
+                false
+            }
         }
     }
 }

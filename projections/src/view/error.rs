@@ -99,6 +99,12 @@ pub enum ViewError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] pipeline::StoreError),
+    /// Another process has written what only one may write: it works on the partition by now.
+    #[error(
+        "the checkpoint of partition {0} of events was written by another process meanwhile: stop one of the two; nothing is \
+         lost, the other goes on"
+    )]
+    Overtaken(u32),
     /// The projector has been shut down.
     #[error("the projector has stopped; start the server again")]
     ShutDown,
@@ -129,6 +135,14 @@ impl ViewError {
     /// Whether it is past once the table is opened again: nothing is wrong with the table itself.
     pub fn passes(&self) -> bool {
         matches!(self, Self::Conflict { .. }) || self.is_retryable()
+    }
+    /// Whether another process works on the partition by now.
+    pub fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Overtaken(_) | Self::Store(pipeline::StoreError::Fenced(_)))
+    }
+    /// Whether the log or the store takes no more until it is opened again.
+    pub fn needs_reopening(&self) -> bool {
+        matches!(self, Self::Log(pipeline::LogError::Failed(_)) | Self::Store(pipeline::StoreError::Failed(_)))
     }
     /// Whether the same flush may work later.
     pub fn is_retryable(&self) -> bool {

@@ -109,6 +109,39 @@ async fn a_projector_that_is_killed_or_stopped_goes_on_where_its_tables_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_projector_that_was_stopped_for_long_writes_over_nothing_of_its_successor() {
+    let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+    define(&log, tenant(1), &orders()).await;
+    append(&log, tenant(1), &events(0, 500)).await;
+    let stale = Running::start(&log, &store, folder.path(), Budget::default());
+    stale.caught_up(&log).await;
+    stale.handle.flush_all().await.unwrap();
+    append(&log, tenant(1), &events(500, 900)).await;
+    let heir = Running::start(&log, &store, folder.path(), Budget::default());
+    heir.caught_up(&log).await;
+    heir.handle.flush_all().await.unwrap();
+    let at = checkpoint(&store).await;
+    stale.caught_up(&log).await;
+    let refused = stale.handle.flush_all().await.unwrap_err();
+    assert!(matches!(refused, ViewError::Conflict { .. }), "{refused}");
+    append(&log, tenant(1), &events(900, 950)).await;
+    // It opens the table again, and then its checkpoint is another one's.
+    _ = stale.handle.wait_position(0, log.end(Topic::Events, 0).await.unwrap()).await;
+    _ = stale.stop.send(true);
+    let ended = in_time(stale.task).await.unwrap().unwrap_err();
+    assert!(ended.is_overtaken() && checkpoint(&store).await >= at, "{ended}");
+    heir.caught_up(&log).await;
+    // What the other has committed before it knew are rows of the log: the table is opened again and has them.
+    _ = heir.handle.flush_all().await;
+    let apart = tempfile::tempdir().unwrap();
+    let fresh = Running::start(&log, &self::store(), apart.path(), Budget::default());
+    fresh.caught_up(&log).await;
+    assert_eq!(heir.rows(tenant(1)).await, fresh.rows(tenant(1)).await);
+    fresh.stop().await;
+    heir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_open_view_whose_table_has_everything_holds_no_restart_back_and_lacks_nothing_after_it() {
     let (log, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
     for number in 1..3 {

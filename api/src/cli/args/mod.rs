@@ -90,7 +90,7 @@ fn wrong(kind: ErrorKind, message: &str) -> ! {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Top {
-    /// Run every role until stopped: watch the configured folders, keep the views, answer commands.
+    /// Run every role, or some, until stopped: watch the configured folders, keep the views, answer commands.
     Serve(ServeArgs),
     /// Make a demo folder and serve it: real files through the real line.
     Demo(DemoArgs),

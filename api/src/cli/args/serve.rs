@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::connections::roots::DeclaredRoot;
+use crate::roles::RoleName;
 
 /// Options of `serve`.
 #[derive(Debug, Clone, Args)]
@@ -12,6 +13,9 @@ pub struct ServeArgs {
     /// What to watch: a YAML list of streams, by default `autonomos.yaml` in the data folder.
     #[arg(long)]
     pub config: Option<PathBuf>,
+    /// The roles that this process takes, by default every one; others take the rest. Only where log and store are on servers.
+    #[arg(long, value_enum, env = "AUTONOMOS_ROLES", value_delimiter = ',')]
+    pub roles: Vec<RoleName>,
     /// Where the API answers. Beyond loopback it takes TLS, which the configuration names.
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub listen: std::net::SocketAddr,

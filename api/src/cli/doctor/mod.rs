@@ -1,11 +1,13 @@
 //! `doctor`: checks a folder, sick or well, and says what to do.
 
 mod log;
+mod servers;
 mod streams;
 
 use pipeline::engine::{FORMAT_VERSION, format_version, free_and_total_bytes};
 use serde_json::{Value, json};
 
+use crate::backends::Backends;
 use crate::line::Line;
 use crate::output::Output;
 use crate::serve::config::{self, Settings};
@@ -37,6 +39,25 @@ impl Findings {
             wrong => self.failed(check, wrong.join("; "), what_to_do),
         }
     }
+    /// Says all of it; fails when something was found wrong.
+    fn tell(&self, out: &mut dyn Output) -> anyhow::Result<()> {
+        out.table(&["check", "state", "finding", "what_to_do"], &self.rows)?;
+        match self.failed {
+            0 => Ok(()),
+            failed => anyhow::bail!("{failed} of {} checks failed", self.rows.len()),
+        }
+    }
+}
+
+/// Checks the servers that log and store are on, if they are on any, before anything is opened there. Fails when they are not
+/// as they have to be, having said what to do.
+pub async fn servers(backends: &Backends, out: &mut dyn Output) -> anyhow::Result<()> {
+    if backends.are_embedded() {
+        return Ok(());
+    }
+    let mut findings = Findings::default();
+    servers::check(backends, &mut findings).await;
+    findings.tell(out)
 }
 
 /// Checks the folder's format and disk, every batch of the log, what the store says of it, and each view.
@@ -52,16 +73,15 @@ pub async fn run(line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     streams::register(line, &seen, &mut findings).await?;
     streams::counters(&counted, &seen, &mut findings);
     views(line, &mut findings).await?;
+    if line.has_peers() {
+        servers::shares(&*line.store, &mut findings).await?;
+    }
     // Last: a role that meets what is wrong has stopped by now.
     match line.failure() {
         None => findings.ok("roles", "every role runs"),
         Some(failure) => findings.failed("roles", failure, "see the checks above, then start again"),
     }
-    out.table(&["check", "state", "finding", "what_to_do"], &findings.rows)?;
-    match findings.failed {
-        0 => Ok(()),
-        failed => anyhow::bail!("{failed} of {} checks failed", findings.rows.len()),
-    }
+    findings.tell(out)
 }
 
 fn format(line: &Line, findings: &mut Findings) {

@@ -1,51 +1,23 @@
-//! What moves and where to: a data folder, or the log and the store that a configuration file names.
+//! What moves and where to: a data folder, or the log and the store that a configuration file and the environment name.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
-#[cfg(not(all(feature = "kafka", feature = "scylla")))]
 use anyhow::bail;
 use pipeline::engine::{Embedded, Partitions};
-#[cfg(feature = "kafka")]
-use pipeline::log::kafka::Settings as KafkaSettings;
 use pipeline::migrate::Place;
-#[cfg(feature = "scylla")]
-use pipeline::store::scylla::Settings as ScyllaSettings;
 use pipeline::{Log, Store};
-use serde::Deserialize;
-#[cfg(not(feature = "kafka"))]
-use serde::de::IgnoredAny as KafkaSettings;
-#[cfg(not(feature = "scylla"))]
-use serde::de::IgnoredAny as ScyllaSettings;
 
+use crate::backends::{Backends, LogBackend, StoreBackend};
 use crate::folder;
+use crate::serve::config;
 
 /// A data folder or a cluster.
 pub(super) enum Named {
     /// A data folder.
     Folder(PathBuf),
     /// Servers.
-    Cluster(Box<Cluster>),
-}
-
-/// What a configuration file says of log and store; the rest of it is for who serves.
-#[derive(Debug, Deserialize)]
-pub(super) struct Cluster {
-    log: LogNamed,
-    store: StoreNamed,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LogNamed {
-    kafka: KafkaSettings,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoreNamed {
-    scylla: ScyllaSettings,
+    Cluster(Box<Backends>),
 }
 
 /// What a log is made like.
@@ -70,10 +42,15 @@ impl Named {
         if !path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
             return Ok(Self::Folder(path.to_owned()));
         }
-        let reading = || format!("reading {}", path.display());
-        let text = std::fs::read_to_string(path).with_context(reading)?;
-        let cluster = serde_saphyr::from_str(&text).context("it must name a log and a store").with_context(reading)?;
-        Ok(Self::Cluster(Box::new(cluster)))
+        let shown = path.display();
+        if !path.exists() {
+            bail!("{shown} is not there: name a configuration file or a data folder");
+        }
+        let backends = config::backends(path)?;
+        if !backends.are_shared() {
+            bail!("{shown} must say log: kafka and store: scylla; of what lies in a data folder name the folder");
+        }
+        Ok(Self::Cluster(Box::new(backends)))
     }
 
     /// Opens what is there.
@@ -89,10 +66,10 @@ impl Named {
     async fn open_with(self, missing: Missing) -> anyhow::Result<Place> {
         match self {
             Self::Folder(path) => open_folder(&path, missing),
-            Self::Cluster(cluster) => {
-                let Cluster { log, store } = *cluster;
-                let log = open_kafka(log.kafka, missing).await?;
-                Ok(Place { log, store: open_scylla(store.scylla, missing).await? })
+            Self::Cluster(backends) => {
+                let Backends { log, store, .. } = *backends;
+                let log = open_log(log, missing).await?;
+                Ok(Place { log, store: open_store(store, missing).await? })
             }
         }
     }
@@ -108,29 +85,31 @@ fn open_folder(path: &Path, missing: Missing) -> anyhow::Result<Place> {
 }
 
 #[cfg(feature = "kafka")]
-async fn open_kafka(mut settings: KafkaSettings, missing: Missing) -> anyhow::Result<Arc<dyn Log>> {
+async fn open_log(log: LogBackend, missing: Missing) -> anyhow::Result<Arc<dyn Log>> {
+    let LogBackend::Kafka(mut settings) = log else { bail!("the log is in a data folder: name the folder") };
     settings.create_topics = matches!(missing, Missing::Made(_));
     if let Missing::Made(Some(like)) = missing {
         settings.partitions = like.partitions;
         settings.epoch = Some(like.epoch);
     }
-    Ok(Arc::new(pipeline::KafkaLog::open(settings).await?))
+    Ok(Arc::new(pipeline::KafkaLog::open(*settings).await?))
 }
 
 #[cfg(not(feature = "kafka"))]
-async fn open_kafka(_: KafkaSettings, _: Missing) -> anyhow::Result<Arc<dyn Log>> {
-    bail!("this build has no Kafka: build autonomos with --features kafka,scylla")
+async fn open_log(_: LogBackend, _: Missing) -> anyhow::Result<Arc<dyn Log>> {
+    bail!("this build has no Kafka")
 }
 
 #[cfg(feature = "scylla")]
-async fn open_scylla(mut settings: ScyllaSettings, missing: Missing) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_store(store: StoreBackend, missing: Missing) -> anyhow::Result<Arc<dyn Store>> {
+    let StoreBackend::Scylla(mut settings) = store else { bail!("the store is in a data folder: name the folder") };
     settings.migrate = matches!(missing, Missing::Made(_));
-    Ok(Arc::new(pipeline::ScyllaStore::open(settings).await?))
+    Ok(Arc::new(pipeline::ScyllaStore::open(*settings).await?))
 }
 
 #[cfg(not(feature = "scylla"))]
-async fn open_scylla(_: ScyllaSettings, _: Missing) -> anyhow::Result<Arc<dyn Store>> {
-    bail!("this build has no ScyllaDB: build autonomos with --features kafka,scylla")
+async fn open_store(_: StoreBackend, _: Missing) -> anyhow::Result<Arc<dyn Store>> {
+    bail!("this build has no ScyllaDB")
 }
 
 #[cfg(test)]
@@ -138,7 +117,7 @@ mod tests {
     use super::*;
 
     const CLUSTER: &str =
-        "roles: [api]\nlog:\n  kafka: {brokers: \"kafka:9092\"}\nstore:\n  scylla: {nodes: [\"a:9042\"]}\n";
+        "log:\n  kafka: {brokers: \"kafka:9092\"}\nstore:\n  scylla: {nodes: [\"a:9042\"]}\nwatch: []\n";
 
     fn read(text: &str) -> anyhow::Result<Named> {
         let folder = tempfile::tempdir().unwrap();
@@ -147,13 +126,25 @@ mod tests {
         Named::read(&path)
     }
 
+    #[cfg(all(feature = "kafka", feature = "scylla"))]
     #[test]
-    fn a_configuration_names_log_and_store_and_its_rest_is_not_looked_at() {
+    fn a_configuration_names_log_and_store() {
         assert!(matches!(read(CLUSTER).unwrap(), Named::Cluster(_)));
-        let told = format!("{:#}", read("log: {kafka: {brokers: a}}\n").err().unwrap());
-        assert!(told.contains("cluster.yaml") && told.contains("log and a store"), "{told}");
-        assert!(read(&CLUSTER.replace("kafka:", "kafak:")).is_err());
-        assert!(Named::read(Path::new("/nowhere/cluster.yaml")).is_err());
+    }
+
+    #[cfg(not(any(feature = "kafka", feature = "scylla")))]
+    #[test]
+    fn a_build_without_the_backends_says_how_to_get_one() {
+        let refused = format!("{:#}", read(CLUSTER).err().unwrap());
+        assert!(refused.contains("--features kafka,scylla"), "{refused}");
+    }
+
+    #[test]
+    fn a_configuration_that_names_no_servers_or_is_not_there_is_refused() {
+        let refused = format!("{:#}", read("watch: []\n").err().unwrap());
+        assert!(refused.contains("cluster.yaml") && refused.contains("log: kafka"), "{refused}");
+        let refused = Named::read(Path::new("/nowhere/cluster.yaml")).err().unwrap().to_string();
+        assert!(refused.contains("is not there"), "{refused}");
     }
 
     #[tokio::test]
@@ -167,12 +158,5 @@ mod tests {
         drop(named().open_or_make(Some(like)).await.unwrap());
         let place = named().open().await.unwrap();
         assert_eq!((place.log.partitions(schemas::Topic::Inputs), place.log.epoch(schemas::Topic::Events)), (2, 9));
-    }
-
-    #[cfg(not(any(feature = "kafka", feature = "scylla")))]
-    #[tokio::test]
-    async fn a_build_without_the_backends_says_how_to_get_one() {
-        let refused = read(CLUSTER).unwrap().open().await.err().unwrap().to_string();
-        assert!(refused.contains("--features kafka,scylla"), "{refused}");
     }
 }

@@ -25,7 +25,8 @@ pub struct Lags {
 /// How far a role is behind in one partition of the log.
 #[derive(Debug, Object)]
 pub struct RoleLag {
-    /// `processor`, `quarantine`, `repairer`, `notices` or `projector`.
+    /// `processor`, `quarantine`, `repairer` or `notices`; `projector`, who keeps the views that this server answers by, or
+    /// `tables`, what of them is in files.
     pub role: String,
     /// What it reads.
     pub topic: String,
@@ -71,6 +72,6 @@ impl Routes {
 }
 
 fn told(lag: Lag) -> RoleLag {
-    let Lag { reader, partition, items } = lag;
-    RoleLag { role: reader.name().into(), topic: reader.topic().name().into(), partition, items }
+    let Lag { role, topic, partition, items } = lag;
+    RoleLag { role: role.into(), topic: topic.name().into(), partition, items }
 }

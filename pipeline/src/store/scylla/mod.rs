@@ -160,7 +160,8 @@ const fn buckets(table: Table) -> i16 {
         | Table::Policies
         | Table::Mappings
         | Table::Webhooks
-        | Table::ModelUsage => 1,
+        | Table::ModelUsage
+        | Table::Leases => 1,
     }
 }
 

@@ -28,9 +28,23 @@ impl Shared {
         partition: u32,
         mut shutdown: watch::Receiver<bool>,
     ) -> Result<(), ViewError> {
-        let mut offset = self.start(partition).await?;
+        let mut offset = loop {
+            match self.start(partition).await {
+                Err(error) if error.is_retryable() && !*shutdown.borrow() => {
+                    self.wait_for_room(partition, &error).await
+                }
+                started => break started?,
+            }
+        };
         while !*shutdown.borrow() {
-            let batches = self.log.read(Topic::Events, partition, offset, READ_BYTES).await?;
+            let batches = match self.log.read(Topic::Events, partition, offset, READ_BYTES).await {
+                // Its servers may answer again.
+                Err(error) if error.is_retryable() => {
+                    self.wait_for_room(partition, &error.into()).await;
+                    continue;
+                }
+                read => read?,
+            };
             if batches.is_empty() {
                 let ended = tokio::select! {
                     changed = shutdown.changed() => changed.is_err(),
@@ -68,6 +82,7 @@ impl Shared {
         let partition = self.partition(number);
         let mut gate = partition.gate.lock().await;
         let row = self.store.get(TenantId::SYSTEM, Table::Checkpoints, &checkpoint_key(number)).await?;
+        *partition.row.lock().await = row.as_ref().map_or(0, |row| row.version);
         let offset = row.and_then(|r| Some(u64::from_be_bytes(r.value.as_ref().try_into().ok()?))).unwrap_or(0);
         let end = self.log.end(Topic::Events, number).await?;
         if offset > end {

@@ -105,6 +105,8 @@ struct Partition {
     progress: Mutex<BTreeMap<u32, Position>>,
     /// The checkpoint as it stands in the store.
     checkpoint: AtomicU64,
+    /// The version of its row, 0 for none; held while it is written.
+    row: tokio::sync::Mutex<u64>,
     checkpointed: Mutex<Option<Instant>>,
     /// Views that were dropped with rows that no table has, or could not be opened.
     incomplete: Mutex<HashMap<ViewKey, Incomplete>>,
@@ -154,6 +156,8 @@ struct Shared {
 /// Folds `events` into views. One process runs it for a partition at a time.
 pub struct Projector {
     shared: Arc<Shared>,
+    /// The partitions that it folds.
+    own: Vec<u32>,
 }
 
 impl Projector {
@@ -169,6 +173,7 @@ impl Projector {
             is_started: AtomicBool::new(false),
             progress: Mutex::default(),
             checkpoint: AtomicU64::new(0),
+            row: tokio::sync::Mutex::new(0),
             checkpointed: Mutex::default(),
             incomplete: Mutex::default(),
             loading: Mutex::default(),
@@ -189,17 +194,22 @@ impl Projector {
             flushed: Notify::new(),
             full: Mutex::default(),
         };
-        Self { shared: Arc::new(shared) }
+        let own = (0..shared.partitions.len() as u32).collect();
+        Self { shared: Arc::new(shared), own }
+    }
+    /// Folds one partition alone; others may be folded by other processes, into views at the same place.
+    pub fn only(self, partition: u32) -> Self {
+        Self { own: vec![partition], ..self }
     }
     /// What others hold to ask for snapshots, flushes and rebuilds.
     pub fn handle(&self) -> ProjectorHandle {
         ProjectorHandle::new(self.shared.clone())
     }
-    /// Folds all partitions until `shutdown` turns true, then flushes everything. A view that fails stops alone; a
+    /// Folds its partitions until `shutdown` turns true, then flushes everything. A view that fails stops alone; a
     /// partition whose log or store fails stops alone too, and is what this fails with in the end.
     pub async fn run(self, shutdown: watch::Receiver<bool>) -> Result<(), ViewError> {
         let mut tasks = tokio::task::JoinSet::new();
-        for partition in 0..self.shared.partitions.len() as u32 {
+        for &partition in &self.own {
             let (shared, shutdown) = (self.shared.clone(), shutdown.clone());
             tasks.spawn(async move {
                 let folding = AssertUnwindSafe(shared.run_partition(partition, shutdown));
@@ -215,7 +225,11 @@ impl Projector {
         while let Some(ended) = tasks.join_next().await {
             outcome = outcome.and(ended.unwrap_or(Err(ViewError::ShutDown)));
         }
-        let flushed = self.shared.flush_where(|_| true).await;
+        // What another process folds by now is not written twice.
+        let flushed = match &outcome {
+            Err(error) if error.is_overtaken() => Ok(()),
+            _ => self.shared.flush_where(|_| true).await,
+        };
         (0..self.shared.partitions.len() as u32)
             .for_each(|partition| self.shared.fail(partition, &ViewError::ShutDown));
         outcome.and(flushed)

@@ -187,7 +187,7 @@ impl Shared {
     async fn load(&self, number: u32, key: &ViewKey, at: u64) -> Result<Arc<View>, ViewError> {
         let (tenant, name) = key;
         let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
-        let since = self.note(key, at).await?.since;
+        let since = self.note(key, at).await?.0.since;
         let epoch = self.log.epoch(Topic::Events);
         let start = Position { epoch, partition: number, offset: since };
         let start = Standing::start(start, self.log.epoch(Topic::Inputs));
@@ -222,17 +222,19 @@ impl Shared {
         self.partition(number).incomplete.lock().remove(key);
         Ok(slot)
     }
-    /// What is noted of the view; if nothing is, that its first event stands at `at` or later, so that a table that was
+    /// What is noted of the view, with the note's version; if nothing is, that its first event stands at `at` or later, so that a table that was
     /// deleted is folded again from there.
-    async fn note(&self, (tenant, name): &ViewKey, at: u64) -> Result<Note, ViewError> {
+    async fn note(&self, (tenant, name): &ViewKey, at: u64) -> Result<(Note, u64), ViewError> {
         if let Some(row) = self.store.get(*tenant, Table::Views, name.as_str()).await? {
             // An unreadable note costs time, not rows.
-            return Ok(serde_json::from_slice(&row.value).unwrap_or(Note { since: 0, is_partial: true }));
+            let note = serde_json::from_slice(&row.value).unwrap_or(Note { since: 0, is_partial: true });
+            return Ok((note, row.version));
         }
         let note = Note { since: at, is_partial: false };
         match self.store.put(*tenant, Table::Views, name.as_str(), note.to_bytes(), Expect::Absent).await {
+            Ok(version) => Ok((note, version)),
             // Two open it at once: what the other noted is as good.
-            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(note),
+            Err(StoreError::Conflict { .. }) => Ok((note, 0)),
             Err(error) => Err(error.into()),
         }
     }
@@ -243,10 +245,20 @@ impl Shared {
     /// Notes that a view without rows has no events before `at`, so that nobody looks for them again. The caller holds the
     /// partition's gate.
     async fn note_empty(&self, key: &ViewKey, view: &View, at: u64) -> Result<(), ViewError> {
-        if !view.is_empty() || self.note(key, at).await?.since >= at {
+        if !view.is_empty() {
             return Ok(());
         }
-        self.put_note(key, Note { since: at, is_partial: false }).await
+        let (note, version) = self.note(key, at).await?;
+        if note.since >= at || note.is_partial {
+            return Ok(());
+        }
+        let (tenant, name) = key;
+        let value = Note { since: at, is_partial: false }.to_bytes();
+        match self.store.put(*tenant, Table::Views, name.as_str(), value, Expect::Ordered(version)).await {
+            // Who works on the partition by now may have noted that its table is partial: that stays.
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
     /// Deletes the tables of a view that is not open. It is folded from zero when it is opened.
     pub(super) async fn delete_tables(&self, number: u32, key: &ViewKey) -> Result<(), ViewError> {
@@ -274,7 +286,7 @@ impl Shared {
             return Err(ViewError::WentBack { view: from, log: end });
         }
         let partition = self.partition(number);
-        let mut note = self.note(key, at).await?;
+        let (mut note, _) = self.note(key, at).await?;
         let is_new = from == 0 || view.committed() == from && view.is_empty();
         let lacks = is_new || note.is_partial || partition.incomplete.lock().contains_key(key);
         let mut offset = if lacks { from } else { at };

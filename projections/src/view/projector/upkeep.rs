@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pipeline::{Expect, Table};
+use pipeline::{Expect, StoreError, Table};
 use schemas::TenantId;
 use tokio::sync::watch;
 
@@ -193,11 +193,17 @@ impl Shared {
             let incomplete = partition.incomplete.lock();
             lacking.chain(incomplete.values().map(|view| view.complete)).min().unwrap_or(*gate).min(*gate)
         };
+        let mut version = partition.row.lock().await;
         if lowest <= partition.checkpoint.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let value = Bytes::copy_from_slice(&lowest.to_be_bytes());
-        self.store.put(TenantId::SYSTEM, Table::Checkpoints, &checkpoint_key(number), value, Expect::Any).await?;
+        let (key, value) = (checkpoint_key(number), Bytes::copy_from_slice(&lowest.to_be_bytes()));
+        let expect = Expect::Ordered(*version);
+        *version = match self.store.put(TenantId::SYSTEM, Table::Checkpoints, &key, value, expect).await {
+            Ok(version) => version,
+            Err(StoreError::Conflict { .. }) => return Err(ViewError::Overtaken(number)),
+            Err(error) => return Err(error.into()),
+        };
         partition.checkpoint.fetch_max(lowest, Ordering::Relaxed);
         Ok(())
     }

@@ -1,30 +1,36 @@
 //! The only place where things are wired together: which log, which store, which roles run in this process.
+//!
+//! `alone` starts every role over a folder that is this process's alone, `peers` those of a process that shares the work with
+//! others: `crew` is what it does by its leases, `node_store` what it keeps of its own tables. `notes` says which roles have
+//! stopped.
+
+mod alone;
+mod crew;
+mod node_store;
+mod notes;
+mod peers;
+mod roster;
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
-use futures::FutureExt;
+use anyhow::{Context, bail};
 use parking_lot::Mutex;
-use pipeline::engine::{Embedded, Partitions};
 use pipeline::ingest::Ingest;
-use pipeline::notices::NoticeKeeper;
-use pipeline::payload::{Keyring, SealedLog, SealedStore};
-use pipeline::process::{Processed, Processor};
-use pipeline::quarantine::QuarantineKeeper;
-use pipeline::repair::{Asking, Repaired, Repairer};
-use pipeline::{Log, Store};
+use pipeline::process::Processed;
+use pipeline::repair::{Asking, Repaired};
 use projections::sql::{QueryEngine, QueryLimits};
-use projections::view::{Budget, Projector, ProjectorHandle};
-use schemas::Topic;
+use projections::view::ProjectorHandle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-use crate::auth::master_key::MasterKey;
+use crate::backends::Backends;
 use crate::line::{Bounds, Fair, Line, VIEWED_KEPT};
+use notes::Notes;
+pub use peers::Workers;
+pub use roster::{RoleName, Roster};
 
 /// Queries: how many of a tenant may wait, and how long. There are as many places as the engine has.
 const ASKS: Bounds = Bounds { places: 1, waiting: 64, wait: Duration::from_secs(5) };
@@ -35,7 +41,7 @@ const EXPORTS: Bounds = Bounds { places: 8, waiting: 4, wait: Duration::from_sec
 /// Suggestions of mappings under way: one for each tenant, and how many more of it may wait.
 const SUGGESTS: Bounds = Bounds { places: 2, waiting: 4, wait: Duration::from_secs(10) };
 
-/// The roles that run in this process, and how far they are.
+/// The roles that run in this process, and how far they are, wherever they run.
 pub(crate) struct Roles {
     pub(crate) processed: Vec<Processed>,
     pub(crate) kept: Vec<watch::Receiver<u64>>,
@@ -46,8 +52,14 @@ pub(crate) struct Roles {
     pub(crate) failures: watch::Sender<BTreeMap<Role, String>>,
     /// Why a role does not get on, one for each of them.
     pub(crate) stalls: Vec<watch::Receiver<Option<String>>>,
+    /// Whether this process sends notices, which only one does.
+    leads: watch::Sender<bool>,
+    /// Why log or store take no more from this process, once they do not.
+    lost: watch::Sender<Option<String>>,
     shutdown: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
+    /// Whether others may do what these do not: then nobody waits for all to be done before the end.
+    has_peers: bool,
 }
 
 /// What runs in a partition of its own, or in all.
@@ -58,6 +70,10 @@ pub(crate) enum Role {
     Repairer(u32),
     NoticeKeeper(u32),
     Projector,
+    /// Of tables that processes share.
+    ProjectorOf(u32),
+    /// Sees how far others are.
+    Follower,
 }
 
 impl std::fmt::Display for Role {
@@ -68,30 +84,48 @@ impl std::fmt::Display for Role {
             Self::Repairer(partition) => write!(f, "repairer of partition {partition}"),
             Self::NoticeKeeper(partition) => write!(f, "notice keeper of partition {partition}"),
             Self::Projector => write!(f, "projector"),
+            Self::ProjectorOf(partition) => write!(f, "projector of partition {partition}"),
+            Self::Follower => write!(f, "follower of other processes"),
         }
     }
 }
 
 impl Line {
-    /// Opens a folder, made when it is not there, and starts every role on it: for one command, which fails when the disk
-    /// is full.
+    /// Opens a folder, made when it is not there, for one command, which fails when the disk is full. Every role runs
+    /// meanwhile; where processes share the work they do it, and this one only asks.
     pub async fn open(folder: &Path) -> anyhow::Result<Self> {
-        Self::open_with(folder, QueryLimits::default(), false, None).await
+        let backends = Backends::of_folder(folder)?;
+        let roster = if backends.are_shared() { Roster::none() } else { Roster::default() };
+        Self::open_on(folder, &backends, &roster, QueryLimits::default(), false, None).await
     }
 
-    /// Opens a folder whose queries may take so much. With `is_patient`, as a server's is, what the roles have to do is
-    /// waited for until a full disk has room again. A language model is asked what stays uncertain of drift, if there is one.
+    /// Opens a folder with log and store in it, whose queries may take so much. With `is_patient`, as a server's is, what the
+    /// roles have to do is waited for until a full disk has room again. A language model is asked what stays uncertain of
+    /// drift, if there is one.
     pub async fn open_with(
         folder: &Path,
         limits: QueryLimits,
         is_patient: bool,
         asking: Option<Arc<Asking>>,
     ) -> anyhow::Result<Self> {
-        let engine = Embedded::open(folder, Partitions::default())?;
-        let keys = Arc::new(keys(folder, engine.store()).await?);
-        let log: Arc<dyn Log> = Arc::new(SealedLog::new(engine.log(), keys.clone()));
-        let store: Arc<dyn Store> = Arc::new(SealedStore::new(engine.store(), keys.clone()));
-        let roles = Roles::start(&log, &store, folder, asking.as_ref()).await?;
+        Self::open_on(folder, &Backends::default(), &Roster::default(), limits, is_patient, asking).await
+    }
+
+    /// The same, on any log and store; of the roles those that this process takes.
+    pub async fn open_on(
+        folder: &Path,
+        backends: &Backends,
+        roster: &Roster,
+        limits: QueryLimits,
+        is_patient: bool,
+        asking: Option<Arc<Asking>>,
+    ) -> anyhow::Result<Self> {
+        let opened = backends.open(folder).await?;
+        let roles = match backends.are_shared() {
+            true => Roles::among_peers(&opened, folder, backends, roster, asking.as_ref()).await?,
+            false => Roles::alone(&opened, folder, asking.as_ref()).await?,
+        };
+        let (log, store, keys) = (opened.log, opened.store, opened.keys);
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());
         let (folder, turns) = (folder.to_owned(), Default::default());
@@ -127,8 +161,11 @@ impl Line {
 
     /// Lets every role do what is there to do, flushes every view and stops. Fails if a role had failed before, or what
     /// is on the log is not on disk; a view that could not be flushed is told in the log output and comes from the log.
+    /// Where processes share the work, the others go on with what is there.
     pub async fn close(&self) -> anyhow::Result<()> {
-        if let Err(error) = self.catch_up().await {
+        if !self.roles.has_peers
+            && let Err(error) = self.catch_up().await
+        {
             tracing::warn!(error = format!("{error:#}"), "not everything was processed before the end");
         }
         self.note_all_usage().await?;
@@ -140,58 +177,35 @@ impl Line {
             None => Ok(()),
         }
     }
+
+    /// Whether this process does what only one of those with doors does: it sends notices.
+    pub(crate) fn leads(&self) -> watch::Receiver<bool> {
+        self.roles.leads.subscribe()
+    }
+
+    /// Whether other processes share the work.
+    pub fn has_peers(&self) -> bool {
+        self.roles.has_peers
+    }
+
+    /// Returns once log or store have failed for this process, and says why: it can do nothing more, and one that opens them
+    /// anew goes on.
+    pub async fn lost(&self) -> String {
+        lost(&self.roles.lost).await
+    }
 }
 
-/// The payload keys of a folder. A folder that has some and no master key is refused: a new one would open none.
-async fn keys(folder: &Path, store: Arc<dyn Store>) -> anyhow::Result<Keyring> {
-    if !MasterKey::is_there(folder) && Keyring::has_keys(&*store).await? {
-        bail!("{} has no master.key, and its payloads are sealed with it: restore it from a backup", folder.display());
+/// Waits for what is noted there.
+async fn lost(lost: &watch::Sender<Option<String>>) -> String {
+    let mut lost = lost.subscribe();
+    let why = lost.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+    match why {
+        Some(why) => why,
+        None => std::future::pending().await,
     }
-    let master = MasterKey::open(folder)?;
-    Ok(Keyring::open(store, &master.derive("payload keys")).await?)
 }
 
 impl Roles {
-    async fn start(
-        log: &Arc<dyn Log>,
-        store: &Arc<dyn Store>,
-        folder: &Path,
-        asking: Option<&Arc<Asking>>,
-    ) -> anyhow::Result<Self> {
-        let (shutdown, stop) = watch::channel(false);
-        let failures = watch::Sender::default();
-        let mut tasks = JoinSet::new();
-        let (mut processed, mut kept, mut repaired) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut noticed, mut stalls) = (Vec::new(), Vec::new());
-        for partition in 0..log.partitions(Topic::Inputs) {
-            let (processor, done) = Processor::start(log.clone(), store.clone(), partition).await?;
-            processed.push(done);
-            stalls.push(processor.stall());
-            tasks.spawn(watched(failures.clone(), Role::Processor(partition), processor.run(stop.clone())));
-            let (keeper, done) = QuarantineKeeper::start(log.clone(), store.clone(), partition).await?;
-            kept.push(done);
-            stalls.push(keeper.stall());
-            tasks.spawn(watched(failures.clone(), Role::QuarantineKeeper(partition), keeper.run(stop.clone())));
-            let (repairer, done) = Repairer::start(log.clone(), store.clone(), partition, stop.clone()).await?;
-            let repairer = repairer.asking(asking.cloned());
-            repaired.push(done);
-            stalls.push(repairer.stall());
-            tasks.spawn(watched(failures.clone(), Role::Repairer(partition), repairer.run()));
-            let (keeper, done) = NoticeKeeper::start(log.clone(), store.clone(), partition).await?;
-            noticed.push(done);
-            stalls.push(keeper.stall());
-            tasks.spawn(watched(failures.clone(), Role::NoticeKeeper(partition), keeper.run(stop.clone())));
-        }
-        let views = folder.join("views");
-        std::fs::create_dir_all(&views).with_context(|| format!("making {}", views.display()))?;
-        let role = Projector::new(log.clone(), store.clone(), &views, Budget::default())
-            .with_context(|| format!("opening {}", views.display()))?;
-        let projector = role.handle();
-        stalls.extend(projector.stalls());
-        tasks.spawn(watched(failures.clone(), Role::Projector, role.run(stop)));
-        Ok(Self { processed, kept, repaired, noticed, projector, failures, stalls, shutdown, tasks: Mutex::new(tasks) })
-    }
-
     /// Stops every role and waits for each; the projector flushes its views. What a role fails with now it has told.
     async fn stop(&self) -> anyhow::Result<()> {
         self.shutdown.send_replace(true);
@@ -202,20 +216,4 @@ impl Roles {
         }
         stopped
     }
-}
-
-/// Runs a role; its error, or that it panicked, is noted once, where everybody who waits for it can see it.
-async fn watched<E: Into<anyhow::Error>>(
-    failures: watch::Sender<BTreeMap<Role, String>>,
-    role: Role,
-    work: impl Future<Output = Result<(), E>>,
-) {
-    let error: anyhow::Error = match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.into(),
-        Err(_) => anyhow!("it panicked; what it did is in the log output"),
-    };
-    let error = error.context(format!("the {role} has stopped"));
-    tracing::error!(error = format!("{error:#}"), "a role has stopped");
-    failures.send_modify(|failures| _ = failures.insert(role, format!("{error:#}")));
 }

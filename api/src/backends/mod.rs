@@ -1,0 +1,275 @@
+//! Where the log and the store are: in the data folder, or on servers that several processes share.
+//!
+//! `environment` is what the environment says of it, `open` opens them, `folder` keeps a data folder to what it was made for.
+
+mod environment;
+mod folder;
+mod open;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde_json::Value;
+
+pub(crate) use open::Opened;
+
+/// `log` in the configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogBackend {
+    /// In the data folder.
+    #[default]
+    Embedded,
+    /// On Apache Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(Box<pipeline::log::kafka::Settings>),
+    /// On Apache Kafka, which this build knows nothing of.
+    #[cfg(not(feature = "kafka"))]
+    Kafka(serde::de::IgnoredAny),
+}
+
+/// `store` in the configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreBackend {
+    /// In the data folder.
+    #[default]
+    Embedded,
+    /// On ScyllaDB or Apache Cassandra.
+    #[cfg(feature = "scylla")]
+    Scylla(Box<pipeline::store::scylla::Settings>),
+    /// On ScyllaDB or Apache Cassandra, which this build knows nothing of.
+    #[cfg(not(feature = "scylla"))]
+    Scylla(serde::de::IgnoredAny),
+}
+
+/// Where everything is.
+#[derive(Debug, Clone, Default)]
+pub struct Backends {
+    /// The log.
+    pub log: LogBackend,
+    /// The store.
+    pub store: StoreBackend,
+    /// The folder in which processes that keep views share their tables, if they do.
+    pub views: Option<PathBuf>,
+}
+
+/// `views` in the configuration.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ViewSettings {
+    /// A folder that every process with the role `project` reaches: they share its tables.
+    folder: Option<PathBuf>,
+}
+
+/// The sections as the file has them: what the environment says stands above.
+#[derive(Debug, Default)]
+pub struct Sections {
+    /// `log`.
+    pub log: Option<Value>,
+    /// `store`.
+    pub store: Option<Value>,
+    /// `views`.
+    pub views: ViewSettings,
+}
+
+impl Backends {
+    /// From the sections of a file whose paths count from `base`, and from the environment.
+    pub fn read(sections: Sections, base: &Path) -> anyhow::Result<Self> {
+        Self::read_with(sections, base, |name| std::env::var(name).ok())
+    }
+
+    fn read_with(sections: Sections, base: &Path, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let (log, store) = environment::overlaid(sections.log, sections.store, variable)?;
+        let backends = Self {
+            log: section("log", log)?,
+            store: section("store", store)?,
+            views: sections.views.folder.map(|folder| base.join(folder)),
+        };
+        backends.checked(base)
+    }
+
+    /// What a command on a folder finds in the folder's own configuration.
+    pub fn of_folder(folder: &Path) -> anyhow::Result<Self> {
+        crate::serve::config::backends(&folder.join("autonomos.yaml"))
+    }
+
+    /// Whether all is in the data folder.
+    pub fn are_embedded(&self) -> bool {
+        matches!((&self.log, &self.store), (LogBackend::Embedded, StoreBackend::Embedded))
+    }
+
+    /// Whether several processes may share the work.
+    pub fn are_shared(&self) -> bool {
+        matches!((&self.log, &self.store), (LogBackend::Kafka(_), StoreBackend::Scylla(_)))
+    }
+
+    /// Log and store in words, without passwords.
+    pub fn told(&self) -> String {
+        let log = match self.log {
+            LogBackend::Embedded => "embedded",
+            LogBackend::Kafka(_) => "Kafka",
+        };
+        let store = match self.store {
+            StoreBackend::Embedded => "embedded",
+            StoreBackend::Scylla(_) => "ScyllaDB or Cassandra",
+        };
+        format!("log: {log}, store: {store}")
+    }
+
+    fn checked(mut self, base: &Path) -> anyhow::Result<Self> {
+        self.check_build()?;
+        if let (LogBackend::Embedded, StoreBackend::Scylla(_)) = (&self.log, &self.store) {
+            bail!(
+                "store: scylla goes with log: kafka alone: rows that outlive a power cut would speak of records of an \
+                 embedded log that do not"
+            );
+        }
+        if self.views.is_some() && !self.are_shared() {
+            bail!("views: folder is for processes that share log and store: say log: kafka and store: scylla, too");
+        }
+        self.check_settings(base)?;
+        Ok(self)
+    }
+
+    fn check_build(&self) -> anyhow::Result<()> {
+        let lacks = |what: &str, feature: &str| {
+            format!(
+                "this build has no {what}: build it with `cargo build --release -p api --features {feature}` (what that \
+                 needs is told in pipeline/README.md), or leave the section out"
+            )
+        };
+        if !cfg!(feature = "kafka") && matches!(self.log, LogBackend::Kafka(_)) {
+            bail!("log: {}", lacks("Kafka", "kafka,scylla"));
+        }
+        if !cfg!(feature = "scylla") && matches!(self.store, StoreBackend::Scylla(_)) {
+            bail!("store: {}", lacks("ScyllaDB", "kafka,scylla"));
+        }
+        Ok(())
+    }
+
+    /// Checks what can be checked without asking anybody, and has files count from `base`.
+    fn check_settings(&mut self, base: &Path) -> anyhow::Result<()> {
+        #[cfg(feature = "kafka")]
+        if let LogBackend::Kafka(settings) = &mut self.log {
+            if settings.brokers.trim().is_empty() {
+                bail!("log: kafka: name some brokers, as host:9092, separated by commas");
+            }
+            if let Some(tls) = &mut settings.tls {
+                for file in [&mut tls.ca_file, &mut tls.certificate_file, &mut tls.key_file].into_iter().flatten() {
+                    *file = base.join(&*file);
+                }
+                if tls.certificate_file.is_some() != tls.key_file.is_some() {
+                    bail!("log: kafka: tls: say certificate_file and key_file, or neither");
+                }
+            }
+        }
+        #[cfg(feature = "scylla")]
+        if let StoreBackend::Scylla(settings) = &self.store
+            && (settings.nodes.is_empty() || settings.nodes.iter().any(|node| node.trim().is_empty()))
+        {
+            bail!("store: scylla: name some nodes, as a list of host:9042");
+        }
+        _ = base;
+        Ok(())
+    }
+}
+
+fn section<T: Default + for<'de> Deserialize<'de>>(name: &str, value: Option<Value>) -> anyhow::Result<T> {
+    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(T::default()) };
+    serde_json::from_value(value).with_context(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(log: &str, store: &str, environment: &[(&str, &str)]) -> Result<Backends, String> {
+        let parse = |text: &str| (!text.is_empty()).then(|| serde_saphyr::from_str::<Value>(text).unwrap());
+        let sections = Sections { log: parse(log), store: parse(store), views: ViewSettings::default() };
+        let said = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
+        Backends::read_with(sections, Path::new("/etc/autonomos"), said).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn nothing_said_is_all_in_the_folder_and_so_is_embedded() {
+        for (log, store) in [("", ""), ("embedded", ""), ("embedded", "embedded")] {
+            let backends = read(log, store, &[]).unwrap();
+            assert!(!backends.are_shared());
+            assert_eq!(backends.told(), "log: embedded, store: embedded");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_its_name() {
+        let refused = read("{kafka: {brokers: a}, more: 1}", "", &[]).unwrap_err();
+        assert!(refused.starts_with("log"), "{refused}");
+        let refused = read("pulsar", "", &[]).unwrap_err();
+        assert!(refused.contains("pulsar") && refused.contains("kafka"), "{refused}");
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    #[test]
+    fn a_build_without_a_backend_says_how_to_build_it() {
+        for (log, environment) in [("kafka: {brokers: a}", &[][..]), ("", &[("AUTONOMOS_KAFKA_BROKERS", "a:9092")][..])]
+        {
+            let refused = read(log, "", environment).unwrap_err();
+            assert!(refused.contains("--features kafka,scylla"), "{refused}");
+        }
+    }
+
+    #[cfg(not(feature = "scylla"))]
+    #[test]
+    fn a_build_without_the_store_says_how_to_build_it() {
+        let refused = read("", "scylla: {nodes: [a]}", &[]).unwrap_err();
+        assert!(refused.contains("store: this build has no ScyllaDB"), "{refused}");
+    }
+
+    #[cfg(all(feature = "kafka", feature = "scylla"))]
+    #[test]
+    fn servers_are_read_with_their_settings_and_what_cannot_be_is_refused() {
+        let backends = read(
+            "kafka: {brokers: \"a:9092,b:9092\", topic_prefix: x., replication: 3, tls: {ca_file: ca.pem}}",
+            "scylla: {nodes: [\"c:9042\"], keyspace: k}",
+            &[],
+        );
+        let backends = backends.unwrap();
+        assert!(backends.are_shared());
+        let LogBackend::Kafka(kafka) = &backends.log else { panic!("{backends:?}") };
+        assert_eq!((&*kafka.topic_prefix, kafka.replication), ("x.", 3));
+        assert_eq!(kafka.tls.clone().unwrap().ca_file.unwrap(), Path::new("/etc/autonomos/ca.pem"));
+        for (log, store, wrong) in [
+            ("kafka: {brookers: a}", "", "brookers"),
+            ("kafka: {brokers: \" \"}", "", "name some brokers"),
+            ("kafka: {brokers: a, tls: {key_file: k}}", "", "certificate_file and key_file"),
+            ("", "scylla: {nodes: [a]}", "goes with log: kafka alone"),
+            ("kafka: {brokers: a}", "scylla: {nodes: []}", "name some nodes"),
+            ("kafka: {brokers: a, sasl: {mechanism: GSSAPI, username: u, password: p}}", "", "GSSAPI"),
+        ] {
+            let refused = read(log, store, &[]).unwrap_err();
+            assert!(refused.contains(wrong), "{log} {store}: {refused}");
+        }
+    }
+
+    #[cfg(all(feature = "kafka", feature = "scylla"))]
+    #[test]
+    fn the_environment_counts_more_than_the_file_and_its_passwords_are_not_shown() {
+        let environment = [
+            ("AUTONOMOS_KAFKA_BROKERS", "b:9092"),
+            ("AUTONOMOS_KAFKA_USERNAME", "u"),
+            ("AUTONOMOS_KAFKA_PASSWORD", "canary"),
+            ("AUTONOMOS_SCYLLA_NODES", "c:9042, d:9042"),
+        ];
+        let backends = read("kafka: {brokers: a, topic_prefix: x.}", "", &environment).unwrap();
+        let (LogBackend::Kafka(kafka), StoreBackend::Scylla(scylla)) = (&backends.log, &backends.store) else {
+            panic!("{backends:?}")
+        };
+        assert_eq!((&*kafka.brokers, &*kafka.topic_prefix), ("b:9092", "x."));
+        assert_eq!(scylla.nodes, ["c:9042", "d:9042"]);
+        assert_eq!(kafka.sasl.as_ref().map(|sasl| &*sasl.username), Some("u"));
+        assert!(!format!("{backends:?}").contains("canary"));
+        let refused = read("", "", &[("AUTONOMOS_SCYLLA_PASSWORD", "canary")]).unwrap_err();
+        assert!(refused.contains("AUTONOMOS_SCYLLA_PASSWORD") && !refused.contains("canary"), "{refused}");
+    }
+}

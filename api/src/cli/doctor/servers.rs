@@ -1,0 +1,187 @@
+//! The servers that the log and the store are on, asked without the data folder, and with no topic and no keyspace made; and
+//! who works on what.
+
+use std::collections::BTreeSet;
+
+use pipeline::Store;
+use pipeline::lease::{Peers, list};
+
+use super::Findings;
+use crate::backends::Backends;
+#[cfg(feature = "kafka")]
+use crate::backends::LogBackend;
+#[cfg(feature = "scylla")]
+use crate::backends::StoreBackend;
+
+/// Roles whose partitions processes share.
+const SHARED: [&str; 2] = ["process", "repair"];
+
+/// Checks the servers that a configuration names: that they answer and take the login, and that what the line needs there is
+/// as it has to be.
+pub(super) async fn check(backends: &Backends, findings: &mut Findings) {
+    findings.ok("configuration", backends.told());
+    #[cfg(feature = "kafka")]
+    if let LogBackend::Kafka(settings) = &backends.log {
+        kafka(settings, findings).await;
+    }
+    #[cfg(feature = "scylla")]
+    if let StoreBackend::Scylla(settings) = &backends.store {
+        scylla(settings, findings).await;
+    }
+}
+
+#[cfg(feature = "kafka")]
+async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Findings) {
+    use pipeline::log::kafka::OpenError;
+    use pipeline::{KafkaLog, Log};
+    use schemas::Topic;
+
+    let asked = pipeline::log::kafka::Settings { create_topics: false, ..settings.clone() };
+    let log = match KafkaLog::open(asked).await {
+        Ok(log) => log,
+        Err(OpenError::MissingTopic { topic, .. }) if settings.create_topics => {
+            return findings
+                .ok("kafka", format!("it answers; topic {topic} is not there yet and is made at the next start"));
+        }
+        Err(error) => {
+            let what_to_do = match &error {
+                OpenError::Unreachable { .. } => "start Kafka, or mend log: kafka: brokers and tls",
+                OpenError::Login { .. } => "mend log: kafka: sasl, or the user at the brokers",
+                OpenError::Forbidden { .. } => "have the broker's operator allow it",
+                OpenError::NewerFormat { .. } => "use a newer autonomos",
+                OpenError::Settings(_) | OpenError::Partitions(_) => "mend log: kafka in the configuration",
+                OpenError::MissingTopic { .. }
+                | OpenError::Create { .. }
+                | OpenError::TooFewPartitions { .. }
+                | OpenError::TopicSettings { .. }
+                | OpenError::Shortened { .. }
+                | OpenError::NotOurs { .. } => "do what the finding says, then start again",
+                OpenError::Failed(_) => "see the broker's log",
+            };
+            return findings.failed("kafka", error.to_string(), what_to_do);
+        }
+    };
+    for topic in Topic::ALL {
+        let (check, counts) = (format!("kafka {topic}"), log.partitions(topic));
+        let pipeline::log::kafka::Replication { replicas, min_insync } = log.replication(topic);
+        let told = format!("{counts} partitions, epoch {}, {replicas} replicas", log.epoch(topic));
+        match min_insync {
+            None => findings.ok(&check, format!("{told}; min.insync.replicas may not be asked for")),
+            Some(least) if replicas <= 1 => findings.failed(
+                &check,
+                format!("{told}, min.insync.replicas {least}: a disk that is lost takes acknowledged records with it"),
+                "give the topic 3 replicas (kafka-reassign-partitions.sh), unless this is for trying out",
+            ),
+            Some(least) if least <= 1 => findings.failed(
+                &check,
+                format!("{told}, min.insync.replicas {least}: a record is acknowledged by one broker alone"),
+                "kafka-configs.sh --alter --entity-type topics --add-config min.insync.replicas=2",
+            ),
+            Some(least) if least >= replicas => findings.failed(
+                &check,
+                format!("{told}, min.insync.replicas {least}: no broker may be away"),
+                "give the topic more replicas, or lower min.insync.replicas",
+            ),
+            Some(least) => {
+                let spare = least - 1;
+                findings.ok(&check, format!("{told}, {least} of which have a record when it is acknowledged: it survives the loss of {spare}"));
+            }
+        }
+    }
+}
+
+#[cfg(feature = "scylla")]
+async fn scylla(settings: &pipeline::store::scylla::Settings, findings: &mut Findings) {
+    use pipeline::ScyllaStore;
+    use pipeline::store::scylla::OpenError;
+
+    let asked = pipeline::store::scylla::Settings { migrate: false, ..settings.clone() };
+    let keyspace = &settings.keyspace;
+    match ScyllaStore::open(asked).await {
+        Ok(store) => {
+            findings.ok("store", format!("it answers, and keyspace {keyspace} has the schema of this build"));
+            match list(&store).await {
+                Ok(peers) => workers(&peers, findings),
+                Err(error) => findings.failed("processes", error.to_string(), "see the nodes' logs"),
+            }
+        }
+        Err(OpenError::MissingKeyspace { .. } | OpenError::OlderSchema { .. }) if settings.migrate => {
+            findings.ok("store", format!("it answers; keyspace {keyspace} is made or migrated at the next start"));
+        }
+        Err(error) => {
+            let what_to_do = match &error {
+                OpenError::Unreachable { .. } => "start the nodes, or mend store: scylla: nodes",
+                OpenError::Login { .. } => "mend store: scylla: login, or the user at the nodes",
+                OpenError::Settings(_) => "mend store: scylla in the configuration",
+                OpenError::NewerSchema { .. } => "use a newer autonomos",
+                OpenError::MissingKeyspace { .. } | OpenError::OlderSchema { .. } | OpenError::Migrate { .. } => {
+                    "do what the finding says, then start again"
+                }
+                OpenError::Failed(_) => "see the nodes' logs",
+            };
+            findings.failed("store", error.to_string(), what_to_do);
+        }
+    }
+}
+
+/// Who works on what, where processes share the work.
+pub(super) async fn shares(store: &dyn Store, findings: &mut Findings) -> anyhow::Result<()> {
+    workers(&list(store).await?, findings);
+    Ok(())
+}
+
+fn workers(peers: &Peers, findings: &mut Findings) {
+    let names: Vec<String> =
+        peers.nodes.values().map(|node| format!("{} ({})", node.name, node.roles.join(","))).collect();
+    findings.ok("processes", format!("{} share the work: {}", names.len(), names.join("; ")));
+    let known: BTreeSet<&str> = peers.leases.keys().map(|share| share.role.as_str()).collect();
+    for role in known.into_iter().chain(SHARED).collect::<BTreeSet<_>>() {
+        let of_role: Vec<_> = peers.leases.keys().filter(|share| share.role == role).collect();
+        let alone: Vec<String> = of_role
+            .iter()
+            .filter(|share| peers.owner(share).is_none())
+            .map(|share| share.partition.to_string())
+            .collect();
+        let check = format!("role {role}");
+        let start = format!("start a process with `autonomos serve --roles {role}`");
+        match (of_role.is_empty(), alone.is_empty()) {
+            (true, _) => findings.failed(&check, "nobody has ever worked on it", &start),
+            (false, false) => {
+                findings.failed(&check, format!("nobody works on partitions {}", alone.join(", ")), &start)
+            }
+            (false, true) => findings.ok(&check, format!("every one of {} partitions is worked on", of_role.len())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline::lease::{Lease, NodeRow, Share};
+
+    use super::*;
+
+    #[test]
+    fn partitions_that_nobody_works_on_are_named_with_what_to_do() {
+        let mut peers = Peers::default();
+        let node = NodeRow { name: "a:1".into(), roles: vec!["process".into()], version: 3 };
+        peers.nodes.insert("id".into(), node);
+        for (partition, owner) in [(0, Some("id")), (1, Some("gone")), (2, None)] {
+            let share = Share { role: "process".into(), partition };
+            let lease = Lease { owner: owner.map(Into::into), name: "a:1".into(), token: 1, version: 1 };
+            peers.leases.insert(share, lease);
+        }
+        let mut findings = Findings::default();
+        workers(&peers, &mut findings);
+        let rows: Vec<String> = findings.rows.iter().map(|row| format!("{row:?}")).collect();
+        assert_eq!(findings.failed, 2, "{rows:?}");
+        assert!(rows[1].contains("partitions 1, 2") && rows[1].contains("--roles process"), "{}", rows[1]);
+        assert!(rows[2].contains("role repair") && rows[2].contains("nobody has ever"), "{}", rows[2]);
+    }
+
+    #[tokio::test]
+    async fn what_is_embedded_has_no_servers_to_ask() {
+        let mut findings = Findings::default();
+        check(&Backends::default(), &mut findings).await;
+        assert_eq!((findings.rows.len(), findings.failed), (1, 0));
+    }
+}

@@ -1,0 +1,179 @@
+//! The roles of a process that shares log, store and work with others. What runs elsewhere is seen by what it leaves in the
+//! store and on the log; no process asks another.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use parking_lot::Mutex;
+use pipeline::process::{Follower, Reader};
+use pipeline::repair::{Asking, Repaired};
+use pipeline::{Log, Store};
+use projections::view::{Budget, Projector};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::crew::Crew;
+use super::node_store::NodeStore;
+use super::{Notes, Role, RoleName, Roles, Roster};
+use crate::backends::{Backends, Opened};
+
+impl Roles {
+    /// Starts the roles of `roster`, and a projector whose tables are of this process alone: by them it answers.
+    pub(super) async fn among_peers(
+        opened: &Opened,
+        folder: &Path,
+        backends: &Backends,
+        roster: &Roster,
+        asking: Option<&Arc<Asking>>,
+    ) -> anyhow::Result<Self> {
+        let Opened { log, store, local, .. } = opened;
+        let (shutdown, stop) = watch::channel(false);
+        let notes = Notes::new();
+        let mut tasks = JoinSet::new();
+        let others = [RoleName::Process.name(), RoleName::Repair.name()];
+        let follower = Follower::start(&**log, store.clone(), &others).await?;
+        let processed = follower.places(Reader::Processor).into_iter().map(Into::into).collect();
+        let (kept, noticed) = (follower.places(Reader::QuarantineKeeper), follower.places(Reader::NoticeKeeper));
+        // A checkpoint tells that what was read is kept and that what it calls for is done.
+        let done = follower.places(Reader::Repairer).into_iter();
+        let repaired = done.map(|done| Repaired { kept: done.clone(), done }).collect();
+        let mut stalls = vec![follower.stall()];
+        tasks.spawn(notes.clone().watch(Role::Follower, follower.run(stop.clone())));
+        let own = Arc::new(NodeStore::new(store.clone(), local.clone()));
+        let views = folder.join("views");
+        let role = Projector::new(log.clone(), own, &views, Budget::default())
+            .with_context(|| format!("opening {}", views.display()))?;
+        let projector = role.handle();
+        stalls.extend(projector.stalls());
+        tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop.clone())));
+        let crew = Crew::new((log.clone(), store.clone()), backends.views.as_ref(), asking.cloned(), notes.clone())?;
+        let leads = crew.leads();
+        if let Some(work) = crew.keep(roster, stop) {
+            tasks.spawn(work);
+        }
+        let Notes { failures, lost } = notes;
+        Ok(Self {
+            processed,
+            kept,
+            repaired,
+            noticed,
+            projector,
+            failures,
+            stalls,
+            leads,
+            lost,
+            shutdown,
+            tasks: Mutex::new(tasks),
+            has_peers: true,
+        })
+    }
+}
+
+/// A process that works and answers nobody.
+pub struct Workers {
+    log: Arc<dyn Log>,
+    /// Holds the data folder.
+    _local: Arc<dyn Store>,
+    notes: Notes,
+    shutdown: watch::Sender<bool>,
+    work: JoinHandle<()>,
+}
+
+impl Workers {
+    /// Starts the roles of `roster`, which has no doors.
+    pub async fn start(
+        folder: &Path,
+        backends: &Backends,
+        roster: &Roster,
+        asking: Option<Arc<Asking>>,
+    ) -> anyhow::Result<Self> {
+        let Opened { log, store, local, .. } = backends.open(folder).await?;
+        let (shutdown, stop) = watch::channel(false);
+        let notes = Notes::new();
+        let crew = Crew::new((log.clone(), store), backends.views.as_ref(), asking, notes.clone())?;
+        let Some(work) = crew.keep(roster, stop) else { bail!("--roles {}: there is nothing to do", roster.told()) };
+        Ok(Self { log, _local: local, notes, shutdown, work: tokio::spawn(work) })
+    }
+
+    /// Returns once log or store have failed for this process, and says why.
+    pub async fn lost(&self) -> String {
+        super::lost(&self.notes.lost).await
+    }
+
+    /// Drains what this process works on, and gives it up. Fails if a role had failed before.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.shutdown.send_replace(true);
+        self.work.await.context("the work on partitions ended early")?;
+        self.log.sync().await?;
+        let failure = self.notes.failures.borrow().values().next().cloned();
+        match failure {
+            Some(failure) => bail!(failure),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pipeline::ingest::Ingest;
+    use pipeline::payload::Keyring;
+    use pipeline::{MemoryLog, MemoryStore, Partitions};
+    use schemas::record::RecordBatchWriter;
+    use schemas::{Entity, Lane, Mapping, Op, Record, StreamId, TenantId, Topic, Version};
+
+    use super::*;
+
+    const ENTITY: &str = r#"{"entity":"order","table":"orders","fields":[{"name":"order_id","type":"text"}]}"#;
+    const MAPPING: &str = r#"{"entity":"order","key":"Id","fields":{"order_id":"Id"}}"#;
+
+    async fn in_time<T>(work: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), work).await.expect("it never came")
+    }
+
+    /// Has a record taken in.
+    async fn record(log: &Arc<dyn Log>, store: &Arc<dyn Store>) {
+        let (mapping, entity): (Mapping, Entity) =
+            (serde_json::from_str(MAPPING).unwrap(), serde_json::from_str(ENTITY).unwrap());
+        let tenant = TenantId::from_bytes([1; 16]);
+        let id = StreamId { tenant, connection: "crm".parse().unwrap(), stream: "orders".parse().unwrap() };
+        let ingest = Ingest::new(log.clone(), store.clone());
+        let open = ingest.open(&id, &mapping, Some(&entity), "test").await.unwrap();
+        let mut writer = RecordBatchWriter::new(Lane(1), 0, 0);
+        let payload = br#"{"Id":"1"}"#;
+        writer.push(&Record { ordinal: 1, op: Op::Upsert, key: None, version: Version::None, defect: None, payload });
+        ingest.append(&open, writer.finish(b"1")).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_process_without_doors_does_the_work_and_one_that_asks_sees_it_done() {
+        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Partitions { inputs: 1, events: 1, decisions: 1 }));
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (stop, stopped) = watch::channel(false);
+        let crew = Crew::new((log.clone(), store.clone()), None, None, Notes::new()).unwrap();
+        let working = crew.keep(&Roster::of(&[RoleName::Process, RoleName::Repair]), stopped).unwrap();
+        let working = tokio::spawn(working);
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Arc::new(Keyring::open(store.clone(), &[7; 32]).await.unwrap());
+        let local = Arc::new(MemoryStore::new());
+        let opened = Opened { log: log.clone(), store: store.clone(), local, keys };
+        let roles = Roles::among_peers(&opened, folder.path(), &Backends::default(), &Roster::none(), None).await;
+        let roles = roles.unwrap();
+        record(&log, &store).await;
+        let (inputs, mut processed) = (log.end(Topic::Inputs, 0).await.unwrap(), roles.processed[0].clone());
+        in_time(processed.wait(inputs)).await.unwrap();
+        let (decisions, mut repaired) = (log.end(Topic::Decisions, 0).await.unwrap(), roles.repaired[0].clone());
+        in_time(repaired.done.wait_for(|next| *next >= decisions)).await.unwrap();
+        let events = log.end(Topic::Events, 0).await.unwrap();
+        in_time(roles.projector.wait_position(0, events)).await.unwrap();
+        assert_eq!(roles.projector.holdings().tail_rows, 1);
+        assert!(!*roles.leads.borrow(), "one that only asks leads nobody");
+        in_time(roles.stop()).await.unwrap();
+        stop.send_replace(true);
+        in_time(working).await.unwrap();
+        let peers = pipeline::lease::list(&*store).await.unwrap();
+        assert!(peers.nodes.is_empty() && peers.leases.values().all(|lease| lease.owner.is_none()), "{peers:?}");
+    }
+}

@@ -1,0 +1,307 @@
+//! Leases on a store in memory, with clocks that a test turns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt;
+use schemas::TenantId;
+use tokio::sync::{mpsc, watch};
+
+use super::*;
+use crate::store::{Expect, MemoryStore, Row, Store, StoreError, Table};
+
+const PACE: Pace = Pace { beat: Duration::from_secs(1), dead_after: Duration::from_secs(6) };
+
+/// A clock that a test turns.
+struct Time {
+    begun: Instant,
+    millis: Arc<AtomicU64>,
+}
+
+impl Time {
+    fn new() -> Self {
+        Self { begun: Instant::now(), millis: Arc::default() }
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.millis.fetch_add(seconds * 1_000, Ordering::SeqCst);
+    }
+
+    fn clock(&self) -> Clock {
+        let (begun, millis) = (self.begun, self.millis.clone());
+        Arc::new(move || begun + Duration::from_millis(millis.load(Ordering::SeqCst)))
+    }
+}
+
+fn joining(store: &Arc<dyn Store>, name: &str, partitions: u32, time: &Time) -> Joining {
+    let roles = vec![("process".to_owned(), partitions)];
+    Joining { store: store.clone(), name: name.to_owned(), roles, pace: PACE, clock: time.clock() }
+}
+
+async fn node(store: &Arc<dyn Store>, name: &str, partitions: u32, time: &Time) -> Node {
+    Node::join(joining(store, name, partitions, time)).await.unwrap()
+}
+
+fn memory() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new())
+}
+
+fn partitions(node: &Node) -> Vec<u32> {
+    node.held().map(|share| share.partition).collect()
+}
+
+/// A turn of each, as often; what one should give up it gives up at once.
+async fn turns(nodes: &mut [&mut Node], times: usize) {
+    for _ in 0..times {
+        for node in nodes.iter_mut() {
+            for share in node.turn().await.unwrap() {
+                node.release(&share).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn processes_have_about_as_many_partitions_each_and_no_partition_has_two() {
+    let (store, time) = (memory(), Time::new());
+    for count in [1, 4, 5, 8] {
+        let store: Arc<dyn Store> = if count == 1 { store.clone() } else { memory() };
+        let mut a = node(&store, "a", count, &time).await;
+        turns(&mut [&mut a], 1).await;
+        assert_eq!(partitions(&a), (0..count).collect::<Vec<_>>(), "alone it has all");
+        let mut b = node(&store, "b", count, &time).await;
+        let mut c = node(&store, "c", count, &time).await;
+        turns(&mut [&mut a, &mut b, &mut c], 6).await;
+        let mut held: Vec<Vec<u32>> = [&a, &b, &c].map(partitions).to_vec();
+        let lengths: Vec<usize> = held.iter().map(Vec::len).collect();
+        let (most, least) = (lengths.iter().max().unwrap(), lengths.iter().min().unwrap());
+        assert!(most - least <= 1, "of {count}: {held:?}");
+        let mut all = held.drain(..).flatten().collect::<Vec<_>>();
+        all.sort_unstable();
+        assert_eq!(all, (0..count).collect::<Vec<_>>(), "each has one owner");
+        let before = [&a, &b, &c].map(partitions);
+        turns(&mut [&mut a, &mut b, &mut c], 6).await;
+        assert_eq!([&a, &b, &c].map(partitions), before, "and keeps it");
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_process_had_is_taken_over_and_it_never_believes_in_it_beside_another() {
+    let (store, time) = (memory(), Time::new());
+    let mut dead = node(&store, "dead", 2, &time).await;
+    turns(&mut [&mut dead], 1).await;
+    let share = dead.held().next().cloned().unwrap();
+    let (trust, before) = (dead.trust(), dead.token(&share).unwrap());
+    let mut heir = node(&store, "heir", 2, &time).await;
+    let mut seconds = 0;
+    loop {
+        heir.turn().await.unwrap();
+        if !partitions(&heir).is_empty() {
+            break;
+        }
+        time.pass(1);
+        seconds += 1;
+        assert!(seconds < 20, "nobody takes over");
+    }
+    assert_eq!(seconds, PACE.dead_after.as_secs());
+    assert!(!trust.holds());
+    assert_eq!(partitions(&heir), [0, 1]);
+    assert!(heir.token(&share).unwrap() > before);
+    assert!(matches!(dead.turn().await, Err(LeaseError::Lost)));
+    assert_eq!((partitions(&dead), trust.holds()), (vec![], false));
+    let mut again = node(&store, "dead", 2, &time).await;
+    turns(&mut [&mut again, &mut heir], 3).await;
+    assert_eq!((partitions(&again).len(), partitions(&heir).len()), (1, 1), "it may join again");
+    assert!(!trust.holds(), "what it began before stays fenced");
+}
+
+#[tokio::test]
+async fn a_process_that_was_stopped_is_refused_by_the_store_until_it_has_said_that_it_lives() {
+    let (store, time) = (memory(), Time::new());
+    let mut node = node(&store, "a", 1, &time).await;
+    turns(&mut [&mut node], 1).await;
+    let share = node.held().next().cloned().unwrap();
+    let fenced = FencedStore::new(store.clone(), share, node.trust());
+    let write = |key: &'static str| fenced.put(TenantId::SYSTEM, Table::Checkpoints, key, Bytes::new(), Expect::Any);
+    write("a").await.unwrap();
+    time.pass(5);
+    let refused = write("b").await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Fenced(what) if what == "partition 0 of process"), "{refused}");
+    let removed = fenced.delete(TenantId::SYSTEM, Table::Checkpoints, "a", Expect::Any).await;
+    assert!(matches!(removed, Err(StoreError::Fenced(_))));
+    assert!(fenced.get(TenantId::SYSTEM, Table::Checkpoints, "a").await.unwrap().is_some());
+    assert_eq!(fenced.scan(TenantId::SYSTEM, Table::Checkpoints, "", None, 9).await.unwrap().len(), 1);
+    // Nobody has taken over.
+    node.beat().await.unwrap();
+    write("b").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_given_up_in_good_order_is_taken_at_once() {
+    let (store, time) = (memory(), Time::new());
+    let mut a = node(&store, "a", 3, &time).await;
+    let mut b = node(&store, "b", 3, &time).await;
+    turns(&mut [&mut a, &mut b], 4).await;
+    let trust = a.trust();
+    a.leave().await.unwrap();
+    assert!(!trust.holds());
+    turns(&mut [&mut b], 1).await;
+    assert_eq!(partitions(&b), [0, 1, 2]);
+    let peers = list(&*store).await.unwrap();
+    let names: Vec<_> = peers.nodes.values().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["b"]);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_takes_nobody_for_dead_and_makes_nobody_believe_for_longer() {
+    let store = memory();
+    let (true_time, jumping) = (Time::new(), Time::new());
+    let mut a = node(&store, "a", 2, &true_time).await;
+    turns(&mut [&mut a], 1).await;
+    let mut b = node(&store, "b", 2, &jumping).await;
+    turns(&mut [&mut a, &mut b], 3).await;
+    assert_eq!((partitions(&a).len(), partitions(&b).len()), (1, 1));
+    // An hour for the one, nothing for the other.
+    jumping.pass(3_600);
+    assert!(!b.trust().holds(), "it may have been stopped");
+    turns(&mut [&mut b], 1).await;
+    assert!(b.trust().holds() && a.trust().holds());
+    a.beat().await.unwrap();
+    assert_eq!((partitions(&a).len(), partitions(&b).len()), (1, 1));
+}
+
+#[tokio::test]
+async fn who_takes_part_in_a_role_no_more_keeps_what_it_has_and_holds_no_other_up() {
+    let (store, time) = (memory(), Time::new());
+    let mut a = node(&store, "a", 4, &time).await;
+    let mut b = node(&store, "b", 4, &time).await;
+    turns(&mut [&mut a, &mut b], 4).await;
+    let share = b.held().next().cloned().unwrap();
+    b.quit("process");
+    b.release(&share).await.unwrap();
+    turns(&mut [&mut b, &mut a], 3).await;
+    assert_eq!((partitions(&a).len(), partitions(&b).len()), (3, 1));
+}
+
+/// A store whose next write is done and answered by nobody.
+struct Mute {
+    inner: MemoryStore,
+    is_mute: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Mute {
+    async fn get(&self, tenant: TenantId, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.inner.get(tenant, table, key).await
+    }
+    async fn put(&self, t: TenantId, table: Table, key: &str, value: Bytes, e: Expect) -> Result<u64, StoreError> {
+        let done = self.inner.put(t, table, key, value, e).await;
+        match self.is_mute.swap(false, Ordering::SeqCst) {
+            true => Err(StoreError::Unreachable("planted".into())),
+            false => done,
+        }
+    }
+    async fn delete(&self, tenant: TenantId, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.inner.delete(tenant, table, key, expect).await
+    }
+    async fn scan(
+        &self,
+        tenant: TenantId,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Row)>, StoreError> {
+        self.inner.scan(tenant, table, prefix, after, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_nobody_answered_costs_neither_the_place_nor_a_partition() {
+    let mute = Arc::new(Mute { inner: MemoryStore::new(), is_mute: AtomicBool::new(false) });
+    let store: Arc<dyn Store> = mute.clone();
+    let time = Time::new();
+    let mut node = node(&store, "a", 1, &time).await;
+    mute.is_mute.store(true, Ordering::SeqCst);
+    assert!(matches!(node.beat().await, Err(LeaseError::Store(StoreError::Unreachable(_)))));
+    node.beat().await.unwrap();
+    node.turn().await.unwrap();
+    let share = node.held().next().cloned().unwrap();
+    mute.is_mute.store(true, Ordering::SeqCst);
+    assert!(node.release(&share).await.is_err());
+    node.release(&share).await.unwrap();
+    assert_eq!(list(&*store).await.unwrap().leases[&share].owner, None);
+    node.turn().await.unwrap();
+    assert_eq!(partitions(&node), [0]);
+}
+
+/// What a share's work was told.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Begun(u32),
+    Stopped(u32),
+}
+
+fn told(until_stopped: bool) -> (Work, mpsc::UnboundedReceiver<Told>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let work: Work = Arc::new(move |share: Share, _: Trust, mut stop: watch::Receiver<bool>| {
+        let sender = sender.clone();
+        async move {
+            sender.send(Told::Begun(share.partition)).ok();
+            if !until_stopped {
+                return Ended::Overtaken;
+            }
+            stop.wait_for(|stop| *stop).await.ok();
+            sender.send(Told::Stopped(share.partition)).ok();
+            Ended::Stopped
+        }
+        .boxed()
+    });
+    (work, receiver)
+}
+
+fn quick(store: &Arc<dyn Store>, name: &str) -> Joining {
+    let pace = Pace { beat: Duration::from_millis(5), dead_after: Duration::from_secs(30) };
+    let roles = vec![("process".to_owned(), 2)];
+    Joining { store: store.clone(), name: name.to_owned(), roles, pace, clock: Arc::new(Instant::now) }
+}
+
+#[tokio::test]
+async fn a_process_that_is_told_to_stop_drains_what_it_works_on_and_another_goes_on_with_it() {
+    let store = memory();
+    let (work, mut of_a) = told(true);
+    let (stop, stopped) = watch::channel(false);
+    let a = tokio::spawn(keep(quick(&store, "a"), work, stopped));
+    assert!(matches!(of_a.recv().await, Some(Told::Begun(_))) && matches!(of_a.recv().await, Some(Told::Begun(_))));
+    let (work, mut of_b) = told(true);
+    let (_stop_b, stopped) = watch::channel(false);
+    let b = tokio::spawn(keep(quick(&store, "b"), work, stopped));
+    // The one gives up half of it for the other.
+    let given = of_a.recv().await.unwrap();
+    let begun = of_b.recv().await.unwrap();
+    let (Told::Stopped(given), Told::Begun(begun)) = (given, begun) else { panic!("another order") };
+    assert_eq!(given, begun);
+    stop.send_replace(true);
+    a.await.unwrap();
+    assert_eq!(of_a.recv().await, Some(Told::Stopped(1 - given)));
+    assert_eq!(of_b.recv().await, Some(Told::Begun(1 - given)));
+    b.abort();
+}
+
+#[tokio::test]
+async fn work_that_was_overtaken_begins_again_as_long_as_the_lease_is_there() {
+    let store = memory();
+    let (work, mut told) = told(false);
+    let (stop, stopped) = watch::channel(false);
+    let keeping = tokio::spawn(keep(quick(&store, "a"), work, stopped));
+    for _ in 0..6 {
+        assert!(matches!(told.recv().await, Some(Told::Begun(_))));
+    }
+    stop.send_replace(true);
+    keeping.await.unwrap();
+    let peers = list(&*store).await.unwrap();
+    assert!(peers.nodes.is_empty() && peers.leases.values().all(|lease| lease.owner.is_none()));
+}
