@@ -84,10 +84,8 @@ fn rows(parts: &[Part]) -> Vec<Vec<serde_json::Value>> {
 
 fn say_what_is_left(from: &Path, out: &mut dyn Output) -> anyhow::Result<()> {
     out.line("Both sides have the same. Views come back from the log by themselves.")?;
-    out.line(&format!(
-        "Every process needs the file master.key of {0}, and mappings and ontology if there are any. Do not serve {0} again.",
-        from.display()
-    ))?;
+    out.line("Every process needs the same master.key as before, and mappings and ontology if there are any.")?;
+    out.line(&format!("Do not serve {} again.", from.display()))?;
     Ok(())
 }
 
