@@ -241,18 +241,17 @@ impl Node {
         let of_role = |node: &NodeRow| node.roles.iter().any(|known| known == role);
         let others: BTreeSet<&String> =
             peers.nodes.iter().filter(|(id, node)| **id != self.id && of_role(node)).map(|(id, _)| id).collect();
-        let fair = (partitions as usize).div_ceil(others.len() + 1);
-        let all = (0..partitions).map(|partition| Share { role: role.to_owned(), partition });
-        let is_free = |share: &Share| !self.held.contains_key(share) && peers.owner(share).is_none();
-        let is_own = |share: &Share| {
-            !self.held.contains_key(share)
-                && peers.leases.get(share).is_some_and(|l| l.owner.as_ref() == Some(&self.id))
-        };
-        let (free, own): (Vec<Share>, Vec<Share>) =
-            all.filter(|share| is_free(share) || is_own(share)).partition(|share| is_free(share));
+        let (all, processes) = (partitions as usize, others.len() + 1);
+        let (least_fair, fair) = (all / processes, all.div_ceil(processes));
+        let count =
+            |id: &String| peers.leases.iter().filter(|(s, l)| s.role == role && l.owner.as_ref() == Some(id)).count();
+        let counts: Vec<usize> = others.into_iter().map(count).collect();
+        let shares = (0..partitions).map(|partition| Share { role: role.to_owned(), partition });
+        let (taken, free): (Vec<Share>, Vec<Share>) =
+            shares.filter(|share| !self.held.contains_key(share)).partition(|share| peers.owner(share).is_some());
         // Taken by a write that nobody answered.
-        for share in own {
-            if let Some(lease) = peers.leases.get(&share) {
+        for share in taken {
+            if let Some(lease) = peers.leases.get(&share).filter(|lease| lease.owner.as_ref() == Some(&self.id)) {
                 self.held.insert(share, Hold { version: lease.version, token: lease.token });
             }
         }
@@ -261,16 +260,18 @@ impl Node {
         // Peers begin at different places, so that they seldom reach for the same.
         let begin = usize::try_from(xxhash_rust::xxh3::xxh3_64(self.id.as_bytes()) % 4096).unwrap_or(0);
         let order = (0..free.len()).map(|at| &free[(at + begin) % free.len()]);
-        let mut room = fair.saturating_sub(mine.len());
+        // Beyond what each has at least it leaves to the others what they lack of that.
+        let own_room = least_fair.saturating_sub(mine.len());
+        let lacking: usize = counts.iter().map(|count| least_fair.saturating_sub(*count)).sum();
+        let more = free.len().saturating_sub(own_room + lacking);
+        let mut room = (own_room + more).min(fair.saturating_sub(mine.len()));
         for share in order {
             if room == 0 {
                 break;
             }
             room -= usize::from(self.take(share, peers.leases.get(share)).await?);
         }
-        let count =
-            |id: &String| peers.leases.iter().filter(|(s, l)| s.role == role && l.owner.as_ref() == Some(id)).count();
-        let least = others.into_iter().map(count).min();
+        let least = counts.into_iter().min();
         let is_uneven = is_all_taken && least.is_some_and(|least| mine.len() > least + 1);
         let surplus = mine.len().saturating_sub(fair).max(usize::from(is_uneven));
         Ok(mine.into_iter().rev().take(surplus).collect())

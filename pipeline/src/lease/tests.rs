@@ -263,9 +263,9 @@ fn told(until_stopped: bool) -> (Work, mpsc::UnboundedReceiver<Told>) {
     (work, receiver)
 }
 
-fn quick(store: &Arc<dyn Store>, name: &str) -> Joining {
+fn quick(store: &Arc<dyn Store>, name: &str, partitions: u32) -> Joining {
     let pace = Pace { beat: Duration::from_millis(5), dead_after: Duration::from_secs(30) };
-    let roles = vec![("process".to_owned(), 2)];
+    let roles = vec![("process".to_owned(), partitions)];
     Joining { store: store.clone(), name: name.to_owned(), roles, pace, clock: Arc::new(Instant::now) }
 }
 
@@ -274,11 +274,11 @@ async fn a_process_that_is_told_to_stop_drains_what_it_works_on_and_another_goes
     let store = memory();
     let (work, mut of_a) = told(true);
     let (stop, stopped) = watch::channel(false);
-    let a = tokio::spawn(keep(quick(&store, "a"), work, stopped));
+    let a = tokio::spawn(keep(quick(&store, "a", 2), work, stopped));
     assert!(matches!(of_a.recv().await, Some(Told::Begun(_))) && matches!(of_a.recv().await, Some(Told::Begun(_))));
     let (work, mut of_b) = told(true);
     let (_stop_b, stopped) = watch::channel(false);
-    let b = tokio::spawn(keep(quick(&store, "b"), work, stopped));
+    let b = tokio::spawn(keep(quick(&store, "b", 2), work, stopped));
     // The one gives up half of it for the other.
     let given = of_a.recv().await.unwrap();
     let begun = of_b.recv().await.unwrap();
@@ -292,11 +292,39 @@ async fn a_process_that_is_told_to_stop_drains_what_it_works_on_and_another_goes
 }
 
 #[tokio::test]
+async fn one_that_comes_when_others_have_a_little_too_much_gets_its_part() {
+    let (store, mut stops) = (memory(), Vec::new());
+    let mut begin = |name: &str| {
+        let ((work, told), (stop, stopped)) = (told(true), watch::channel(false));
+        tokio::spawn(keep(quick(&store, name, 4), work, stopped));
+        stops.push(stop);
+        told
+    };
+    let (mut a, mut b) = (begin("a"), begin("b"));
+    // Two each, whatever each had in between.
+    let has_two = async |store: &Arc<dyn Store>| loop {
+        let peers = list(&**store).await.unwrap();
+        let of = |id: &String| peers.leases.values().filter(|lease| lease.owner.as_ref() == Some(id)).count();
+        if peers.nodes.len() == 2 && peers.nodes.keys().all(|id| of(id) == 2) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    };
+    let in_time = Duration::from_secs(60);
+    tokio::time::timeout(in_time, has_two(&store)).await.unwrap();
+    let mut c = begin("c");
+    let begun = tokio::time::timeout(in_time, c.recv()).await.unwrap();
+    assert!(matches!(begun, Some(Told::Begun(_))), "{begun:?}");
+    a.close();
+    b.close();
+}
+
+#[tokio::test]
 async fn work_that_was_overtaken_begins_again_as_long_as_the_lease_is_there() {
     let store = memory();
     let (work, mut told) = told(false);
     let (stop, stopped) = watch::channel(false);
-    let keeping = tokio::spawn(keep(quick(&store, "a"), work, stopped));
+    let keeping = tokio::spawn(keep(quick(&store, "a", 2), work, stopped));
     for _ in 0..6 {
         assert!(matches!(told.recv().await, Some(Told::Begun(_))));
     }

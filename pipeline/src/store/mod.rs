@@ -210,9 +210,7 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::DiskFull | Self::Unreachable(_) => true,
-            Self::Conflict { .. } | Self::Refused(_) | Self::Unreadable(_) | Self::Fenced(_) | Self::Failed(_) => {
-                false
-            }
+            Self::Conflict { .. } | Self::Refused(_) | Self::Unreadable(_) | Self::Fenced(_) | Self::Failed(_) => false,
         }
     }
 }
