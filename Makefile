@@ -5,7 +5,7 @@
 # make backends   the suites of the ports on a real Kafka and a real Cassandra, which it starts itself; needs a JDK and Maven
 # make client     a TypeScript client generated from the server's OpenAPI file, compiled, and run against a server
 # make fit        the matcher's constants, cross-validated and fitted anew (DATA=folder of the gold sets and their scorer)
-# make lint       clippy and rustfmt;  make docs   the documentation, without warnings
+# make lint       clippy, rustfmt and what stands in docker/;  make docs   the documentation, without warnings
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -217,8 +217,9 @@ bench: null-profiler programs venv
 
 # -- care --------------------------------------------------------------------------------------------------------------
 
-lint: system-test
+lint: system-test venv
 	@cargo fmt --all --check
+	$(PYTHON) docker/check.py
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 docs: system

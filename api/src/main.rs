@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     // A server tells what it does; a command only what went wrong.
     let usual = match cli.command {
         Top::Serve(_) => "warn,api=info,pipeline=info,connectors=info,projections=info",
+        Top::Migrate(_) => "warn,api=info",
         // What is wrong with a certificate the command says itself.
         _ => "warn,rustls_platform_verifier=off",
     };
@@ -85,6 +86,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Top::Serve(args) => api::serve::run(&cli.data_dir, &args).await,
         Top::Demo(args) => api::demo::run(&cli.data_dir, &args, cli.json).await,
         Top::Match(args) => api::cli::match_::run(&args),
+        Top::Migrate(args) => api::cli::migrate::run(&args, &mut Terminal::new(cli.json)).await,
         Top::Login(args) => sign_in::login(&args, &cli.server, &mut Terminal::new(cli.json)).await,
         Top::Logout => sign_in::logout(&cli.server, &mut Terminal::new(cli.json)).await,
         Top::Whoami => sign_in::whoami(&cli.server, &mut Terminal::new(cli.json)).await,

@@ -316,6 +316,7 @@ def good_calls(tenant):
         "watch_events": lambda: ("/events/stream?seconds=1",),
         "read_log": lambda: ("/log",),
         "read_audit": lambda: ("/audit",),
+        "show_lag": lambda: ("/lag",),
         "export_tenant": lambda: ("/tenant/export",),
         "delete_tenant": delete_tenant,
         "cancel_query": cancel_query,

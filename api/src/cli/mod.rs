@@ -14,6 +14,7 @@ pub mod ingest;
 pub mod log;
 pub mod mappings;
 pub mod match_;
+pub mod migrate;
 pub mod plan;
 pub mod policy;
 pub mod quarantine;

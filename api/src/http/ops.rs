@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use super::Doors;
 use super::problem::Problem;
 use crate::auth::{AuthError, secret};
-use crate::line::Line;
+use crate::line::{Lag, Line};
 
 /// The oldest that a record may be that is in no view yet, for the server to be ready.
 const BEHIND_MAX: Duration = Duration::from_secs(60);
@@ -114,14 +114,12 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
         }
     }
     text.family("autonomos_log_items_total", "counter", "items ever appended to a partition", ends);
-    let by_partition = |lags: Vec<u64>| {
-        let labelled = |(p, lag)| (format!("{{partition=\"{p}\"}}"), lag);
-        lags.into_iter().enumerate().map(labelled).collect::<Vec<_>>()
+    let labelled = |lag: Lag| {
+        let Lag { role, topic, partition, items } = lag;
+        (format!("{{role=\"{role}\",topic=\"{topic}\",partition=\"{partition}\"}}"), items)
     };
-    let help = "inputs that are not processed yet";
-    text.family("autonomos_processor_lag_inputs", "gauge", help, by_partition(line.processor_lag().await?));
-    let help = "events that are in no view yet";
-    text.family("autonomos_projector_lag_events", "gauge", help, by_partition(line.projector_lag().await?));
+    let help = "items of a partition that a role has not done yet, wherever it runs";
+    text.family("autonomos_consumer_lag_items", "gauge", help, line.lags().await?.into_iter().map(labelled));
     let behind = line.behind().await?.as_millis() as usize;
     text.gauge("autonomos_behind_ms", "age of the oldest record that is in no view yet", behind);
     let views = line.holdings();

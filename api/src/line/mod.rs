@@ -1,8 +1,8 @@
 //! The line over one data folder, as commands and doors use it.
 //!
-//! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `definitions` is what
-//! plans are made from, `opening` what a stream is opened with, `open` opens streams for pushes, `run` brings records in
-//! together, `runs` are those of programs elsewhere, `turns` lets one run of a stream go on at a time. `streams` tells of
+//! [`Line`] is opened and closed in [`crate::roles`]. `waiting` waits for what the roles have done, `lag` says how far they are
+//! behind, `definitions` is what plans are made from, `opening` what a stream is opened with, `open` opens streams for pushes,
+//! `run` brings records in together, `runs` are those of programs elsewhere, `turns` lets one run of a stream go on at a time. `streams` tells of
 //! tenants and their streams, `views` is what can be asked, `queries` are those that run, `consumers` who reads a view,
 //! `items` shows the log item by item, `quarantine` what was set aside, `settle` has people retry or discard it, `cases` has
 //! them decide drift, `evidence` shows what they decide by, `policies` by what cases are decided, `mappings` what is in force,
@@ -20,6 +20,7 @@ mod export;
 mod fair;
 mod items;
 pub(crate) mod journal;
+mod lag;
 mod mappings;
 mod open;
 mod opening;
@@ -62,6 +63,7 @@ pub use evidence::{Impact, ViewImpact};
 pub(crate) use fair::{Bounds, Fair};
 pub use fair::{Busy, Place};
 pub use items::{Cause, EntityFields, Item, LogPlace};
+pub use lag::Lag;
 pub use mappings::{DriftOf, InForce, SetMappingError, SuggestError, SuggestedMapping};
 pub use open::OpenError;
 pub use opening::{NoMapping, Opening, Said, deleted, version_type};

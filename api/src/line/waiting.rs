@@ -164,26 +164,6 @@ impl Line {
         self.wait_events(self.roles.projector.partition_of(tenant, entity)).await
     }
 
-    /// How far each processor is behind, in inputs.
-    pub async fn processor_lag(&self) -> anyhow::Result<Vec<u64>> {
-        let mut lags = Vec::new();
-        for (partition, processed) in self.roles.processed.iter().enumerate() {
-            let end = self.log.end(Topic::Inputs, partition as u32).await?;
-            lags.push(end.saturating_sub(processed.next()));
-        }
-        Ok(lags)
-    }
-
-    /// How far the views of each partition are behind, in events.
-    pub async fn projector_lag(&self) -> anyhow::Result<Vec<u64>> {
-        let mut lags = Vec::new();
-        for partition in 0..self.log.partitions(Topic::Events) {
-            let end = self.log.end(Topic::Events, partition).await?;
-            lags.push(end.saturating_sub(self.roles.projector.position(partition)));
-        }
-        Ok(lags)
-    }
-
     /// The age of the oldest record that is not in its view.
     pub async fn behind(&self) -> anyhow::Result<Duration> {
         let mut oldest = None;

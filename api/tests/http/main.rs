@@ -8,6 +8,7 @@ mod deciding;
 mod deletion;
 mod evidence;
 mod house;
+mod lag;
 mod line;
 mod manners;
 mod mappings;

@@ -8,6 +8,7 @@ mod drift;
 mod files;
 mod folder;
 mod inside;
+mod moving;
 mod onboarding;
 mod remote;
 mod serving;

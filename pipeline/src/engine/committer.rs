@@ -266,7 +266,7 @@ impl<'a> Group<'a> {
         let found = self.version(&key)?;
         expect.check(found)?;
         let rows = &self.shared.keyspaces.rows;
-        let version = found.unwrap_or(0) + 1;
+        let version = expect.next(found);
         match value {
             Some(value) => {
                 self.batch.insert(rows, key.as_slice(), encode_row(&Row { value, version }));

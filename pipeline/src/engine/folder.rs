@@ -43,8 +43,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Takes hold of a folder; an empty one is made a data folder with `partitions`.
-    pub(super) fn hold(path: &Path, partitions: Partitions) -> Result<Self, OpenError> {
+    /// Takes hold of a folder; an empty one is made a data folder with `partitions`, of the generation `epoch`.
+    pub(super) fn hold(path: &Path, partitions: Partitions, epoch: u32) -> Result<Self, OpenError> {
         if !partitions.are_valid() {
             return Err(OpenError::Partitions(partitions));
         }
@@ -52,7 +52,7 @@ impl Folder {
         let lock = lock(path)?;
         let format = match fs::read(path.join(FORMAT_FILE)) {
             Ok(bytes) => read_format(path, &bytes)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => write_format(path, partitions)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => write_format(path, partitions, epoch)?,
             Err(source) => return Err(at(&path.join(FORMAT_FILE))(source)),
         };
         let partitions = Partitions { inputs: format.inputs, events: format.events, decisions: format.decisions };
@@ -142,13 +142,13 @@ fn read_format(folder: &Path, bytes: &[u8]) -> Result<Format, OpenError> {
     Ok(format)
 }
 
-fn write_format(folder: &Path, partitions: Partitions) -> Result<Format, OpenError> {
+fn write_format(folder: &Path, partitions: Partitions, epoch: u32) -> Result<Format, OpenError> {
     let path = folder.join(FORMAT_FILE);
     if folder.join(DATABASE_FOLDER).exists() {
         return Err(OpenError::Format { path, problem: "is missing, though the folder has a database".to_owned() });
     }
     let Partitions { inputs, events, decisions } = partitions;
-    let format = Format { format: FORMAT_VERSION, epoch: 1, inputs, events, decisions };
+    let format = Format { format: FORMAT_VERSION, epoch, inputs, events, decisions };
     let mut text = serde_json::to_vec(&format).expect("numbers can be written as JSON");
     text.push(b'\n');
     let new = folder.join("format.new");

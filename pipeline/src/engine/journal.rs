@@ -266,7 +266,7 @@ mod tests {
         let expected: Vec<String> = (0..BATCHES).map(body).collect();
         for is_flushed in [false, true] {
             if is_flushed {
-                let shared = crate::engine::Shared::open(folder.path(), Partitions::default()).unwrap();
+                let shared = crate::engine::Shared::open(folder.path(), Partitions::default(), 1).unwrap();
                 shared.keyspaces.all().for_each(|keyspace| keyspace.rotate_memtable_and_wait().unwrap());
             }
             let files = files(&folder.path().join("engine"));

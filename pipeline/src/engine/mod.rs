@@ -138,7 +138,12 @@ pub struct Embedded {
 impl Embedded {
     /// Opens a data folder, or makes it with `partitions`. A folder that exists keeps the counts that it was made with.
     pub fn open(folder: &Path, partitions: Partitions) -> Result<Self, OpenError> {
-        let shared = Arc::new(Shared::open(folder, partitions)?);
+        Self::open_of_epoch(folder, partitions, 1)
+    }
+
+    /// The same, and a folder that is made is of a generation: for what moves here from a log of that one.
+    pub fn open_of_epoch(folder: &Path, partitions: Partitions, epoch: u32) -> Result<Self, OpenError> {
+        let shared = Arc::new(Shared::open(folder, partitions, epoch)?);
         let path = folder.to_owned();
         let queue = Queue::start(shared.clone(), STALL).map_err(|source| OpenError::Io { path, source })?;
         let engine = Arc::new(Engine { queue, shared });
@@ -214,6 +219,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Log;
 
     fn message(result: Result<Embedded, OpenError>) -> String {
         result.err().map(|e| e.to_string()).unwrap_or_default()
@@ -247,6 +253,14 @@ mod tests {
         drop(Embedded::open(folder.path(), made_with).unwrap());
         let again = Embedded::open(folder.path(), Partitions::default()).unwrap();
         assert_eq!(again.log.partitions_of_folder(), made_with);
+    }
+
+    #[test]
+    fn a_folder_keeps_the_epoch_that_it_was_made_with() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Embedded::open_of_epoch(folder.path(), Partitions::default(), 7).unwrap());
+        let again = Embedded::open(folder.path(), Partitions::default()).unwrap();
+        assert_eq!(again.log.epoch(Topic::Inputs), 7);
     }
 
     #[test]

@@ -93,8 +93,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn open(path: &Path, partitions: Partitions) -> Result<Self, OpenError> {
-        let folder = Folder::hold(path, partitions)?;
+    pub(super) fn open(path: &Path, partitions: Partitions, epoch: u32) -> Result<Self, OpenError> {
+        let folder = Folder::hold(path, partitions, epoch)?;
         let failed = |e: fjall::Error| OpenError::Database { folder: path.to_owned(), source: Box::new(e) };
         let database = folder.database(|new| {
             let made = keyspaces::open_database(new).and_then(|database| Keyspaces::open(&database).map(|_| ()));

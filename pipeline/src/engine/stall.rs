@@ -97,7 +97,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_write_that_hangs_fails_the_engine_and_nobody_waits_for_it() {
         let folder = tempfile::tempdir().unwrap();
-        let shared = Arc::new(Shared::open(folder.path(), Partitions::default()).unwrap());
+        let shared = Arc::new(Shared::open(folder.path(), Partitions::default(), 1).unwrap());
         let queue = Queue::start(shared.clone(), Duration::from_millis(40)).unwrap();
         let engine = Engine { queue, shared: shared.clone() };
         let held = shared.gate.lock().await;

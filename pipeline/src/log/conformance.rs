@@ -40,6 +40,8 @@ macro_rules! log_suite {
                 waiting_ends_when_the_end_is_beyond,
                 waiting_for_what_is_there_does_not_wait,
                 the_log_sets_the_time_and_it_never_goes_back,
+                what_is_adopted_keeps_its_time_and_its_seal,
+                what_would_have_time_go_back_is_not_adopted,
                 a_partition_that_is_not_there_is_named,
                 everything_can_be_made_durable,
             ]
@@ -383,6 +385,43 @@ pub async fn the_log_sets_the_time_and_it_never_goes_back(log: Arc<dyn Log>) {
     assert!(times.is_sorted());
     const YEAR_2024: i64 = 1_704_067_200_000_000;
     assert!(times[0] > YEAR_2024 && times[79] < i64::MAX);
+}
+
+fn of_another_log(body: &str, count: u32, logged_at: i64) -> Batch {
+    let mut batch = batch(body, count);
+    batch.header.logged_at = logged_at;
+    batch
+}
+
+async fn adopt(log: &dyn Log, batches: Vec<Batch>) -> Result<Vec<u64>, LogError> {
+    log.adopt(TOPIC, 0, batches).await
+}
+
+/// Batches of another log stand here as they stood there, whoever looks and whatever comes behind them.
+pub async fn what_is_adopted_keeps_its_time_and_its_seal(log: Arc<dyn Log>) {
+    let mut sealed = of_another_log("sealed by somebody", 2, 1_000_007);
+    sealed.header.key_id = 1;
+    let theirs = [of_another_log("a", 3, 1_000_001), sealed, of_another_log("b", 1, 1_000_007)];
+    assert_eq!(adopt(&*log, theirs[..2].to_vec()).await.expect("they are taken"), [0, 3]);
+    assert_eq!(adopt(&*log, theirs[2..].to_vec()).await.expect("they are taken"), [5]);
+    assert!(adopt(&*log, Vec::new()).await.expect("nothing is taken").is_empty());
+    assert_eq!(append(&*log, vec![batch("own", 1)]).await, [6]);
+    log.sync().await.expect("the sync is done");
+    let found = all_without_holes(&*log).await;
+    let lying: Vec<Batch> = found.iter().map(|b| b.as_it_lies(TOPIC, 0).expect("it is readable")).collect();
+    assert_eq!(lying[..3], theirs);
+    assert!(lying[3].header.logged_at > 1_000_007, "the log's own time goes on");
+}
+
+/// Times of a partition rise, also of what is adopted: nothing of such an append is taken.
+pub async fn what_would_have_time_go_back_is_not_adopted(log: Arc<dyn Log>) {
+    let refused = adopt(&*log, vec![of_another_log("a", 1, 9), of_another_log("b", 1, 8)]).await;
+    assert!(matches!(refused, Err(LogError::Refused(_))), "{refused:?}");
+    append(&*log, vec![batch("own", 1)]).await;
+    let refused = adopt(&*log, vec![of_another_log("a", 1, 9)]).await;
+    assert!(matches!(refused, Err(LogError::Refused(_))), "{refused:?}");
+    assert!(matches!(adopt(&*log, vec![of_another_log("a", 0, i64::MAX)]).await, Err(LogError::Refused(_))));
+    assert_eq!(log.end(TOPIC, 0).await.expect("the end is known"), 1);
 }
 
 /// Every method names the partition that is not there.

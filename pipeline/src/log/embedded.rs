@@ -7,6 +7,7 @@ use bytes::Bytes;
 use schemas::batch::BatchError;
 use schemas::{Batch, PackedBatch, Topic};
 
+use super::partition::Stamp;
 use super::{Durability, Log, LogError, Stored};
 use crate::engine::{Engine, Failure, Partitions, Shared, batch_key, batch_offset, is_damage};
 
@@ -23,6 +24,27 @@ impl EmbeddedLog {
     /// The partition counts that the data folder was made with.
     pub fn partitions_of_folder(&self) -> Partitions {
         self.engine.shared().partition_counts()
+    }
+
+    /// Packs batches in order and queues them; `pack` answers their item counts and bytes.
+    async fn put(
+        &self,
+        topic: Topic,
+        partition: u32,
+        is_durable: bool,
+        pack: impl FnOnce(&mut Stamp) -> Result<Vec<(u32, Vec<u8>)>, LogError> + Send,
+    ) -> Result<Vec<u64>, LogError> {
+        let place = self.engine.shared().partitions.get(topic, partition)?;
+        place.check()?;
+        let answer = {
+            let mut stamp = place.stamp.lock().await;
+            let packed: Vec<_> = pack(&mut stamp)?.into_iter().map(|(count, bytes)| (count, bytes.into())).collect();
+            if packed.is_empty() {
+                return Ok(Vec::new());
+            }
+            self.engine.append(topic, partition, packed, is_durable).await?
+        };
+        Ok(self.engine.answered(answer).await??)
     }
 }
 
@@ -43,17 +65,11 @@ impl Log for EmbeddedLog {
         batches: Vec<Batch>,
         durability: Durability,
     ) -> Result<Vec<u64>, LogError> {
-        let place = self.engine.shared().partitions.get(topic, partition)?;
-        place.check()?;
-        if batches.is_empty() {
-            return Ok(Vec::new());
-        }
-        let answer = {
-            let mut stamp = place.stamp.lock().await;
-            let packed = stamp.pack(batches)?.into_iter().map(|(count, bytes)| (count, bytes.into())).collect();
-            self.engine.append(topic, partition, packed, durability == Durability::Durable).await?
-        };
-        Ok(self.engine.answered(answer).await??)
+        self.put(topic, partition, durability == Durability::Durable, |stamp| stamp.pack(batches)).await
+    }
+
+    async fn adopt(&self, topic: Topic, partition: u32, batches: Vec<Batch>) -> Result<Vec<u64>, LogError> {
+        self.put(topic, partition, false, |stamp| stamp.adopt(&batches)).await
     }
 
     async fn read(&self, topic: Topic, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Stored>, LogError> {

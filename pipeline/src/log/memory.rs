@@ -13,6 +13,7 @@ use crate::engine::Partitions;
 /// A log in memory. `Durable` means for as long as it lives.
 pub struct MemoryLog {
     counts: Partitions,
+    epoch: u32,
     partitions: ByPartition<Partition>,
 }
 
@@ -26,6 +27,11 @@ struct Partition {
 impl MemoryLog {
     /// An empty log.
     pub fn new(partitions: Partitions) -> Self {
+        Self::of_epoch(partitions, 1)
+    }
+
+    /// An empty log of a generation: for what moves here from a log of that one.
+    pub fn of_epoch(partitions: Partitions, epoch: u32) -> Self {
         let empty = || Partition {
             stamp: Mutex::new(Stamp::after(i64::MIN)),
             batches: RwLock::default(),
@@ -33,7 +39,7 @@ impl MemoryLog {
         };
         let made = ByPartition::try_new(partitions, |_, _| Ok::<_, std::convert::Infallible>(empty()));
         let Ok(by_partition) = made;
-        Self { counts: partitions, partitions: by_partition }
+        Self { counts: partitions, epoch, partitions: by_partition }
     }
 }
 
@@ -75,7 +81,7 @@ impl Log for MemoryLog {
     }
 
     fn epoch(&self, _: Topic) -> u32 {
-        1
+        self.epoch
     }
 
     async fn append(
@@ -88,6 +94,12 @@ impl Log for MemoryLog {
         let partition = self.partitions.get(topic, partition)?;
         let mut stamp = partition.stamp.lock().await;
         Ok(partition.put(stamp.pack(batches)?))
+    }
+
+    async fn adopt(&self, topic: Topic, partition: u32, batches: Vec<Batch>) -> Result<Vec<u64>, LogError> {
+        let partition = self.partitions.get(topic, partition)?;
+        let mut stamp = partition.stamp.lock().await;
+        Ok(partition.put(stamp.adopt(&batches)?))
     }
 
     async fn read(&self, topic: Topic, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Stored>, LogError> {

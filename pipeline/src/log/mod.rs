@@ -145,6 +145,13 @@ impl Stored {
         let offset = self.first;
         self.open().map_err(|source| LogError::Unreadable { topic, partition, offset, source })
     }
+    /// The batch as the log has it: with its time, and sealed if it is.
+    pub fn as_it_lies(&self, topic: Topic, partition: u32) -> Result<Batch, LogError> {
+        let offset = self.first;
+        let body = self.packed.sealed().unwrap_or_else(|| self.packed.body());
+        let body = body.map_err(|source| LogError::Unreadable { topic, partition, offset, source })?;
+        Ok(Batch { header: self.header().clone(), body })
+    }
     fn open(&self) -> Result<Option<Bytes>, BatchError> {
         let header = self.header();
         let Some(sealed) = self.packed.sealed() else { return self.packed.body().map(Some) };
@@ -165,7 +172,8 @@ impl Stored {
 ///   of one `append` stand together and in order, all of them or none. Appends to one partition that overlap in time
 ///   stand in some order.
 /// - **Durability.** See [`Durability`]. An append that fails may still be found later: an error is an unknown outcome.
-/// - **Time.** The log sets each batch's `logged_at` when it takes it; in a partition it never goes back.
+/// - **Time.** The log sets each batch's `logged_at` when it takes it; in a partition it never goes back. What is adopted
+///   keeps the time that another log set.
 /// - **Sealing.** A log may seal bodies, and sets `key_id` then; a batch whose key is destroyed keeps its offsets.
 /// - **Damage** is of one partition: what stands before it is read, the read that meets it fails and names it, and from
 ///   then on (or from the start, when it is found then) appends to the partition fail the same way. Others go on.
@@ -188,6 +196,14 @@ pub trait Log: Send + Sync + 'static {
         batches: Vec<Batch>,
         durability: Durability,
     ) -> Result<Vec<u64>, LogError>;
+
+    /// Appends batches of another log as that one has them: with their time, and sealed if they are. They are durable after
+    /// the next `sync`. A time before that of the partition's last batch is an error of the caller. A log that is only a
+    /// view of another takes none.
+    async fn adopt(&self, topic: Topic, partition: u32, batches: Vec<Batch>) -> Result<Vec<u64>, LogError> {
+        let _ = (topic, partition, batches);
+        Err(LogError::Refused("this log takes no batches of another: give them to the one behind it".into()))
+    }
 
     /// Batches from the one that holds `from` on, until `max_bytes` of packed bodies are exceeded: at least one if
     /// there is any, none at the end.

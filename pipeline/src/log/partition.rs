@@ -55,6 +55,24 @@ impl Stamp {
         };
         Ok(batches.into_iter().map(pack).collect())
     }
+
+    /// Packs batches of another log in the order given, with the times that they have.
+    pub(crate) fn adopt(&mut self, batches: &[Batch]) -> Result<Vec<(u32, Vec<u8>)>, LogError> {
+        self.last = check_adopted(batches, self.last)?;
+        Ok(batches.iter().map(|batch| (batch.header.count, batch.encode())).collect())
+    }
+}
+
+/// Refuses batches that could not be read again, or whose times go back behind `last`. Answers the time of the last one.
+pub(crate) fn check_adopted(batches: &[Batch], last: i64) -> Result<i64, LogError> {
+    batches.iter().try_fold(last, |last, batch| {
+        check(batch)?;
+        let at = batch.header.logged_at;
+        if at < last {
+            return Err(LogError::Refused(format!("a batch of time {at}, and one of time {last} stands before it")));
+        }
+        Ok(at)
+    })
 }
 
 /// Refuses a batch that could not be read again.

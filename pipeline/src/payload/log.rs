@@ -93,6 +93,10 @@ impl Log for SealedLog {
         self.inner.append(topic, partition, sealed, durability).await
     }
 
+    async fn adopt(&self, topic: Topic, partition: u32, batches: Vec<Batch>) -> Result<Vec<u64>, LogError> {
+        self.inner.adopt(topic, partition, batches).await
+    }
+
     async fn read(&self, topic: Topic, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Stored>, LogError> {
         let mut read = self.inner.read(topic, partition, from, max_bytes).await?;
         for stored in read.iter_mut().filter(|stored| stored.header().key_id == KEY_ID) {

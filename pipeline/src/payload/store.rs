@@ -83,6 +83,7 @@ impl Store for SealedStore {
             Known::Forgotten => match expect {
                 Expect::Version(version) | Expect::Ordered(version) => Ok(version + 1),
                 Expect::Any | Expect::Absent => Ok(1),
+                Expect::Moved(version) => Ok(version.max(1)),
             },
         }
     }

@@ -35,14 +35,16 @@ pub enum Reader {
 impl Reader {
     const ALL: [Self; 4] = [Self::Processor, Self::QuarantineKeeper, Self::Repairer, Self::NoticeKeeper];
 
-    const fn topic(self) -> Topic {
+    /// What it reads.
+    pub const fn topic(self) -> Topic {
         match self {
             Self::Processor => Topic::Inputs,
             Self::QuarantineKeeper | Self::Repairer | Self::NoticeKeeper => Topic::Decisions,
         }
     }
 
-    const fn name(self) -> &'static str {
+    /// Its name in its checkpoints.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Processor => super::READER,
             Self::QuarantineKeeper => crate::quarantine::READER,

@@ -29,6 +29,7 @@ macro_rules! store_suite {
                 a_removal_is_taken_only_when_the_row_is_as_expected,
                 a_refused_write_changes_nothing,
                 a_removed_row_is_made_anew,
+                a_row_that_moves_here_keeps_its_version,
                 of_writers_that_expect_the_same_version_one_wins,
                 of_writers_that_expect_no_row_one_wins,
                 concurrent_writers_that_expect_anything_all_count,
@@ -165,6 +166,17 @@ pub async fn a_removed_row_is_made_anew(store: Arc<dyn Store>) {
     store.delete(TENANT, TABLE, "a", Expect::Version(2)).await.expect("the removal is taken");
     assert!(matches!(put_if(&*store, "a", "3", Expect::Absent).await, Ok(1)));
     assert_eq!(get(&*store, "a").await, row("3", 1));
+}
+
+/// A row that moves here keeps its version, which counts on from there, and takes the place of no other.
+pub async fn a_row_that_moves_here_keeps_its_version(store: Arc<dyn Store>) {
+    assert!(matches!(put_if(&*store, "a", "1", Expect::Moved(70)).await, Ok(70)));
+    assert_conflict(put_if(&*store, "a", "2", Expect::Moved(70)).await, Expect::Moved(70), Some(70));
+    assert_eq!(get(&*store, "a").await, row("1", 70));
+    assert_eq!(put(&*store, "a", "2").await, 71);
+    assert!(matches!(put_if(&*store, "a", "3", Expect::Version(71)).await, Ok(72)));
+    assert_eq!(get(&*store, "a").await, row("3", 72));
+    assert!(matches!(put_if(&*store, "b", "1", Expect::Moved(0)).await, Ok(1)), "none has version 0");
 }
 
 /// 16 writers, 25 rounds: each round has one winner, and the others are told the winner's version.

@@ -43,7 +43,7 @@ impl Store for MemoryStore {
         let key = (tenant, table, key.to_owned());
         let found = rows.get(&key).map(|row| row.version);
         expect.check(found)?;
-        let version = found.unwrap_or(0) + 1;
+        let version = expect.next(found);
         rows.insert(key, Row { value, version });
         Ok(version)
     }

@@ -132,7 +132,7 @@ impl Table {
 pub struct Row {
     /// The value.
     pub value: Bytes,
-    /// 1 when it was made, one more at every change.
+    /// 1 when it was made, one more at every change; kept when the row moves to another store.
     pub version: u64,
 }
 
@@ -148,6 +148,9 @@ pub enum Expect {
     /// The row at this version, 0 for none; and whoever writes does not wait until it is durable. For what can be made
     /// again from the log, but only by one writer.
     Ordered(u64),
+    /// Nothing; and the row gets this version, 1 at least: the one that it had in another store, from which it moves here.
+    /// Whoever writes does not wait until it is durable.
+    Moved(u64),
 }
 
 impl Expect {
@@ -155,11 +158,19 @@ impl Expect {
     pub fn check(self, found: Option<u64>) -> Result<(), StoreError> {
         let met = match self {
             Self::Any => true,
-            Self::Absent => found.is_none(),
+            Self::Absent | Self::Moved(_) => found.is_none(),
             Self::Version(version) => found == Some(version),
             Self::Ordered(version) => found.unwrap_or(0) == version,
         };
         if met { Ok(()) } else { Err(StoreError::Conflict { expected: self, found }) }
+    }
+
+    /// The version that a write makes of the one found.
+    pub(crate) fn next(self, found: Option<u64>) -> u64 {
+        match self {
+            Self::Moved(version) => version.max(1),
+            Self::Any | Self::Absent | Self::Version(_) | Self::Ordered(_) => found.unwrap_or(0) + 1,
+        }
     }
 }
 

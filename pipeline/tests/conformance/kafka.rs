@@ -7,7 +7,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use pipeline::log::conformance::batch;
 use pipeline::log::kafka::{KafkaLog, Mechanism, OpenError, Sasl, Settings, Tls};
-use pipeline::{Durability, Log, LogError, Stored};
+use pipeline::migrate::{MigrateError, Place, migrate};
+use pipeline::{Durability, Log, LogError, MemoryLog, MemoryStore, Stored};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -319,6 +320,36 @@ on_a_broker! {
         let seen = facts(&read_all(&fresh).await);
         assert_eq!(seen.len(), 3000);
         assert_eq!(seen, facts(&read_all(&*log).await));
+    }
+
+    what_moves_here_keeps_its_places_and_times_whoever_looks_and_the_brokers_time_goes_on_behind_it(settings) {
+        let theirs = MemoryLog::new(settings.partitions);
+        for (topic, partition) in Topic::ALL.into_iter().flat_map(|topic| [(topic, 0), (topic, 1)]) {
+            for n in 0..100 {
+                let batches = vec![batch(&format!("{topic} {n}"), 1 + n % 3)];
+                theirs.append(topic, partition, batches, Durability::Durable).await.expect("the append is taken");
+            }
+        }
+        let from = Place { log: Arc::new(theirs), store: Arc::new(MemoryStore::new()) };
+        let place = |log: KafkaLog| Place { log: Arc::new(log), store: Arc::new(MemoryStore::new()) };
+        let refused = migrate(&from, &place(open(&settings).await), &mut |_| {}).await;
+        assert!(matches!(refused, Err(MigrateError::Epoch { from: 1, .. })), "{refused:?}");
+
+        settings.topic_prefix += "moved.";
+        settings.epoch = Some(1);
+        let parts = migrate(&from, &place(open(&settings).await), &mut |_| {}).await.expect("everything moves");
+        settings.epoch = None;
+        let moved = migrate(&from, &place(open(&settings).await), &mut |_| {}).await.expect("it is there");
+        assert_eq!(moved, parts);
+        let (log, there) = (open(&settings).await, facts(&read_all(&*from.log).await));
+        assert_eq!(facts(&read_all(&log).await), there);
+        let end = log.end(Topic::Inputs, 0).await.expect("the end is known");
+        assert_eq!(append(&log, "own", 1).await, end);
+        for log in [&log, &open(&settings).await] {
+            let all = facts(&read_all(log).await);
+            assert_eq!(all[..there.len()], there);
+            assert!(all[there.len()].2 >= there[there.len() - 1].2, "{all:?}");
+        }
     }
 
     a_topic_that_was_made_again_has_another_epoch_and_who_has_it_open_is_told(settings) {

@@ -4,6 +4,8 @@
 mod cassandra;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(all(feature = "kafka", feature = "scylla"))]
+mod moving;
 #[cfg(any(feature = "kafka", feature = "scylla"))]
 mod services;
 

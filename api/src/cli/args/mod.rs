@@ -5,6 +5,7 @@ mod cases;
 mod ingest;
 mod log;
 mod mappings;
+mod migrate;
 mod policy;
 mod quarantine;
 mod query;
@@ -28,6 +29,7 @@ pub use cases::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, DryRunArgs, EditA
 pub use ingest::{Behalf, IngestArgs, Mode};
 pub use log::{CatArgs, LogCommand, RefoldArgs, StatArgs};
 pub use mappings::{DiffArgs, DriftCommand, MappingsCommand, SetMappingArgs, ShowMappingArgs, StreamArgs, TenantArgs};
+pub use migrate::MigrateArgs;
 pub use policy::{BacktestArgs, ModelWanted, PolicyArgs, PolicyCommand, RepairsWanted, SetPolicyArgs};
 pub use quarantine::{QuarantineArgs, QuarantineCommand, SettleArgs, ShowArgs};
 pub use query::QueryArgs;
@@ -69,8 +71,8 @@ impl Cli {
             (false, true) => cli.server.server = None,
             _ => {}
         }
-        if is_said("server") && matches!(&cli.command, Top::Serve(_) | Top::Demo(_)) {
-            let ours = "serve and demo are for who operates a server: run them where its folder is, without --server";
+        if is_said("server") && matches!(&cli.command, Top::Serve(_) | Top::Demo(_) | Top::Migrate(_)) {
+            let ours = "serve, demo and migrate are for who operates a server: run them there, without --server";
             wrong(ErrorKind::ArgumentConflict, ours)
         }
         let is_unnamed = matches!(&cli.command, Top::Folder(command) if command.whose() == Whose::One(None));
@@ -94,6 +96,8 @@ pub enum Top {
     Demo(DemoArgs),
     /// Match the fields in a file of cases, and print the answers: no folder, no network.
     Match(match_::MatchArgs),
+    /// Move log and store to a cluster or a folder, every record with its place and time; or make a cluster ready.
+    Migrate(MigrateArgs),
     /// Sign in to a server; the password is asked for, or is a line of standard input.
     Login(LoginArgs),
     /// Sign out of a server.

@@ -1,15 +1,40 @@
-//! Health and readiness.
+//! Health and readiness, and how far the roles are behind.
 
 use std::sync::Arc;
 
 use poem::http::StatusCode;
 use poem::web::Data;
-use poem_openapi::OpenApi;
-use poem_openapi::payload::PlainText;
+use poem_openapi::payload::{Json, PlainText};
+use poem_openapi::{Object, OpenApi};
 
-use super::Tag;
+use super::{Signed, Tag};
+use crate::auth::Role;
 use crate::http::problem::Problem;
 use crate::http::{Doors, ops};
+use crate::line::Lag;
+
+/// How far the roles are behind the log.
+#[derive(Debug, Object)]
+pub struct Lags {
+    /// The age of the oldest record that is in no view yet, in milliseconds.
+    pub behind_ms: u64,
+    /// Each role and partition.
+    pub roles: Vec<RoleLag>,
+}
+
+/// How far a role is behind in one partition of the log.
+#[derive(Debug, Object)]
+pub struct RoleLag {
+    /// `processor`, `quarantine`, `repairer` or `notices`; `projector`, who keeps the views that this server answers by, or
+    /// `tables`, what of them is in files.
+    pub role: String,
+    /// What it reads.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// Items of all tenants that it has not done yet.
+    pub items: u64,
+}
 
 /// The routes.
 pub struct Routes;
@@ -33,4 +58,20 @@ impl Routes {
             }
         }
     }
+
+    /// How far is each role behind the log?
+    #[oai(path = "/api/v1/lag", method = "get", operation_id = "show_lag")]
+    async fn lag(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed) -> Result<Json<Lags>, Problem> {
+        caller.require(Role::Admin)?;
+        let failed = |error: anyhow::Error| Problem::internal(format!("{error:#}"));
+        let behind = doors.line.behind().await.map_err(failed)?;
+        let lags = doors.line.lags().await.map_err(failed)?;
+        let behind_ms = u64::try_from(behind.as_millis()).unwrap_or(u64::MAX);
+        Ok(Json(Lags { behind_ms, roles: lags.into_iter().map(told).collect() }))
+    }
+}
+
+fn told(lag: Lag) -> RoleLag {
+    let Lag { role, topic, partition, items } = lag;
+    RoleLag { role: role.into(), topic: topic.name().into(), partition, items }
 }

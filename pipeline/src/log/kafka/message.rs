@@ -14,6 +14,8 @@ use super::place::Place;
 const TYPE: &str = "ce_type";
 const LENGTHS: &str = "ce_lengths";
 const ANCHOR: &str = "ce_anchor";
+/// Of batches that another log had: their times are theirs.
+const ADOPTED: &str = "ce_adopted";
 const OPENED: &str = "autonomos.TopicOpened.v1";
 const BATCHES: &str = "autonomos.Batches.v1";
 
@@ -24,6 +26,8 @@ pub(super) struct Outgoing {
     pub(super) value: Vec<u8>,
     /// Items of each batch.
     pub(super) counts: Vec<u32>,
+    /// The time of the last batch, where another log has set it.
+    pub(super) adopted: Option<i64>,
 }
 
 /// A message as it was found.
@@ -31,8 +35,10 @@ pub(super) struct Outgoing {
 pub(super) struct Taken {
     /// Kafka's offset.
     pub(super) message: i64,
-    /// When the broker took it, in microseconds since 1970 UTC.
+    /// When the broker took it, in microseconds since 1970 UTC; of what is adopted, when the other log took its last batch.
     pub(super) time: i64,
+    /// Whether its batches have times of another log.
+    is_adopted: bool,
     /// What its writer had counted; the message stands there or behind.
     pub(super) anchor: Option<Place>,
     pub(super) content: Content,
@@ -83,7 +89,6 @@ impl Taken {
 
     /// Reads a message.
     pub(super) fn read(message: &impl Message) -> Self {
-        let time = message.timestamp().to_millis().unwrap_or(0).saturating_mul(1000);
         let header = |name: &str| header(message, name);
         let anchor: Option<Place> = header(ANCHOR).and_then(|text| text.parse().ok());
         let anchor = anchor.filter(|place| place.message <= message.offset());
@@ -96,7 +101,21 @@ impl Taken {
             None => Content::Foreign("it has no header ce_type".into()),
         };
         let anchor = anchor.filter(|_| matches!(content, Content::Batches(_)));
-        Self { message: message.offset(), time, anchor, content }
+        let adopted = match &content {
+            Content::Batches(batches) if header(ADOPTED).is_some() => {
+                batches.iter().map(|batch| batch.header.logged_at).max()
+            }
+            _ => None,
+        };
+        let taken_at = || message.timestamp().to_millis().unwrap_or(0).saturating_mul(1000);
+        let (time, is_adopted) = (adopted.unwrap_or_else(taken_at), adopted.is_some());
+        Self { message: message.offset(), time, is_adopted, anchor, content }
+    }
+
+    /// The time of one of its batches, of which the one before it has `before`: times never go back.
+    pub(super) fn time_of(&self, batch: &PackedBatch, before: i64) -> i64 {
+        let own = if self.is_adopted { batch.header.logged_at } else { self.time };
+        own.max(before)
     }
 }
 
@@ -136,11 +155,12 @@ fn read_batches(payload: &[u8], lengths: &str) -> Content {
 }
 
 impl Outgoing {
-    /// An append of batches, of which there is at least one.
-    pub(super) fn batches(topic: Topic, batches: Vec<Batch>, anchor: Place, id: &str) -> Self {
+    /// An append of batches, of which there is at least one; with the times that they have, where they are `adopted`.
+    pub(super) fn batches(topic: Topic, batches: Vec<Batch>, anchor: Place, id: &str, is_adopted: bool) -> Self {
         let mut value = Vec::new();
         let (mut counts, mut lengths) = (Vec::with_capacity(batches.len()), Vec::with_capacity(batches.len()));
         let headers = describe(topic, &batches, id);
+        let adopted = batches.iter().filter(|_| is_adopted).map(|batch| batch.header.logged_at).max();
         let key = batches.first().map_or_else(String::new, |batch| key(&batch.header));
         for batch in batches {
             let bytes = batch.encode();
@@ -150,7 +170,8 @@ impl Outgoing {
         }
         let headers = put(headers, LENGTHS, &lengths.join(","));
         let headers = put(headers, ANCHOR, &anchor.to_string());
-        Self { key, headers, value, counts }
+        let headers = if adopted.is_some() { put(headers, ADOPTED, "true") } else { headers };
+        Self { key, headers, value, counts, adopted }
     }
 
     /// What a topic begins with.
@@ -158,7 +179,7 @@ impl Outgoing {
         let value = serde_json::to_vec(opened).expect("numbers and a name are JSON");
         let headers = common(id, OPENED, &format!("/topics/{}", opened.topic));
         let headers = put(headers, "content-type", "application/json");
-        Self { key: "topic".into(), headers, value, counts: Vec::new() }
+        Self { key: "topic".into(), headers, value, counts: Vec::new(), adopted: None }
     }
 }
 
@@ -172,7 +193,7 @@ fn put(headers: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
 }
 
 fn common(id: &str, type_name: &str, source: &str) -> OwnedHeaders {
-    let headers = put(OwnedHeaders::new_with_capacity(14), "ce_specversion", "1.0");
+    let headers = put(OwnedHeaders::new_with_capacity(15), "ce_specversion", "1.0");
     let headers = put(put(headers, "ce_id", id), "ce_source", source);
     put(headers, TYPE, type_name)
 }
@@ -191,8 +212,10 @@ fn describe(topic: Topic, batches: &[Batch], id: &str) -> OwnedHeaders {
     let items: u64 = batches.iter().map(|batch| u64::from(batch.header.count)).sum();
     let headers = common(id, BATCHES, &source);
     let headers = put(headers, "content-type", "application/vnd.autonomos.batches");
-    let headers = put(headers, "ce_subject", &first.subject);
-    let headers = put(headers, "ce_tenantid", &first.tenant.to_string());
+    let headers = match of_one {
+        true => put(put(headers, "ce_subject", &first.subject), "ce_tenantid", &first.tenant.to_string()),
+        false => headers,
+    };
     let headers = put(headers, "ce_kinds", &kinds.join(","));
     let headers = put(headers, "ce_items", &items.to_string());
     match batches.iter().find_map(|batch| batch.header.trace) {
@@ -223,7 +246,7 @@ mod tests {
     const ANCHORED: Place = Place { message: 4, items: 9, time: 1 };
 
     fn outgoing() -> Outgoing {
-        Outgoing::batches(Topic::Inputs, vec![batch("a", 2), batch("b", 3)], ANCHORED, "1-1")
+        Outgoing::batches(Topic::Inputs, vec![batch("a", 2), batch("b", 3)], ANCHORED, "1-1", false)
     }
 
     fn found(out: Outgoing) -> Taken {
@@ -239,6 +262,22 @@ mod tests {
         let Content::Batches(batches) = &taken.content else { panic!("{taken:?}") };
         assert_eq!(batches[1].body().unwrap(), "b");
         assert_eq!(taken.behind(Place { message: 6, items: 9, time: 1 }), Place { message: 7, items: 14, time: 5000 });
+    }
+
+    #[test]
+    fn what_is_adopted_has_the_times_of_its_batches_and_not_the_brokers() {
+        let at = |logged_at: i64| {
+            let mut batch = batch("a", 1);
+            batch.header.logged_at = logged_at;
+            batch
+        };
+        let out = Outgoing::batches(Topic::Inputs, vec![at(70), at(90)], ANCHORED, "1-1", true);
+        assert_eq!(out.adopted, Some(90));
+        let taken = found(out);
+        let Content::Batches(batches) = &taken.content else { panic!("{taken:?}") };
+        assert_eq!((taken.time, taken.time_of(&batches[0], 1), taken.time_of(&batches[1], 95)), (90, 70, 95));
+        let own = found(outgoing());
+        assert_eq!((own.time, own.time_of(&batches[0], 1)), (5000, 5000));
     }
 
     #[test]
@@ -262,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_whole_batch_of_a_kind_that_is_not_known_is_of_a_newer_build_and_not_foreign() {
-        let mut out = Outgoing::batches(Topic::Inputs, vec![batch("a", 2)], ANCHORED, "1-1");
+        let mut out = Outgoing::batches(Topic::Inputs, vec![batch("a", 2)], ANCHORED, "1-1", false);
         out.value[9] = 99;
         let checksum = xxhash_rust::xxh3::xxh3_64(&out.value[9..]);
         out.value[1..9].copy_from_slice(&checksum.to_be_bytes());
@@ -289,7 +328,7 @@ mod tests {
         let mut traced = batch("a", 2);
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         traced.header.trace = Some(trace.parse().unwrap());
-        let out = Outgoing::batches(Topic::Inputs, vec![traced], ANCHORED, "1-1");
+        let out = Outgoing::batches(Topic::Inputs, vec![traced], ANCHORED, "1-1", false);
         let message = OwnedMessage::new(None, None, "t".into(), Timestamp::now(), 0, 6, Some(out.headers));
         assert_eq!(header(&message, "traceparent"), Some(trace));
         assert_eq!(header(&message, "ce_specversion"), Some("1.0"));

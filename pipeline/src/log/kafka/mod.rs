@@ -25,7 +25,7 @@ use schemas::{Batch, Topic};
 pub use error::OpenError;
 pub use settings::{Compression, Mechanism, Sasl, Settings, Tls};
 
-use super::partition::{ByPartition, check};
+use super::partition::{ByPartition, check, check_adopted};
 use super::{Durability, Log, LogError, Stored};
 use crate::engine::Partitions;
 pub use crate::secret::Secret;
@@ -121,6 +121,42 @@ impl KafkaLog {
         Ok(reading.clone())
     }
 
+    /// Sends batches as one message, with the times that they have where they are `adopted`.
+    async fn put(
+        &self,
+        topic: Topic,
+        partition: u32,
+        batches: Vec<Batch>,
+        is_adopted: bool,
+    ) -> Result<Vec<u64>, LogError> {
+        let reading = self.reading(topic, partition)?;
+        reading.damage().map_or(Ok(()), Err)?;
+        batches.iter().try_for_each(check)?;
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        if reading.is_stale() {
+            blocking(&reading, |reading| reading.refresh().map(drop)).await?;
+        }
+        let anchor = reading.known_end();
+        if is_adopted {
+            check_adopted(&batches, anchor.time)?;
+        }
+        let out = Outgoing::batches(topic, batches, anchor, &self.producer.next_id(), is_adopted);
+        let counts = out.counts.clone();
+        let (message, _) = self.producer.send(topic, partition, out, Some(reading.clone())).await?;
+        if message < anchor.message {
+            return Err(reading.lost(&format!("a new message stands at {message}, and {} was there", anchor.message)));
+        }
+        let mut next = self.first_of(&reading, message, anchor).await?;
+        let firsts = counts.into_iter().map(|count| {
+            let first = next;
+            next += u64::from(count);
+            first
+        });
+        Ok(firsts.collect())
+    }
+
     /// Where an acknowledged message begins in items.
     async fn first_of(&self, reading: &Arc<Reading>, message: i64, anchor: place::Place) -> Result<u64, LogError> {
         if let Some(items) = reading.items_before_if_known(message) {
@@ -161,29 +197,11 @@ impl Log for KafkaLog {
         batches: Vec<Batch>,
         _: Durability,
     ) -> Result<Vec<u64>, LogError> {
-        let reading = self.reading(topic, partition)?;
-        reading.damage().map_or(Ok(()), Err)?;
-        batches.iter().try_for_each(check)?;
-        if batches.is_empty() {
-            return Ok(Vec::new());
-        }
-        if reading.is_stale() {
-            blocking(&reading, |reading| reading.refresh().map(drop)).await?;
-        }
-        let anchor = reading.known_end();
-        let out = Outgoing::batches(topic, batches, anchor, &self.producer.next_id());
-        let counts = out.counts.clone();
-        let (message, _) = self.producer.send(topic, partition, out, Some(reading.clone())).await?;
-        if message < anchor.message {
-            return Err(reading.lost(&format!("a new message stands at {message}, and {} was there", anchor.message)));
-        }
-        let mut next = self.first_of(&reading, message, anchor).await?;
-        let firsts = counts.into_iter().map(|count| {
-            let first = next;
-            next += u64::from(count);
-            first
-        });
-        Ok(firsts.collect())
+        self.put(topic, partition, batches, false).await
+    }
+
+    async fn adopt(&self, topic: Topic, partition: u32, batches: Vec<Batch>) -> Result<Vec<u64>, LogError> {
+        self.put(topic, partition, batches, true).await
     }
 
     async fn read(&self, topic: Topic, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Stored>, LogError> {

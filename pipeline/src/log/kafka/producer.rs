@@ -41,6 +41,8 @@ pub(super) struct Sent {
     topic: Topic,
     partition: u32,
     items: u64,
+    /// The time of its last batch, where another log has set it.
+    adopted: Option<i64>,
     /// Who counts the partition's messages; none while a topic is being made.
     reading: Option<Arc<Reading>>,
     answer: oneshot::Sender<Delivered>,
@@ -73,7 +75,7 @@ impl ProducerContext for Deliveries {
         match &outcome {
             Ok((message, time)) => {
                 if let Some(reading) = &sent.reading {
-                    reading.delivered(*message, sent.items, *time);
+                    reading.delivered(*message, sent.items, sent.adopted.unwrap_or(*time));
                 }
             }
             Err(error) => self.clients.fail(error),
@@ -141,8 +143,8 @@ impl Producer {
         let room = self.room.clone().acquire_many_owned(wanted).await.map_err(|_| stopped())?;
         self.clients.check()?;
         let (answer, answered) = oneshot::channel();
-        let items = out.counts.iter().map(|count| u64::from(*count)).sum();
-        self.queue(out, Box::new(Sent { topic, partition, items, reading, answer, _room: room })).await?;
+        let (items, adopted) = (out.counts.iter().map(|count| u64::from(*count)).sum(), out.adopted);
+        self.queue(out, Box::new(Sent { topic, partition, items, adopted, reading, answer, _room: room })).await?;
         answered.await.map_err(|_| stopped())?
     }
 

@@ -227,8 +227,9 @@ impl Reading {
             };
             let Some((before, taken)) = taken else { break };
             let Content::Batches(batches) = &taken.content else { continue };
-            let (mut first, time) = (before.items, taken.behind(before).time);
+            let (mut first, mut time) = (before.items, before.time);
             for batch in batches {
+                time = taken.time_of(batch, time);
                 let end = first + u64::from(batch.header.count);
                 if end > from {
                     if full(bytes) {

@@ -24,6 +24,10 @@ pub struct Settings {
     /// Makes topics that are not there. Where it is off, somebody else has to make them.
     #[serde(default = "yes")]
     pub create_topics: bool,
+    /// The generation of topics that are made, where records move here from a log of that one; the second in which they are
+    /// made otherwise.
+    #[serde(skip)]
+    pub epoch: Option<u32>,
     /// Replicas of a topic that is made; 0 leaves it to the broker's `default.replication.factor`.
     #[serde(default)]
     pub replication: u16,
@@ -128,6 +132,7 @@ impl Settings {
             topic_prefix: default_prefix(),
             partitions: Partitions::default(),
             create_topics: true,
+            epoch: None,
             replication: 0,
             min_insync_replicas: 0,
             compression: Compression::default(),

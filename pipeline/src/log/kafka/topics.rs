@@ -33,8 +33,9 @@ pub(super) fn open(clients: &Arc<Clients>, producer: &Producer) -> Result<Facts,
     }
     reach(clients)?;
     let mut opened = Vec::with_capacity(Topic::ALL.len());
+    let epoch = clients.settings.epoch.unwrap_or_else(this_second);
     for topic in Topic::ALL {
-        opened.push(open_topic(clients, producer, topic)?);
+        opened.push(open_topic(clients, producer, topic, epoch)?);
     }
     let [inputs, events, decisions] = [0, 1, 2].map(|n: usize| &opened[n].0);
     let partitions =
@@ -71,7 +72,18 @@ fn reach(clients: &Clients) -> Result<(), OpenError> {
     }
 }
 
-fn open_topic(clients: &Arc<Clients>, producer: &Producer, topic: Topic) -> Result<(Opened, Replication), OpenError> {
+fn this_second() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Finds, makes and checks a topic; one that has not begun is begun with `epoch`.
+fn open_topic(
+    clients: &Arc<Clients>,
+    producer: &Producer,
+    topic: Topic,
+    epoch: u32,
+) -> Result<(Opened, Replication), OpenError> {
     let name = clients.name(topic);
     let found = match find(clients, topic)? {
         Some(found) => found,
@@ -90,7 +102,7 @@ fn open_topic(clients: &Arc<Clients>, producer: &Producer, topic: Topic) -> Resu
     }
     let opened = match first_words(clients, topic, &name)? {
         Some(opened) => opened,
-        None => begin(clients, producer, topic, &name, found.partitions)?,
+        None => begin(clients, producer, topic, &name, (found.partitions, epoch))?,
     };
     if found.partitions < opened.partitions {
         return Err(OpenError::TooFewPartitions { topic: name, found: found.partitions, wanted: opened.partitions });
@@ -289,14 +301,12 @@ fn begin(
     producer: &Producer,
     topic: Topic,
     name: &str,
-    partitions: u32,
+    (partitions, epoch): (u32, u32),
 ) -> Result<Opened, OpenError> {
     let wanted = clients.settings.partitions.of(topic);
     if partitions < wanted {
         return Err(OpenError::TooFewPartitions { topic: name.to_owned(), found: partitions, wanted });
     }
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let epoch = u32::try_from(since.as_secs()).unwrap_or(u32::MAX);
     let opened = Opened { format: FORMAT, topic, epoch, partitions };
     let out = Outgoing::opened(&opened, &producer.next_id());
     block_on(producer.send(topic, 0, out, None)).map_err(|e| OpenError::Failed(e.to_string()))?;

@@ -91,11 +91,11 @@ impl Head {
     }
 
     /// The row that a write makes of this one, or of none.
-    fn next(found: Option<&Self>, mark: [u8; MARK_BYTES], parts: i32) -> Self {
+    fn next(found: Option<&Self>, version: u64, mark: [u8; MARK_BYTES], parts: i32) -> Self {
         let mut marks = mark.to_vec();
         let before: &[u8] = found.map_or(&[], |head| head.marks.as_slice());
         marks.extend_from_slice(&before[..before.len().min(MARK_BYTES * (MARKS_MAX - 1))]);
-        Self { version: found.map_or(1, |head| head.version + 1), marks, parts }
+        Self { version: i64::try_from(version).unwrap_or(i64::MAX), marks, parts }
     }
 
     /// How the write with a mark ended, whose writer had found `before`; nothing when too much came after it.
@@ -324,8 +324,9 @@ impl ScyllaStore {
             if let Some(version) = found.as_ref().and_then(|head| head.version_of(&mark)) {
                 return Ok(version);
             }
-            expect.check(version_of(found.as_ref()))?;
-            let new = Head::next(found.as_ref(), mark, parts);
+            let before = version_of(found.as_ref());
+            expect.check(before)?;
+            let new = Head::next(found.as_ref(), expect.next(before), mark, parts);
             let version = match self.write(place, found.as_ref(), &new, value).await {
                 Ok(Outcome::Applied) => new.version.unsigned_abs(),
                 Ok(Outcome::Lost) => continue,
@@ -549,17 +550,21 @@ mod tests {
     const OURS: [u8; MARK_BYTES] = [1; MARK_BYTES];
 
     fn after(found: Option<&Head>, writes: u8) -> Head {
-        let mut head = Head::next(found, [100; MARK_BYTES], 0);
+        let mut head = next(found, [100; MARK_BYTES]);
         for n in 1..writes {
-            head = Head::next(Some(&head), [100 + n; MARK_BYTES], 0);
+            head = next(Some(&head), [100 + n; MARK_BYTES]);
         }
         head
+    }
+
+    fn next(found: Option<&Head>, mark: [u8; MARK_BYTES]) -> Head {
+        Head::next(found, Expect::Any.next(version_of(found)), mark, 0)
     }
 
     #[test]
     fn a_writer_that_was_not_answered_finds_its_write_among_the_last_few() {
         let before = after(None, 3);
-        let ours = Head::next(Some(&before), OURS, 0);
+        let ours = next(Some(&before), OURS);
         for later in 1..MARKS_MAX as u8 {
             let now = after(Some(&ours), later);
             assert_eq!(Head::outcome(Some(&now), Some(&before), &OURS), Some(Ended::Done(4)), "{later} later");
