@@ -1,15 +1,14 @@
 //! The line: ports (`Log`, `Store`, `Source`), ingest, the pure step, the processor, quarantine and the repairer.
 //!
 //! Read in this order: [`log`] and [`store`] are what everything stands on, [`payload`]
-//! seals what they hold, [`source`] is where records come from,
+//! seals what they hold, [`secret`] is what settings hold and nothing shows, [`source`] is where records come from,
 //! [`ingest`] puts them on the log, [`policies`] says how cases are decided, [`step`] says what they mean, [`process`] runs the step over a partition,
 //! [`records`] finds records again, [`quarantine`] keeps what was set aside, [`notices`] what people are told, [`onboarding`] suggests which fields a stream fills, [`repair`] keeps the cases of drift and sends back in what they call for.
 
 pub mod engine;
 pub mod log;
 pub mod payload;
-#[cfg(any(feature = "kafka", feature = "scylla"))]
-mod secret;
+pub mod secret;
 pub mod store;
 
 pub mod advice;

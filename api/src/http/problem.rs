@@ -339,6 +339,7 @@ impl From<QueryError> for Problem {
             QueryError::Timeout(_) => Self::new(StatusCode::REQUEST_TIMEOUT, code, detail),
             QueryError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(1),
             QueryError::Cancelled => Self::new(StatusCode::CONFLICT, code, detail),
+            QueryError::Expired => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(1),
             QueryError::Failed(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail),
         }
     }

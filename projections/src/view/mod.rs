@@ -24,8 +24,10 @@ pub mod stats;
 pub mod table;
 
 pub mod error;
+mod follow;
 pub mod projector;
 pub mod rebuild;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

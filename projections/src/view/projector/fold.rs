@@ -125,6 +125,8 @@ impl Shared {
         match self.open(number, &key, stored.first).await {
             Ok(slot) => Ok(slot.view.stopped().is_none().then_some(slot)),
             Err(error @ (ViewError::Log(_) | ViewError::Store(_))) => Err(error),
+            // No other view can be opened either: they wait for it together.
+            Err(error) if error.is_of_the_storage() => Err(error),
             Err(error) => {
                 let (tenant, entity) = &key;
                 let mut incomplete = incomplete.lock();

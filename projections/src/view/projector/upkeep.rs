@@ -155,7 +155,8 @@ impl Shared {
         if error.is_retryable() {
             *self.full.lock() = Some(error.clone());
         }
-        let is_of_others = matches!(error, ViewError::DiskFull | ViewError::Log(_) | ViewError::Store(_));
+        let is_of_others =
+            error.is_of_the_storage() || matches!(error, ViewError::DiskFull | ViewError::Log(_) | ViewError::Store(_));
         // A rebuild that is under way puts a table in place that can be written again.
         if !is_of_others && !slot.is_pinned.load(Ordering::Acquire) {
             slot.view.stop(error.clone());
