@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pipeline::{Expect, Table};
-use schemas::TenantId;
+use schemas::{TenantId, Topic};
 use tokio::sync::watch;
 
-use super::fold::checkpoint_key;
-use super::{Shared, Slot};
+use super::{Duty, Shared, Slot};
 use crate::view::Load;
 use crate::view::error::ViewError;
 
@@ -27,12 +26,19 @@ impl Shared {
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<(), ViewError> {
         for slot in self.open_views(Some(partition)) {
-            if self.is_due(&slot.view.load()) {
+            let is_due = match self.duty {
+                Duty::Write => self.is_due(&slot.view.load()),
+                Duty::Follow => self.is_look_due(&slot),
+            };
+            if is_due {
                 self.start_flush(&slot);
             }
         }
         self.relieve(partition).await;
         self.wait_within_budget(partition, shutdown).await;
+        if self.duty == Duty::Follow {
+            return Ok(());
+        }
         let is_time = self.partition(partition).checkpointed.lock().is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY);
         if is_time { self.checkpoint(partition).await } else { Ok(()) }
     }
@@ -77,7 +83,9 @@ impl Shared {
         if excess > 0 {
             self.flush_largest(excess);
         }
-        let held = self.memory.all.bytes().saturating_sub(excess);
+        // What is followed can be closed with its tail; it is in the log.
+        let flushed = if self.duty == Duty::Write { excess } else { 0 };
+        let held = self.memory.all.bytes().saturating_sub(flushed);
         let many = self.views.lock().len().saturating_sub(self.budget.views);
         if held > self.budget.bytes || many > 0 {
             self.close_unused(partition, held.saturating_sub(self.budget.bytes), many).await;
@@ -109,7 +117,7 @@ impl Shared {
                 break;
             }
             let load = slot.view.load();
-            let is_dirty = load.dirty_since.is_some() && !load.is_stopped;
+            let is_dirty = self.duty == Duty::Write && load.dirty_since.is_some() && !load.is_stopped;
             if is_dirty {
                 self.start_flush(slot);
             }
@@ -119,7 +127,7 @@ impl Shared {
             }
         }
     }
-    /// Flushes a view in the background, unless that is under way.
+    /// Flushes a view in the background, or looks what was committed to one that is followed, unless that is under way.
     fn start_flush(self: &Arc<Self>, slot: &Arc<Slot>) {
         if slot.is_flushing.swap(true, Ordering::AcqRel) {
             return;
@@ -127,15 +135,28 @@ impl Shared {
         let (shared, slot) = (self.clone(), slot.clone());
         tokio::spawn(async move {
             let permit = shared.permits.clone().acquire_owned().await;
-            // The error is told where it is handled: in `flush`.
-            let has_failed = shared.flush(&slot).await.is_err();
+            // Errors are told where they are handled: in `flush` and `look`.
+            let is_done = match shared.duty {
+                Duty::Write => shared.flush(&slot).await.is_ok(),
+                Duty::Follow => shared.look(&slot).await,
+            };
             drop(permit);
-            if has_failed {
+            if !is_done {
                 tokio::time::sleep(RETRY_AFTER).await;
+                shared.open_again(&slot).await;
             }
             slot.is_flushing.store(false, Ordering::Release);
             shared.flushed.notify_waiters();
         });
+    }
+    /// Opens a view again whose commit met another's, or may have come through or not: what it lacks is folded and flushed
+    /// without waiting for further events.
+    async fn open_again(self: &Arc<Self>, slot: &Slot) {
+        let is_passing = self.duty == Duty::Write && slot.view.stopped().is_some_and(|error| error.passes());
+        if is_passing && let Err(error) = self.open_apart(slot.partition, &slot.key()).await {
+            let (tenant, entity) = slot.key();
+            tracing::warn!(%tenant, %entity, %error, "a view cannot be opened again yet");
+        }
     }
     /// Flushes a view and deals with what goes wrong: a view that cannot be flushed for a reason that does not pass by
     /// itself is forgotten, and others go on.
@@ -198,8 +219,18 @@ impl Shared {
             return Ok(());
         }
         let value = Bytes::copy_from_slice(&lowest.to_be_bytes());
-        self.store.put(TenantId::SYSTEM, Table::Checkpoints, &checkpoint_key(number), value, Expect::Any).await?;
+        let key = self.checkpoint_key(number);
+        self.store.put(TenantId::SYSTEM, Table::Checkpoints, &key, value, Expect::Any).await?;
         partition.checkpoint.fetch_max(lowest, Ordering::Relaxed);
         Ok(())
+    }
+    /// The checkpoint that the store has.
+    pub(super) async fn stored_checkpoint(&self, number: u32) -> Result<u64, ViewError> {
+        let row = self.store.get(TenantId::SYSTEM, Table::Checkpoints, &self.checkpoint_key(number)).await?;
+        Ok(row.and_then(|r| Some(u64::from_be_bytes(r.value.as_ref().try_into().ok()?))).unwrap_or(0))
+    }
+    /// Under which the store has the checkpoint of a partition. It is one of these tables.
+    fn checkpoint_key(&self, partition: u32) -> String {
+        format!("{}/{partition}/projector{}", Topic::Events, self.place.mark())
     }
 }

@@ -1,14 +1,26 @@
-//! Where views lie: one folder per tenant, one table per view.
+//! Where views lie: one folder per tenant, one table per view, in a folder on disk or in an object store.
+//!
+//! [`settings`] is what an operator says, `s3` opens a bucket, [`check`] asks a store for what views need of it.
+
+pub mod check;
+#[cfg(feature = "s3")]
+mod s3;
+pub mod settings;
 
 use std::fs;
 use std::sync::Arc;
 
+use deltalake_core::DeltaResult;
+use deltalake_core::logstore::{LogStore, LogStoreFactory, StorageConfig, default_logstore, logstore_factories};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use schemas::TenantId;
 use schemas::ids::EntityName;
 use url::Url;
+
+pub use check::{Access, PlaceError};
+pub use settings::Settings;
 
 use super::durable::DurableLocal;
 
@@ -56,6 +68,21 @@ impl TablePlace {
 }
 
 impl Place {
+    /// The place that an operator named; `folder` where none was. Whether it can be used is for [`Place::check`] to say.
+    pub fn open(settings: Option<&Settings>, folder: &std::path::Path) -> Result<Self, PlaceError> {
+        let Some(settings) = settings else { return Self::folder(folder) };
+        match settings.located()? {
+            settings::Located::Folder(folder) => Self::folder(&folder),
+            settings::Located::Bucket { bucket, prefix } => Self::bucket(settings, bucket, prefix),
+        }
+    }
+    fn folder(folder: &std::path::Path) -> Result<Self, PlaceError> {
+        Self::local(folder).map_err(|source| PlaceError::Folder { folder: folder.to_owned(), source })
+    }
+    #[cfg(not(feature = "s3"))]
+    fn bucket(settings: &Settings, _: &str, _: &str) -> Result<Self, PlaceError> {
+        Err(PlaceError::NotBuilt(settings.location.clone()))
+    }
     /// A folder on the local disk; it is made if it is not there.
     pub fn local(folder: &std::path::Path) -> std::io::Result<Self> {
         fs::create_dir_all(folder)?;
@@ -67,14 +94,26 @@ impl Place {
         let views = Arc::new(PrefixStore::new(root.clone(), prefix));
         Ok(Self { root, views, url, making: Arc::default() })
     }
-    /// A store with `/` at the root of the storage system, and the URL of the folder of all views in it.
+    /// A store with `/` at the root of the storage system, and the URL of the folder of all views in it. Its puts have to
+    /// honour [`object_store::PutMode::Create`].
     pub fn remote(root: Arc<dyn ObjectStore>, url: Url) -> Self {
+        commit_by_conditional_put(&url);
         let prefix = Path::from(url.path());
         Self { views: Arc::new(PrefixStore::new(root.clone(), prefix)), root, url, making: Arc::default() }
     }
     /// The store in which files of views are named by their path from the folder of all views.
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         self.views.clone()
+    }
+    /// Its URL, as Delta Lake readers take it.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+    /// What the names of rows in the store end with that say how far the tables of this place are. Nothing for folders,
+    /// which move together with their data folder; other places have rows of their own, so that views which are sent
+    /// elsewhere are folded there from the start.
+    pub fn mark(&self) -> String {
+        if self.url.scheme() == "file" { String::new() } else { format!("@{}", self.url) }
     }
     /// Where a tenant's table lies.
     pub fn table(&self, tenant: TenantId, table: &EntityName) -> TablePlace {
@@ -95,5 +134,25 @@ impl Place {
             prefix: Path::from(prefix),
             making: self.making.clone(),
         }
+    }
+}
+
+/// Has the library of the tables commit to places of this kind as it does in folders: by a put that fails where an object
+/// is. It knows folders and memory by itself.
+fn commit_by_conditional_put(url: &Url) {
+    struct ConditionalPut;
+    impl LogStoreFactory for ConditionalPut {
+        fn with_options(
+            &self,
+            table: Arc<dyn ObjectStore>,
+            root: Arc<dyn ObjectStore>,
+            location: &Url,
+            options: &StorageConfig,
+        ) -> DeltaResult<Arc<dyn LogStore>> {
+            Ok(default_logstore(table, root, location, options))
+        }
+    }
+    if let Ok(scheme) = Url::parse(&format!("{}://", url.scheme())) {
+        logstore_factories().entry(scheme).or_insert_with(|| Arc::new(ConditionalPut));
     }
 }
