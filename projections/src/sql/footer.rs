@@ -157,6 +157,17 @@ struct FileReader {
 }
 
 impl FileReader {
+    /// Parts of the file, whole.
+    async fn read(&self, ranges: &[Range<u64>]) -> parquet::errors::Result<Vec<Bytes>> {
+        let is_whole = |parts: &[Bytes]| {
+            parts.iter().zip(ranges).all(|(part, range)| part.len() as u64 == range.end - range.start)
+        };
+        match self.store.get_ranges(&self.file.location, ranges).await {
+            Ok(parts) if is_whole(&parts) => Ok(parts),
+            Ok(_) => Err(self.told(ParquetError::EOF("the file ends before that".into())).await),
+            Err(error) => Err(self.told(error).await),
+        }
+    }
     /// What an error while reading means.
     async fn told(&self, error: impl std::error::Error + Send + Sync + 'static) -> ParquetError {
         match lost(&self.store, &self.file, &self.lost).await {
@@ -180,23 +191,11 @@ pub(super) async fn lost(store: &Arc<dyn ObjectStore>, file: &ObjectMeta, lost: 
 
 impl AsyncFileReader for FileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        async move {
-            match self.store.get_range(&self.file.location, range).await {
-                Ok(bytes) => Ok(bytes),
-                Err(error) => Err(self.told(error).await),
-            }
-        }
-        .boxed()
+        async move { self.read(&[range]).await.map(|mut parts| parts.pop().unwrap_or_default()) }.boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        async move {
-            match self.store.get_ranges(&self.file.location, &ranges).await {
-                Ok(bytes) => Ok(bytes),
-                Err(error) => Err(self.told(error).await),
-            }
-        }
-        .boxed()
+        async move { self.read(&ranges).await }.boxed()
     }
 
     fn get_metadata<'a>(

@@ -55,7 +55,10 @@ impl View {
             |e: schemas::entity::InvalidEntity| ViewError::Definition { entity: name.clone(), reason: e.to_string() };
         entity.validate().map_err(refused)?;
         let (table_place, deleted_place) = (place.table(tenant, &entity.table), place.deleted(tenant, &entity.table));
-        let table = Table::open(table_place.clone(), None).await?;
+        let table = {
+            let _opening = table_place.making.read().await;
+            Table::open(table_place.clone(), None).await?
+        };
         let (state, commit) = match &table {
             Some(table) => {
                 let standing = start.clone().read(&table.transactions(&start).await?)?;

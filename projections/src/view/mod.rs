@@ -42,7 +42,7 @@ use schemas::{Entity, Position, TenantId};
 pub use counters::StreamCounts;
 pub use error::ViewError;
 pub use follow::Look;
-pub use place::Place;
+pub use place::{Access, Place, PlaceError};
 pub use projector::{Budget, Holdings, Projector, ProjectorHandle, TableInfo};
 pub use state::Applied;
 

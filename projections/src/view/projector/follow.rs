@@ -107,13 +107,19 @@ impl Shared {
                 *self.full.lock() = None;
                 true
             }
-            Ok(Look::Same | Look::Ahead) => {
-                *self.full.lock() = Some(ViewError::Uncommitted { table: slot.view.folder().to_owned() });
-                false
-            }
             Ok(Look::Other) => {
                 self.forget_followed(slot);
                 true
+            }
+            // The log could be folded up to the table only with room that the tail takes.
+            Ok(Look::Ahead) if self.is_over() => {
+                self.forget_followed(slot);
+                *self.full.lock() = None;
+                true
+            }
+            Ok(Look::Same | Look::Ahead) => {
+                *self.full.lock() = Some(ViewError::Uncommitted { table: slot.view.folder().to_owned() });
+                false
             }
             Err(error) => {
                 let (tenant, entity) = slot.key();

@@ -73,7 +73,7 @@ impl Shared {
         self.budget.bytes.saturating_sub(rest).max(self.budget.bytes / 4)
     }
     /// Whether folding has to wait for flushes.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         let tails_max = self.tails_max() + self.budget.bytes / 2;
         self.memory.tails.bytes() > tails_max || self.views.lock().len() > self.budget.views / 2 * 3
     }
