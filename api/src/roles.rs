@@ -18,13 +18,15 @@ use pipeline::quarantine::QuarantineKeeper;
 use pipeline::repair::{Asking, Repaired, Repairer};
 use pipeline::{Log, Store};
 use projections::sql::{QueryEngine, QueryLimits};
-use projections::view::{Budget, Projector, ProjectorHandle};
+use projections::view::place::Settings as Views;
+use projections::view::{Access, Budget, Place, Projector, ProjectorHandle};
 use schemas::Topic;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 use crate::auth::master_key::MasterKey;
 use crate::line::{Bounds, Fair, Line, VIEWED_KEPT};
+use crate::serve::config;
 
 /// Queries: how many of a tenant may wait, and how long. There are as many places as the engine has.
 const ASKS: Bounds = Bounds { places: 1, waiting: 64, wait: Duration::from_secs(5) };
@@ -76,22 +78,25 @@ impl Line {
     /// Opens a folder, made when it is not there, and starts every role on it: for one command, which fails when the disk
     /// is full.
     pub async fn open(folder: &Path) -> anyhow::Result<Self> {
-        Self::open_with(folder, QueryLimits::default(), false, None).await
+        let views = config::views_of(folder)?;
+        Self::open_with(folder, QueryLimits::default(), false, None, views.as_ref()).await
     }
 
     /// Opens a folder whose queries may take so much. With `is_patient`, as a server's is, what the roles have to do is
     /// waited for until a full disk has room again. A language model is asked what stays uncertain of drift, if there is one.
+    /// Views lie in the folder unless another place is named.
     pub async fn open_with(
         folder: &Path,
         limits: QueryLimits,
         is_patient: bool,
         asking: Option<Arc<Asking>>,
+        views: Option<&Views>,
     ) -> anyhow::Result<Self> {
         let engine = Embedded::open(folder, Partitions::default())?;
         let keys = Arc::new(keys(folder, engine.store()).await?);
         let log: Arc<dyn Log> = Arc::new(SealedLog::new(engine.log(), keys.clone()));
         let store: Arc<dyn Store> = Arc::new(SealedStore::new(engine.store(), keys.clone()));
-        let roles = Roles::start(&log, &store, folder, asking.as_ref()).await?;
+        let roles = Roles::start(&log, &store, folder, asking.as_ref(), views).await?;
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());
         let (folder, turns) = (folder.to_owned(), Default::default());
@@ -151,13 +156,24 @@ async fn keys(folder: &Path, store: Arc<dyn Store>) -> anyhow::Result<Keyring> {
     Ok(Keyring::open(store, &master.derive("payload keys")).await?)
 }
 
+/// The place of views, which can be used. One that was named is asked for what views need of it.
+async fn open_views(folder: &Path, views: Option<&Views>) -> anyhow::Result<Place> {
+    let place = Place::open(views, &folder.join("views")).context("opening the views")?;
+    if views.is_some() {
+        place.check(Access::Write).await.context("opening the views")?;
+    }
+    Ok(place)
+}
+
 impl Roles {
     async fn start(
         log: &Arc<dyn Log>,
         store: &Arc<dyn Store>,
         folder: &Path,
         asking: Option<&Arc<Asking>>,
+        views: Option<&Views>,
     ) -> anyhow::Result<Self> {
+        let place = open_views(folder, views).await?;
         let (shutdown, stop) = watch::channel(false);
         let failures = watch::Sender::default();
         let mut tasks = JoinSet::new();
@@ -182,10 +198,7 @@ impl Roles {
             stalls.push(keeper.stall());
             tasks.spawn(watched(failures.clone(), Role::NoticeKeeper(partition), keeper.run(stop.clone())));
         }
-        let views = folder.join("views");
-        std::fs::create_dir_all(&views).with_context(|| format!("making {}", views.display()))?;
-        let role = Projector::new(log.clone(), store.clone(), &views, Budget::default())
-            .with_context(|| format!("opening {}", views.display()))?;
+        let role = Projector::at(log.clone(), store.clone(), place, Budget::default());
         let projector = role.handle();
         stalls.extend(projector.stalls());
         tasks.spawn(watched(failures.clone(), Role::Projector, role.run(stop)));

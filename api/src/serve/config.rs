@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use projections::view::place::Settings as Views;
 use serde::Deserialize;
 
 use crate::cli::{IngestArgs, Mode};
@@ -30,6 +31,7 @@ struct Config {
     #[serde(default)]
     webhooks: WebhookSettings,
     llm: Option<Llm>,
+    views: Option<Views>,
 }
 
 /// Where webhooks may be, besides public addresses.
@@ -52,6 +54,8 @@ pub struct Settings {
     pub operator: Operator,
     /// The language model that is asked; none when nothing is said.
     pub llm: Option<Llm>,
+    /// Where views lie; in the data folder when nothing is said.
+    pub views: Option<Views>,
 }
 
 /// A shorter token for `/metrics` could be guessed.
@@ -108,12 +112,7 @@ pub struct WatchedStream {
 
 /// Reads the file; no file is nothing to watch unless it is `required`.
 pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(Settings::default()),
-        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
-    };
-    let config: Config = serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    let Some(config) = parse(path, required)? else { return Ok(Settings::default()) };
     let base = path.parent().unwrap_or(Path::new("."));
     let tls = config.tls.map(|tls| Tls { certificate: base.join(tls.certificate), key: base.join(tls.key) });
     let streams: anyhow::Result<Vec<_>> = config
@@ -135,7 +134,32 @@ pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
     };
     let llm = config.llm.map(|llm| llm.checked(base)).transpose();
     let llm = llm.with_context(|| format!("reading {}", path.display()))?;
-    Ok(Settings { streams: streams?, tls, operator, llm })
+    let views = config.views.map(|views| placed(views, base));
+    Ok(Settings { streams: streams?, tls, operator, llm, views })
+}
+
+/// Where the views of a folder lie, as its own `autonomos.yaml` says: for commands, which heed nothing else of that.
+pub fn views_of(folder: &Path) -> anyhow::Result<Option<Views>> {
+    let config = parse(&folder.join("autonomos.yaml"), false)?;
+    Ok(config.and_then(|config| config.views).map(|views| placed(views, folder)))
+}
+
+fn parse(path: &Path, required: bool) -> anyhow::Result<Option<Config>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    let config: Config = serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    Ok(Some(config))
+}
+
+/// A folder counts from where the file lies.
+fn placed(mut views: Views, base: &Path) -> Views {
+    if !views.location.is_empty() && !views.location.contains("://") {
+        views.location = base.join(&views.location).display().to_string();
+    }
+    views
 }
 
 impl WatchedStream {
@@ -239,6 +263,23 @@ mod tests {
         assert!(settings.llm.is_some_and(|llm| llm.ask_always));
         let wrong = format!("{:#}", told("llm: {provider: ollama, model: small, api_key: x}").unwrap_err());
         assert!(wrong.contains("unknown field") && wrong.contains("api_key"), "{wrong}");
+    }
+
+    #[test]
+    fn a_place_of_views_is_read_and_a_folder_counts_from_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(views_of(folder.path()).unwrap().is_none());
+        let write = |text: &str| std::fs::write(folder.path().join("autonomos.yaml"), text).unwrap();
+        write(
+            "views: {location: s3://lake/acme, endpoint: \"https://minio:9000\", access_key: a, secret_key: canary}\n",
+        );
+        let views = views_of(folder.path()).unwrap().unwrap();
+        assert_eq!(views.location, "s3://lake/acme");
+        assert!(!format!("{views:?}").contains("canary"));
+        write("views: {location: elsewhere}\n");
+        let expected = folder.path().join("elsewhere").display().to_string();
+        assert_eq!(views_of(folder.path()).unwrap().unwrap().location, expected);
+        assert!(format!("{:#}", told("views: {bucket: lake}").unwrap_err()).contains("bucket"));
     }
 
     #[test]

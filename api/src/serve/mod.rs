@@ -87,11 +87,11 @@ impl Server {
         settings: Settings,
         limits: QueryLimits,
     ) -> anyhow::Result<Self> {
-        let Settings { streams, tls, operator, llm } = settings;
+        let Settings { streams, tls, operator, llm, views } = settings;
         let address = listener.local_addr()?;
         check_streams(&streams, folder).await?;
         let asking = llm.as_ref().map(Llm::asking).transpose()?;
-        let line = Arc::new(Line::open_with(folder, limits, true, asking).await?);
+        let line = Arc::new(Line::open_with(folder, limits, true, asking, views.as_ref()).await?);
         let doors = Arc::new(Doors::open(line.clone(), &operator).await?);
         let mut watched = Vec::new();
         for stream in streams {

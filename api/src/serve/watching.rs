@@ -147,7 +147,7 @@ mod tests {
         let config = folder.path().join("watch.yaml");
         std::fs::write(&config, watch).unwrap();
         let args = crate::serve::config::read(&config, true).unwrap().streams.remove(0);
-        let line = Line::open_with(&folder.path().join("data"), Default::default(), true, None).await.unwrap();
+        let line = Line::open_with(&folder.path().join("data"), Default::default(), true, None, None).await.unwrap();
         let watched = Watched::start(args, &line).await.unwrap();
         watched.note_trouble(Err(&anyhow!("it panicked")), &line);
         assert!(line.failure().unwrap().contains("crm/opportunity of acme is not read: it panicked"));

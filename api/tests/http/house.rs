@@ -54,7 +54,7 @@ impl House {
         let (stop, stopped) = watch::channel(false);
         let doors = runtime.block_on(async {
             let asking = llm.as_ref().map(|llm| llm.asking().unwrap());
-            let line = Line::open_with(folder.path(), Default::default(), false, asking).await.unwrap();
+            let line = Line::open_with(folder.path(), Default::default(), false, asking, None).await.unwrap();
             let line = Arc::new(line);
             let doors = Arc::new(Doors::open(line, &operator).await.unwrap());
             tokio::spawn(listen::serve(doors.clone(), listener, None, stopped));

@@ -70,6 +70,10 @@ impl ProjectorHandle {
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
+    /// The URL of the folder of all views.
+    pub fn url(&self) -> &url::Url {
+        self.shared.place.url()
+    }
     /// The partition of `events` that carries a view.
     pub fn partition_of(&self, tenant: TenantId, entity: &EntityName) -> u32 {
         self.shared.partition_of(tenant, entity)
