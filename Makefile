@@ -2,7 +2,7 @@
 # make test       everything: format, lints, docs, units, suites, properties, end to end, a slice of each campaign
 # make bench      one table: the line beside its peers on the same files (BENCH="--only line" for a part of it)
 # make campaign   every campaign with its full count; needs root, for disks that fill and lose their power
-# make backends   the suites of the ports on a real Kafka and a real Cassandra, which it starts itself; needs a JDK and Maven
+# make backends   the suites of the ports on a real Kafka, a real Cassandra and a server of S3, which it starts itself; needs a JDK and Maven
 # make client     a TypeScript client generated from the server's OpenAPI file, compiled, and run against a server
 # make fit        the matcher's constants, cross-validated and fitted anew (DATA=folder of the gold sets and their scorer)
 # make lint       clippy and rustfmt;  make docs   the documentation, without warnings
@@ -141,6 +141,8 @@ backends: system-test
 	$(install)
 	cargo clippy --locked -p pipeline --features kafka,scylla --all-targets -- -D warnings
 	CAMPAIGN_REQUIRED=1 cargo test --locked -p pipeline --features kafka,scylla
+	cargo clippy --locked -p projections --features s3 --all-targets -- -D warnings
+	CAMPAIGN_REQUIRED=1 cargo test --locked -p projections --features s3 --test view
 
 # -- campaigns: the same programs, a few cycles in `make test`, the full count here ------------------------------------
 

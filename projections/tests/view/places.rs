@@ -106,6 +106,27 @@ async fn of_two_writers_one_loses_and_reads_the_table_again(ground: Ground) {
     view.flush(log(1)).await.unwrap().unwrap();
 }
 
+/// Not on S3Proxy, which does not promise it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_commits_at_once_one_is_made() {
+    for ground in [in_folder(), in_memory()] {
+        for round in 0..10 {
+            let mut flushes = Vec::new();
+            for writer in 0..6 {
+                let view = open(&ground.place).await;
+                apply(&view, &[event(&format!("{round}-{writer}"), 1, round, 1)]);
+                flushes.push(async move { view.flush(log(1)).await });
+            }
+            let outcomes = futures::future::join_all(flushes).await;
+            assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+            let is_told = |outcome| matches!(outcome, &Ok(Some(_)) | &Err(ViewError::Conflict { .. }));
+            assert!(outcomes.iter().all(is_told), "{outcomes:?}");
+            let view = open(&ground.place).await;
+            assert_eq!(rows(&view.snapshot().unwrap(), &[]).await.len() as u64, round + 1);
+        }
+    }
+}
+
 async fn a_projector_that_is_killed_goes_on_where_its_tables_are(ground: Ground) {
     let (log, store) = (log(1), store());
     define(&log, TENANT, &orders()).await;
