@@ -43,7 +43,7 @@ pub enum PlaceError {
     #[error("this build cannot reach {0}: build it with the feature `s3`")]
     NotBuilt(String),
     /// A folder that cannot be made or opened.
-    #[error("the folder {} cannot be used: {source}", folder.display())]
+    #[error("the folder {} cannot be used: {source}", .folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,

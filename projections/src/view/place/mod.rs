@@ -30,6 +30,7 @@ pub struct Place {
     root: Arc<dyn ObjectStore>,
     views: Arc<dyn ObjectStore>,
     url: Url,
+    mark: String,
     making: Arc<tokio::sync::RwLock<()>>,
 }
 
@@ -72,7 +73,10 @@ impl Place {
     pub fn open(settings: Option<&Settings>, folder: &std::path::Path) -> Result<Self, PlaceError> {
         let Some(settings) = settings else { return Self::folder(folder) };
         match settings.located()? {
-            settings::Located::Folder(folder) => Self::folder(&folder),
+            settings::Located::Folder(folder) => {
+                let place = Self::folder(&folder)?;
+                Ok(Self { mark: format!("@{}", place.url), ..place })
+            }
             settings::Located::Bucket { bucket, prefix } => Self::bucket(settings, bucket, prefix),
         }
     }
@@ -92,14 +96,16 @@ impl Place {
         let root: Arc<dyn ObjectStore> = Arc::new(DurableLocal::default());
         let prefix = Path::from_absolute_path(&folder).map_err(std::io::Error::other)?;
         let views = Arc::new(PrefixStore::new(root.clone(), prefix));
-        Ok(Self { root, views, url, making: Arc::default() })
+        Ok(Self { root, views, url, mark: String::new(), making: Arc::default() })
     }
     /// A store with `/` at the root of the storage system, and the URL of the folder of all views in it. Its puts have to
     /// honour [`object_store::PutMode::Create`].
     pub fn remote(root: Arc<dyn ObjectStore>, url: Url) -> Self {
         commit_by_conditional_put(&url);
         let prefix = Path::from(url.path());
-        Self { views: Arc::new(PrefixStore::new(root.clone(), prefix)), root, url, making: Arc::default() }
+        let views = Arc::new(PrefixStore::new(root.clone(), prefix));
+        let mark = if url.scheme() == "file" { String::new() } else { format!("@{url}") };
+        Self { root, views, url, mark, making: Arc::default() }
     }
     /// The store in which files of views are named by their path from the folder of all views.
     pub fn store(&self) -> Arc<dyn ObjectStore> {
@@ -109,11 +115,11 @@ impl Place {
     pub fn url(&self) -> &Url {
         &self.url
     }
-    /// What the names of rows in the store end with that say how far the tables of this place are. Nothing for folders,
-    /// which move together with their data folder; other places have rows of their own, so that views which are sent
-    /// elsewhere are folded there from the start.
-    pub fn mark(&self) -> String {
-        if self.url.scheme() == "file" { String::new() } else { format!("@{}", self.url) }
+    /// What the names of rows in the store end with that say how far the tables of this place are. Nothing for a folder
+    /// that belongs to its data folder; a place that was named has rows of its own, so that views which are sent elsewhere
+    /// are folded there from the start.
+    pub fn mark(&self) -> &str {
+        &self.mark
     }
     /// Where a tenant's table lies.
     pub fn table(&self, tenant: TenantId, table: &EntityName) -> TablePlace {
