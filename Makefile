@@ -2,7 +2,7 @@
 # make test       everything: format, lints, docs, units, suites, properties, end to end, a slice of each campaign
 # make bench      one table: the line beside its peers on the same files (BENCH="--only line" for a part of it)
 # make campaign   every campaign with its full count; needs root, for disks that fill and lose their power
-# make backends   the suites of the ports on a real Kafka and a real Cassandra, which it starts itself; needs a JDK and Maven
+# make backends   the suites of the ports on a real Kafka, a real Cassandra and a server of S3, which it starts itself; needs a JDK and Maven
 # make client     a TypeScript client generated from the server's OpenAPI file, compiled, and run against a server
 # make fit        the matcher's constants, cross-validated and fitted anew (DATA=folder of the gold sets and their scorer)
 # make lint       clippy, rustfmt and what stands in docker/;  make docs   the documentation, without warnings
@@ -139,9 +139,11 @@ backends: system-test
 	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
 	command -v mvn >/dev/null || missing+=(maven)
 	$(install)
-	cargo clippy --locked -p pipeline -p api --features pipeline/kafka,pipeline/scylla,api/kafka,api/scylla --all-targets -- -D warnings
+	cargo clippy --locked -p pipeline -p projections -p api --all-targets \
+	  --features pipeline/kafka,pipeline/scylla,projections/s3,api/kafka,api/scylla,api/s3 -- -D warnings
 	CAMPAIGN_REQUIRED=1 cargo test --locked -p pipeline --features kafka,scylla
-	cargo test --locked -p api --features kafka,scylla --lib -- backends:: roles:: serve::config::
+	cargo test --locked -p api --features kafka,scylla,s3 --lib -- backends:: roles:: serve::config:: cli::migrate:: cli::doctor::
+	CAMPAIGN_REQUIRED=1 cargo test --locked -p projections --features s3 --test view
 
 # -- campaigns: the same programs, a few cycles in `make test`, the full count here ------------------------------------
 

@@ -1,7 +1,7 @@
 //! The line: ports (`Log`, `Store`, `Source`), ingest, the pure step, the processor, quarantine and the repairer.
 //!
 //! Read in this order: [`log`] and [`store`] are what everything stands on, [`payload`]
-//! seals what they hold, [`migrate`] moves it elsewhere, [`source`] is where records come from,
+//! seals what they hold, [`migrate`] moves it elsewhere, [`secret`] is what settings hold and nothing shows, [`source`] is where records come from,
 //! [`ingest`] puts them on the log, [`policies`] says how cases are decided, [`step`] says what they mean, [`process`] runs the step over a partition,
 //! [`lease`] has processes share the partitions,
 //! [`records`] finds records again, [`quarantine`] keeps what was set aside, [`notices`] what people are told, [`onboarding`] suggests which fields a stream fills, [`repair`] keeps the cases of drift and sends back in what they call for.
@@ -10,8 +10,7 @@ pub mod engine;
 pub mod log;
 pub mod migrate;
 pub mod payload;
-#[cfg(any(feature = "kafka", feature = "scylla"))]
-mod secret;
+pub mod secret;
 pub mod store;
 
 pub mod advice;

@@ -21,7 +21,7 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     /// The text itself.
-    pub(crate) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -6,5 +6,5 @@ pub mod sql;
 
 pub mod view;
 
-pub use snapshot::{FileSnapshot, RowSet, TailSnapshot, ViewSnapshot};
+pub use snapshot::{FileSnapshot, Lost, LostFile, RowSet, TailSnapshot, ViewSnapshot};
 pub use sql::{QueryEngine, QueryError, QueryLimits, QueryResult};

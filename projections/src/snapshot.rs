@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::SchemaRef;
 use object_store::path::Path;
+use parking_lot::Mutex;
 
 /// A set of row numbers, one bit a row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +83,33 @@ impl TailSnapshot {
     }
 }
 
+/// Where whoever reads files of a view tells that one is gone, or shorter than it was. Shared by the view and all its
+/// snapshots: the view looks whether it still needs that file.
+#[derive(Debug, Clone, Default)]
+pub struct Lost(Arc<Mutex<Option<LostFile>>>);
+
+/// A file that could not be read because of what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostFile {
+    /// Where it lies, or lay.
+    pub path: Path,
+    /// The bytes that it had.
+    pub expected: u64,
+    /// Those that it has; `None` if it is gone.
+    pub found: Option<u64>,
+}
+
+impl Lost {
+    /// A file is lost.
+    pub fn tell(&self, file: LostFile) {
+        *self.0.lock() = Some(file);
+    }
+    /// What was told last, once.
+    pub fn take(&self) -> Option<LostFile> {
+        self.0.lock().take()
+    }
+}
+
 /// A view pinned at one log position: files of one table version and the tail, each with its dead rows named.
 #[derive(Debug, Clone)]
 pub struct ViewSnapshot {
@@ -97,4 +125,6 @@ pub struct ViewSnapshot {
     pub tail: Vec<TailSnapshot>,
     /// The event position that the snapshot stands at: the next offset of the view's partition of `events`.
     pub position: schemas::Position,
+    /// Where a reader tells that one of the files is lost.
+    pub lost: Lost,
 }

@@ -1,8 +1,10 @@
-//! What the environment says of log and store. It counts more than the file, so that one file serves many processes and
-//! passwords need not stand in it.
+//! What the environment says of log, store and views. It counts more than the file, so that one file serves many processes
+//! and passwords need not stand in it.
 
 use anyhow::bail;
 use serde_json::{Map, Value, json};
+
+use super::Sections;
 
 /// A variable, and what it says.
 struct Variable {
@@ -30,20 +32,28 @@ const SCYLLA: [Variable; 5] = [
     text("AUTONOMOS_SCYLLA_USERNAME", &["login", "username"]),
     text("AUTONOMOS_SCYLLA_PASSWORD", &["login", "password"]),
 ];
+const VIEWS: [Variable; 5] = [
+    text("AUTONOMOS_VIEWS_LOCATION", &["location"]),
+    text("AUTONOMOS_VIEWS_ENDPOINT", &["endpoint"]),
+    text("AUTONOMOS_VIEWS_REGION", &["region"]),
+    text("AUTONOMOS_VIEWS_ACCESS_KEY", &["access_key"]),
+    text("AUTONOMOS_VIEWS_SECRET_KEY", &["secret_key"]),
+];
 /// How a login at Kafka is proved, where only the environment names one.
 const MECHANISM: &str = "SCRAM-SHA-512";
 
-/// The sections `log` and `store` with what the environment says of them.
-pub(super) fn overlaid(
-    log: Option<Value>,
-    store: Option<Value>,
-    variable: impl Fn(&str) -> Option<String>,
-) -> anyhow::Result<(Option<Value>, Option<Value>)> {
-    let mut log = overlay(log, "kafka", &KAFKA, "AUTONOMOS_KAFKA_BROKERS", &variable)?;
+/// The sections with what the environment says of them.
+pub(super) fn overlaid(sections: Sections, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Sections> {
+    let mut log = overlay(sections.log, "kafka", &KAFKA, "AUTONOMOS_KAFKA_BROKERS", &variable)?;
     if let Some(sasl) = log.as_mut().and_then(|log| log.pointer_mut("/kafka/sasl")).and_then(Value::as_object_mut) {
         sasl.entry("mechanism").or_insert_with(|| json!(MECHANISM));
     }
-    Ok((log, overlay(store, "scylla", &SCYLLA, "AUTONOMOS_SCYLLA_NODES", &variable)?))
+    let store = overlay(sections.store, "scylla", &SCYLLA, "AUTONOMOS_SCYLLA_NODES", &variable)?;
+    // The others name a backend first; here there is one alone.
+    let views = sections.views.map(|views| json!({ "views": views }));
+    let views = overlay(views, "views", &VIEWS, "AUTONOMOS_VIEWS_LOCATION", &variable)?;
+    let views = views.and_then(|mut views| views.get_mut("views").map(Value::take));
+    Ok(Sections { log, store, views })
 }
 
 /// A section with what the environment says of one of its backends. `first` alone makes it one of that backend.

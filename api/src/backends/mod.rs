@@ -1,4 +1,4 @@
-//! Where the log and the store are: in the data folder, or on servers that several processes share.
+//! Where log, store and views are: in the data folder, or where several processes share them.
 //!
 //! `environment` is what the environment says of it, `open` opens them, `folder` keeps a data folder to what it was made for.
 
@@ -6,9 +6,10 @@ mod environment;
 mod folder;
 mod open;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
+use projections::view::place::{Located, Settings as ViewSettings};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -51,16 +52,9 @@ pub struct Backends {
     pub log: LogBackend,
     /// The store.
     pub store: StoreBackend,
-    /// The folder in which processes that keep views share their tables, if they do.
-    pub views: Option<PathBuf>,
-}
-
-/// `views` in the configuration.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ViewSettings {
-    /// A folder that every process with the role `project` reaches: they share its tables.
-    folder: Option<PathBuf>,
+    /// The place of views, if one was named: then processes that share log and store share the tables there, too. Else each
+    /// that answers has tables of its own, in its data folder.
+    pub views: Option<ViewSettings>,
 }
 
 /// The sections as the file has them: what the environment says stands above.
@@ -71,7 +65,7 @@ pub struct Sections {
     /// `store`.
     pub store: Option<Value>,
     /// `views`.
-    pub views: ViewSettings,
+    pub views: Option<Value>,
 }
 
 impl Backends {
@@ -81,13 +75,9 @@ impl Backends {
     }
 
     fn read_with(sections: Sections, base: &Path, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
-        let (log, store) = environment::overlaid(sections.log, sections.store, variable)?;
-        let backends = Self {
-            log: section("log", log)?,
-            store: section("store", store)?,
-            views: sections.views.folder.map(|folder| base.join(folder)),
-        };
-        backends.checked(base)
+        let Sections { log, store, views } = environment::overlaid(sections, variable)?;
+        let (log, store, views) = (section("log", log)?, section("store", store)?, section("views", views)?);
+        Self { log, store, views }.checked(base)
     }
 
     /// What a command on a folder finds in the folder's own configuration.
@@ -125,9 +115,6 @@ impl Backends {
                 "store: scylla goes with log: kafka alone: rows that outlive a power cut would speak of records of an \
                  embedded log that do not"
             );
-        }
-        if self.views.is_some() && !self.are_shared() {
-            bail!("views: folder is for processes that share log and store: say log: kafka and store: scylla, too");
         }
         self.check_settings(base)?;
         Ok(self)
@@ -171,7 +158,15 @@ impl Backends {
         {
             bail!("store: scylla: name some nodes, as a list of host:9042");
         }
-        _ = base;
+        if let Some(views) = &mut self.views {
+            let folder = match views.located().context("views")? {
+                Located::Folder(folder) => Some(base.join(folder)),
+                Located::Bucket { .. } => None,
+            };
+            if let Some(folder) = folder {
+                views.location = folder.display().to_string();
+            }
+        }
         Ok(())
     }
 }
@@ -186,8 +181,13 @@ mod tests {
     use super::*;
 
     fn read(log: &str, store: &str, environment: &[(&str, &str)]) -> Result<Backends, String> {
+        read_all([log, store, ""], environment)
+    }
+
+    fn read_all(sections: [&str; 3], environment: &[(&str, &str)]) -> Result<Backends, String> {
         let parse = |text: &str| (!text.is_empty()).then(|| serde_saphyr::from_str::<Value>(text).unwrap());
-        let sections = Sections { log: parse(log), store: parse(store), views: ViewSettings::default() };
+        let [log, store, views] = sections.map(parse);
+        let sections = Sections { log, store, views };
         let said = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
         Backends::read_with(sections, Path::new("/etc/autonomos"), said).map_err(|error| format!("{error:#}"))
     }
@@ -207,6 +207,31 @@ mod tests {
         assert!(refused.starts_with("log"), "{refused}");
         let refused = read("pulsar", "", &[]).unwrap_err();
         assert!(refused.contains("pulsar") && refused.contains("kafka"), "{refused}");
+    }
+
+    #[test]
+    fn a_place_of_views_is_a_folder_that_counts_from_the_file_or_a_bucket_and_nothing_else() {
+        let views = |text: &str, environment: &[(&str, &str)]| read_all(["", "", text], environment);
+        assert!(views("", &[]).unwrap().views.is_none());
+        let folder = views("location: elsewhere", &[]).unwrap().views.unwrap();
+        assert_eq!(folder.location, "/etc/autonomos/elsewhere");
+        let text = "{location: s3://lake/acme, endpoint: \"https://minio:9000\", access_key: a, secret_key: canary}";
+        let bucket = views(text, &[("AUTONOMOS_VIEWS_REGION", "eu-central-1")]).unwrap().views.unwrap();
+        assert_eq!((&*bucket.location, bucket.region.as_deref()), ("s3://lake/acme", Some("eu-central-1")));
+        assert!(!format!("{bucket:?}").contains("canary"));
+        let alone = views("", &[("AUTONOMOS_VIEWS_LOCATION", "s3://lake/acme")]).unwrap().views.unwrap();
+        assert_eq!(alone.location, "s3://lake/acme");
+        for (wrong, said) in [
+            ("bucket: lake", "bucket"),
+            ("endpoint: \"https://minio:9000\"", "location"),
+            ("location: gs://lake", "gs://lake"),
+            ("{location: s3://lake/acme, access_key: a}", "secret_key"),
+        ] {
+            let refused = views(wrong, &[]).unwrap_err();
+            assert!(refused.starts_with("views") && refused.contains(said), "{wrong}: {refused}");
+        }
+        let refused = views("", &[("AUTONOMOS_VIEWS_SECRET_KEY", "canary")]).unwrap_err();
+        assert!(refused.contains("AUTONOMOS_VIEWS_LOCATION") && !refused.contains("canary"), "{refused}");
     }
 
     #[cfg(not(feature = "kafka"))]

@@ -9,6 +9,7 @@ use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaRespon
 use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, Object};
 use projections::QueryError;
+use projections::view::ViewError;
 
 use super::manners::trace;
 use crate::auth::AuthError;
@@ -112,6 +113,18 @@ impl Problem {
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, trace_id = trace::id(), "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something failed here; the server's log says what")
+    }
+    /// 503 where views cannot be read at the moment, or only after a rebuild, else 500; the cause goes to the log alone.
+    pub fn of_views(cause: anyhow::Error) -> Self {
+        let detail = match cause.downcast_ref::<ViewError>() {
+            Some(error) if error.is_retryable() => "the views cannot be read at the moment: try again",
+            Some(ViewError::FileGone { .. } | ViewError::FileCut { .. }) => {
+                "a file of the view is damaged: the operator has to make the view again from the log"
+            }
+            _ => return Self::internal(cause),
+        };
+        tracing::error!(%cause, trace_id = trace::id(), "views cannot be read");
+        Self::unavailable(detail).retry_after(5)
     }
     /// Says after how many seconds to try again.
     pub fn retry_after(mut self, seconds: u64) -> Self {
@@ -339,6 +352,7 @@ impl From<QueryError> for Problem {
             QueryError::Timeout(_) => Self::new(StatusCode::REQUEST_TIMEOUT, code, detail),
             QueryError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(1),
             QueryError::Cancelled => Self::new(StatusCode::CONFLICT, code, detail),
+            QueryError::Expired => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(1),
             QueryError::Failed(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pipeline::Table;
 use pipeline::process::{Processed, Reader};
-use schemas::{TenantId, Topic};
+use projections::view::ViewError;
+use schemas::Topic;
 use tokio::sync::watch;
 
 use super::Line;
@@ -59,15 +59,11 @@ impl Line {
         Ok(lags)
     }
 
-    /// Up to where the tables have everything, as the projector's checkpoints say.
-    async fn in_tables(&self) -> anyhow::Result<Vec<u64>> {
+    /// Up to where the tables have everything, whoever writes them.
+    async fn in_tables(&self) -> Result<Vec<u64>, ViewError> {
         let mut places = Vec::new();
         for partition in 0..self.log.partitions(Topic::Events) {
-            let key = format!("{}/{partition}/{PROJECTOR}", Topic::Events);
-            let row = self.store.get(TenantId::SYSTEM, Table::Checkpoints, &key).await?;
-            // The offset stands last, whatever stands before it.
-            let offset = row.and_then(|row| row.value.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes)));
-            places.push(offset.unwrap_or_default());
+            places.push(self.roles.projector.in_tables(partition).await?);
         }
         Ok(places)
     }

@@ -9,6 +9,7 @@ use projections::ViewSnapshot;
 use projections::sql::{BatchStream, QueryEngine, QueryLimits};
 use projections::view::{Holdings, TableInfo, View, ViewError};
 use schemas::{EntityName, StreamId, TenantId};
+use url::Url;
 
 use super::Line;
 use crate::roles::Role;
@@ -50,8 +51,11 @@ impl Line {
         self.or_failure(Role::Projector, self.roles.projector.flush(tenant, entity)).await
     }
 
-    /// Makes a tenant's table as fresh as what is folded already.
+    /// Makes a tenant's table as fresh as what is folded already, if this process writes it.
     pub async fn flush_folded(&self, tenant: TenantId, entity: &EntityName) -> anyhow::Result<()> {
+        if !self.roles.projector.writes() {
+            return Ok(());
+        }
         self.or_failure(Role::Projector, self.roles.projector.flush(tenant, Some(entity))).await
     }
 
@@ -88,9 +92,13 @@ impl Line {
         self.roles.projector.holdings()
     }
 
-    /// The folder of a view's table, for any Delta reader.
+    /// The folder of a view's table, or its URL, for any Delta reader.
     pub fn view_folder(&self, tenant: TenantId, table: &str) -> PathBuf {
-        self.folder.join("views").join(tenant.to_string()).join(table)
+        let (own, url) = (self.folder.join("views"), self.roles.projector.url());
+        let is_own = own.canonicalize().is_ok_and(|own| Url::from_directory_path(own).as_ref() == Ok(url));
+        let elsewhere = || url.to_file_path().unwrap_or_else(|()| PathBuf::from(url.as_str()));
+        let views = if is_own { own } else { elsewhere() };
+        views.join(tenant.to_string()).join(table)
     }
 
     /// The tenant's views that a statement may name, pinned now. Nothing is waited for: a view is milliseconds behind

@@ -3,24 +3,30 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use parking_lot::Mutex;
 use pipeline::notices::NoticeKeeper;
 use pipeline::process::Processor;
 use pipeline::quarantine::QuarantineKeeper;
 use pipeline::repair::{Asking, Repairer};
-use projections::view::{Budget, Projector};
+use projections::view::place::Settings as ViewSettings;
+use projections::view::{Access, Budget, Projector};
 use schemas::Topic;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Notes, Role, Roles};
+use super::{Notes, Role, Roles, open_views};
 use crate::backends::Opened;
 
 impl Roles {
     /// Starts every role.
-    pub(super) async fn alone(opened: &Opened, folder: &Path, asking: Option<&Arc<Asking>>) -> anyhow::Result<Self> {
+    pub(super) async fn alone(
+        opened: &Opened,
+        folder: &Path,
+        views: Option<&ViewSettings>,
+        asking: Option<&Arc<Asking>>,
+    ) -> anyhow::Result<Self> {
         let Opened { log, store, .. } = opened;
+        let place = open_views(folder, views, Access::Write).await?;
         let (shutdown, stop) = watch::channel(false);
         let notes = Notes::new();
         let mut tasks = JoinSet::new();
@@ -45,10 +51,7 @@ impl Roles {
             stalls.push(keeper.stall());
             tasks.spawn(notes.clone().watch(Role::NoticeKeeper(partition), keeper.run(stop.clone())));
         }
-        let views = folder.join("views");
-        std::fs::create_dir_all(&views).with_context(|| format!("making {}", views.display()))?;
-        let role = Projector::new(log.clone(), store.clone(), &views, Budget::default())
-            .with_context(|| format!("opening {}", views.display()))?;
+        let role = Projector::at(log.clone(), store.clone(), place, Budget::default());
         let projector = role.handle();
         stalls.extend(projector.stalls());
         tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop)));
@@ -66,7 +69,7 @@ impl Roles {
             lost,
             shutdown,
             tasks,
-            has_peers: false,
+            shared: Vec::new(),
         })
     }
 }

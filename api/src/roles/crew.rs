@@ -1,10 +1,9 @@
 //! What a process does on the shares that it has by its leases.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use futures::FutureExt;
 use pipeline::lease::{Ended, FencedStore, Joining, Pace, Share, Trust, Work, keep};
 use pipeline::notices::NoticeKeeper;
@@ -25,7 +24,7 @@ use super::roster::{RoleName, Roster};
 pub(super) struct Crew {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
-    /// Where the tables are that processes share.
+    /// Where the tables are that processes share, if they do.
     views: Option<Place>,
     asking: Option<Arc<Asking>>,
     notes: Notes,
@@ -68,13 +67,11 @@ impl Broken {
 impl Crew {
     pub(super) fn new(
         (log, store): (Arc<dyn Log>, Arc<dyn Store>),
-        views: Option<&PathBuf>,
+        views: Option<Place>,
         asking: Option<Arc<Asking>>,
         notes: Notes,
-    ) -> anyhow::Result<Self> {
-        let place = |folder: &PathBuf| Place::local(folder).with_context(|| format!("opening {}", folder.display()));
-        let views = views.map(place).transpose()?;
-        Ok(Self { log, store, views, asking, notes, leads: watch::Sender::new(false) })
+    ) -> Self {
+        Self { log, store, views, asking, notes, leads: watch::Sender::new(false) }
     }
 
     /// Whether this process does what only one of those with doors does.
@@ -84,15 +81,10 @@ impl Crew {
 
     /// The shares of these roles, worked on until `stop` says true; nothing when the process takes none of them.
     pub(super) fn keep(self, roster: &Roster, stop: watch::Receiver<bool>) -> Option<impl Future<Output = ()> + use<>> {
-        let (inputs, events) = (self.log.partitions(Topic::Inputs), self.log.partitions(Topic::Events));
-        let sizes = [
-            (RoleName::Process, inputs),
-            (RoleName::Repair, inputs),
-            (RoleName::Project, if self.views.is_some() { events } else { 0 }),
-            // One of them leads.
-            (RoleName::Api, 1),
-        ];
-        let taken = sizes.into_iter().filter(|(role, partitions)| roster.has(*role) && *partitions > 0);
+        let shared = RoleName::shared(self.views.is_some()).into_iter();
+        let sizes = shared.map(|(role, topic)| (role, self.log.partitions(topic)));
+        // One of those with doors leads.
+        let taken = sizes.chain([(RoleName::Api, 1)]).filter(|(role, _)| roster.has(*role));
         let roles: Vec<(String, u32)> = taken.map(|(role, partitions)| (role.name().to_owned(), partitions)).collect();
         if roles.is_empty() {
             return None;

@@ -22,7 +22,8 @@ use pipeline::ingest::Ingest;
 use pipeline::process::Processed;
 use pipeline::repair::{Asking, Repaired};
 use projections::sql::{QueryEngine, QueryLimits};
-use projections::view::ProjectorHandle;
+use projections::view::place::Settings as ViewSettings;
+use projections::view::{Access, Place, ProjectorHandle};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
@@ -58,8 +59,8 @@ pub(crate) struct Roles {
     lost: watch::Sender<Option<String>>,
     shutdown: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
-    /// Whether others may do what these do not: then nobody waits for all to be done before the end.
-    has_peers: bool,
+    /// The roles that others may have instead: then nobody waits for all to be done before the end.
+    shared: Vec<RoleName>,
 }
 
 /// What runs in a partition of its own, or in all.
@@ -99,9 +100,9 @@ impl Line {
         Self::open_on(folder, &backends, &roster, QueryLimits::default(), false, None).await
     }
 
-    /// Opens a folder with log and store in it, whose queries may take so much. With `is_patient`, as a server's is, what the
-    /// roles have to do is waited for until a full disk has room again. A language model is asked what stays uncertain of
-    /// drift, if there is one.
+    /// Opens a folder with log, store and views in it, whose queries may take so much. With `is_patient`, as a server's is,
+    /// what the roles have to do is waited for until a full disk has room again. A language model is asked what stays
+    /// uncertain of drift, if there is one.
     pub async fn open_with(
         folder: &Path,
         limits: QueryLimits,
@@ -111,7 +112,7 @@ impl Line {
         Self::open_on(folder, &Backends::default(), &Roster::default(), limits, is_patient, asking).await
     }
 
-    /// The same, on any log and store; of the roles those that this process takes.
+    /// The same, on any log and store, with views wherever they lie; of the roles those that this process takes.
     pub async fn open_on(
         folder: &Path,
         backends: &Backends,
@@ -120,10 +121,10 @@ impl Line {
         is_patient: bool,
         asking: Option<Arc<Asking>>,
     ) -> anyhow::Result<Self> {
-        let opened = backends.open(folder).await?;
+        let (opened, views) = (backends.open(folder).await?, backends.views.as_ref());
         let roles = match backends.are_shared() {
-            true => Roles::among_peers(&opened, folder, backends, roster, asking.as_ref()).await?,
-            false => Roles::alone(&opened, folder, asking.as_ref()).await?,
+            true => Roles::among_peers(&opened, folder, views, roster, asking.as_ref()).await?,
+            false => Roles::alone(&opened, folder, views, asking.as_ref()).await?,
         };
         let (log, store, keys) = (opened.log, opened.store, opened.keys);
         let queries = QueryEngine::new(limits)?;
@@ -163,7 +164,7 @@ impl Line {
     /// is on the log is not on disk; a view that could not be flushed is told in the log output and comes from the log.
     /// Where processes share the work, the others go on with what is there.
     pub async fn close(&self) -> anyhow::Result<()> {
-        if !self.roles.has_peers
+        if !self.has_peers()
             && let Err(error) = self.catch_up().await
         {
             tracing::warn!(error = format!("{error:#}"), "not everything was processed before the end");
@@ -185,7 +186,12 @@ impl Line {
 
     /// Whether other processes share the work.
     pub fn has_peers(&self) -> bool {
-        self.roles.has_peers
+        !self.roles.shared.is_empty()
+    }
+
+    /// The roles whose partitions processes share; none where this one has all to itself.
+    pub(crate) fn shared_roles(&self) -> &[RoleName] {
+        &self.roles.shared
     }
 
     /// Returns once log or store have failed for this process, and says why: it can do nothing more, and one that opens them
@@ -203,6 +209,15 @@ async fn lost(lost: &watch::Sender<Option<String>>) -> String {
         Some(why) => why,
         None => std::future::pending().await,
     }
+}
+
+/// The place of views, which can be used. One that was named is asked for what views need of it.
+async fn open_views(folder: &Path, views: Option<&ViewSettings>, access: Access) -> anyhow::Result<Place> {
+    let place = Place::open(views, &folder.join("views")).context("opening the views")?;
+    if views.is_some() {
+        place.check(access).await.context("opening the views")?;
+    }
+    Ok(place)
 }
 
 impl Roles {

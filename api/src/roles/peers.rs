@@ -9,21 +9,23 @@ use parking_lot::Mutex;
 use pipeline::process::{Follower, Reader};
 use pipeline::repair::{Asking, Repaired};
 use pipeline::{Log, Store};
-use projections::view::{Budget, Projector};
+use projections::view::place::Settings as ViewSettings;
+use projections::view::{Access, Budget, Place, Projector};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::crew::Crew;
 use super::node_store::NodeStore;
-use super::{Notes, Role, RoleName, Roles, Roster};
+use super::{Notes, Role, RoleName, Roles, Roster, open_views};
 use crate::backends::{Backends, Opened};
 
 impl Roles {
-    /// Starts the roles of `roster`, and a projector whose tables are of this process alone: by them it answers.
+    /// Starts the roles of `roster`, and what this process answers by: where `views` names a place, the tables there, which
+    /// it follows while whoever has the lease writes them; else tables of its own.
     pub(super) async fn among_peers(
         opened: &Opened,
         folder: &Path,
-        backends: &Backends,
+        views: Option<&ViewSettings>,
         roster: &Roster,
         asking: Option<&Arc<Asking>>,
     ) -> anyhow::Result<Self> {
@@ -31,8 +33,9 @@ impl Roles {
         let (shutdown, stop) = watch::channel(false);
         let notes = Notes::new();
         let mut tasks = JoinSet::new();
-        let others = [RoleName::Process.name(), RoleName::Repair.name()];
-        let follower = Follower::start(&**log, store.clone(), &others).await?;
+        let shared = RoleName::shared(views.is_some());
+        let named: Vec<_> = shared.iter().map(|(role, topic)| (role.name(), *topic)).collect();
+        let follower = Follower::start(&**log, store.clone(), &named).await?;
         let processed = follower.places(Reader::Processor).into_iter().map(Into::into).collect();
         let (kept, noticed) = (follower.places(Reader::QuarantineKeeper), follower.places(Reader::NoticeKeeper));
         // A checkpoint tells that what was read is kept and that what it calls for is done.
@@ -40,14 +43,18 @@ impl Roles {
         let repaired = done.map(|done| Repaired { kept: done.clone(), done }).collect();
         let mut stalls = vec![follower.stall()];
         tasks.spawn(notes.clone().watch(Role::Follower, follower.run(stop.clone())));
-        let own = Arc::new(NodeStore::new(store.clone(), local.clone()));
-        let views = folder.join("views");
-        let role = Projector::new(log.clone(), own, &views, Budget::default())
-            .with_context(|| format!("opening {}", views.display()))?;
+        let place = shared_place(folder, views, roster).await?;
+        let role = match &place {
+            Some(place) => Projector::follow(log.clone(), store.clone(), place.clone(), Budget::default()),
+            None => {
+                let own = Arc::new(NodeStore::new(store.clone(), local.clone()));
+                Projector::at(log.clone(), own, open_views(folder, None, Access::Write).await?, Budget::default())
+            }
+        };
         let projector = role.handle();
         stalls.extend(projector.stalls());
         tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop.clone())));
-        let crew = Crew::new((log.clone(), store.clone()), backends.views.as_ref(), asking.cloned(), notes.clone())?;
+        let crew = Crew::new((log.clone(), store.clone()), place, asking.cloned(), notes.clone());
         let leads = crew.leads();
         if let Some(work) = crew.keep(roster, stop) {
             tasks.spawn(work);
@@ -65,8 +72,18 @@ impl Roles {
             lost,
             shutdown,
             tasks: Mutex::new(tasks),
-            has_peers: true,
+            shared: shared.into_iter().map(|(role, _)| role).collect(),
         })
+    }
+}
+
+/// The place where processes share the tables of views, if one was named. Who takes the role that writes them must be able
+/// to.
+async fn shared_place(folder: &Path, views: Option<&ViewSettings>, roster: &Roster) -> anyhow::Result<Option<Place>> {
+    let access = if roster.has(RoleName::Project) { Access::Write } else { Access::Read };
+    match views {
+        Some(_) => Ok(Some(open_views(folder, views, access).await?)),
+        None => Ok(None),
     }
 }
 
@@ -91,7 +108,9 @@ impl Workers {
         let Opened { log, store, local, .. } = backends.open(folder).await?;
         let (shutdown, stop) = watch::channel(false);
         let notes = Notes::new();
-        let crew = Crew::new((log.clone(), store), backends.views.as_ref(), asking, notes.clone())?;
+        let views = backends.views.as_ref().filter(|_| roster.has(RoleName::Project));
+        let place = shared_place(folder, views, roster).await?;
+        let crew = Crew::new((log.clone(), store), place, asking, notes.clone());
         let Some(work) = crew.keep(roster, stop) else { bail!("--roles {}: there is nothing to do", roster.told()) };
         Ok(Self { log, _local: local, notes, shutdown, work: tokio::spawn(work) })
     }
@@ -120,7 +139,8 @@ mod tests {
 
     use pipeline::ingest::Ingest;
     use pipeline::payload::Keyring;
-    use pipeline::{MemoryLog, MemoryStore, Partitions};
+    use pipeline::{MemoryLog, MemoryStore, Partitions, Table};
+    use projections::view::ViewError;
     use schemas::record::RecordBatchWriter;
     use schemas::{Entity, Lane, Mapping, Op, Record, StreamId, TenantId, Topic, Version};
 
@@ -128,6 +148,7 @@ mod tests {
 
     const ENTITY: &str = r#"{"entity":"order","table":"orders","fields":[{"name":"order_id","type":"text"}]}"#;
     const MAPPING: &str = r#"{"entity":"order","key":"Id","fields":{"order_id":"Id"}}"#;
+    const TENANT: TenantId = TenantId::from_bytes([1; 16]);
 
     async fn in_time<T>(work: impl Future<Output = T>) -> T {
         tokio::time::timeout(Duration::from_secs(60), work).await.expect("it never came")
@@ -137,8 +158,7 @@ mod tests {
     async fn record(log: &Arc<dyn Log>, store: &Arc<dyn Store>) {
         let (mapping, entity): (Mapping, Entity) =
             (serde_json::from_str(MAPPING).unwrap(), serde_json::from_str(ENTITY).unwrap());
-        let tenant = TenantId::from_bytes([1; 16]);
-        let id = StreamId { tenant, connection: "crm".parse().unwrap(), stream: "orders".parse().unwrap() };
+        let id = StreamId { tenant: TENANT, connection: "crm".parse().unwrap(), stream: "orders".parse().unwrap() };
         let ingest = Ingest::new(log.clone(), store.clone());
         let open = ingest.open(&id, &mapping, Some(&entity), "test").await.unwrap();
         let mut writer = RecordBatchWriter::new(Lane(1), 0, 0);
@@ -147,23 +167,47 @@ mod tests {
         ingest.append(&open, writer.finish(b"1")).await.unwrap();
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_process_without_doors_does_the_work_and_one_that_asks_sees_it_done() {
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Partitions { inputs: 1, events: 1, decisions: 1 }));
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    /// A process with roles that work, and what has it stop.
+    fn crew(
+        (log, store): (&Arc<dyn Log>, &Arc<dyn Store>),
+        views: Option<Place>,
+        roles: &[RoleName],
+    ) -> (watch::Sender<bool>, JoinHandle<()>) {
         let (stop, stopped) = watch::channel(false);
-        let crew = Crew::new((log.clone(), store.clone()), None, None, Notes::new()).unwrap();
-        let working = crew.keep(&Roster::of(&[RoleName::Process, RoleName::Repair]), stopped).unwrap();
-        let working = tokio::spawn(working);
-        let folder = tempfile::tempdir().unwrap();
+        let crew = Crew::new((log.clone(), store.clone()), views, None, Notes::new());
+        (stop, tokio::spawn(crew.keep(&Roster::of(roles), stopped).unwrap()))
+    }
+
+    /// A process that only asks.
+    async fn asks(
+        (log, store): (&Arc<dyn Log>, &Arc<dyn Store>),
+        folder: &Path,
+        views: Option<&ViewSettings>,
+    ) -> anyhow::Result<Roles> {
         let keys = Arc::new(Keyring::open(store.clone(), &[7; 32]).await.unwrap());
         let local = Arc::new(MemoryStore::new());
         let opened = Opened { log: log.clone(), store: store.clone(), local, keys };
-        let roles = Roles::among_peers(&opened, folder.path(), &Backends::default(), &Roster::none(), None).await;
-        let roles = roles.unwrap();
-        record(&log, &store).await;
+        Roles::among_peers(&opened, folder, views, &Roster::none(), None).await
+    }
+
+    fn line() -> (Arc<dyn Log>, Arc<dyn Store>) {
+        let log = MemoryLog::new(Partitions { inputs: 1, events: 1, decisions: 1 });
+        (Arc::new(log), Arc::new(MemoryStore::new()))
+    }
+
+    async fn processed(log: &Arc<dyn Log>, roles: &Roles) {
         let (inputs, mut processed) = (log.end(Topic::Inputs, 0).await.unwrap(), roles.processed[0].clone());
         in_time(processed.wait(inputs)).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_process_without_doors_does_the_work_and_one_that_asks_sees_it_done() {
+        let (log, store) = line();
+        let (stop, working) = crew((&log, &store), None, &[RoleName::Process, RoleName::Repair]);
+        let folder = tempfile::tempdir().unwrap();
+        let roles = asks((&log, &store), folder.path(), None).await.unwrap();
+        record(&log, &store).await;
+        processed(&log, &roles).await;
         let (decisions, mut repaired) = (log.end(Topic::Decisions, 0).await.unwrap(), roles.repaired[0].clone());
         in_time(repaired.done.wait_for(|next| *next >= decisions)).await.unwrap();
         let events = log.end(Topic::Events, 0).await.unwrap();
@@ -175,5 +219,35 @@ mod tests {
         in_time(working).await.unwrap();
         let peers = pipeline::lease::list(&*store).await.unwrap();
         assert!(peers.nodes.is_empty() && peers.leases.values().all(|lease| lease.owner.is_none()), "{peers:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn views_at_a_place_that_was_named_are_written_by_who_has_the_lease_and_followed_by_who_asks() {
+        let (log, store) = line();
+        let folder = tempfile::tempdir().unwrap();
+        let views = ViewSettings::at(folder.path().join("shared").display().to_string());
+        let place = open_views(folder.path(), Some(&views), Access::Write).await.unwrap();
+        let (stop, working) = crew((&log, &store), Some(place), &[RoleName::Process, RoleName::Project]);
+        let roles = asks((&log, &store), folder.path(), Some(&views)).await.unwrap();
+        assert!(matches!(roles.projector.flush_all().await, Err(ViewError::Followed)));
+        record(&log, &store).await;
+        processed(&log, &roles).await;
+        // Noted when its first event comes; what it is read with is folded, whatever stops.
+        in_time(async {
+            while store.scan(TENANT, Table::Views, "", None, 1).await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        stop.send_replace(true);
+        in_time(working).await.unwrap();
+        let events = log.end(Topic::Events, 0).await.unwrap();
+        in_time(roles.projector.wait_position(0, events)).await.unwrap();
+        let tables = in_time(roles.projector.tables(TENANT)).await.unwrap();
+        let found: Vec<_> = tables.iter().map(|table| (&*table.table, table.rows, table.files)).collect();
+        assert_eq!(found, [("orders", 1, 1)]);
+        assert!(roles.projector.in_tables(0).await.unwrap() > 0);
+        assert!(!folder.path().join("views").exists(), "it has none of its own");
+        in_time(roles.stop()).await.unwrap();
     }
 }

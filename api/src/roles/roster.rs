@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::bail;
 use clap::ValueEnum;
+use schemas::Topic;
 
 use crate::backends::Backends;
 
@@ -29,6 +30,15 @@ impl RoleName {
             Self::Repair => "repair",
             Self::Api => "api",
         }
+    }
+
+    /// The roles whose partitions processes share, as many as the topic has; that of views where their tables are shared.
+    pub(crate) fn shared(are_views_shared: bool) -> Vec<(Self, Topic)> {
+        let mut shared = vec![(Self::Process, Topic::Inputs), (Self::Repair, Topic::Inputs)];
+        if are_views_shared {
+            shared.push((Self::Project, Topic::Events));
+        }
+        shared
     }
 }
 
@@ -74,8 +84,8 @@ impl Roster {
         }
         if self.has(RoleName::Project) && !self.has(RoleName::Api) && backends.views.is_none() {
             bail!(
-                "--roles {}: nobody would read the tables that project keeps: name the folder that processes share as \
-                 views: folder, or leave project out; a process with the role api keeps tables of its own",
+                "--roles {}: nobody would read the tables that project keeps: name the folder or bucket that processes \
+                 share as views: location, or leave project out; a process with the role api keeps tables of its own",
                 self.told()
             );
         }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::backends::{Backends, Sections, ViewSettings};
+use crate::backends::{Backends, Sections};
 use crate::cli::{IngestArgs, Mode};
 use crate::connections::roots::DeclaredRoot;
 use crate::http::Operator;
@@ -38,8 +38,8 @@ struct Config {
     log: Option<Value>,
     /// Where the store is; see [`crate::backends::StoreBackend`].
     store: Option<Value>,
-    #[serde(default)]
-    views: ViewSettings,
+    /// Where views lie; see [`projections::view::place::Settings`].
+    views: Option<Value>,
 }
 
 /// What a command need know of the file.
@@ -47,8 +47,7 @@ struct Config {
 struct Places {
     log: Option<Value>,
     store: Option<Value>,
-    #[serde(default)]
-    views: ViewSettings,
+    views: Option<Value>,
 }
 
 /// Where webhooks may be, besides public addresses.
@@ -71,7 +70,7 @@ pub struct Settings {
     pub operator: Operator,
     /// The language model that is asked; none when nothing is said.
     pub llm: Option<Llm>,
-    /// Where log and store are.
+    /// Where log, store and views are.
     pub backends: Backends,
     /// The roles that the process takes: every one, unless the command line says otherwise.
     pub roles: Roster,
@@ -142,7 +141,7 @@ fn parse<T: Default + DeserializeOwned>(path: &Path, required: bool) -> anyhow::
     serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Where a file and the environment say that log and store are; what else the file says is not looked at.
+/// Where a file and the environment say that log, store and views are; what else the file says is not looked at.
 pub fn backends(path: &Path) -> anyhow::Result<Backends> {
     let Places { log, store, views } = parse(path, false)?;
     let base = path.parent().unwrap_or(Path::new("."));
@@ -282,16 +281,26 @@ mod tests {
     }
 
     #[test]
-    fn where_log_and_store_are_is_read_and_what_is_misspelt_is_refused() {
+    fn where_log_store_and_views_are_is_read_and_what_is_misspelt_is_refused() {
         assert_eq!(told("log: embedded\nstore: embedded\n").unwrap().backends.told(), "log: embedded, store: embedded");
         for (wrong, said) in [
             ("log: {kafka: {}, x: 1}", "log"),
-            ("views: {folders: x}", "folders"),
-            ("views: {folder: x}", "log: kafka"),
+            ("views: {folder: x}", "folder"),
+            ("views: {location: \"gs://lake\"}", "gs://lake"),
         ] {
             let refused = format!("{:#}", told(wrong).unwrap_err());
             assert!(refused.contains("autonomos.yaml") && refused.contains(said), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_command_heeds_of_the_file_where_things_are_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("autonomos.yaml");
+        assert!(backends(&path).unwrap().views.is_none());
+        std::fs::write(&path, "views: {location: elsewhere}\nwatch: [nothing that could be watched]\n").unwrap();
+        let expected = folder.path().join("elsewhere").display().to_string();
+        assert_eq!(backends(&path).unwrap().views.unwrap().location, expected);
     }
 
     #[test]

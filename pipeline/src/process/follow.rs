@@ -67,15 +67,16 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Looks for the first time. Each of `roles` has as many partitions as `inputs`.
-    pub async fn start(log: &dyn Log, store: Arc<dyn Store>, roles: &[&str]) -> Result<Self, ProcessError> {
+    /// Looks for the first time. Each of `roles` shares the partitions of a topic.
+    pub async fn start(log: &dyn Log, store: Arc<dyn Store>, roles: &[(&str, Topic)]) -> Result<Self, ProcessError> {
         let partitions = log.partitions(Topic::Inputs);
         let all = Reader::ALL.into_iter().flat_map(|reader| (0..partitions).map(move |p| (reader, p)));
         let places = all.map(|(reader, partition)| (reader, partition, watch::Sender::new(0))).collect();
-        let shares = |role: &&str| -> Vec<Share> {
-            (0..partitions).map(|partition| Share { role: (*role).to_owned(), partition }).collect()
+        let share = |role: &str, partition| Share { role: role.to_owned(), partition };
+        let of_role = |&(role, topic): &(&str, Topic)| -> Vec<Share> {
+            (0..log.partitions(topic)).map(|partition| share(role, partition)).collect()
         };
-        let shares = roles.iter().flat_map(shares).collect();
+        let shares = roles.iter().flat_map(of_role).collect();
         let (stall, alone) = (Stall::new(None), BTreeMap::new());
         let follower = Self { store, places, stall, shares, alone, looked: None };
         follower.look().await?;
@@ -154,7 +155,7 @@ mod tests {
         let line = Line::new();
         let open = line.open("orders", MAPPING, ENTITY).await;
         line.append(&open, 1, 0, &[&record(1)]).await;
-        let follower = Follower::start(&*line.log, line.store.clone(), &["process"]).await.unwrap();
+        let follower = Follower::start(&*line.log, line.store.clone(), &[("process", Topic::Inputs)]).await.unwrap();
         let mut processed = follower.places(Reader::Processor).remove(0);
         assert_eq!((*processed.borrow(), follower.places(Reader::Repairer).len()), (0, 1));
         let (stop, stopped) = watch::channel(false);

@@ -25,7 +25,7 @@ pub enum Table {
     Tenants = 1,
     /// System. `TOPIC/PARTITION/READER` → where the reader starts: the topic's epoch (4 bytes), for readers of `decisions` the
     /// last one taken (its input's offset, 8 bytes, and ordinal, 4 bytes), and the offset (8 bytes), big-endian; the
-    /// projector's has the offset alone.
+    /// projector's has the offset alone, and ends with `@URL` where views lie in a place that was named.
     Checkpoints = 2,
     /// `CONNECTION/STREAM` → partition, entity, mapping (JSON): what was asked for last.
     Streams = 3,
@@ -36,7 +36,8 @@ pub enum Table {
     Entities = 5,
     /// `CONNECTION/STREAM/OFFSET` → a quarantined record's note (JSON).
     Quarantine = 7,
-    /// `ENTITY` → a note of the view: `since`, the event position before which it has none (JSON).
+    /// `ENTITY` → a note of the view: `since`, the event position before which it has none (JSON). `ENTITY@URL` where
+    /// views lie in a place that was named.
     Views = 9,
     /// `CONNECTION/STREAM/LANE` → a lane's place (JSON), where the snapshot does not have the lane.
     Lanes = 10,

@@ -28,6 +28,10 @@ pub enum QueryError {
     /// Somebody stopped it.
     #[error("the query was cancelled")]
     Cancelled,
+    /// A file that the query was to read is gone or damaged: its snapshot was older than files stay, or the view's table
+    /// has lost it. Asking again takes a fresh snapshot, or tells what is wrong with the table.
+    #[error("a file of the view has gone since the query began: ask again for a fresh snapshot")]
+    Expired,
     /// The query broke off while running.
     #[error("{0}")]
     Failed(String),
@@ -43,6 +47,7 @@ impl QueryError {
             Self::Timeout(_) => "query_timeout",
             Self::Busy => "query_busy",
             Self::Cancelled => "query_cancelled",
+            Self::Expired => "query_expired",
             Self::Failed(_) => "query_failed",
         }
     }

@@ -23,6 +23,9 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
+use super::QueryError;
+use crate::{Lost, LostFile};
+
 /// Bytes read from a file's end at first: most footers fit.
 const FOOTER_BYTES: usize = 32 << 10;
 
@@ -130,6 +133,7 @@ impl Kept {
 pub(super) struct Reader {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) footers: Arc<FooterCache>,
+    pub(super) lost: Lost,
 }
 
 impl ParquetFileReaderFactory for Reader {
@@ -140,24 +144,58 @@ impl ParquetFileReaderFactory for Reader {
         _: Option<usize>,
         _: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let (store, footers) = (Arc::clone(&self.store), Arc::clone(&self.footers));
-        Ok(Box::new(FileReader { store, footers, file: file.object_meta }))
+        let (store, footers, lost) = (Arc::clone(&self.store), Arc::clone(&self.footers), self.lost.clone());
+        Ok(Box::new(FileReader { store, footers, lost, file: file.object_meta }))
     }
 }
 
 struct FileReader {
     store: Arc<dyn ObjectStore>,
     footers: Arc<FooterCache>,
+    lost: Lost,
     file: ObjectMeta,
+}
+
+impl FileReader {
+    /// Parts of the file, whole.
+    async fn read(&self, ranges: &[Range<u64>]) -> parquet::errors::Result<Vec<Bytes>> {
+        let is_whole = |parts: &[Bytes]| {
+            parts.iter().zip(ranges).all(|(part, range)| part.len() as u64 == range.end - range.start)
+        };
+        match self.store.get_ranges(&self.file.location, ranges).await {
+            Ok(parts) if is_whole(&parts) => Ok(parts),
+            Ok(_) => Err(self.told(ParquetError::EOF("the file ends before that".into())).await),
+            Err(error) => Err(self.told(error).await),
+        }
+    }
+    /// What an error while reading means.
+    async fn told(&self, error: impl std::error::Error + Send + Sync + 'static) -> ParquetError {
+        match lost(&self.store, &self.file, &self.lost).await {
+            Some(expired) => external(expired),
+            None => external(error),
+        }
+    }
+}
+
+/// Looks, after an error, whether a file is gone or cut short. If so its view is told, and the query has to ask anew.
+pub(super) async fn lost(store: &Arc<dyn ObjectStore>, file: &ObjectMeta, lost: &Lost) -> Option<QueryError> {
+    let found = match store.head(&file.location).await {
+        Ok(meta) if meta.size == file.size => return None,
+        Ok(meta) => Some(meta.size),
+        Err(object_store::Error::NotFound { .. }) => None,
+        Err(_) => return None,
+    };
+    lost.tell(LostFile { path: file.location.clone(), expected: file.size, found });
+    Some(QueryError::Expired)
 }
 
 impl AsyncFileReader for FileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        self.store.get_range(&self.file.location, range).map(|r| r.map_err(external)).boxed()
+        async move { self.read(&[range]).await.map(|mut parts| parts.pop().unwrap_or_default()) }.boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        async move { self.store.get_ranges(&self.file.location, &ranges).await.map_err(external) }.boxed()
+        async move { self.read(&ranges).await }.boxed()
     }
 
     fn get_metadata<'a>(
@@ -165,7 +203,13 @@ impl AsyncFileReader for FileReader {
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
         let pages = options.map_or(PageIndexPolicy::Skip, |o| o.column_index_policy());
-        async move { self.footers.load(&self.store, &self.file, pages).await.map_err(external) }.boxed()
+        async move {
+            match self.footers.load(&self.store, &self.file, pages).await {
+                Ok(footer) => Ok(footer),
+                Err(error) => Err(self.told(error).await),
+            }
+        }
+        .boxed()
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -24,7 +24,7 @@ use datafusion::physical_plan::union::UnionExec;
 use parquet::arrow::RowNumber;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
-use super::footer::{FooterCache, Reader};
+use super::footer::{FooterCache, Reader, lost};
 use super::live::LiveRows;
 use crate::{FileSnapshot, TailSnapshot, ViewSnapshot};
 
@@ -107,8 +107,9 @@ impl ViewTable {
     }
 
     fn scan_of(&self, state: &dyn Session, schema: TableSchema, parts: Vec<PartitionedFile>) -> FileScanConfigBuilder {
-        let reader = Reader { store: Arc::clone(&self.snapshot.store), footers: Arc::clone(&self.footers) };
-        let reader: Arc<dyn ParquetFileReaderFactory> = Arc::new(reader);
+        let (store, footers) = (Arc::clone(&self.snapshot.store), Arc::clone(&self.footers));
+        let reader: Arc<dyn ParquetFileReaderFactory> =
+            Arc::new(Reader { store, footers, lost: self.snapshot.lost.clone() });
         let source = ParquetSource::new(schema)
             .with_table_parquet_options(state.table_options().parquet.clone())
             .with_parquet_file_reader_factory(reader);
@@ -122,7 +123,13 @@ impl ViewTable {
         let mut row_bytes = 1;
         for file in files {
             let meta = part(file).object_meta;
-            let footer = self.footers.load(&self.snapshot.store, &meta, PageIndexPolicy::Skip).await?;
+            let footer = match self.footers.load(&self.snapshot.store, &meta, PageIndexPolicy::Skip).await {
+                Ok(footer) => footer,
+                Err(error) => {
+                    let expired = lost(&self.snapshot.store, &meta, &self.snapshot.lost).await;
+                    return Err(expired.map_or(error, DataFusionError::from));
+                }
+            };
             row_bytes = row_bytes.max(row_bytes_of(&footer, &names));
         }
         let rows = (BATCH_BYTES_MAX / row_bytes).max(1);

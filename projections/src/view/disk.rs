@@ -102,15 +102,7 @@ pub(super) async fn load(
     let files = main.files()?;
     state.index.reserve(files.iter().map(|f| f.rows).sum());
     let mut gone = sweep(main.place(), Some(main), &files, grace).await;
-    for file in files {
-        let number = state.add_file(file.clone());
-        let offer = |row, hash, order| state.index_row(number, row, hash, order);
-        let rows = read_keys(main.place(), &file, &memory.all, offer).await?;
-        if let Some(file) = state.files.get_mut(&number) {
-            file.file.rows = rows;
-        }
-        state.recount();
-    }
+    index_files(&mut state, main, files, &memory.all).await?;
     let newest = Table::open(deleted.place().clone(), None).await;
     let files = match (version, &newest) {
         (Some(version), Ok(Some(newest))) if newest.version() == version => newest.files()?,
@@ -127,6 +119,40 @@ pub(super) async fn load(
     }
     state.recount();
     Ok((state, gone))
+}
+
+/// The same for a process that does not write the tables, and sweeps nothing.
+pub(super) async fn read(
+    main: &Table,
+    deleted: &DeletedKeys,
+    entity: Entity,
+    standing: Standing,
+    memory: &Budgeted,
+) -> Result<State, ViewError> {
+    let version = standing.deleted;
+    let mut state = State::new(entity, main.schema()?, standing, memory)?;
+    let files = main.files()?;
+    state.index.reserve(files.iter().map(|f| f.rows).sum());
+    index_files(&mut state, main, files, &memory.all).await?;
+    if let Some(version) = version {
+        let files = deleted.files(version).await?;
+        deleted.read(&files, &memory.all, |hash, order| state.index_deleted(hash, order)).await?;
+    }
+    state.recount();
+    Ok(state)
+}
+
+async fn index_files(state: &mut State, main: &Table, files: Vec<TableFile>, memory: &Memory) -> Result<(), ViewError> {
+    for file in files {
+        let number = state.add_file(file.clone());
+        let offer = |row, hash, order| state.index_row(number, row, hash, order);
+        let rows = read_keys(main.place(), &file, memory, offer).await?;
+        if let Some(file) = state.files.get_mut(&number) {
+            file.file.rows = rows;
+        }
+        state.recount();
+    }
+    Ok(())
 }
 
 /// Deletes data files that have gone from the table for longer than `grace`, those that no version named and that were

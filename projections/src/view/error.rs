@@ -5,6 +5,8 @@ use deltalake_core::kernel::transaction::TransactionError;
 use schemas::ids::EntityName;
 use schemas::wire::WireError;
 
+use super::trouble::Trouble;
+
 /// A view cannot do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ViewError {
@@ -82,6 +84,67 @@ pub enum ViewError {
     /// The disk is full. Nothing is lost; free some room.
     #[error("the disk is full: free some room in the data folder's filesystem; nothing acknowledged is lost")]
     DiskFull,
+    /// The storage did not answer, however often it was asked. Nothing is lost; it is asked again.
+    #[error("the storage of {table} does not answer: {reason}; it is asked again, nothing acknowledged is lost")]
+    Away {
+        /// The table.
+        table: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The storage refuses us. Nothing is lost; it is asked again.
+    #[error(
+        "the storage refuses what {table} needs: {reason}; give the login of the views the rights to list, read, write and delete there"
+    )]
+    Denied {
+        /// The table.
+        table: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The bucket has gone. Nothing is lost; it is asked for again.
+    #[error("the bucket of {table} is not there: make it again; the views in it come from the log")]
+    NoBucket {
+        /// The table.
+        table: String,
+    },
+    /// A file that the table names is not there.
+    #[error(
+        "the file {file} of the table {table} is gone: restore it, or make the view again with `autonomos views rebuild`"
+    )]
+    FileGone {
+        /// The table.
+        table: String,
+        /// The file.
+        file: String,
+    },
+    /// A file that the table names is not as long as when it was written.
+    #[error(
+        "the file {file} of the table {table} has {found} bytes, and {expected} were written: restore it, or make the view again with `autonomos views rebuild`"
+    )]
+    FileCut {
+        /// The table.
+        table: String,
+        /// The file.
+        file: String,
+        /// The bytes that it had.
+        expected: u64,
+        /// Those that it has.
+        found: u64,
+    },
+    /// What only the process that writes the views can do.
+    #[error(
+        "this process only reads the views; one with the role project writes them, within a minute of what comes. To have one made again, end those processes, delete the table's folder and start them"
+    )]
+    Followed,
+    /// The projector has not committed for so long that this process cannot hold what came since.
+    #[error(
+        "the projector has not committed {table} for so long that what came since does not fit here: see that it runs and gets on"
+    )]
+    Uncommitted {
+        /// The table.
+        table: String,
+    },
     /// The table or its storage failed.
     #[error("the table {table} failed: {reason}; delete its folder to have it rebuilt from the log")]
     Table {
@@ -123,14 +186,30 @@ impl ViewError {
     }
     /// Any other error on a table's files.
     pub(crate) fn io(table: &str, error: &(dyn std::error::Error + 'static)) -> Self {
-        if is_disk_full(error) {
-            return Self::DiskFull;
+        let (table, reason) = (table.to_owned(), error.to_string());
+        match Trouble::of(error) {
+            Trouble::Full => Self::DiskFull,
+            Trouble::Away => Self::Away { table, reason },
+            Trouble::Denied => Self::Denied { table, reason },
+            Trouble::NoBucket => Self::NoBucket { table },
+            Trouble::Gone | Trouble::Other => Self::Table { table, reason },
         }
-        Self::Table { table: table.to_owned(), reason: error.to_string() }
     }
     /// Whether the table on disk is to blame: folding the view from zero into a new one helps.
     pub fn is_of_the_table(&self) -> bool {
-        matches!(self, Self::Table { .. } | Self::Epoch { .. } | Self::WentBack { .. } | Self::Definition { .. })
+        matches!(
+            self,
+            Self::Table { .. }
+                | Self::FileGone { .. }
+                | Self::FileCut { .. }
+                | Self::Epoch { .. }
+                | Self::WentBack { .. }
+                | Self::Definition { .. }
+        )
+    }
+    /// Whether the storage of all tables cannot be used.
+    pub fn is_of_the_storage(&self) -> bool {
+        matches!(self, Self::Away { .. } | Self::Denied { .. } | Self::NoBucket { .. })
     }
     /// Whether it is past once the table is opened again: nothing is wrong with the table itself.
     pub fn passes(&self) -> bool {
@@ -144,25 +223,14 @@ impl ViewError {
     pub fn needs_reopening(&self) -> bool {
         matches!(self, Self::Log(pipeline::LogError::Failed(_)) | Self::Store(pipeline::StoreError::Failed(_)))
     }
-    /// Whether the same flush may work later.
+    /// Whether the same flush may work later: at once, or when somebody has seen to it.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::DiskFull => true,
+            Self::DiskFull | Self::Uncommitted { .. } => true,
+            Self::Away { .. } | Self::Denied { .. } | Self::NoBucket { .. } => true,
             Self::Log(error) => error.is_retryable(),
             Self::Store(error) => error.is_retryable(),
             _ => false,
         }
     }
-}
-
-fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }

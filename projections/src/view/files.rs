@@ -19,6 +19,7 @@ use super::place::TablePlace;
 use super::row::read_version;
 use super::stats;
 use super::table::TableFile;
+use super::trouble::Trouble;
 
 /// A file is closed at so many rows: small enough that an update rewrites little, large enough to scan well.
 pub const FILE_ROWS: usize = 128 << 10;
@@ -168,8 +169,7 @@ async fn read_columns(
     let fail = |e: &(dyn std::error::Error + 'static)| ViewError::io(place.name(), e);
     let mut held = memory.charge();
     held.set(usize::try_from(file.bytes).unwrap_or(usize::MAX));
-    let got = place.views.get(&place.file(&file.name)).await.map_err(|e| fail(&e))?;
-    let bytes = got.bytes().await.map_err(|e| fail(&e))?;
+    let bytes = read_bytes(place, file).await?;
     held.set(bytes.len());
     let mut builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| fail(&e))?;
     if let Some(columns) = columns {
@@ -179,6 +179,22 @@ async fn read_columns(
     let rows = batch_rows(builder.metadata());
     let reader = builder.with_batch_size(rows).build().map_err(|e| fail(&e))?;
     Ok(Batches { reader, _held: held })
+}
+
+/// The bytes of a file, which are as many as were written.
+async fn read_bytes(place: &TablePlace, file: &TableFile) -> Result<Bytes, ViewError> {
+    let fail = |error: object_store::Error| match Trouble::of(&error) {
+        Trouble::Gone => ViewError::FileGone { table: place.name().to_owned(), file: file.name.clone() },
+        _ => ViewError::io(place.name(), &error),
+    };
+    let got = place.views.get(&place.file(&file.name)).await.map_err(fail)?;
+    let bytes = got.bytes().await.map_err(fail)?;
+    let found = bytes.len() as u64;
+    if found != file.bytes {
+        let (table, file, expected) = (place.name().to_owned(), file.name.clone(), file.bytes);
+        return Err(ViewError::FileCut { table, file, expected, found });
+    }
+    Ok(bytes)
 }
 
 /// How many rows of a file are read at a time.

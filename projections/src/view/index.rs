@@ -312,6 +312,11 @@ impl KeyIndex {
         let entry = shard.table.find(parts[0], |e| e.hash == parts)?;
         Some(OrderKey { version: beside.version(entry), origin: beside.origin(entry), position: entry.position })
     }
+    /// Where a key's row lies.
+    pub fn loc(&self, hash: u128) -> Option<Loc> {
+        let parts = split(hash);
+        self.shards[shard_of(hash)].table.find(parts[0], |e| e.hash == parts).map(Entry::loc)
+    }
     /// Moves a row from one place to another; false if it no longer lies at the first.
     pub fn relocate(&mut self, hash: u128, from: Loc, to: Loc) -> bool {
         let parts = split(hash);

@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`columns`] is what a table holds, [`row`] how events become columns, [`index`] which row of a
 //! key counts, [`tail`] what is not yet in a file, [`state`] the fold of events over these. [`files`], [`table`] and
-//! [`deleted`] put it on disk; [`View`] is both, and [`projector`] keeps all views of a partition.
+//! [`deleted`] put it on disk, [`place`] says where; [`View`] is both, `follow` one whose tables another process writes, and
+//! [`projector`] keeps all views of a partition.
 
 pub mod columns;
 pub mod counters;
@@ -24,8 +25,10 @@ pub mod stats;
 pub mod table;
 
 pub mod error;
+mod follow;
 pub mod projector;
 pub mod rebuild;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +41,8 @@ use schemas::{Entity, Position, TenantId};
 
 pub use counters::StreamCounts;
 pub use error::ViewError;
-pub use place::Place;
+pub use follow::Look;
+pub use place::{Access, Place, PlaceError};
 pub use projector::{Budget, Holdings, Projector, ProjectorHandle, TableInfo};
 pub use state::Applied;
 
@@ -47,6 +51,7 @@ use columns::Columns;
 use deleted::DeletedKeys;
 use disk::{Disk, FlushError, load, write_parts};
 use files::discard;
+use follow::Followed;
 use index::SHARDS;
 use marks::Standing;
 use place::TablePlace;
@@ -65,7 +70,15 @@ pub struct View {
     grace: Duration,
     memory: Budgeted,
     state: Mutex<State>,
-    disk: Arc<tokio::sync::Mutex<Disk>>,
+    tables: Tables,
+}
+
+/// A view's tables, by what this process does with them.
+enum Tables {
+    /// It writes them.
+    Own(Arc<tokio::sync::Mutex<Disk>>),
+    /// Another one does, and this one follows it.
+    Followed(tokio::sync::Mutex<Followed>),
 }
 
 /// What a view holds, as the budget sees it.
@@ -130,8 +143,22 @@ impl View {
         let standing = start.read(&transactions)?;
         let deleted = DeletedKeys::new(deleted_place.clone());
         let (state, gone) = load(&main, &deleted, entity, standing, grace, &memory).await?;
-        let disk = Arc::new(tokio::sync::Mutex::new(Disk { main, deleted, gone }));
-        Ok(Self { tenant, name, place: table_place, deleted_place, grace, memory, state: Mutex::new(state), disk })
+        let tables = Tables::Own(Arc::new(tokio::sync::Mutex::new(Disk { main, deleted, gone })));
+        Ok(Self { tenant, name, place: table_place, deleted_place, grace, memory, state: Mutex::new(state), tables })
+    }
+    /// The tables, for who writes them.
+    fn own_tables(&self) -> Result<&Arc<tokio::sync::Mutex<Disk>>, ViewError> {
+        match &self.tables {
+            Tables::Own(disk) => Ok(disk),
+            Tables::Followed(_) => Err(ViewError::Followed),
+        }
+    }
+    /// Waits until nobody reads or writes the tables for the view.
+    async fn quiesced(&self) {
+        match &self.tables {
+            Tables::Own(disk) => drop(disk.lock().await),
+            Tables::Followed(followed) => drop(followed.lock().await),
+        }
     }
     /// The owner.
     pub fn tenant(&self) -> TenantId {
@@ -240,6 +267,10 @@ impl View {
     pub fn is_empty(&self) -> bool {
         self.with_state(|s| s.files.is_empty() && s.tail.rows() == 0 && s.standing.marks.is_empty())
     }
+    /// Whether somebody counts what becomes of its rows.
+    pub fn is_watched(&self) -> bool {
+        self.with_state(|s| s.fates.is_watched())
+    }
     /// Whether the view may be closed: its table has everything, it runs, and nobody watches it.
     pub fn is_idle(&self) -> bool {
         self.with_state(|s| !s.is_dirty() && s.stopped().is_none() && !s.fates.is_watched())
@@ -255,7 +286,7 @@ impl View {
         tokio::spawn(async move { view.flush_now(log).await }).await.unwrap_or(Err(ViewError::ShutDown))
     }
     async fn flush_now(self: Arc<Self>, log: Arc<dyn Log>) -> Result<Option<Flushed>, ViewError> {
-        let mut disk = self.disk.clone().lock_owned().await;
+        let mut disk = self.own_tables()?.clone().lock_owned().await;
         let Some(plan) = self.state.lock().prepare()? else { return Ok(None) };
         // A table must not be ahead of the log after a power cut.
         if let Err(error) = log.sync().await {

@@ -93,8 +93,8 @@ impl Rebuild {
     }
     async fn swap(&mut self, log: &dyn Log) -> Result<Flushed, FlushError> {
         let view = self.view.clone();
-        let mut disk = view.disk.lock().await;
         let before = FlushError::Before;
+        let mut disk = view.own_tables().map_err(before)?.lock().await;
         self.state.lock().define(&view.with_state(|s| s.entity.clone())).map_err(before)?;
         self.spill().await.map_err(before)?;
         // A table must not be ahead of the log after a power cut.

@@ -1,6 +1,7 @@
 //! What a view holds in memory and how events change it. No I/O, no waiting.
 
 mod flush;
+mod follow;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::moves::Moves;
 use super::place::TablePlace;
 use super::table::TableFile;
 use super::tail::Tail;
-use crate::snapshot::{FileSnapshot, RowSet, ViewSnapshot};
+use crate::snapshot::{FileSnapshot, Lost, RowSet, ViewSnapshot};
 
 pub use flush::{Plan, Written};
 
@@ -111,6 +112,7 @@ pub struct State {
     dirty_since: Option<Instant>,
     stopped: Option<ViewError>,
     snapshot: Option<Arc<ViewSnapshot>>,
+    lost: Lost,
     hasher: KeyHasher,
 }
 
@@ -138,6 +140,7 @@ impl State {
             dirty_since: None,
             stopped: None,
             snapshot: None,
+            lost: Lost::default(),
             hasher: KeyHasher::default(),
         })
     }
@@ -387,8 +390,20 @@ impl State {
         self.tail.rows() + self.tombstones.len()
     }
 
+    /// Stops the view if a reader has found that a file is lost which the view still needs.
+    fn look_for_loss(&mut self, place: &TablePlace) {
+        let Some(lost) = self.lost.take() else { return };
+        let needed = self.files.values().find(|f| place.file(&f.file.name) == lost.path);
+        let Some(file) = needed.map(|f| f.file.name.clone()) else { return };
+        let (table, expected) = (place.name().to_owned(), lost.expected);
+        self.stop(match lost.found {
+            Some(found) => ViewError::FileCut { table, file, expected, found },
+            None => ViewError::FileGone { table, file },
+        });
+    }
     /// The view as it is, for queries.
     pub fn snapshot(&mut self, place: &TablePlace) -> Result<Arc<ViewSnapshot>, ViewError> {
+        self.look_for_loss(place);
         self.check_running()?;
         if let Some(snapshot) = self.snapshot.as_ref().filter(|s| s.position == self.standing.position) {
             return Ok(snapshot.clone());
@@ -406,6 +421,7 @@ impl State {
             files: self.files.values().map(file).collect(),
             tail: self.tail.snapshot(),
             position: self.standing.position,
+            lost: self.lost.clone(),
         });
         self.snapshot = Some(snapshot.clone());
         self.recount();

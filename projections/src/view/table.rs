@@ -102,6 +102,18 @@ impl Table {
     pub fn version(&self) -> u64 {
         self.delta.version().unwrap_or(0)
     }
+    /// What tells the commit of the open version from any other of that number, as it lies there now; `None` where it was
+    /// cleaned away, or the table was.
+    pub async fn commit_hash(&self) -> Result<Option<u64>, ViewError> {
+        let entry = self.delta.log_store().read_commit_entry(self.version()).await.map_err(|e| self.fail(e))?;
+        Ok(entry.map(|bytes| xxhash_rust::xxh3::xxh3_64(&bytes)))
+    }
+    /// Goes on to the newest version; false if it is open already.
+    pub async fn update(&mut self) -> Result<bool, ViewError> {
+        let before = self.version();
+        self.delta.update_state().await.map_err(|e| ViewError::delta(self.place.name(), e))?;
+        Ok(self.version() != before)
+    }
     /// Its columns, without metadata.
     pub fn schema(&self) -> Result<SchemaRef, ViewError> {
         let schema = self.delta.snapshot().map_err(|e| self.fail(e))?.snapshot().arrow_schema();

@@ -210,6 +210,11 @@ impl Tail {
         let first = self.first;
         self.thin.retain(|number| *number >= first);
     }
+    /// Forgets the first chunks, up to one that has a row which counts.
+    pub fn leave_dead(&mut self) {
+        let dead = self.chunks.iter().take_while(|chunk| chunk.dead.len() == chunk.hashes.len()).count();
+        self.forget(self.first + dead as u32);
+    }
     /// Rows, dead ones too.
     pub fn rows(&self) -> usize {
         self.rows

@@ -11,7 +11,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use projections::sql::{Format, ResultWriter};
-use projections::{FileSnapshot, QueryEngine, QueryError, QueryLimits, RowSet, TailSnapshot, ViewSnapshot};
+use projections::{FileSnapshot, Lost, QueryEngine, QueryError, QueryLimits, RowSet, TailSnapshot, ViewSnapshot};
 use schemas::{Position, TenantId};
 
 pub const COUNTRIES: [&str; 5] = ["at", "ch", "de", "fr", "it"];
@@ -95,6 +95,7 @@ fn view_of(
         files,
         tail,
         position: Position { epoch: 0, partition: 0, offset: 0 },
+        lost: Lost::default(),
     })
 }
 

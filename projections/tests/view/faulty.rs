@@ -28,6 +28,12 @@ pub enum Fault {
     Put(&'static str),
     /// Putting says that the disk is full.
     PutFull(&'static str),
+    /// Putting is refused.
+    PutDenied(&'static str),
+    /// Putting takes too long.
+    PutAway(&'static str),
+    /// What is to be made once is overwritten.
+    Overwrites(&'static str),
     /// Reading says that the disk is full.
     Full(&'static str),
     /// Reading waits.
@@ -68,7 +74,13 @@ impl Fault {
     /// What goes wrong with a path.
     fn of(self, path: &Path) -> Self {
         match self {
-            Self::Put(part) | Self::PutFull(part) | Self::Full(part) | Self::Wait(part)
+            Self::Put(part)
+            | Self::PutFull(part)
+            | Self::PutDenied(part)
+            | Self::PutAway(part)
+            | Self::Overwrites(part)
+            | Self::Full(part)
+            | Self::Wait(part)
                 if path.as_ref().contains(part) =>
             {
                 self
@@ -118,6 +130,11 @@ impl ObjectStore for FaultyStore {
         match self.fault(location) {
             Fault::Put(_) => Err(Self::failure(std::io::ErrorKind::Other)),
             Fault::PutFull(_) => Err(Self::failure(std::io::ErrorKind::StorageFull)),
+            Fault::PutDenied(_) => {
+                Err(Error::PermissionDenied { path: location.to_string(), source: "it is read-only".into() })
+            }
+            Fault::PutAway(_) => Err(Self::failure(std::io::ErrorKind::TimedOut)),
+            Fault::Overwrites(_) => self.inner.put_opts(location, payload, PutOptions::default()).await,
             _ => self.inner.put_opts(location, payload, opts).await,
         }
     }

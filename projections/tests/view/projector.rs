@@ -24,7 +24,13 @@ impl Running {
         Self::start_at(log, store, Place::local(folder).unwrap(), budget)
     }
     pub fn start_at(log: &Arc<dyn Log>, store: &Arc<dyn Store>, place: Place, budget: Budget) -> Self {
-        let projector = Projector::at(log.clone(), store.clone(), place, budget);
+        Self::run(Projector::at(log.clone(), store.clone(), place, budget))
+    }
+    /// One that only reads.
+    pub fn follow(log: &Arc<dyn Log>, store: &Arc<dyn Store>, place: Place, budget: Budget) -> Self {
+        Self::run(Projector::follow(log.clone(), store.clone(), place, budget))
+    }
+    fn run(projector: Projector) -> Self {
         let handle = projector.handle();
         let (stop, stopped) = watch::channel(false);
         Self { handle, stop, task: tokio::spawn(projector.run(stopped)) }

@@ -121,7 +121,8 @@ pub(super) async fn checkpoints(line: &Line, findings: &mut Findings) -> anyhow:
     }
     let mut wrong = Vec::new();
     for (key, row) in &rows {
-        let end = key.rfind('/').and_then(|at| ends.get(&key[..=at]));
+        // What stands behind the partition is the reader's, whatever it has.
+        let end = key.match_indices('/').nth(1).and_then(|(at, _)| ends.get(&key[..=at]));
         // The offset stands last, whether or not an epoch stands before it.
         match (row.value.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes)), end) {
             (Some(at), Some(end)) if at <= *end => {}

@@ -49,10 +49,10 @@ impl Findings {
     }
 }
 
-/// Checks the servers that log and store are on, if they are on any, before anything is opened there. Fails when they are not
-/// as they have to be, having said what to do.
+/// Checks the servers that log and store are on, and the place of views, if any is outside the data folder, before anything
+/// is opened there. Fails when they are not as they have to be, having said what to do.
 pub async fn servers(backends: &Backends, out: &mut dyn Output) -> anyhow::Result<()> {
-    if backends.are_embedded() {
+    if backends.are_embedded() && backends.views.is_none() {
         return Ok(());
     }
     let mut findings = Findings::default();
@@ -74,7 +74,7 @@ pub async fn run(line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     streams::counters(&counted, &seen, &mut findings);
     views(line, &mut findings).await?;
     if line.has_peers() {
-        servers::shares(&*line.store, &mut findings).await?;
+        servers::shares(&*line.store, line.shared_roles(), &mut findings).await?;
     }
     // Last: a role that meets what is wrong has stopped by now.
     match line.failure() {

@@ -1,10 +1,12 @@
-//! The servers that the log and the store are on, asked without the data folder, and with no topic and no keyspace made; and
-//! who works on what.
+//! The servers that log and store are on and the place of views, asked without the data folder, and with no topic and no
+//! keyspace made; and who works on what.
 
 use std::collections::BTreeSet;
 
 use pipeline::Store;
 use pipeline::lease::{Peers, list};
+use projections::view::place::Settings as ViewSettings;
+use projections::view::{Access, Place, PlaceError};
 
 use super::Findings;
 use crate::backends::Backends;
@@ -12,9 +14,7 @@ use crate::backends::Backends;
 use crate::backends::LogBackend;
 #[cfg(feature = "scylla")]
 use crate::backends::StoreBackend;
-
-/// Roles whose partitions processes share.
-const SHARED: [&str; 2] = ["process", "repair"];
+use crate::roles::RoleName;
 
 /// Checks the servers that a configuration names: that they answer and take the login, and that what the line needs there is
 /// as it has to be.
@@ -26,7 +26,29 @@ pub(super) async fn check(backends: &Backends, findings: &mut Findings) {
     }
     #[cfg(feature = "scylla")]
     if let StoreBackend::Scylla(settings) = &backends.store {
-        scylla(settings, findings).await;
+        let roles: Vec<_> = RoleName::shared(backends.views.is_some()).into_iter().map(|(role, _)| role).collect();
+        scylla(settings, &roles, findings).await;
+    }
+    if let Some(settings) = &backends.views {
+        views(settings, backends.are_shared(), findings).await;
+    }
+}
+
+/// The place of views; where processes share it, a login that only reads will do for those that answer.
+async fn views(settings: &ViewSettings, are_shared: bool, findings: &mut Findings) {
+    const CHECK: &str = "place of views";
+    let mend = "mend views in the configuration, or what the finding names, then start again";
+    let place = match Place::named(settings) {
+        Ok(place) => place,
+        Err(error) => return findings.failed(CHECK, error.to_string(), mend),
+    };
+    let url = place.url();
+    match place.check(Access::Write).await {
+        Ok(()) => findings.ok(CHECK, format!("{url} can be read and written, and takes an object once")),
+        Err(PlaceError::ReadOnly { .. }) if are_shared => {
+            findings.ok(CHECK, format!("{url} can be read; with this login no process can have the role project"));
+        }
+        Err(error) => findings.failed(CHECK, error.to_string(), mend),
     }
 }
 
@@ -91,7 +113,7 @@ async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Finding
 }
 
 #[cfg(feature = "scylla")]
-async fn scylla(settings: &pipeline::store::scylla::Settings, findings: &mut Findings) {
+async fn scylla(settings: &pipeline::store::scylla::Settings, roles: &[RoleName], findings: &mut Findings) {
     use pipeline::ScyllaStore;
     use pipeline::store::scylla::OpenError;
 
@@ -101,7 +123,7 @@ async fn scylla(settings: &pipeline::store::scylla::Settings, findings: &mut Fin
         Ok(store) => {
             findings.ok("store", format!("it answers, and keyspace {keyspace} has the schema of this build"));
             match list(&store).await {
-                Ok(peers) => workers(&peers, findings),
+                Ok(peers) => workers(&peers, roles, findings),
                 Err(error) => findings.failed("processes", error.to_string(), "see the nodes' logs"),
             }
         }
@@ -124,18 +146,18 @@ async fn scylla(settings: &pipeline::store::scylla::Settings, findings: &mut Fin
     }
 }
 
-/// Who works on what, where processes share the work.
-pub(super) async fn shares(store: &dyn Store, findings: &mut Findings) -> anyhow::Result<()> {
-    workers(&list(store).await?, findings);
+/// Who works on what, where processes share these roles.
+pub(super) async fn shares(store: &dyn Store, roles: &[RoleName], findings: &mut Findings) -> anyhow::Result<()> {
+    workers(&list(store).await?, roles, findings);
     Ok(())
 }
 
-fn workers(peers: &Peers, findings: &mut Findings) {
+fn workers(peers: &Peers, roles: &[RoleName], findings: &mut Findings) {
     let names: Vec<String> =
         peers.nodes.values().map(|node| format!("{} ({})", node.name, node.roles.join(","))).collect();
     findings.ok("processes", format!("{} share the work: {}", names.len(), names.join("; ")));
     let known: BTreeSet<&str> = peers.leases.keys().map(|share| share.role.as_str()).collect();
-    for role in known.into_iter().chain(SHARED).collect::<BTreeSet<_>>() {
+    for role in known.into_iter().chain(roles.iter().map(|role| role.name())).collect::<BTreeSet<_>>() {
         let of_role: Vec<_> = peers.leases.keys().filter(|share| share.role == role).collect();
         let alone: Vec<String> = of_role
             .iter()
@@ -171,7 +193,7 @@ mod tests {
             peers.leases.insert(share, lease);
         }
         let mut findings = Findings::default();
-        workers(&peers, &mut findings);
+        workers(&peers, &[RoleName::Process, RoleName::Repair], &mut findings);
         let rows: Vec<String> = findings.rows.iter().map(|row| format!("{row:?}")).collect();
         assert_eq!(findings.failed, 2, "{rows:?}");
         assert!(rows[1].contains("partitions 1, 2") && rows[1].contains("--roles process"), "{}", rows[1]);
@@ -183,5 +205,22 @@ mod tests {
         let mut findings = Findings::default();
         check(&Backends::default(), &mut findings).await;
         assert_eq!((findings.rows.len(), findings.failed), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_place_of_views_is_asked_and_one_that_cannot_be_used_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let check_at = async |location: String| {
+            let mut findings = Findings::default();
+            let views = Some(ViewSettings::at(location));
+            check(&Backends { views, ..Backends::default() }, &mut findings).await;
+            (findings.failed, format!("{:?}", findings.rows[1]))
+        };
+        let (failed, told) = check_at(folder.path().join("views").display().to_string()).await;
+        assert!(failed == 0 && told.contains("takes an object once"), "{told}");
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let (failed, told) = check_at(file.display().to_string()).await;
+        assert!(failed == 1 && told.contains("cannot be used") && told.contains("mend views"), "{told}");
     }
 }

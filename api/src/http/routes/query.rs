@@ -84,7 +84,7 @@ impl Routes {
         let asking = Asking { id: id.map(String::from), by: caller.label(), sql: sql.clone(), trace: trace::on_log() };
         let until = Instant::now() + doors.line.queries.limits().timeout;
         let turn = doors.line.turn_to_ask(caller.tenant, asking).await?;
-        let tables = doors.line.snapshots(caller.tenant, &sql).await.map_err(Problem::internal)?;
+        let tables = doors.line.snapshots(caller.tenant, &sql).await.map_err(Problem::of_views)?;
         let result = turn.ask(&doors.line.queries, tables, &sql).await?;
         Rows::stream(result, format, until).await
     }

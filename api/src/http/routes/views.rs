@@ -214,7 +214,7 @@ pub fn columns(view: &ViewSnapshot) -> ViewColumns {
 
 /// The view of that name, pinned now. Another tenant's is not found, as one that does not exist.
 async fn pinned(doors: &Doors, caller: &Caller, view: &str) -> Result<Arc<ViewSnapshot>, Problem> {
-    let snapshots = doors.line.snapshots(caller.tenant, view).await.map_err(Problem::internal)?;
+    let snapshots = doors.line.snapshots(caller.tenant, view).await.map_err(Problem::of_views)?;
     snapshots.into_iter().find(|s| s.table == view).ok_or_else(|| Problem::not_found("view"))
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pipeline::{Stored, Table};
+use pipeline::Stored;
 use schemas::event::ViewControl;
-use schemas::{BatchKind, EntityName, TenantId, Topic};
+use schemas::{BatchKind, EntityName, Topic};
 use tokio::sync::watch;
 
 use super::upkeep::RETRY_AFTER;
-use super::{Incomplete, Shared, Slot, ViewKey};
+use super::{Duty, Incomplete, Shared, Slot, ViewKey};
 use crate::view::error::ViewError;
 
 /// Packed bytes read at a time; what is applied between two looks at the budget.
@@ -81,9 +81,15 @@ impl Shared {
     async fn start(&self, number: u32) -> Result<u64, ViewError> {
         let partition = self.partition(number);
         let mut gate = partition.gate.lock().await;
-        let row = self.store.get(TenantId::SYSTEM, Table::Checkpoints, &checkpoint_key(number)).await?;
-        *partition.row.lock().await = row.as_ref().map_or(0, |row| row.version);
-        let offset = row.and_then(|r| Some(u64::from_be_bytes(r.value.as_ref().try_into().ok()?))).unwrap_or(0);
+        let offset = match self.duty {
+            Duty::Write => {
+                let (offset, version) = self.stored_checkpoint(number).await?;
+                *partition.row.lock().await = version;
+                offset
+            }
+            // Nothing is open yet; what is opened reads what it lacks.
+            Duty::Follow => self.log.end(Topic::Events, number).await?,
+        };
         let end = self.log.end(Topic::Events, number).await?;
         if offset > end {
             return Err(ViewError::WentBack { view: offset, log: end });
@@ -131,6 +137,9 @@ impl Shared {
         let Some(key) = key_of(stored) else {
             return Err(ViewError::Control { offset: stored.first, reason: "it names no entity".to_owned() });
         };
+        if self.duty == Duty::Follow {
+            return Ok(self.followed_slot(&key));
+        }
         let incomplete = &self.partition(number).incomplete;
         let failed = incomplete.lock().get(&key).and_then(|view| view.failed);
         let rests = failed.is_some_and(|at| at.elapsed() < REOPEN_AFTER);
@@ -140,6 +149,8 @@ impl Shared {
         match self.open(number, &key, stored.first).await {
             Ok(slot) => Ok(slot.view.stopped().is_none().then_some(slot)),
             Err(error @ (ViewError::Log(_) | ViewError::Store(_))) => Err(error),
+            // No other view can be opened either: they wait for it together.
+            Err(error) if error.is_of_the_storage() => Err(error),
             Err(error) => {
                 let (tenant, entity) = &key;
                 let mut incomplete = incomplete.lock();
@@ -165,7 +176,13 @@ impl Shared {
             }
             ViewControl::EntityDefined { text, .. } => {
                 let entity: schemas::Entity = serde_json::from_str(&text).map_err(unreadable)?;
-                self.define(stored.header().tenant, entity).await
+                match self.duty {
+                    Duty::Write => self.define(stored.header().tenant, entity).await,
+                    Duty::Follow => {
+                        self.define_followed(stored.header().tenant, &entity);
+                        Ok(())
+                    }
+                }
             }
         }
     }
@@ -190,9 +207,4 @@ fn apply_all(number: u32, work: &[(Arc<Slot>, Stored)]) -> Result<(), ViewError>
 pub(super) fn key_of(stored: &Stored) -> Option<ViewKey> {
     let header = stored.header();
     Some((header.tenant, EntityName::new(&header.subject).ok()?))
-}
-
-/// The key of a partition's checkpoint.
-pub(super) fn checkpoint_key(partition: u32) -> String {
-    format!("{}/{partition}/projector", Topic::Events)
 }

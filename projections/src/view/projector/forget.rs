@@ -8,11 +8,11 @@ use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use schemas::TenantId;
 
-use super::{ProjectorHandle, Shared, Slot};
+use super::{Duty, ProjectorHandle, Shared, Slot};
 use crate::view::error::ViewError;
 
 impl ProjectorHandle {
-    /// Closes every view of a tenant and deletes what lies in its folder. The tenant's key has been destroyed, so that
+    /// Closes every view of a tenant and, where views are written, deletes what lies in its folder. The tenant's key has been destroyed, so that
     /// none is opened again.
     pub async fn forget(&self, tenant: TenantId) -> Result<(), ViewError> {
         let shared = self.shared();
@@ -21,7 +21,10 @@ impl ProjectorHandle {
                 shared.quiesce(&slot).await;
             }
         }
-        shared.empty_folder(tenant).await
+        match shared.duty {
+            Duty::Write => shared.empty_folder(tenant).await,
+            Duty::Follow => Ok(()),
+        }
     }
 }
 
@@ -47,7 +50,7 @@ impl Shared {
     /// Stops a view, and waits until nobody writes to its tables any more.
     async fn quiesce(&self, slot: &Slot) {
         slot.view.state.lock().stop(ViewError::Undefined(slot.view.entity().clone()));
-        drop(slot.view.disk.lock().await);
+        slot.view.quiesced().await;
     }
 
     async fn empty_folder(&self, tenant: TenantId) -> Result<(), ViewError> {

@@ -70,6 +70,10 @@ impl ProjectorHandle {
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
+    /// The URL of the folder of all views.
+    pub fn url(&self) -> &url::Url {
+        self.shared.place.url()
+    }
     /// The partition of `events` that carries a view.
     pub fn partition_of(&self, tenant: TenantId, entity: &EntityName) -> u32 {
         self.shared.partition_of(tenant, entity)
@@ -120,7 +124,15 @@ impl ProjectorHandle {
             self.wait_position(self.partition_of(tenant, entity), offset).await?;
         }
         let Some(slot) = self.slot(tenant, entity).await? else { return Ok(None) };
-        slot.view.snapshot().map(Some)
+        match slot.view.snapshot() {
+            Err(ViewError::Stopped(why)) if matches!(*why, ViewError::FileGone { .. } | ViewError::FileCut { .. }) => {
+                // A reader found it out. What the table says now is told, whatever that is.
+                self.shared.drop_stopped(&slot, &why);
+                let Some(slot) = self.slot(tenant, entity).await? else { return Ok(None) };
+                slot.view.snapshot().map(Some)
+            }
+            snapshot => snapshot.map(Some),
+        }
     }
     /// All views of a tenant; closed ones are opened.
     pub async fn tables(&self, tenant: TenantId) -> Result<Vec<TableInfo>, ViewError> {
@@ -147,18 +159,28 @@ impl ProjectorHandle {
         }
         held
     }
+    /// Whether this process writes the views, and does not only follow who does.
+    pub fn writes(&self) -> bool {
+        self.shared.check_writes().is_ok()
+    }
     /// Flushes one view of a tenant, or all of them.
     pub async fn flush(&self, tenant: TenantId, entity: Option<&EntityName>) -> Result<(), ViewError> {
+        self.shared.check_writes()?;
         let wanted = |s: &Slot| s.view.tenant() == tenant && entity.is_none_or(|e| s.view.entity() == e);
         self.shared.flush_where(wanted).await
     }
     /// Flushes every view.
     pub async fn flush_all(&self) -> Result<(), ViewError> {
+        self.shared.check_writes()?;
         self.shared.flush_where(|_| true).await
     }
     /// The next event of a partition that will be applied.
     pub fn position(&self, partition: u32) -> u64 {
         *self.shared.partition(partition).position.borrow()
+    }
+    /// Up to where the tables have every event of a partition, as the checkpoint of whoever writes them says.
+    pub async fn in_tables(&self, partition: u32) -> Result<u64, ViewError> {
+        self.shared.stored_checkpoint(partition).await.map(|(offset, _)| offset)
     }
     /// Why a partition is folded no more; the first of them.
     pub fn failure(&self) -> Option<ViewError> {
@@ -192,6 +214,7 @@ impl ProjectorHandle {
     /// meanwhile. A view whose table cannot be opened is deleted and folded again. `None` if the tenant has no such
     /// entity.
     pub async fn rebuild(&self, tenant: TenantId, entity: &EntityName) -> Result<Option<Flushed>, ViewError> {
+        self.shared.check_writes()?;
         let slot = match self.slot(tenant, entity).await {
             Ok(None) => return Ok(None),
             Ok(Some(slot)) => slot,

@@ -2,9 +2,11 @@
 //! closes them on demand.
 //!
 //! [`fold`] reads a partition, [`register`] opens and closes views, [`upkeep`] flushes them and moves the checkpoint,
-//! [`forget`] closes a tenant's for ever, [`handle`] is what others hold.
+//! `follow` does the same for views that another process writes, [`forget`] closes a tenant's for ever, [`handle`] is what
+//! others hold.
 
 pub mod fold;
+mod follow;
 pub mod forget;
 pub mod handle;
 pub mod register;
@@ -93,6 +95,8 @@ struct Slot {
     opening: Duration,
     is_flushing: AtomicBool,
     is_pinned: AtomicBool,
+    /// When the table was looked at last for what another process has committed.
+    looked: Mutex<Instant>,
 }
 
 /// A partition of `events`.
@@ -136,7 +140,17 @@ struct Incomplete {
     failed: Option<Instant>,
 }
 
+/// What a process does with its views.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    /// It opens all that have events, and writes their tables.
+    Write,
+    /// It opens those that are asked for, and follows who writes them.
+    Follow,
+}
+
 struct Shared {
+    duty: Duty,
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     place: Place,
@@ -153,7 +167,7 @@ struct Shared {
     full: Mutex<Option<ViewError>>,
 }
 
-/// Folds `events` into views. One process runs it for a partition at a time.
+/// Folds `events` into views. One process writes the views of a partition at a time; others may follow it.
 pub struct Projector {
     shared: Arc<Shared>,
     /// The partitions that it folds.
@@ -167,6 +181,15 @@ impl Projector {
     }
     /// A projector whose views lie at `place`.
     pub fn at(log: Arc<dyn Log>, store: Arc<dyn Store>, place: Place, budget: Budget) -> Self {
+        Self::with_duty(Duty::Write, log, store, place, budget)
+    }
+    /// One that only reads the views at `place`, each with a tail of its own from the log, while another process runs a
+    /// projector. There may be any number of them. It writes nothing, neither to tables nor to the store. What only the
+    /// writer can do fails with [`ViewError::Followed`].
+    pub fn follow(log: Arc<dyn Log>, store: Arc<dyn Store>, place: Place, budget: Budget) -> Self {
+        Self::with_duty(Duty::Follow, log, store, place, budget)
+    }
+    fn with_duty(duty: Duty, log: Arc<dyn Log>, store: Arc<dyn Store>, place: Place, budget: Budget) -> Self {
         let partition = |_| Partition {
             gate: tokio::sync::Mutex::new(0),
             position: watch::Sender::new(0),
@@ -181,8 +204,12 @@ impl Projector {
             stall: Stall::new(None),
         };
         let shared = Shared {
+            duty,
             partitions: (0..log.partitions(Topic::Events)).map(partition).collect(),
-            permits: Arc::new(Semaphore::new(budget.flushes.max(1))),
+            permits: Arc::new(Semaphore::new(match duty {
+                Duty::Write => budget.flushes.max(1),
+                Duty::Follow => follow::LOOKS,
+            })),
             loads: Semaphore::new(LOADS),
             log,
             store,
@@ -225,10 +252,11 @@ impl Projector {
         while let Some(ended) = tasks.join_next().await {
             outcome = outcome.and(ended.unwrap_or(Err(ViewError::ShutDown)));
         }
-        // What another process folds by now is not written twice.
-        let flushed = match &outcome {
-            Err(error) if error.is_overtaken() => Ok(()),
-            _ => self.shared.flush_where(|_| true).await,
+        let flushed = match (self.shared.duty, &outcome) {
+            (Duty::Follow, _) => Ok(()),
+            // What another process folds by now is not written twice.
+            (Duty::Write, Err(error)) if error.is_overtaken() => Ok(()),
+            (Duty::Write, _) => self.shared.flush_where(|_| true).await,
         };
         (0..self.shared.partitions.len() as u32)
             .for_each(|partition| self.shared.fail(partition, &ViewError::ShutDown));
@@ -250,6 +278,10 @@ impl Shared {
     fn open_views(&self, partition: Option<u32>) -> Vec<Arc<Slot>> {
         let views = self.views.lock();
         views.values().filter(|slot| partition.is_none_or(|p| slot.partition == p)).cloned().collect()
+    }
+    /// Fails unless this process writes its views.
+    fn check_writes(&self) -> Result<(), ViewError> {
+        if self.duty == Duty::Write { Ok(()) } else { Err(ViewError::Followed) }
     }
     fn check_running(&self, partition: u32) -> Result<(), ViewError> {
         self.partition(partition).failed.lock().clone().map_or(Ok(()), Err)

@@ -7,28 +7,29 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
+use parking_lot::Mutex;
 use pipeline::definitions::{self, DefinitionError};
 use pipeline::{Expect, StoreError, Stored, Table};
 use schemas::{BatchKind, Entity, EntityName, Position, TenantId, Topic};
 
 use super::fold::key_of;
-use super::{Incomplete, Loading, Shared, Slot, ViewKey};
+use super::{Duty, Incomplete, Loading, Shared, Slot, ViewKey};
 use crate::view::View;
 use crate::view::error::ViewError;
 use crate::view::marks::Standing;
 use crate::view::rebuild::{SPILL_BYTES, SPILL_ROWS};
 
-const CATCH_UP_BYTES: usize = 4 << 20;
+pub(super) const CATCH_UP_BYTES: usize = 4 << 20;
 
 /// What the store keeps of a view.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
-struct Note {
+pub(super) struct Note {
     /// The view has no event before.
-    since: u64,
+    pub(super) since: u64,
     /// Whether its table was committed while it was being caught up: from its position on it may lack events, wherever the
     /// partition's checkpoint stands.
     #[serde(default)]
-    is_partial: bool,
+    pub(super) is_partial: bool,
 }
 
 impl Note {
@@ -185,6 +186,9 @@ impl Shared {
     }
     /// Reads a view's tables; if there are none, new ones hold what comes from `at` on.
     async fn load(&self, number: u32, key: &ViewKey, at: u64) -> Result<Arc<View>, ViewError> {
+        if self.duty == Duty::Follow {
+            return self.load_followed(number, key).await;
+        }
         let (tenant, name) = key;
         let entity = self.entity(*tenant, name).await?.ok_or_else(|| ViewError::Undefined(name.clone()))?;
         let since = self.note(key, at).await?.0.since;
@@ -209,6 +213,7 @@ impl Shared {
             opening: started.elapsed(),
             is_flushing: AtomicBool::new(false),
             is_pinned: AtomicBool::new(false),
+            looked: Mutex::new(Instant::now()),
         });
         let mut views = self.views.lock();
         let shares = |other: &&Arc<Slot>| other.view.folder() == slot.view.folder();
@@ -222,39 +227,47 @@ impl Shared {
         self.partition(number).incomplete.lock().remove(key);
         Ok(slot)
     }
-    /// What is noted of the view, with the note's version; if nothing is, that its first event stands at `at` or later, so that a table that was
-    /// deleted is folded again from there.
-    async fn note(&self, (tenant, name): &ViewKey, at: u64) -> Result<(Note, u64), ViewError> {
-        if let Some(row) = self.store.get(*tenant, Table::Views, name.as_str()).await? {
-            // An unreadable note costs time, not rows.
-            let note = serde_json::from_slice(&row.value).unwrap_or(Note { since: 0, is_partial: true });
-            return Ok((note, row.version));
+    /// What is noted of the view, and the version of the note; if nothing is, that its first event stands at `at` or later,
+    /// so that a table that was deleted is folded again from there.
+    async fn note(&self, key: &ViewKey, at: u64) -> Result<(Note, u64), ViewError> {
+        if let Some(noted) = self.noted(key).await? {
+            return Ok(noted);
         }
         let note = Note { since: at, is_partial: false };
-        match self.store.put(*tenant, Table::Views, name.as_str(), note.to_bytes(), Expect::Absent).await {
+        match self.store.put(key.0, Table::Views, &self.note_key(key), note.to_bytes(), Expect::Absent).await {
             Ok(version) => Ok((note, version)),
             // Two open it at once: what the other noted is as good.
             Err(StoreError::Conflict { .. }) => Ok((note, 0)),
             Err(error) => Err(error.into()),
         }
     }
-    async fn put_note(&self, (tenant, name): &ViewKey, note: Note) -> Result<(), ViewError> {
-        self.store.put(*tenant, Table::Views, name.as_str(), note.to_bytes(), Expect::Any).await?;
+    /// What is noted of the view, and the version of the note.
+    pub(super) async fn noted(&self, key: &ViewKey) -> Result<Option<(Note, u64)>, ViewError> {
+        let row = self.store.get(key.0, Table::Views, &self.note_key(key)).await?;
+        // An unreadable note costs time, not rows.
+        let read = |value: &[u8]| serde_json::from_slice(value).unwrap_or(Note { since: 0, is_partial: true });
+        Ok(row.map(|row| (read(&row.value), row.version)))
+    }
+    async fn put_note(&self, key: &ViewKey, note: Note) -> Result<(), ViewError> {
+        self.store.put(key.0, Table::Views, &self.note_key(key), note.to_bytes(), Expect::Any).await?;
         Ok(())
+    }
+    /// Under which the store has a view's note. It is one of this table.
+    fn note_key(&self, (_, name): &ViewKey) -> String {
+        format!("{name}{}", self.place.mark())
     }
     /// Notes that a view without rows has no events before `at`, so that nobody looks for them again. The caller holds the
     /// partition's gate.
     async fn note_empty(&self, key: &ViewKey, view: &View, at: u64) -> Result<(), ViewError> {
-        if !view.is_empty() {
+        if self.duty == Duty::Follow || !view.is_empty() {
             return Ok(());
         }
         let (note, version) = self.note(key, at).await?;
         if note.since >= at || note.is_partial {
             return Ok(());
         }
-        let (tenant, name) = key;
         let value = Note { since: at, is_partial: false }.to_bytes();
-        match self.store.put(*tenant, Table::Views, name.as_str(), value, Expect::Ordered(version)).await {
+        match self.store.put(key.0, Table::Views, &self.note_key(key), value, Expect::Ordered(version)).await {
             // Who works on the partition by now may have noted that its table is partial: that stays.
             Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error.into()),
@@ -280,6 +293,9 @@ impl Shared {
     }
     /// Brings a view that was just opened to `at`: by reading the log where its table may lack events.
     async fn catch_up(&self, number: u32, key: &ViewKey, view: &Arc<View>, at: u64) -> Result<(), ViewError> {
+        if self.duty == Duty::Follow {
+            return self.catch_up_followed(number, key, view, at).await;
+        }
         let end = self.log.end(Topic::Events, number).await?;
         let from = view.position().offset;
         if from > end {
@@ -320,14 +336,20 @@ impl Shared {
         let mut views = self.views.lock();
         if views.get(&key).is_some_and(|open| Arc::ptr_eq(open, slot)) {
             let incomplete = Incomplete { complete: slot.view.committed(), failed };
-            self.partition(slot.partition).incomplete.lock().insert(key.clone(), incomplete);
+            if self.duty == Duty::Write {
+                self.partition(slot.partition).incomplete.lock().insert(key.clone(), incomplete);
+            }
             views.remove(&key);
         }
     }
     /// Closes a view that holds nothing which its table lacks. The caller holds the partition's gate.
     pub(super) fn close(&self, slot: &Arc<Slot>) -> bool {
         let is_busy = slot.is_flushing.load(Ordering::Acquire) || slot.is_pinned.load(Ordering::Acquire);
-        if is_busy || !slot.view.is_idle() {
+        let is_needed = match self.duty {
+            Duty::Write => !slot.view.is_idle(),
+            Duty::Follow => slot.view.is_watched(),
+        };
+        if is_busy || is_needed {
             return false;
         }
         self.views.lock().remove(&slot.key());

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pipeline::{Expect, StoreError, Table};
-use schemas::TenantId;
+use schemas::{TenantId, Topic};
 use tokio::sync::watch;
 
-use super::fold::checkpoint_key;
-use super::{Shared, Slot};
+use super::{Duty, Shared, Slot};
 use crate::view::Load;
 use crate::view::error::ViewError;
 
@@ -27,12 +26,19 @@ impl Shared {
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<(), ViewError> {
         for slot in self.open_views(Some(partition)) {
-            if self.is_due(&slot.view.load()) {
+            let is_due = match self.duty {
+                Duty::Write => self.is_due(&slot.view.load()),
+                Duty::Follow => self.is_look_due(&slot),
+            };
+            if is_due {
                 self.start_flush(&slot);
             }
         }
         self.relieve(partition).await;
         self.wait_within_budget(partition, shutdown).await;
+        if self.duty == Duty::Follow {
+            return Ok(());
+        }
         let is_time = self.partition(partition).checkpointed.lock().is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY);
         if is_time { self.checkpoint(partition).await } else { Ok(()) }
     }
@@ -67,7 +73,7 @@ impl Shared {
         self.budget.bytes.saturating_sub(rest).max(self.budget.bytes / 4)
     }
     /// Whether folding has to wait for flushes.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         let tails_max = self.tails_max() + self.budget.bytes / 2;
         self.memory.tails.bytes() > tails_max || self.views.lock().len() > self.budget.views / 2 * 3
     }
@@ -77,7 +83,9 @@ impl Shared {
         if excess > 0 {
             self.flush_largest(excess);
         }
-        let held = self.memory.all.bytes().saturating_sub(excess);
+        // What is followed can be closed with its tail; it is in the log.
+        let flushed = if self.duty == Duty::Write { excess } else { 0 };
+        let held = self.memory.all.bytes().saturating_sub(flushed);
         let many = self.views.lock().len().saturating_sub(self.budget.views);
         if held > self.budget.bytes || many > 0 {
             self.close_unused(partition, held.saturating_sub(self.budget.bytes), many).await;
@@ -109,7 +117,7 @@ impl Shared {
                 break;
             }
             let load = slot.view.load();
-            let is_dirty = load.dirty_since.is_some() && !load.is_stopped;
+            let is_dirty = self.duty == Duty::Write && load.dirty_since.is_some() && !load.is_stopped;
             if is_dirty {
                 self.start_flush(slot);
             }
@@ -119,7 +127,7 @@ impl Shared {
             }
         }
     }
-    /// Flushes a view in the background, unless that is under way.
+    /// Flushes a view in the background, or looks what was committed to one that is followed, unless that is under way.
     fn start_flush(self: &Arc<Self>, slot: &Arc<Slot>) {
         if slot.is_flushing.swap(true, Ordering::AcqRel) {
             return;
@@ -127,15 +135,28 @@ impl Shared {
         let (shared, slot) = (self.clone(), slot.clone());
         tokio::spawn(async move {
             let permit = shared.permits.clone().acquire_owned().await;
-            // The error is told where it is handled: in `flush`.
-            let has_failed = shared.flush(&slot).await.is_err();
+            // Errors are told where they are handled: in `flush` and `look`.
+            let is_done = match shared.duty {
+                Duty::Write => shared.flush(&slot).await.is_ok(),
+                Duty::Follow => shared.look(&slot).await,
+            };
             drop(permit);
-            if has_failed {
+            if !is_done {
                 tokio::time::sleep(RETRY_AFTER).await;
+                shared.open_again(&slot).await;
             }
             slot.is_flushing.store(false, Ordering::Release);
             shared.flushed.notify_waiters();
         });
+    }
+    /// Opens a view again whose commit met another's, or may have come through or not: what it lacks is folded and flushed
+    /// without waiting for further events.
+    async fn open_again(self: &Arc<Self>, slot: &Slot) {
+        let is_passing = self.duty == Duty::Write && slot.view.stopped().is_some_and(|error| error.passes());
+        if is_passing && let Err(error) = self.open_apart(slot.partition, &slot.key()).await {
+            let (tenant, entity) = slot.key();
+            tracing::warn!(%tenant, %entity, %error, "a view cannot be opened again yet");
+        }
     }
     /// Flushes a view and deals with what goes wrong: a view that cannot be flushed for a reason that does not pass by
     /// itself is forgotten, and others go on.
@@ -155,7 +176,8 @@ impl Shared {
         if error.is_retryable() {
             *self.full.lock() = Some(error.clone());
         }
-        let is_of_others = matches!(error, ViewError::DiskFull | ViewError::Log(_) | ViewError::Store(_));
+        let is_of_others =
+            error.is_of_the_storage() || matches!(error, ViewError::DiskFull | ViewError::Log(_) | ViewError::Store(_));
         // A rebuild that is under way puts a table in place that can be written again.
         if !is_of_others && !slot.is_pinned.load(Ordering::Acquire) {
             slot.view.stop(error.clone());
@@ -197,7 +219,7 @@ impl Shared {
         if lowest <= partition.checkpoint.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let (key, value) = (checkpoint_key(number), Bytes::copy_from_slice(&lowest.to_be_bytes()));
+        let (key, value) = (self.checkpoint_key(number), Bytes::copy_from_slice(&lowest.to_be_bytes()));
         let expect = Expect::Ordered(*version);
         *version = match self.store.put(TenantId::SYSTEM, Table::Checkpoints, &key, value, expect).await {
             Ok(version) => version,
@@ -206,5 +228,16 @@ impl Shared {
         };
         partition.checkpoint.fetch_max(lowest, Ordering::Relaxed);
         Ok(())
+    }
+    /// The checkpoint that the store has, and the version of its row; 0 for none.
+    pub(super) async fn stored_checkpoint(&self, number: u32) -> Result<(u64, u64), ViewError> {
+        let row = self.store.get(TenantId::SYSTEM, Table::Checkpoints, &self.checkpoint_key(number)).await?;
+        let version = row.as_ref().map_or(0, |row| row.version);
+        let offset = row.and_then(|r| Some(u64::from_be_bytes(r.value.as_ref().try_into().ok()?)));
+        Ok((offset.unwrap_or(0), version))
+    }
+    /// Under which the store has the checkpoint of a partition. It is one of these tables.
+    fn checkpoint_key(&self, partition: u32) -> String {
+        format!("{}/{partition}/projector{}", Topic::Events, self.place.mark())
     }
 }

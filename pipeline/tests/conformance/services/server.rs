@@ -1,0 +1,95 @@
+//! A server that tests start and end: its jars, its folder, its process. Tests of other crates include this file.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const START_WITHIN: Duration = Duration::from_secs(300);
+
+/// A server that runs until this is dropped.
+pub struct Server {
+    guard: Child,
+    stdin: Option<ChildStdin>,
+    folder: PathBuf,
+}
+
+fn services() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/tests/services")
+}
+
+/// The jars of a server; or why it cannot run here.
+pub fn jars(server: &str) -> Result<PathBuf, String> {
+    let java = Command::new("java").arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !java.is_ok_and(|status| status.success()) {
+        return Err("java is not installed (apt-get install openjdk-17-jre-headless)".into());
+    }
+    let fetched = Command::new(services().join("fetch.sh")).arg(server).output();
+    let fetched = fetched.map_err(|e| format!("fetch.sh does not run: {e}"))?;
+    if !fetched.status.success() {
+        return Err(String::from_utf8_lossy(&fetched.stderr).trim().to_owned());
+    }
+    Ok(PathBuf::from(String::from_utf8_lossy(&fetched.stdout).trim()))
+}
+
+/// A test that needs what is not here. Where nothing may be left out, that is a failure.
+pub fn skip(server: &str, why: &str) {
+    let required = ["CI", "CAMPAIGN_REQUIRED"].into_iter().find(|name| std::env::var_os(name).is_some());
+    if let Some(name) = required {
+        panic!("{name} is set, and {server} cannot be started: {why}");
+    }
+    // Past the test harness, which shows what a test prints only when it fails.
+    let _ = writeln!(std::io::stderr(), "skipped, because {server} cannot be started: {why}");
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    listener.local_addr().expect("a listener has an address").port()
+}
+
+impl Server {
+    /// Starts a command in a folder, which is removed with it, and waits until it listens.
+    pub fn start(folder: &Path, command: &[String], port: u16) -> Self {
+        let mut guard = Command::new(services().join("run.sh"))
+            .arg(folder)
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("run.sh runs");
+        let stdin = guard.stdin.take();
+        let server = Self { guard, stdin, folder: folder.to_owned() };
+        let until = Instant::now() + START_WITHIN;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        while TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
+            assert!(Instant::now() < until, "the server does not listen:\n{}", server.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    /// Ends the server as a crash does; its folder stays.
+    pub fn kill(mut self) {
+        if let Some(stdin) = &mut self.stdin {
+            stdin.write_all(b"keep").expect("run.sh listens");
+        }
+    }
+
+    /// The last that the server said.
+    pub fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    /// Ends the server, and waits until it is gone.
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
