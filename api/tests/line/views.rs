@@ -50,6 +50,28 @@ fn a_view_whose_table_is_damaged_is_listed_and_made_again() {
 }
 
 #[test]
+fn views_are_made_from_the_log_where_the_configuration_says_and_are_still_right_where_they_were() {
+    let folder = Folder::new();
+    let rows: String = (0..50).map(|n| opportunity(&n.to_string(), &n.to_string(), 1 + n % 28)).collect();
+    let file = folder.write("a.ndjson", rows);
+    folder.opportunities("acme", &file, &[]);
+    let all = "select * from opportunities order by _key";
+    let before = folder.query("acme", all);
+    let config = folder.write("data/autonomos.yaml", "views: {location: ../elsewhere}\n");
+    assert_eq!(folder.query("acme", all), before);
+    folder.append("a.ndjson", &opportunity("50", "50", 1));
+    folder.opportunities("acme", &file, &[]);
+    let listed = folder.json(&["views", "list", "--tenant", "acme"]);
+    let elsewhere = folder.path("elsewhere").canonicalize().unwrap();
+    assert!(listed["folder"].as_str().unwrap().starts_with(elsewhere.to_str().unwrap()), "{listed}");
+    assert_eq!((&listed["rows"], &listed["tail_rows"]), (&51.into(), &0.into()), "{listed}");
+    assert!(folder.ok(&["doctor"]).contains("place of views"));
+    let now = folder.query("acme", all);
+    std::fs::remove_file(config).unwrap();
+    assert_eq!(folder.query("acme", all), now);
+}
+
+#[test]
 fn a_view_that_cannot_be_flushed_fails_only_who_asks_for_that() {
     let folder = Folder::new();
     let file = folder.write("a.ndjson", opportunity("1", "1", 1) + &opportunity("2", "2", 1));

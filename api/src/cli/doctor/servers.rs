@@ -38,7 +38,7 @@ pub(super) async fn check(backends: &Backends, findings: &mut Findings) {
 async fn views(settings: &ViewSettings, are_shared: bool, findings: &mut Findings) {
     const CHECK: &str = "place of views";
     let mend = "mend views in the configuration, or what the finding names, then start again";
-    let place = match Place::named(settings) {
+    let place = match Place::of(settings) {
         Ok(place) => place,
         Err(error) => return findings.failed(CHECK, error.to_string(), mend),
     };

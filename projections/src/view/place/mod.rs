@@ -71,10 +71,10 @@ impl TablePlace {
 impl Place {
     /// The place that an operator named; `folder` where none was. Whether it can be used is for [`Place::check`] to say.
     pub fn open(settings: Option<&Settings>, folder: &std::path::Path) -> Result<Self, PlaceError> {
-        settings.map_or_else(|| Self::folder(folder), Self::named)
+        settings.map_or_else(|| Self::folder(folder), Self::of)
     }
     /// The place that an operator named.
-    pub fn named(settings: &Settings) -> Result<Self, PlaceError> {
+    pub fn of(settings: &Settings) -> Result<Self, PlaceError> {
         match settings.located()? {
             Located::Folder(folder) => {
                 let place = Self::folder(&folder)?;

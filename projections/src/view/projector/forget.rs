@@ -12,8 +12,8 @@ use super::{Duty, ProjectorHandle, Shared, Slot};
 use crate::view::error::ViewError;
 
 impl ProjectorHandle {
-    /// Closes every view of a tenant and, where views are written, deletes what lies in its folder. The tenant's key has been destroyed, so that
-    /// none is opened again.
+    /// Closes every view of a tenant and, where this process writes them, deletes what lies in its folder. The tenant's key has
+    /// been destroyed, so that none is opened again.
     pub async fn forget(&self, tenant: TenantId) -> Result<(), ViewError> {
         let shared = self.shared();
         for number in 0..shared.partitions.len() as u32 {
