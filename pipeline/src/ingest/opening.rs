@@ -9,7 +9,7 @@ use super::register::{StreamRow, read_row};
 use super::{Ingest, IngestError, OPENING, OpenStream};
 use crate::definitions::{self, DefinitionError};
 use crate::policies;
-use crate::process::read_state;
+use crate::process::read_snapshot;
 use crate::step::{DEFINITION_BYTES_MAX, check_change};
 use crate::store::{Expect, Table};
 
@@ -117,7 +117,7 @@ impl Ingest {
             return Err(IngestError::OtherEntity { stream: stream.clone(), opened, asked });
         }
         let Err(source) = check_change(&known.mapping, &wanted.mapping, force) else { return Ok(()) };
-        let state = read_state(&*self.store, stream).await.map_err(|e| {
+        let state = read_snapshot(&*self.store, stream).await.map_err(|e| {
             let message = e.to_string();
             IngestError::Unreadable { stream: stream.clone(), message }
         })?;
@@ -230,6 +230,7 @@ mod tests {
 
     use super::*;
     use crate::log::Log;
+    use crate::process::read_state;
     use crate::store::Store;
     use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, parse, record, stream};
 

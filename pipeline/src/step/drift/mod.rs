@@ -41,7 +41,7 @@ use newcomers::Newcomers;
 use notice::unread;
 use rare::Stray;
 use refill::Refill;
-use watch::{Watch, watches};
+use watch::{Due, Watch, watches};
 
 /// Of the records that a case holds, so many are looked at wholly, and behind them one of sixteen.
 const HELD_WHOLE: u64 = 1_000;
@@ -290,7 +290,7 @@ impl Drift {
         let watching: Vec<u64> =
             self.cases.iter().filter(|(_, c)| c.phase == Phase::Watching).map(|(id, _)| *id).collect();
         for case in watching {
-            self.settle(case, false, tree, facts);
+            self.settle(case, Due::No, tree, facts);
         }
         holder.is_some()
     }

@@ -64,3 +64,44 @@ fn a_field_that_comes_less_often_makes_a_case_that_holds_nothing() {
     let outcome = feed(&mut stream, &none);
     assert_eq!((names(&outcome), held(&outcome).len()), (vec!["DriftDetected"], 0));
 }
+
+#[test]
+fn on_a_slow_stream_a_renamed_field_is_held_until_enough_came_to_tell() {
+    let mut stream = sometimes();
+    let (mut told, mut waited) = (Vec::new(), 0);
+    // Two of each ten have a note; a time is over behind each of these parts.
+    for part in 0..8 {
+        let fed = feed(&mut stream, &noted_all(1_000 + part * 6..1_006 + part * 6, "Remark"));
+        assert!(!names(&fed).contains(&"RecordsReleased"), "{part}");
+        told.extend(names(&fed));
+        let Some(case) = stream.state.drift().cases().keys().next().copied() else { continue };
+        let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+        waited += usize::from(names(&past) == ["TimerSet"]);
+        told.extend(names(&past).into_iter().filter(|name| *name != "TimerSet"));
+    }
+    assert_eq!(told, ["TimerSet", "DriftDetected"]);
+    assert!(waited > 0, "once at least too few had come");
+    reconciles(&stream);
+}
+
+#[test]
+fn what_nothing_more_comes_of_is_not_held_for_ever() {
+    let mut stream = sometimes();
+    let fed = feed(&mut stream, &noted_all(1_000..1_005, "Remark"));
+    let case = only_case(&stream);
+    let mut at = timer_of(&fed);
+    for waits in 1..=11 {
+        let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+        assert_eq!(names(&past), ["TimerSet"], "{waits}");
+        let next = timer_of(&past);
+        assert!(next > at, "{waits}");
+        at = next;
+    }
+    let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+    assert_eq!(names(&past), ["RecordsReleased"]);
+}
+
+fn timer_of(outcome: &Outcome) -> i64 {
+    let timer = |d: &schemas::Decision| if let Fact::TimerSet { at, .. } = d.fact { Some(at) } else { None };
+    outcome.decisions.iter().find_map(timer).unwrap()
+}
