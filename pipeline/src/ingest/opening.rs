@@ -116,15 +116,17 @@ impl Ingest {
             let (opened, asked) = (known.entity.clone(), wanted.entity.clone());
             return Err(IngestError::OtherEntity { stream: stream.clone(), opened, asked });
         }
-        let Err(source) = check_change(&known.mapping, &wanted.mapping, force) else { return Ok(()) };
         let state = read_snapshot(&*self.store, stream).await.map_err(|e| {
             let message = e.to_string();
             IngestError::Unreadable { stream: stream.clone(), message }
         })?;
-        match state {
-            Some(state) if state.counters.taken > 0 => Err(IngestError::Change { stream: stream.clone(), source }),
-            _ => Ok(()),
-        }
+        let Some(state) = state else { return Ok(()) };
+        let is_fit = match state.counters.taken {
+            0 => Ok(()),
+            _ => check_change(&known.mapping, &wanted.mapping, force),
+        };
+        let checked = is_fit.and_then(|()| state.check_undecided(&wanted.mapping));
+        checked.map_err(|source| IngestError::Change { stream: stream.clone(), source })
     }
 
     /// Has an open stream use another mapping from here on, as a person wants it; answers the offset behind the command,
