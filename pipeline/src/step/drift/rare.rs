@@ -60,10 +60,13 @@ impl Drift {
     pub(super) fn look_at_held(&mut self, holder: u64, record: &Passing<'_>, tree: &ShapeTree) {
         let Some(case) = self.cases.get_mut(&holder) else { return };
         let (looked, fresh, is_reverted) = (self.profiles.looked(), &mut case.fresh, case.is_reverted);
-        let mut has_new = false;
+        let known = case.new_from.map_or(0, |from| from.saturating_sub(1));
+        let mut new = Vec::new();
         self.profiles.look(tree, record.payload, record.offset, &mut |node, kind, profile| {
             let is_new = profile.first >= holder;
-            has_new |= is_new;
+            if is_new {
+                new.push(node);
+            }
             if let Some(held) = fresh.get_mut(&node) {
                 *held += u64::from(kind != SlotKind::Null && !is_reverted);
                 return;
@@ -74,7 +77,10 @@ impl Drift {
                 fresh.insert(node, 1);
             }
         });
-        case.with_new += u64::from(has_new);
+        let has_new = new.into_iter().any(|node| !self.is_key(tree, node, known));
+        if let Some(case) = self.cases.get_mut(&holder) {
+            case.with_new += u64::from(has_new);
+        }
     }
 
     /// The paths that hardly ever were there before a case, and are in its records.

@@ -105,3 +105,31 @@ fn timer_of(outcome: &Outcome) -> i64 {
     let timer = |d: &schemas::Decision| if let Fact::TimerSet { at, .. } = d.fact { Some(at) } else { None };
     outcome.decisions.iter().find_map(timer).unwrap()
 }
+
+/// The same, with members before.
+fn with_members(id: usize, name: &str, members: &str) -> String {
+    noted(id, name).replacen('{', &format!("{{{members},"), 1)
+}
+
+#[test]
+fn a_map_whose_keys_are_data_brings_no_path_that_took_the_place_of_a_field_that_some_records_lack() {
+    for value in ["1", r#"{"age":1}"#] {
+        let mut stream = stream();
+        let with_map = |id: usize, name: &str| with_members(id, name, &format!(r#""people":{{"p{id}":{value}}}"#));
+        let outcome = feed(&mut stream, &(0..3_000).map(|id| with_map(id, "Note")).collect::<Vec<_>>());
+        assert_eq!((names(&outcome).len(), held(&outcome).len()), (0, 0), "{:?}", names(&outcome));
+        let renamed: Vec<String> = (3_000..3_200).map(|id| with_map(id, "Remark")).collect();
+        let outcome = feed(&mut stream, &renamed);
+        assert_eq!((names(&outcome), held(&outcome).len()), (vec!["TimerSet", "DriftDetected"], 60), "beside it");
+        reconciles(&stream);
+    }
+}
+
+#[test]
+fn an_object_with_many_members_that_come_again_is_no_map() {
+    let mut stream = stream();
+    let many: String = (0..200).map(|n| format!(r#""c{n}":{n}"#)).collect::<Vec<_>>().join(",");
+    feed(&mut stream, &(0..1_000).map(|id| with_members(id, "Note", &many)).collect::<Vec<_>>());
+    let renamed: Vec<String> = (1_000..1_200).map(|id| with_members(id, "Remark", &many)).collect();
+    assert_eq!(held(&feed(&mut stream, &renamed)).len(), 60);
+}
