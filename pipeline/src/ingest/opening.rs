@@ -233,6 +233,7 @@ mod tests {
     use super::*;
     use crate::log::Log;
     use crate::process::read_state;
+    use crate::step::MappingChange;
     use crate::store::Store;
     use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, parse, record, stream};
 
@@ -322,6 +323,24 @@ mod tests {
         assert!(ingest.open_forced(&id, &bad_version, Some(&entity), "test").await.is_err());
         ingest.open_forced(&id, &bad_key, Some(&entity), "test").await.unwrap();
         assert_eq!(in_force(&line).await, bad_key);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_two_people_would_decide_is_refused_at_the_door_too() {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        let policy = serde_json::from_str(r#"{"two_persons":["all"]}"#).unwrap();
+        let command = Command::SetPolicy { number: 1, policy, by: "root".into() };
+        line.ingest().send(&open, &[Input::Command { id: "p".into(), command }]).await.unwrap();
+        let payload = |id: usize, name: &str| format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:00Z","{name}":1}}"#);
+        let all: Vec<String> = (0..80).map(|id| payload(id, if id < 50 { "Total" } else { "zq" })).collect();
+        line.append(&open, 1, 0, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        line.process().await;
+        let (other, entity) = with_total("zq");
+        let refused = line.ingest().open(&stream("orders"), &other, Some(&entity), "test").await;
+        let is_undecided = matches!(refused, Err(IngestError::Change { source: MappingChange::Undecided { .. }, .. }));
+        assert!(is_undecided, "{refused:?}");
+        assert_eq!(register(&line).await.mapping, with_total("Total").0);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
