@@ -39,7 +39,7 @@ impl Case {
         let is_lost = |path: &String| self.lost.iter().any(|lost| lost.path == *path);
         let may_tell = |path: &String| is_lost(path) || names.as_ref().is_some_and(|names| names.may_tell(path));
         let mut told = self.clone();
-        told.added.retain(&may_tell);
+        told.added.retain(may_tell);
         told.added_more += (self.added.len() - told.added.len()) as u64;
         let mut hidden = Vec::new();
         for path in told.moves.iter_mut().flat_map(|to| &mut to.to) {
