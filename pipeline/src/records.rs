@@ -77,21 +77,38 @@ fn records_of(
 
 /// The records at these offsets, which rise; those that are no records are left out.
 pub async fn at(log: &dyn Log, partition: u32, offsets: &[u64]) -> Result<Vec<Found>, LogError> {
-    let mut found = Vec::new();
-    let mut left = offsets;
+    next(log, partition, &mut &offsets[..], usize::MAX).await
+}
+
+/// The records at the first of the offsets that are `left`, which rise: so many that they have about `bytes` together. Those
+/// that are no records are left out.
+pub async fn next(log: &dyn Log, partition: u32, left: &mut &[u64], bytes: usize) -> Result<Vec<Found>, LogError> {
+    let (mut found, mut size) = (Vec::new(), 0);
     while let Some(first) = left.first() {
         let batches = log.read(Topic::Inputs, partition, *first, READ_BYTES).await?;
-        let Some(end) = batches.last().map(Stored::end) else { break };
+        let Some(end) = batches.last().map(Stored::end) else {
+            *left = &[];
+            break;
+        };
         for stored in &batches {
+            if size >= bytes {
+                return Ok(found);
+            }
             let here = left.partition_point(|wanted| *wanted < stored.end());
             let (wanted, rest) = left.split_at(here);
-            left = rest;
+            *left = rest;
             if !wanted.is_empty() {
                 let is_wanted = |offset| wanted.binary_search(&offset).is_ok();
-                records_of(stored, partition, is_wanted, &mut |record| found.push(record))?;
+                records_of(stored, partition, is_wanted, &mut |record| {
+                    size += record.payload.len();
+                    found.push(record);
+                })?;
             }
         }
-        left = &left[left.partition_point(|wanted| *wanted < end)..];
+        *left = &left[left.partition_point(|wanted| *wanted < end)..];
+        if size >= bytes {
+            break;
+        }
     }
     Ok(found)
 }

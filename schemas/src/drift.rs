@@ -197,6 +197,11 @@ impl Move {
     pub fn is_in_place(&self) -> bool {
         self.kind == DriftKind::Retyped || self.to == [self.from.as_str()]
     }
+
+    /// Whether the value is read otherwise than before, wherever it stands.
+    pub fn is_reread(&self) -> bool {
+        self.transform.is_some() || self.change.as_ref().is_some_and(|change| change.kind() == DriftKind::Retyped)
+    }
 }
 
 /// A signal behind a move.

@@ -176,7 +176,10 @@ impl Policy {
     ) -> Option<DecisionClass> {
         let is_key = |lost: &Lost| lost.feeds.iter().any(|feed| feed.starts_with('$'));
         let classes = |lost: &Lost, class| [is_key(lost).then_some(DecisionClass::Key), Some(class)];
-        let moved = moves.flat_map(|(lost, to)| classes(lost, DecisionClass::of(to.kind)));
+        let moved = moves.flat_map(|(lost, to)| {
+            let retyped = to.is_reread().then_some(DecisionClass::Retyped);
+            classes(lost, DecisionClass::of(to.kind)).into_iter().chain([retyped])
+        });
         let gone = removed.flat_map(|lost| classes(lost, DecisionClass::Removed));
         moved.chain(gone).flatten().find(|class| self.wants_two(*class))
     }
@@ -191,6 +194,7 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drift::Change;
 
     fn policy(text: &str) -> Policy {
         serde_json::from_str(text).unwrap()
@@ -254,6 +258,16 @@ mod tests {
         assert_eq!(wants(r#"{"two_persons":["all"]}"#, &total, DriftKind::Nested), Some(DecisionClass::Renamed));
         let removed = policy(r#"{"two_persons":["removed"]}"#);
         assert_eq!(removed.two_persons(std::iter::empty(), [&total].into_iter()), Some(DecisionClass::Removed));
+        let retyped = policy(r#"{"two_persons":["retyped"]}"#);
+        let of = |to: Move| retyped.two_persons([(&total, &to)].into_iter(), std::iter::empty());
+        assert_eq!(of(to(DriftKind::Renamed)), None);
+        let (transform, change) = (Some(Box::default()), Some(Change::Unit { shift: 2 }));
+        assert_eq!(
+            of(Move { transform, ..to(DriftKind::Renamed) }),
+            Some(DecisionClass::Retyped),
+            "renamed and retyped"
+        );
+        assert_eq!(of(Move { change, ..to(DriftKind::Renamed) }), Some(DecisionClass::Retyped));
         assert_eq!(Policy::default().two_persons([(&key, &to(DriftKind::Split))].into_iter(), [].into_iter()), None);
     }
 }

@@ -100,6 +100,9 @@ async fn keys_of_files(mapping: &Mapping, settings: &FileSettings) -> anyhow::Re
     if unreadable > 0 {
         bail!("{unreadable} records of the snapshot have no readable key: nothing was deleted; see quarantine list");
     }
+    if !source.is_as_opened() {
+        bail!("a file changed while it was read: nothing was deleted. Run it again once the files are whole");
+    }
     keys.settle();
     Ok(keys)
 }

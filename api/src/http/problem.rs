@@ -330,7 +330,8 @@ impl From<IngestError> for Problem {
         match error {
             IngestError::Log(error) => error.into(),
             IngestError::Store(error) => error.into(),
-            error @ (IngestError::OtherEntity { .. } | IngestError::Change { .. } | IngestError::Contended { .. }) => {
+            IngestError::Change { ref source, .. } => Self::conflict(format!("{error}: {source}")),
+            error @ (IngestError::OtherEntity { .. } | IngestError::Contended { .. }) => {
                 Self::conflict(error.to_string())
             }
             error @ IngestError::MappingTooLong => Self::too_large(error.to_string()),

@@ -73,6 +73,14 @@ impl Line {
         Ok(mask.map(|mask| (state, mask)))
     }
 
+    /// A case as webhooks tell it: without names that may be values.
+    pub async fn told_outside(&self, tenant: TenantId, case: &Case) -> anyhow::Result<Case> {
+        let stream = stream_of(tenant, case)?;
+        let state = read_snapshot(&*self.store, &stream).await?;
+        let names = self.policies(tenant).await?.of(&stream.connection).mask.unwrap_or_default();
+        Ok(case.told_outside(state.as_ref(), &names))
+    }
+
     /// Whom a case concerns.
     pub async fn impact(&self, tenant: TenantId, case: &Case) -> anyhow::Result<Impact> {
         let stream = stream_of(tenant, case)?;

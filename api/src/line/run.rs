@@ -101,7 +101,7 @@ impl Line {
         by: &str,
         is_counted: bool,
     ) -> anyhow::Result<Run> {
-        let former = self.stream_state(stream).await?;
+        let former = self.stream_snapshot(stream).await?;
         let open = self.ingest.open(stream, &mapping, entity, by).await?;
         // A run before this one that was left may have had an append under way: it stands before what is counted from here.
         self.log.sync().await?;
@@ -132,7 +132,7 @@ impl Line {
     /// whoever brought it.
     pub async fn settle(&self, run: &Run) -> anyhow::Result<Fates> {
         self.wait_settled(run.open.partition).await?;
-        let after = self.stream_state(&run.open.id).await?.map_or_else(Counters::default, |s| s.counters);
+        let after = self.stream_snapshot(&run.open.id).await?.map_or_else(Counters::default, |s| s.counters);
         let superseded = match &run.counting {
             Some(counting) => self.superseded(counting).await?,
             None => 0,

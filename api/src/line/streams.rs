@@ -1,6 +1,7 @@
 //! Tenants, their streams, and what became of the records.
 
 use anyhow::{Context, bail, ensure};
+use pipeline::process::read_snapshot;
 use pipeline::step::{Counters, StreamState};
 use pipeline::{Table, definitions};
 use schemas::{Entity, EntityName, StreamId, TenantId, TenantName};
@@ -49,6 +50,11 @@ impl Line {
     /// A stream's state as it was last written.
     pub async fn stream_state(&self, stream: &StreamId) -> anyhow::Result<Option<StreamState>> {
         self.definitions().stream_state(stream).await
+    }
+
+    /// The same, where its lanes do not matter: a stream may have millions of them.
+    pub async fn stream_snapshot(&self, stream: &StreamId) -> anyhow::Result<Option<StreamState>> {
+        Ok(read_snapshot(&*self.store, stream).await?)
     }
 
     /// All streams of a tenant with their states.

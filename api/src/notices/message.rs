@@ -1,4 +1,5 @@
-//! What a notice says: a CloudEvent for programs, a text for people. It names fields, views and proposals, and no value.
+//! What a notice says: a CloudEvent for programs, a text for people. It names fields, views and proposals, and no value:
+//! the case is told without the paths that may be one.
 
 use pipeline::notices::{Notice, Topic};
 use pipeline::repair::{Case, Status};

@@ -253,6 +253,10 @@ impl Notices {
             Some(case) => Some(self.line.impact(tenant, case).await?),
             None => None,
         };
+        let case = match &case {
+            Some(case) => Some(self.line.told_outside(tenant, case).await?),
+            None => None,
+        };
         // The id is the same at every try, so that a receiver that took it twice can tell.
         let message = key.replace('/', "-");
         let case = case.as_ref().zip(impact.as_ref());

@@ -223,6 +223,25 @@ fn what_a_model_is_told_is_what_the_policy_lets_it_be_told() {
 }
 
 #[test]
+fn a_model_is_told_no_name_that_few_records_have() {
+    let model = Model::answering(|_| Said::Text(r#"{"moves":[]}"#.into()));
+    let house = House::asking(model.llm(""));
+    let admin = house.admin("acme");
+    push(&admin, 0..100, "Amount");
+    let deal = |id: usize| {
+        let (name, amount) = (format!("ann{id}@x.com"), 100.5 + (id * 7) as f64);
+        let people = json!({ name: true });
+        let deal = json!({"Id": id.to_string(), "Name": "Deal", "Bla": amount, "people": people,
+            "LastModifiedDate": "2026-01-01T00:00:00Z"});
+        deal.to_string() + "\n"
+    };
+    push_text(&admin, &(100..150).map(deal).collect::<String>());
+    advised(&admin);
+    let text = model.questions().last().unwrap().to_string();
+    assert!(text.contains("Bla") && !text.contains("@x"), "{text}");
+}
+
+#[test]
 fn whatever_goes_wrong_with_a_model_the_case_waits_and_says_what() {
     let next = Arc::new(Mutex::new(Said::Nothing));
     let says = next.clone();

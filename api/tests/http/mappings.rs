@@ -75,6 +75,19 @@ fn a_person_puts_another_mapping_in_force_and_nobody_undoes_it_unasked() {
 }
 
 #[test]
+fn where_two_people_decide_the_mapping_of_one_is_refused_while_a_case_waits_about_it() {
+    let house = House::open();
+    let (admin, _) = doubtful(&house);
+    assert_eq!(admin.put("/api/v1/aam/policy", "*", &json!({"two_persons": ["renamed"]})).status, 200);
+    let mut mapping = admin.get(MAPPING).json()["mapping"].clone();
+    mapping["fields"]["amount"] = json!("Bla");
+    let refused = admin.put(MAPPING, "*", &json!({"mapping": mapping}));
+    assert_eq!((refused.status, refused.problem()), (409, "conflict".into()), "{}", refused.text);
+    assert!(refused.text.contains("decide the case instead"), "{}", refused.text);
+    assert_eq!((count(&admin, "true"), cases(&admin, "?status=waiting").len()), (json!(100), 1), "it holds on");
+}
+
+#[test]
 fn the_history_of_drift_tells_shapes_and_cases_of_a_stream() {
     let house = House::open();
     let admin = house.admin("acme");

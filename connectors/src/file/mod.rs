@@ -52,9 +52,8 @@ pub use settings::{FileFormat, FileSettings};
 use cursor::FileCursor;
 use discover::Found;
 use handle::Wanted;
-use opening::SETTLED;
 use reading::{Reading, Taken};
-use stamp::{Moment, Stamp};
+use stamp::Stamp;
 
 /// What one reading gave.
 type Read = Result<Option<SourceBatch>, SourceError>;
@@ -130,17 +129,12 @@ impl FileSource {
         Ok(Self { idle: Some(Box::new(files)), running: None, total_bytes, found, wanted })
     }
 
-    /// Whether every file is as it was when the source was opened and had then rested for ten seconds. Where it is not,
-    /// somebody may be in the middle of writing one: asked when all was read, it tells whether what is missing from the
-    /// records is surely missing from the files.
-    pub fn is_settled(&self) -> bool {
-        let now = Moment::now();
+    /// Whether every file is as it was when the source was opened. Where it is not, somebody is in the middle of writing one:
+    /// asked when all was read, it tells whether what is missing from the records is missing from the files.
+    pub fn is_as_opened(&self) -> bool {
         self.found.iter().all(|found| {
             let stamp = std::fs::metadata(&found.path).ok().map(|meta| Stamp::of(&meta));
-            stamp.is_some_and(|stamp| {
-                let rested = prefix::rested(&found.path, stamp, now);
-                found.stamp == Some(stamp) && rested.max(stamp.written_ago(now.wall).unwrap_or_default()) >= SETTLED
-            })
+            stamp.is_some() && found.stamp == stamp
         })
     }
 

@@ -309,7 +309,7 @@ fn past_bom(mut input: Input) -> Input {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::Write;
+    use std::io::{Seek, SeekFrom, Write};
     use std::path::PathBuf;
     use std::time::SystemTime;
 
@@ -414,6 +414,10 @@ mod tests {
         // Other bytes at its beginning are seen at once.
         let mut other = fs::File::options().write(true).open(&line.path).unwrap();
         other.write_all(b"{\"y\"").unwrap();
+        assert_eq!(line.look(SOON).0, 95);
+        // So are those of a row in its middle, as long as they were before.
+        other.seek(SeekFrom::Start(40 * row.len() as u64)).unwrap();
+        other.write_all(b"{\"z\"").unwrap();
         assert_eq!(line.look(SOON).0, 95);
     }
 

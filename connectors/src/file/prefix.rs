@@ -130,7 +130,8 @@ pub(super) struct Checked {
 ///
 /// A large file that grew is not read as a whole each time: it must still be the same inode, with the same bytes at both
 /// ends of the former beginning; all of it is read once it has grown by a quarter. So a file that grows for ever costs a
-/// few readings in all, and one that was written anew without being replaced is found out at the latest then.
+/// few readings in all, and one that was written anew without being replaced, longer, and otherwise in its middle alone, is
+/// found out at the latest then. One that changed and did not grow is read as a whole.
 pub(super) fn check(path: &Path, handle: &Handle, prefix: Prefix, now: Moment) -> io::Result<Checked> {
     if let Some((hash, edges_then)) = running(path, handle.stamp, prefix)
         && edges(handle, prefix.bytes)? == edges_then
@@ -150,7 +151,7 @@ fn running(path: &Path, stamp: Stamp, prefix: Prefix) -> Option<(Xxh3, u128)> {
     let entries = entries();
     let fact = entries.get(&id(path))?.fact.as_ref()?;
     let running = fact.running.as_ref()?;
-    let is_same = fact.stamp.is_of_same_file(&stamp) && fact.prefix == prefix && stamp.size >= fact.stamp.size;
+    let is_same = fact.stamp.is_of_same_file(&stamp) && fact.prefix == prefix && stamp.size > fact.stamp.size;
     let grew = prefix.bytes.saturating_sub(running.verified);
     (is_same && grew <= running.verified / 4).then(|| (running.hash.clone(), running.edges))
 }

@@ -200,19 +200,17 @@ async fn a_compressed_last_line_without_an_end_is_read_anew_when_the_file_grows(
 }
 
 #[tokio::test]
-async fn a_source_tells_whether_its_files_rest() {
+async fn a_source_tells_whether_its_files_changed_since_it_was_opened() {
     let folder = Folder::new();
-    let (first, other) = (folder.write("a.csv", "a\n1\n"), folder.write("b.csv", "a\n1\n"));
-    rest(&first);
+    let (first, _) = (folder.write("a.csv", "a\n1\n"), folder.write("b.csv", "a\n1\n"));
     let open = || FileSource::open(settings(&[&folder.path("")]), Vec::new()).unwrap();
-    assert!(!open().is_settled(), "one was written just now");
-    rest(&other);
     let source = open();
-    assert!(source.is_settled());
+    assert!(source.is_as_opened());
     folder.append("a.csv", "2\n");
-    rest(&first);
-    assert!(!source.is_settled(), "it changed since it was opened");
-    assert!(open().is_settled());
+    assert!(!source.is_as_opened() && open().is_as_opened());
+    let source = open();
+    std::fs::remove_file(first).unwrap();
+    assert!(!source.is_as_opened(), "one is gone");
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ impl Folder {
         if !partitions.are_valid() {
             return Err(OpenError::Partitions(partitions));
         }
-        fs::create_dir_all(path).map_err(at(path))?;
+        create_folder(path)?;
         let lock = lock(path)?;
         let format = match fs::read(path.join(FORMAT_FILE)) {
             Ok(bytes) => read_format(path, &bytes)?,
@@ -156,10 +156,31 @@ fn write_format(folder: &Path, partitions: Partitions, epoch: u32) -> Result<For
     file.write_all(&text).and_then(|()| file.sync_all()).map_err(at(&new))?;
     fs::rename(&new, &path).map_err(at(&path))?;
     sync_folder(folder)?;
-    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_folder(parent)?;
-    }
+    sync_folder(parent_of(folder))?;
     Ok(format)
+}
+
+fn parent_of(folder: &Path) -> &Path {
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        // Of the root itself.
+        None => folder,
+        Some(_) => Path::new("."),
+    }
+}
+
+/// Makes a folder and syncs every parent that got a new entry.
+fn create_folder(folder: &Path) -> Result<(), OpenError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(folder);
+    create_folder(parent)?;
+    match fs::create_dir(folder) {
+        Err(_) if folder.is_dir() => {}
+        made => made.map_err(at(folder))?,
+    }
+    sync_folder(parent)
 }
 
 fn sync_folder(folder: &Path) -> Result<(), OpenError> {

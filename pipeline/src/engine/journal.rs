@@ -4,13 +4,14 @@
 //! It does so anywhere in the file: one damaged byte would take every acknowledged batch behind it along, unseen. Here
 //! such a file is refused, untouched, when whole batches stand behind the damage. What is left out are holes: after a power
 //! cut pages that were never synced may be missing in front of others that are there, and a hole is a page that ends
-//! in zeros. Damage in the last batch of all cannot be told from a write that was broken off.
+//! in zeros. A batch that has one inside, its end in place, would be refused by the database for its checksum: it is cut off
+//! here. Damage in the last batch of all cannot be told from a write that was broken off.
 
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::OpenError;
 
@@ -26,19 +27,38 @@ const END_BYTES: usize = 13;
 const PAGE_BYTES: u64 = 4096;
 /// A page that ends in so many zeros was not written.
 const HOLE_BYTES: u64 = 16;
+const BUFFER_BYTES: usize = 1 << 18;
 
-/// Refuses journals that have whole batches behind damage.
+/// Damage that the database would not tell, or not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    /// Whole batches stand behind damage that begins here.
+    Inside(u64),
+    /// From here on are pages that were never synced, and the database would not cut them off.
+    Torn(u64),
+}
+
+/// Refuses journals that have whole batches behind damage; cuts off what was never synced.
 pub(super) fn check(database: &Path) -> Result<(), OpenError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Io { path, source }
     };
     for path in journals(database).map_err(at(database))? {
-        if let Some(offset) = damage(&path).map_err(at(&path))? {
-            return Err(OpenError::Journal { path, offset });
+        match damage(&path).map_err(at(&path))? {
+            Some(Damage::Inside(offset)) => return Err(OpenError::Journal { path, offset }),
+            Some(Damage::Torn(offset)) => cut_off(&path, offset).map_err(at(&path))?,
+            None => {}
         }
     }
     Ok(())
+}
+
+fn cut_off(path: &Path, offset: u64) -> std::io::Result<()> {
+    tracing::warn!(path = %path.display(), offset, "a write that was broken off is cut off from the journal");
+    let file = File::options().write(true).open(path)?;
+    file.set_len(offset)?;
+    file.sync_all()
 }
 
 fn journals(database: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -52,20 +72,39 @@ fn journals(database: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(journals)
 }
 
-/// Where a journal is damaged in front of whole batches.
-fn damage(path: &Path) -> std::io::Result<Option<u64>> {
-    let mut file = BufReader::new(File::open(path)?);
+/// What is wrong with a journal, if anything is.
+fn damage(path: &Path) -> std::io::Result<Option<Damage>> {
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
     let mut valid = 0;
-    while skip_batch(&mut file)? {
-        valid = file.stream_position()?;
-    }
+    let is_wrong = loop {
+        match next_batch(&mut file)? {
+            Next::Whole => valid = file.stream_position()?,
+            Next::Wrong => break true,
+            Next::Nothing => break false,
+        }
+    };
     let rest = without_zeros(file.into_inner(), valid)?;
-    let Some(next) = (1..rest.len()).find(|at| is_batch(&rest[*at..])) else { return Ok(None) };
-    Ok((!has_hole(&rest[..next], valid)).then_some(valid))
+    let next = (1..rest.len()).find(|at| is_batch(&rest[*at..]));
+    let has_hole = has_hole(&rest[..next.unwrap_or(rest.len())], valid);
+    Ok(match next {
+        Some(_) if !has_hole => Some(Damage::Inside(valid)),
+        _ => (is_wrong && has_hole).then_some(Damage::Torn(valid)),
+    })
 }
 
-/// Goes behind the next batch; false when there is none, or none that can be made out.
-fn skip_batch(file: &mut BufReader<File>) -> std::io::Result<bool> {
+/// What stands next in a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// A batch, its checksum right.
+    Whole,
+    /// A batch from beginning to end whose checksum is wrong.
+    Wrong,
+    /// None, or none that can be made out.
+    Nothing,
+}
+
+/// Goes behind the next batch.
+fn next_batch(file: &mut BufReader<File>) -> std::io::Result<Next> {
     let mut head = [0; ITEM_HEAD_BYTES];
     let mut read = |file: &mut BufReader<File>, bytes: usize| match file.read_exact(&mut head[..bytes]) {
         Ok(()) => Ok(Some(head)),
@@ -73,21 +112,50 @@ fn skip_batch(file: &mut BufReader<File>) -> std::io::Result<bool> {
         Err(error) => Err(error),
     };
     if read(file, START_BYTES)?.is_none_or(|head| head[0] != START) {
-        return Ok(false);
+        return Ok(Next::Nothing);
     }
+    let mut checksum = Xxh3::new();
     loop {
-        let Some(tag) = read(file, 1)? else { return Ok(false) };
-        match tag[0] {
-            ITEM => {
-                let Some(head) = read(file, ITEM_HEAD_BYTES - 1)? else { return Ok(false) };
-                let Some(bytes) = item_bytes(&head[..ITEM_HEAD_BYTES - 1]) else { return Ok(false) };
-                file.seek_relative(bytes as i64)?;
+        let Some(tag) = read(file, 1)? else { return Ok(Next::Nothing) };
+        let bytes = match tag[0] {
+            ITEM => ITEM_HEAD_BYTES - 1,
+            CLEAR => CLEAR_BYTES - 1,
+            END => {
+                let Some(end) = read(file, END_BYTES - 1)? else { return Ok(Next::Nothing) };
+                let is_whole = end[..8] == checksum.digest().to_le_bytes();
+                return Ok(match end[8..12] == TRAILER {
+                    true if is_whole => Next::Whole,
+                    true => Next::Wrong,
+                    false => Next::Nothing,
+                });
             }
-            CLEAR if read(file, CLEAR_BYTES - 1)?.is_some() => {}
-            END => return Ok(read(file, END_BYTES - 1)?.is_some_and(|end| end[8..12] == TRAILER)),
-            _ => return Ok(false),
+            _ => return Ok(Next::Nothing),
+        };
+        let Some(head) = read(file, bytes)? else { return Ok(Next::Nothing) };
+        checksum.update(&tag[..1]);
+        checksum.update(&head[..bytes]);
+        if tag[0] == ITEM {
+            let Some(bytes) = item_bytes(&head[..bytes]) else { return Ok(Next::Nothing) };
+            if !take_in(file, bytes, &mut checksum)? {
+                return Ok(Next::Nothing);
+            }
         }
     }
+}
+
+/// Takes the next bytes into a checksum; false when the file ends before.
+fn take_in(file: &mut BufReader<File>, mut bytes: usize, checksum: &mut Xxh3) -> std::io::Result<bool> {
+    while bytes > 0 {
+        let buffer = file.fill_buf()?;
+        let part = buffer.len().min(bytes);
+        if part == 0 {
+            return Ok(false);
+        }
+        checksum.update(&buffer[..part]);
+        file.consume(part);
+        bytes -= part;
+    }
+    Ok(true)
 }
 
 /// Bytes of an item's key and value, from what stands behind its tag: type, compression, keyspace, three lengths.
@@ -200,7 +268,7 @@ mod tests {
     fn batch_starts(path: &Path) -> Vec<u64> {
         let mut file = BufReader::new(File::open(path).unwrap());
         let mut starts = vec![0];
-        while skip_batch(&mut file).unwrap() {
+        while next_batch(&mut file).unwrap() == Next::Whole {
             starts.push(file.stream_position().unwrap());
         }
         starts
@@ -258,6 +326,28 @@ mod tests {
         hole[starts[20] as usize..page as usize].fill(0);
         fs::write(&path, &hole).unwrap();
         assert_eq!(damage(&path).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_last_batch_that_lacks_a_page_is_cut_off_though_its_end_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Embedded::open(folder.path(), Partitions::default()).unwrap().log();
+        let large: String = (0..20_000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
+        for body in ["first", &large] {
+            log.append(Topic::Inputs, 0, vec![batch(body, 1)], Durability::Durable).await.unwrap();
+        }
+        drop(log);
+        let path = journal(folder.path());
+        let starts = batch_starts(&path);
+        let [.., last, end] = starts[..] else { panic!("{starts:?}") };
+        let page = (last / PAGE_BYTES + 1) * PAGE_BYTES;
+        assert!(page + PAGE_BYTES < end);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[page as usize..(page + PAGE_BYTES) as usize].fill(0);
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(damage(&path).unwrap(), Some(Damage::Torn(last)));
+        let log = Embedded::open(folder.path(), Partitions::default()).unwrap().log();
+        assert_eq!(texts(&log).await.unwrap(), ["first"]);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use super::register::{StreamRow, read_row};
 use super::{Ingest, IngestError, OPENING, OpenStream};
 use crate::definitions::{self, DefinitionError};
 use crate::policies;
-use crate::process::read_state;
+use crate::process::read_snapshot;
 use crate::step::{DEFINITION_BYTES_MAX, check_change};
 use crate::store::{Expect, Table};
 
@@ -116,15 +116,17 @@ impl Ingest {
             let (opened, asked) = (known.entity.clone(), wanted.entity.clone());
             return Err(IngestError::OtherEntity { stream: stream.clone(), opened, asked });
         }
-        let Err(source) = check_change(&known.mapping, &wanted.mapping, force) else { return Ok(()) };
-        let state = read_state(&*self.store, stream).await.map_err(|e| {
+        let state = read_snapshot(&*self.store, stream).await.map_err(|e| {
             let message = e.to_string();
             IngestError::Unreadable { stream: stream.clone(), message }
         })?;
-        match state {
-            Some(state) if state.counters.taken > 0 => Err(IngestError::Change { stream: stream.clone(), source }),
-            _ => Ok(()),
-        }
+        let Some(state) = state else { return Ok(()) };
+        let is_fit = match state.counters.taken {
+            0 => Ok(()),
+            _ => check_change(&known.mapping, &wanted.mapping, force),
+        };
+        let checked = is_fit.and_then(|()| state.check_undecided(&wanted.mapping));
+        checked.map_err(|source| IngestError::Change { stream: stream.clone(), source })
     }
 
     /// Has an open stream use another mapping from here on, as a person wants it; answers the offset behind the command,
@@ -230,6 +232,8 @@ mod tests {
 
     use super::*;
     use crate::log::Log;
+    use crate::process::read_state;
+    use crate::step::MappingChange;
     use crate::store::Store;
     use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, parse, record, stream};
 
@@ -319,6 +323,24 @@ mod tests {
         assert!(ingest.open_forced(&id, &bad_version, Some(&entity), "test").await.is_err());
         ingest.open_forced(&id, &bad_key, Some(&entity), "test").await.unwrap();
         assert_eq!(in_force(&line).await, bad_key);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_two_people_would_decide_is_refused_at_the_door_too() {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        let policy = serde_json::from_str(r#"{"two_persons":["all"]}"#).unwrap();
+        let command = Command::SetPolicy { number: 1, policy, by: "root".into() };
+        line.ingest().send(&open, &[Input::Command { id: "p".into(), command }]).await.unwrap();
+        let payload = |id: usize, name: &str| format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:00Z","{name}":1}}"#);
+        let all: Vec<String> = (0..80).map(|id| payload(id, if id < 50 { "Total" } else { "zq" })).collect();
+        line.append(&open, 1, 0, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        line.process().await;
+        let (other, entity) = with_total("zq");
+        let refused = line.ingest().open(&stream("orders"), &other, Some(&entity), "test").await;
+        let is_undecided = matches!(refused, Err(IngestError::Change { source: MappingChange::Undecided { .. }, .. }));
+        assert!(is_undecided, "{refused:?}");
+        assert_eq!(register(&line).await.mapping, with_total("Total").0);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,8 @@ use crate::store::{Expect, Row, Store, StoreError, Table};
 const PAGE: usize = 1_000;
 /// A batch that goes back in is cut once it has so many bytes.
 const BATCH_BYTES: usize = 512 << 10;
+/// Bytes of records that are read at once.
+const READ_BYTES: usize = 4 << 20;
 
 /// The note of a record that was settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,11 +85,14 @@ impl QuarantineKeeper {
         let new = |after| RecordBatchWriter::new(lane, after, BATCH_BYTES);
         let cursor = settlement.to_be_bytes();
         let mut writer = new(0);
-        for record in records::at(&*self.log, self.partition, offsets).await? {
-            writer.push_from(&record.record(record.offset + 1), Some(record.origin));
-            if writer.bytes() >= BATCH_BYTES {
-                let full = std::mem::replace(&mut writer, new(record.offset + 1));
-                self.ingest.append_again(open, full.finish(&cursor)).await?;
+        let mut left = offsets;
+        while !left.is_empty() {
+            for record in records::next(&*self.log, self.partition, &mut left, READ_BYTES).await? {
+                writer.push_from(&record.record(record.offset + 1), Some(record.origin));
+                if writer.bytes() >= BATCH_BYTES {
+                    let full = std::mem::replace(&mut writer, new(record.offset + 1));
+                    self.ingest.append_again(open, full.finish(&cursor)).await?;
+                }
             }
         }
         match writer.count() {

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::Mask;
 use super::knowledge::Knowledge;
+use super::names::Names;
 use super::suggest::{LIKELIER, Suggested, fields, text_of};
 use crate::advice::{self, Advisor, FieldAsked, Pick, Question};
 use crate::ingest::{Ingest, OpenStream};
@@ -89,7 +90,7 @@ impl Asking {
     }
 
     /// What stays uncertain of a case, and how much of it is known; nothing when all is sure, or nobody may be asked. Without
-    /// a mask nobody knows what is masked, and no value is told.
+    /// a mask nobody knows what is masked, and no value is told. A path whose name may be a value is not told at all.
     pub(super) fn doubt(
         &self,
         state: &StreamState,
@@ -99,6 +100,7 @@ impl Asking {
         mask: Option<&Mask>,
     ) -> Option<(Question, Coverage)> {
         let told = state.policy().model.unwrap_or_default();
+        let names = Names::of_case(state, case, state.policy().mask.as_deref().unwrap_or_default())?;
         let entity = &state.entity()?.entity;
         let lost = state.drift().lost(case, state.shape());
         let is_sure = |lost: &Lost| suggested.moves.iter().any(|m| m.from == lost.path && m.confidence >= sure(state));
@@ -130,7 +132,9 @@ impl Asking {
             let path = text_of(state.shape(), &field.name);
             ask(field, &[], &|mask: &Mask| mask.hides_path(&path) || mask.hides_path(&field.name))
         };
-        let (lost, added) = (uncertain.iter().filter_map(of_lost).collect(), after.iter().map(of_added).collect());
+        let may_tell = |field: &&matcher::Field| names.may_tell(&text_of(state.shape(), &field.name));
+        let added = after.iter().filter(may_tell).map(of_added).collect();
+        let lost = uncertain.iter().filter_map(of_lost).collect();
         let question = Question { entity: entity.to_string(), lost, added }.told()?;
         let added: Vec<String> = question.added.iter().map(|field| field.name.clone()).collect();
         let is_asked = |lost: &&Lost| question.lost.iter().any(|field| field.name == lost.path);

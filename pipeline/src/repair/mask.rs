@@ -39,6 +39,12 @@ impl Mask {
         Some(Self::new(entity, mapping, &lost, names))
     }
 
+    /// What is masked of a stream, whatever is lost; nothing is known of one that is not open.
+    pub(super) fn of_stream(state: &StreamState, names: &[String]) -> Option<Self> {
+        let ((mapping, _), entity) = (state.mapping()?, state.entity()?);
+        Some(Self::new(entity, mapping, &[], names))
+    }
+
     /// What is masked where this was lost. `names` are canonical fields or source paths; `*` is all.
     fn new(entity: &Entity, mapping: &Mapping, lost: &[Lost], names: &[String]) -> Self {
         let is_named = |name: &str| names.iter().any(|n| n == name);
@@ -83,6 +89,17 @@ impl Mask {
     pub fn hides_path(&self, path: &str) -> bool {
         let may_be_lost = self.is_lost && !self.known.contains(path);
         self.is_all || may_be_lost || is_covered(&self.paths, path)
+    }
+
+    /// Whether the mapping reads this very path.
+    pub(super) fn knows(&self, path: &str) -> bool {
+        self.known.contains(path)
+    }
+
+    /// Whether a path lies inside what is masked, so that its name may be a part of that; where all is masked, inside
+    /// anything.
+    pub(super) fn hides_name(&self, path: &str, is_nested: bool) -> bool {
+        (self.is_all && is_nested) || self.paths.iter().any(|masked| path != masked && is_inside(path, masked))
     }
 
     /// A row's key, or what stands in its place.
@@ -143,7 +160,10 @@ mod tests {
         for path in ["customers", r"customer\.email", "lines[].count", "Order"] {
             assert!(!around.hides_path(path), "{path} lies beside them");
         }
+        assert!(around.hides_name("customer.email", true) && around.hides_name("lines[].note.text", true));
+        assert!(!around.hides_name("customer", false) && !around.hides_name("lines", false), "names beside values");
         let all = mask_of(&["*"]);
+        assert!(all.hides_name("a.b", true) && !all.hides_name("a", false));
         assert_eq!((all.field("order_id", 7.into()), all.path("Any", 7.into())), (MASKED.into(), MASKED.into()));
         assert_eq!(all.key("7".into()), MASKED);
     }

@@ -9,6 +9,7 @@ mod evidence;
 mod history;
 mod knowledge;
 mod mask;
+mod names;
 mod redrive;
 mod revert;
 mod suggest;

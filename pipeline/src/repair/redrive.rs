@@ -1,18 +1,23 @@
 //! Re-drive: held records go back in by the front door, in bounded batches.
 
+use std::time::Duration;
+
 use schemas::decision::Fact;
 use schemas::record::{Record, RecordBatch, RecordBatchReader, RecordBatchWriter};
 use schemas::{BatchKind, Lane, Topic};
+use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{LOOK_AGAIN, READ_BYTES, Repairer};
+use super::{LOOK_AGAIN, READ_BYTES, Repairer, now};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
 use crate::process::{self, Checkpoint, ProcessError, decode_decisions, read_lane, read_snapshot, stream_of};
 use crate::step::{Again, StepError, redriven_for};
 
 /// A batch that goes back in is cut once it has so many bytes.
-const BATCH_BYTES: usize = 128 << 10;
+const BATCH_BYTES: usize = 256 << 10;
+/// So long one waits for the step at most.
+const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// A record that is sent back in.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +57,8 @@ impl Repairer {
             if self.send(open, &redriven_for(*case, Again::Held), lane, &held).await?.is_none() {
                 return Ok(false);
             }
+            // Times that have come are told however much comes again.
+            self.tell_due(now()).await?;
         }
         Ok(true)
     }
@@ -142,11 +149,12 @@ impl Repairer {
         Ok(())
     }
 
-    /// Returns once the step has everything below `offset`, or it is to stop. Who sends faster than the step takes has every
-    /// other stream of the partition wait behind all of it.
+    /// Returns once the step has everything below `offset`, or soon after where it has much else to do, or it is to stop. Who
+    /// sends faster than the step takes has every other stream of the partition wait behind all of it.
     async fn wait_for_step(&self, offset: u64) -> Result<(), ProcessError> {
+        let until = Instant::now() + WAIT_MAX;
         let read = || Checkpoint::read(&*self.log, &*self.store, Topic::Inputs, self.partition, process::READER);
-        while !self.is_stopping() && read().await?.offset() < offset {
+        while !self.is_stopping() && Instant::now() < until && read().await?.offset() < offset {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         Ok(())

@@ -4,7 +4,8 @@ use schemas::decision::Fact;
 use schemas::event::ViewControl;
 use schemas::input::DefinitionHash;
 use schemas::mapping::Path;
-use schemas::{Entity, Mapping, VersionType};
+use schemas::policy::DecisionClass;
+use schemas::{Entity, Mapping, Position, VersionType};
 
 use super::control::{COMMAND_ID_BYTES_MAX, push};
 use super::state::Opened;
@@ -41,6 +42,20 @@ pub enum MappingChange {
          (NEW | OLD), open another stream, or force the change"
     )]
     Key,
+    /// What two people decide is not decided by one who puts a mapping in force.
+    #[error(
+        "the case {case} waits for a decision about {what}, and two people decide what is {}: decide the case instead, or \
+         leave the rules of {what} as they are",
+        .class.name()
+    )]
+    Undecided {
+        /// The case.
+        case: Position,
+        /// What it waits about: a field, or `$key`, `$version`, `$deleted`.
+        what: String,
+        /// The class for which two people are wanted.
+        class: DecisionClass,
+    },
 }
 
 /// Whether an open stream can go from one mapping to the other.
@@ -111,6 +126,7 @@ pub(super) fn activate(
     if is_in_force(state, &new_mapping, &new_entity, force)? {
         return Ok(());
     }
+    state.check_undecided(&new_mapping).map_err(|e| e.to_string())?;
     let version = state.opened.as_ref().map_or(1, |o| o.version + 1);
     outcome.entity = Some(new_entity.entity.clone());
     let mut input = state.next;

@@ -71,6 +71,17 @@ impl House {
         self.stream.fold(BatchKind::Redriven, batch.count, &batch.body)
     }
 
+    /// Somebody puts a mapping in force, past the cases.
+    fn put(&mut self, by: &str, mapping: &str) -> Outcome {
+        let [m, e, Input::StreamOpened { mapping, entity_definition, .. }] = opening(mapping, ENTITY) else {
+            unreachable!()
+        };
+        self.stream.control(&m);
+        self.stream.control(&e);
+        let (by, force, made_on, why) = (by.to_owned(), true, None, None);
+        self.command(Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why })
+    }
+
     fn case(&self) -> u64 {
         let open = self.stream.state.drift().cases().iter().find(|(_, case)| case.phase == Phase::Open);
         *open.expect("a case is open").0
@@ -315,6 +326,28 @@ fn two_people_decide_what_is_of_a_chosen_class_and_they_are_two() {
         _ => None,
     });
     assert_eq!(by, Some("user:bob and user:ada"), "{outcome:?}");
+}
+
+#[test]
+fn where_two_people_decide_none_alone_maps_what_a_case_waits_about() {
+    let around = MAPPING.replace("\"Total\"", "\"Sum\"");
+    let mut house = House::new(&policy(r#"{"two_persons":["renamed"]}"#));
+    let case = house.case();
+    for _ in ["open", "rejected"] {
+        let told = refused(&house.put("user:ada", &around));
+        assert!(told.contains(&format!("the case 1:0:{case}")) && told.contains("decide the case instead"), "{told}");
+        house.decide("user:ada", None, Verdict::Reject);
+    }
+    assert_eq!(house.stream.state.counters.held, 30, "nothing was let go");
+    let beside = MAPPING.replace(r#""order_id":"Id""#, r#""order_id":{"from":"Id","trim":true}"#);
+    assert_eq!(names(&house.put("user:ada", &beside)), ["MappingActivated", "CommandApplied"], "what no case is about");
+    let edit = || Verdict::Edit { moves: vec![to("Sum", 0)] };
+    house.decide("user:ada", None, edit());
+    assert!(names(&house.decide("user:bob", None, edit())).contains(&"MappingActivated"), "two decide it");
+    for text in ["{}", r#"{"two_persons":["removed"]}"#] {
+        let mut house = House::new(&policy(text));
+        assert!(names(&house.put("user:ada", &around)).contains(&"RecordsReleased"), "{text}: one may");
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod undecided;
 mod view;
 mod waiting;
 

@@ -9,7 +9,7 @@ use schemas::version::Version;
 use schemas::wire::WireError;
 use schemas::{BatchKind, Decision, Lane, Op, Policy, Record};
 
-use super::drift::{Drift, Passing};
+use super::drift::{Drift, Passing, anchor};
 use super::extras::write_extras;
 use super::fields::map_fields;
 use super::key::{is_deleted, key_and_version};
@@ -389,15 +389,17 @@ impl Fold<'_> {
         let payload = std::str::from_utf8(record.payload).map_err(|e| {
             Refused::new(Reason::InvalidEncoding, None, format!("not UTF-8 from byte {}", e.valid_up_to()))
         })?;
-        let mark = self.shape.mark();
+        // The last of the paths that were known before.
+        let (mark, known) = (self.shape.mark(), self.shape.nodes().end - 1);
         self.scratch.walker.walk(self.shape, payload).map_err(|error| {
             let near = payload.get(error.at..).map_or_else(String::new, |rest| rest.chars().take(20).collect());
             Refused::new(error.reason, None, format!("at byte {}: {near:?}", error.at))
         })?;
         (self.new_from, self.has_stray) = (None, self.drift.stray_in(self.shape, mark));
+        let mut last = None;
         for seen in std::mem::take(&mut self.scratch.walker.observed) {
             if self.shape.types(seen.node) == seen.class as u8 && !self.shape.is_requested(seen.node) {
-                self.new_from = Some(self.new_from.map_or(seen.node, |first| first.min(seen.node)));
+                self.note_new(seen.node, known, &mut last);
             }
             let path = self.shape.path(seen.node);
             let fingerprint = self.shape.fingerprint().to_string();
@@ -432,6 +434,20 @@ impl Fold<'_> {
         }
         self.rows.push(RowKind::Accepted, self.offset, 0, self.origin, key, &version, count, values, extras);
         Ok(Fate::Row(RowKind::Accepted))
+    }
+
+    /// Notes a path that is new, unless it is a key of a map. `last` is the object that the one before hung on, and whether
+    /// it lies in a map: most hang on the same.
+    fn note_new(&mut self, node: NodeId, known: NodeId, last: &mut Option<(NodeId, bool)>) {
+        let anchor = anchor(self.shape, node, known);
+        let is_key = match *last {
+            Some((same, is_map)) if same == anchor => is_map,
+            _ => self.drift.is_in_map(self.shape, anchor, known),
+        };
+        *last = Some((anchor, is_key));
+        if !is_key {
+            self.new_from = Some(self.new_from.map_or(node, |first| first.min(node)));
+        }
     }
 }
 

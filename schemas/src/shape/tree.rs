@@ -138,6 +138,16 @@ impl ShapeTree {
         parts.iter().try_fold(0, |node, part| self.child(node, part.as_ref()))
     }
 
+    /// The node around a node; of the record itself that is the record.
+    pub fn parent(&self, node: NodeId) -> NodeId {
+        self.nodes.get(node as usize).map_or(0, |node| node.parent)
+    }
+
+    /// The members of a node, in the order in which they came.
+    pub fn children(&self, node: NodeId) -> &[NodeId] {
+        self.nodes.get(node as usize).map_or(&[], |node| node.children.as_slice())
+    }
+
     /// Whether a node lies below another.
     pub fn is_below(&self, node: NodeId, other: NodeId) -> bool {
         let mut at = node;

@@ -163,7 +163,7 @@ impl Routes {
         let purpose = format!("{}/cases", caller.tenant);
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;
-        doors.line.wait_cases().await.map_err(Problem::internal)?;
+        super::wait_cases(&doors).await?;
         let found = repair::list(&*doors.line.store, caller.tenant, of.as_ref(), after.as_deref(), limit).await?;
         let next =
             found.last().filter(|_| found.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
@@ -180,7 +180,7 @@ impl Routes {
         Signed(caller): Signed,
         case: Path<String>,
     ) -> Result<Json<CaseInfo>, Problem> {
-        doors.line.wait_cases().await.map_err(Problem::internal)?;
+        super::wait_cases(&doors).await?;
         let case = find(&doors, &caller, &case).await?;
         let failed = |error: anyhow::Error| Problem::internal(format!("{error:#}"));
         let seen = doors.line.evidence(caller.tenant, &case).await.map_err(failed)?;
@@ -372,7 +372,7 @@ async fn attempt(
     verdict: Verdict,
     records: Option<u32>,
 ) -> Result<Json<DryRunInfo>, Problem> {
-    doors.line.wait_cases().await.map_err(Problem::internal)?;
+    super::wait_cases(doors).await?;
     let case = find(doors, caller, id).await?;
     if !case.status.is_waiting() {
         let (position, status) = (case.position, case.status.name());
@@ -394,7 +394,7 @@ async fn decide(
     why: &str,
 ) -> Result<Decided, Problem> {
     caller.require(Role::Editor)?;
-    doors.line.wait_cases().await.map_err(Problem::internal)?;
+    super::wait_cases(doors).await?;
     let position = find(doors, caller, id).await?.position;
     let (line, tenant, by, why) = (doors.line.clone(), caller.tenant, caller.label(), why.to_owned());
     let decided = tokio::spawn(async move { line.decide(tenant, position, made_on, verdict, (&by, &why)).await });

@@ -136,7 +136,7 @@ impl Routes {
         let purpose = format!("{}/drift", caller.tenant);
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;
-        doors.line.wait_cases().await.map_err(Problem::internal)?;
+        super::wait_cases(&doors).await?;
         let found = doors.line.stream_names(caller.tenant, after.as_deref(), limit).await.map_err(failed)?;
         let next = found.last().filter(|_| found.len() == limit);
         let next = next.map(|stream| doors.seal.close(&purpose, stream.to_string().as_bytes()));
@@ -166,7 +166,7 @@ impl Routes {
         let purpose = format!("{}/drift/{stream}", caller.tenant);
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;
-        doors.line.wait_cases().await.map_err(Problem::internal)?;
+        super::wait_cases(&doors).await?;
         let drift = doors.line.drift_of(&stream).await.map_err(failed)?;
         let drift = info(drift.ok_or_else(|| Problem::not_found("stream"))?);
         let found = doors.line.shapes_of(&stream, after.as_deref(), limit).await.map_err(failed)?;

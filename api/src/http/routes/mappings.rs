@@ -169,7 +169,7 @@ impl Routes {
         let purpose = format!("{}/mappings", caller.tenant);
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;
-        doors.line.wait_cases().await.map_err(Problem::internal)?;
+        super::wait_cases(&doors).await?;
         let streams = doors.line.stream_names(caller.tenant, after.as_deref(), limit).await.map_err(failed)?;
         let next = streams.last().filter(|_| streams.len() == limit);
         let next = next.map(|stream| doors.seal.close(&purpose, stream.to_string().as_bytes()));
@@ -252,7 +252,7 @@ impl Routes {
     ) -> Result<Json<SuggestionsInfo>, Problem> {
         caller.require(Role::Editor)?;
         let stream = super::one_stream(&caller, &connection, &stream)?;
-        doors.line.wait_cases().await.map_err(Problem::internal)?;
+        super::wait_cases(&doors).await?;
         let found = doors.line.suggested_mapping(&stream).await.map_err(not_suggested)?;
         Ok(Json(suggestions::of_stream(found.ok_or_else(|| Problem::not_found("stream"))?)))
     }
@@ -310,7 +310,7 @@ fn failed(error: anyhow::Error) -> Problem {
 }
 
 async fn in_force(doors: &Doors, stream: &StreamId) -> Result<InForce, Problem> {
-    doors.line.wait_cases().await.map_err(Problem::internal)?;
+    super::wait_cases(doors).await?;
     let now = doors.line.mapping_in_force(stream).await.map_err(failed)?;
     now.ok_or_else(|| Problem::not_found("stream"))
 }

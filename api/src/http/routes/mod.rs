@@ -85,6 +85,8 @@ pub fn service() -> OpenApiService<impl OpenApi, ()> {
 
 /// How long a read waits for the position that it names.
 const POSITION_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long what is about cases waits for those that are on their way.
+const CASES_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Waits until everything up to a position that a write answered can be read.
 async fn wait_for(doors: &Doors, position: Option<&str>) -> Result<(), Problem> {
@@ -98,6 +100,15 @@ async fn wait_for(doors: &Doors, position: Option<&str>) -> Result<(), Problem> 
         Ok(Err(error)) => Err(Problem::internal(format!("{error:#}"))),
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => Err(Problem::invalid(format!("{position} is no position that was answered here"))),
+    }
+}
+
+/// Waits until the cases of everything that stands on `inputs` now are kept. Where others' records keep the line busy, what is
+/// kept so far must do.
+async fn wait_cases(doors: &Doors) -> Result<(), Problem> {
+    match tokio::time::timeout(CASES_WAIT, doors.line.wait_cases()).await {
+        Ok(waited) => waited.map_err(Problem::internal),
+        Err(_) => Ok(()),
     }
 }
 

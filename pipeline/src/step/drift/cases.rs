@@ -8,11 +8,13 @@ use schemas::mapping::Path;
 use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
 
-use super::watch::{Look, Usual, Watch};
+use super::watch::{Due, Look, Usual, Watch};
 use super::{Drift, RELEASED_MAX};
 
 /// After so long, in microseconds, it is told whether what was missed is back, however few records came.
 const HOLD_MICROS: i64 = 30_000_000;
+/// Where too few came to tell, it is waited on twice as long each time, so often: a day in all.
+const WAITS_MAX: u8 = 11;
 /// Added paths that a case names.
 pub(super) const ADDED_MAX: usize = 200;
 /// A watch that no case is about joins one that opens when so many held records all lack it.
@@ -58,6 +60,9 @@ pub struct Case {
     /// Paths that were never, or hardly ever, there before, with how many of its held records have them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) fresh: BTreeMap<NodeId, u64>,
+    /// How often its time was over and too few records had come to tell.
+    #[serde(default)]
+    pub(super) waits: u8,
     /// Paths that had come before it, and are as good as new to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) strays: Vec<NodeId>,
@@ -89,29 +94,35 @@ pub enum Phase {
 
 /// The timer of a case.
 pub(super) fn timer(case: u64, now: i64) -> Fact {
-    Fact::TimerSet { id: format!("{TIMER}{case}"), at: now.saturating_add(HOLD_MICROS) }
+    timer_after(case, now, 0)
+}
+
+fn timer_after(case: u64, now: i64, waits: u8) -> Fact {
+    Fact::TimerSet { id: format!("{TIMER}{case}"), at: now.saturating_add(HOLD_MICROS << waits.min(WAITS_MAX)) }
 }
 
 impl Drift {
     /// The time of a timer has come.
     pub(in crate::step) fn time_passed(&mut self, id: &str, now: i64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
-        let Some(case) = id.strip_prefix(TIMER).and_then(|case| case.parse().ok()) else { return };
-        if self.cases.get(&case).is_none_or(|case| case.phase != Phase::Watching) {
-            return;
-        }
-        self.settle(case, true, tree, facts);
-        if self.cases.get(&case).is_some_and(|case| case.phase == Phase::Watching) {
-            facts.push(timer(case, now));
+        let Some(id) = id.strip_prefix(TIMER).and_then(|case| case.parse().ok()) else { return };
+        let is_watching = |case: &&mut Case| case.phase == Phase::Watching;
+        let Some(case) = self.cases.get_mut(&id).filter(is_watching) else { return };
+        let due = if case.waits < WAITS_MAX { Due::Yes } else { Due::Last };
+        self.settle(id, due, tree, facts);
+        // What waits for others to come again is looked at as soon as before.
+        let is_sparse = self.watches.iter().any(|watch| watch.case == Some(id) && watch.is_sparse);
+        if let Some(case) = self.cases.get_mut(&id).filter(is_watching) {
+            case.waits = if is_sparse { case.waits.saturating_add(1) } else { 0 };
+            facts.push(timer_after(id, now, case.waits));
         }
     }
 
     /// Opens a case or releases what it holds, once the records since it began tell which.
-    pub(super) fn settle(&mut self, id: u64, is_due: bool, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+    pub(super) fn settle(&mut self, id: u64, due: Due, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let Some(case) = self.cases.get(&id) else { return };
         let (held, with_new) = (case.held, case.with_new);
         let mine = |watch: &&Watch| watch.case == Some(id);
-        let looks: Vec<Look> =
-            self.watches.iter().filter(mine).map(|watch| watch.look(held, with_new, is_due)).collect();
+        let looks: Vec<Look> = self.watches.iter().filter(mine).map(|watch| watch.look(held, with_new, due)).collect();
         if looks.contains(&Look::Gone) {
             self.open(id, tree, facts);
         } else if looks.iter().all(|look| *look == Look::Back) && self.released() < RELEASED_MAX {
@@ -149,7 +160,7 @@ impl Drift {
         let Some(case) = self.cases.get_mut(&id) else { return };
         (case.phase, case.is_early) = (Phase::Open, is_early);
         let (held, with_new) = (case.held, case.with_new);
-        self.let_go(id, |watch| watch.look(held, with_new, true) == Look::Back);
+        self.let_go(id, |watch| watch.look(held, with_new, Due::Last) == Look::Back);
         for watch in &mut self.watches {
             let is_beside = watch.case.is_none() && held >= BESIDE_MIN && watch.beside == held;
             if is_beside && watch.usual.is_common() {

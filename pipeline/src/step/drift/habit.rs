@@ -16,6 +16,9 @@ use super::traits::Traits;
 const SLACK: u64 = 75;
 /// So many nulls too many, in thousandths, are a jump.
 const JUMP: u64 = 25_000;
+/// From so many on every record is looked at: of many records one in thirty is looked at, and while it rises all the others
+/// flow without a value.
+const RISING: u64 = 6_000;
 /// Records before there is a usual share.
 const SHARE_MIN: u64 = 50;
 
@@ -259,7 +262,9 @@ impl Habit {
 
     /// Whether what was seen last is strange enough to look at every record.
     pub(super) fn is_suspect(&self) -> bool {
-        self.strange.0 >= SUSPECT || self.shifts.iter().any(|sum| sum.0 >= SUSPECT) || self.traits.is_suspect()
+        let is_rising = self.is_shown && self.nulls.rise >= RISING;
+        let is_of_another_unit = self.shifts.iter().any(|sum| sum.0 >= SUSPECT);
+        is_rising || self.strange.0 >= SUSPECT || is_of_another_unit || self.traits.is_suspect()
     }
 
     /// The input behind which the evidence of an alarm began.

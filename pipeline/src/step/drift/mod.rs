@@ -6,6 +6,7 @@ mod counts;
 mod declared;
 mod format;
 mod habit;
+mod maps;
 mod meaning;
 mod newcomers;
 mod notice;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use cases::{Case, Phase};
 pub use declared::Declared;
 pub use format::{FORMATS, Format};
+pub(super) use maps::anchor;
 pub use notice::Notice;
 pub use profile::{PATHS_MAX, Profile, Profiles, SAMPLES_MAX, Sample};
 pub(super) use revert::Applied;
@@ -41,7 +43,7 @@ use newcomers::Newcomers;
 use notice::unread;
 use rare::Stray;
 use refill::Refill;
-use watch::{Watch, watches};
+use watch::{Due, Watch, watches};
 
 /// Of the records that a case holds, so many are looked at wholly, and behind them one of sixteen.
 const HELD_WHOLE: u64 = 1_000;
@@ -117,7 +119,7 @@ pub(super) struct Passing<'a> {
     pub(super) freed_by: Option<u64>,
     /// It was accepted before that case was sure.
     pub(super) is_recalled: bool,
-    /// The first of its paths that was never seen before.
+    /// The first of its paths that was never seen before and is no key of a map.
     pub(super) new_from: Option<NodeId>,
     /// Whether a path came back that hardly ever was there.
     pub(super) has_stray: bool,
@@ -290,7 +292,7 @@ impl Drift {
         let watching: Vec<u64> =
             self.cases.iter().filter(|(_, c)| c.phase == Phase::Watching).map(|(id, _)| *id).collect();
         for case in watching {
-            self.settle(case, false, tree, facts);
+            self.settle(case, Due::No, tree, facts);
         }
         holder.is_some()
     }
@@ -331,10 +333,13 @@ impl Drift {
     /// Whether a record has a path that is new to a case.
     fn brings_new(&self, case: u64, record: &Passing<'_>, tree: &ShapeTree) -> bool {
         let Some(case) = self.cases.get(&case) else { return false };
-        let is_new = |node| case.new_from.is_some_and(|from| node >= from) || case.strays.contains(&node);
+        let is_new = |node: NodeId| match case.new_from {
+            Some(from) if node >= from => !self.is_key(tree, node, from.saturating_sub(1)),
+            _ => case.strays.contains(&node),
+        };
         let mut brings = false;
         leaves(tree, record.payload, &mut |node, kind, _| {
-            brings |= is_new(node) && kind != SlotKind::Null && !tree.is_requested(node);
+            brings = brings || (kind != SlotKind::Null && !tree.is_requested(node) && is_new(node));
         });
         brings
     }

@@ -102,7 +102,12 @@ impl Profiles {
 
     /// Records that flowed and were looked at.
     pub(super) fn looked(&self) -> u64 {
-        self.records.min(WHOLE) + self.records.saturating_sub(WHOLE) / EVERY
+        looked(self.records)
+    }
+
+    /// Those of them that are among the last so many records that flowed.
+    pub(super) fn looked_of_last(&self, records: u64) -> u64 {
+        self.looked() - looked(self.records.saturating_sub(records))
     }
 
     /// Notes how often paths stood in held records that something else was back in.
@@ -194,6 +199,11 @@ impl Profile {
         let seen = TypeClass::ALL.iter().zip(self.classes).filter(|(_, count)| *count > 0);
         seen.fold(0, |bits, (class, _)| bits | *class as u8)
     }
+}
+
+/// Of the first so many records those that are looked at.
+fn looked(records: u64) -> u64 {
+    records.min(WHOLE) + records.saturating_sub(WHOLE) / EVERY
 }
 
 fn is_zero(count: &u64) -> bool {

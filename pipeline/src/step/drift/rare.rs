@@ -60,10 +60,13 @@ impl Drift {
     pub(super) fn look_at_held(&mut self, holder: u64, record: &Passing<'_>, tree: &ShapeTree) {
         let Some(case) = self.cases.get_mut(&holder) else { return };
         let (looked, fresh, is_reverted) = (self.profiles.looked(), &mut case.fresh, case.is_reverted);
-        let mut has_new = false;
+        let known = case.new_from.map_or(0, |from| from.saturating_sub(1));
+        let mut new = Vec::new();
         self.profiles.look(tree, record.payload, record.offset, &mut |node, kind, profile| {
             let is_new = profile.first >= holder;
-            has_new |= is_new;
+            if is_new {
+                new.push(node);
+            }
             if let Some(held) = fresh.get_mut(&node) {
                 *held += u64::from(kind != SlotKind::Null && !is_reverted);
                 return;
@@ -74,7 +77,10 @@ impl Drift {
                 fresh.insert(node, 1);
             }
         });
-        case.with_new += u64::from(has_new);
+        let has_new = new.into_iter().any(|node| !self.is_key(tree, node, known));
+        if let Some(case) = self.cases.get_mut(&holder) {
+            case.with_new += u64::from(has_new);
+        }
     }
 
     /// The paths that hardly ever were there before a case, and are in its records.
@@ -91,10 +97,43 @@ impl Drift {
         }
     }
 
+    /// Whether a path that came is in so many of a case's records that its name is none of their values: one in four of those
+    /// that it holds, and that were looked at, have it, and two at least where no schema declares it. Of a case that holds
+    /// nothing, one in four of those that were looked at since it began; `next` is the input that comes next.
+    pub fn is_common(&self, id: u64, node: Option<NodeId>, tree: &ShapeTree, next: u64) -> bool {
+        // What has come to stay is in most records, or declared.
+        let is_of_fields = self.notices.get(&id).is_some_and(|notice| notice.lost.is_empty());
+        let Some(node) = node.filter(|_| !is_of_fields) else { return is_of_fields };
+        let since = self.since(id);
+        let seen = || {
+            let profile = self.profiles.of(node).filter(|profile| profile.first >= since);
+            profile.map_or(0, |profile| profile.values.saturating_sub(profile.nulls))
+        };
+        let is_share = |count: u64, all: u64| count >= 2 && count * HELD_SHARE >= all;
+        let Some(case) = self.cases.get(&id) else {
+            let looked = self.profiles.looked_of_last(next.saturating_sub(since));
+            return self.notices.contains_key(&id) && is_share(seen(), looked);
+        };
+        match case.fresh.get(&node) {
+            Some(_) if case.is_reverted => true,
+            Some(held) if case.is_early => held * HELD_SHARE >= case.looked_at(),
+            Some(held) => is_share(*held, case.looked_at()),
+            // What a path has inside that became an object is not counted by the case.
+            None => tree.is_requested(node) && is_share(seen(), case.looked_at()),
+        }
+    }
+
     /// The paths that a case may have lost something to, for the case that takes its place.
     pub(in crate::step) fn fresh(&self, id: u64) -> BTreeMap<NodeId, u64> {
         let Some(case) = self.cases.get(&id) else { return BTreeMap::new() };
         self.came_back(id).into_iter().filter_map(|node| case.fresh.get(&node).map(|held| (node, *held))).collect()
+    }
+}
+
+impl Case {
+    /// Of the records that it held those that were looked at.
+    fn looked_at(&self) -> u64 {
+        self.held.min(HELD_WHOLE) + self.held.saturating_sub(HELD_WHOLE) / HELD_EVERY
     }
 }
 
@@ -105,8 +144,6 @@ fn is_rare(profile: &Profile, held: u64, looked: u64) -> bool {
 }
 
 fn is_back(profiles: &Profiles, case: &Case, node: NodeId, held: u64) -> bool {
-    let Case { held: all, is_reverted, .. } = *case;
-    let looked_at = all.min(HELD_WHOLE) + all.saturating_sub(HELD_WHOLE) / HELD_EVERY;
     let is_rare = || profiles.of(node).is_some_and(|profile| is_rare(profile, held, profiles.looked()));
-    is_reverted || (held * HELD_SHARE >= looked_at && is_rare())
+    case.is_reverted || (held * HELD_SHARE >= case.looked_at() && is_rare())
 }

@@ -1,11 +1,15 @@
 //! Fields that only some records have: whether one is gone is told by how long it stays away, and by a path that came
 //! instead.
 
-use super::watch::{Look, Since, Usual};
+use super::watch::{Due, Look, Since, Usual};
 
 /// Records that a field was in, and records looked at, before it is known how often it comes.
 const PRESENT_MIN: u64 = 20;
 const RECORDS_MIN: u64 = 200;
+/// So many of it must have been expected before its absence is likely …
+const LIKELY: u64 = 5;
+/// … and so many before its absence sets one thinking.
+const THINKABLE: u64 = 1;
 
 impl Usual {
     /// Whether it is known how often it comes, though no single absence tells anything.
@@ -16,19 +20,22 @@ impl Usual {
 
 /// What the records since a new path came say of a field that only some records have, `held` of them with a new path and
 /// without the field. Something must have come about as often as the field stays away, and the less was to be expected
-/// of it, the less may have been seen.
-pub(super) fn look(usual: &Usual, since: &Since, held: u64, is_due: bool) -> Look {
+/// of it, the less may have been seen. On a slow stream the time is over before much was to be expected: where none came and
+/// something else did, it is waited on.
+pub(super) fn look(usual: &Usual, since: &Since, held: u64, due: Due) -> Look {
     let Since { lacking, having, .. } = *since;
     let expected = (lacking + having) * usual.present / usual.records.max(1);
     if having >= 5 && having * 2 >= expected {
         return Look::Back;
     }
     let is_surely_gone = expected >= 20 && having * 5 <= expected && held * 4 >= expected;
-    let is_likely_gone = expected >= 5 && having == 0 && held * 2 >= expected;
-    match (is_surely_gone || (is_due && is_likely_gone), is_due) {
-        (true, _) => Look::Gone,
-        (false, true) => Look::Back,
-        (false, false) => Look::Unclear,
+    let is_away = having == 0 && held * 2 >= expected;
+    match due {
+        _ if is_surely_gone => Look::Gone,
+        Due::No => Look::Unclear,
+        _ if is_away && expected >= LIKELY => Look::Gone,
+        Due::Yes if is_away && expected >= THINKABLE => Look::Unclear,
+        Due::Yes | Due::Last => Look::Back,
     }
 }
 
@@ -39,7 +46,7 @@ mod tests {
     fn look_after(lacking: u64, having: u64, held: u64, is_due: bool) -> Look {
         let usual = Usual { records: 1_000, present: 300, run: 1 };
         let since = Since { lacking, having, ..Since::default() };
-        look(&usual, &since, held, is_due)
+        look(&usual, &since, held, if is_due { Due::Yes } else { Due::No })
     }
 
     #[test]
@@ -51,7 +58,11 @@ mod tests {
         assert_eq!(look_after(60, 7, 20, false), Look::Unclear, "fewer than usual, but not gone");
         assert_eq!(look_after(20, 0, 6, true), Look::Gone);
         assert_eq!(look_after(20, 0, 2, true), Look::Back, "too few new paths for it");
-        assert_eq!(look_after(10, 0, 10, true), Look::Back, "ten records tell nothing");
+        assert_eq!(look_after(3, 0, 3, true), Look::Back, "three records tell nothing");
+        assert_eq!(look_after(10, 0, 10, true), Look::Unclear, "of ten three should have had it");
+        let since = Since { lacking: 10, ..Since::default() };
+        let usual = Usual { records: 1_000, present: 300, run: 1 };
+        assert_eq!(look(&usual, &since, 10, Due::Last), Look::Back, "not for ever");
         assert_eq!(look_after(900, 100, 20, true), Look::Back);
     }
 }

@@ -86,6 +86,17 @@ pub(super) struct Since {
     pub(super) run: u64,
 }
 
+/// Whether the records since then must say something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Not yet.
+    No,
+    /// Their time is over; where too few came to tell, it may go on.
+    Yes,
+    /// It went on often enough.
+    Last,
+}
+
 /// What the records since then say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
@@ -268,17 +279,17 @@ impl Watch {
 
     /// What the records since it was first missed say; at the end of the time they must say something. Of `held` records
     /// `with_new` had a path that was new.
-    pub(super) fn look(&self, held: u64, with_new: u64, is_due: bool) -> Look {
+    pub(super) fn look(&self, held: u64, with_new: u64, due: Due) -> Look {
         let Since { lacking, having, .. } = self.since;
         let (records, with_new) = (lacking + having, with_new * 2 >= held);
         if self.is_due && lacking > 0 {
             return Look::Gone;
         }
         if self.is_sparse {
-            return sparse::look(&self.usual, &self.since, held, is_due || records >= WINDOW);
+            return sparse::look(&self.usual, &self.since, held, if records >= WINDOW { Due::Last } else { due });
         }
         let is_rarer = lacking > self.usual.tolerated(records, with_new);
-        if is_due || records >= WINDOW {
+        if due != Due::No || records >= WINDOW {
             return if is_rarer { Look::Gone } else { Look::Back };
         }
         match is_rarer {
@@ -365,7 +376,8 @@ mod tests {
 
     fn look(usual: Usual, lacking: u64, having: u64, is_due: bool) -> Look {
         let since = Since { lacking, having, ..Since::default() };
-        Watch { usual, since, case: Some(1), ..Watch::default() }.look(1, 0, is_due)
+        let due = if is_due { Due::Yes } else { Due::No };
+        Watch { usual, since, case: Some(1), ..Watch::default() }.look(1, 0, due)
     }
 
     #[test]

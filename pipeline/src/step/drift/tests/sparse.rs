@@ -64,3 +64,72 @@ fn a_field_that_comes_less_often_makes_a_case_that_holds_nothing() {
     let outcome = feed(&mut stream, &none);
     assert_eq!((names(&outcome), held(&outcome).len()), (vec!["DriftDetected"], 0));
 }
+
+#[test]
+fn on_a_slow_stream_a_renamed_field_is_held_until_enough_came_to_tell() {
+    let mut stream = sometimes();
+    let (mut told, mut waited) = (Vec::new(), 0);
+    // Two of each ten have a note; a time is over behind each of these parts.
+    for part in 0..8 {
+        let fed = feed(&mut stream, &noted_all(1_000 + part * 6..1_006 + part * 6, "Remark"));
+        assert!(!names(&fed).contains(&"RecordsReleased"), "{part}");
+        told.extend(names(&fed));
+        let Some(case) = stream.state.drift().cases().keys().next().copied() else { continue };
+        let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+        waited += usize::from(names(&past) == ["TimerSet"]);
+        told.extend(names(&past).into_iter().filter(|name| *name != "TimerSet"));
+    }
+    assert_eq!(told, ["TimerSet", "DriftDetected"]);
+    assert!(waited > 0, "once at least too few had come");
+    reconciles(&stream);
+}
+
+#[test]
+fn what_nothing_more_comes_of_is_not_held_for_ever() {
+    let mut stream = sometimes();
+    let fed = feed(&mut stream, &noted_all(1_000..1_005, "Remark"));
+    let case = only_case(&stream);
+    let mut at = timer_of(&fed);
+    for waits in 1..=11 {
+        let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+        assert_eq!(names(&past), ["TimerSet"], "{waits}");
+        let next = timer_of(&past);
+        assert!(next > at, "{waits}");
+        at = next;
+    }
+    let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+    assert_eq!(names(&past), ["RecordsReleased"]);
+}
+
+fn timer_of(outcome: &Outcome) -> i64 {
+    let timer = |d: &schemas::Decision| if let Fact::TimerSet { at, .. } = d.fact { Some(at) } else { None };
+    outcome.decisions.iter().find_map(timer).unwrap()
+}
+
+/// The same, with members before.
+fn with_members(id: usize, name: &str, members: &str) -> String {
+    noted(id, name).replacen('{', &format!("{{{members},"), 1)
+}
+
+#[test]
+fn a_map_whose_keys_are_data_brings_no_path_that_took_the_place_of_a_field_that_some_records_lack() {
+    for value in ["1", r#"{"age":1}"#] {
+        let mut stream = stream();
+        let with_map = |id: usize, name: &str| with_members(id, name, &format!(r#""people":{{"p{id}":{value}}}"#));
+        let outcome = feed(&mut stream, &(0..3_000).map(|id| with_map(id, "Note")).collect::<Vec<_>>());
+        assert_eq!((names(&outcome).len(), held(&outcome).len()), (0, 0), "{:?}", names(&outcome));
+        let renamed: Vec<String> = (3_000..3_200).map(|id| with_map(id, "Remark")).collect();
+        let outcome = feed(&mut stream, &renamed);
+        assert_eq!((names(&outcome), held(&outcome).len()), (vec!["TimerSet", "DriftDetected"], 60), "beside it");
+        reconciles(&stream);
+    }
+}
+
+#[test]
+fn an_object_with_many_members_that_come_again_is_no_map() {
+    let mut stream = stream();
+    let many: String = (0..200).map(|n| format!(r#""c{n}":{n}"#)).collect::<Vec<_>>().join(",");
+    feed(&mut stream, &(0..1_000).map(|id| with_members(id, "Note", &many)).collect::<Vec<_>>());
+    let renamed: Vec<String> = (1_000..1_200).map(|id| with_members(id, "Remark", &many)).collect();
+    assert_eq!(held(&feed(&mut stream, &renamed)).len(), 60);
+}

@@ -1,0 +1,139 @@
+//! Mappings that would decide a case past its people: where two decide, one alone leaves the rules as they are that a case
+//! waits about.
+
+use std::collections::BTreeSet;
+
+use schemas::drift::feeds;
+use schemas::mapping::{Path, Paths, Rule};
+use schemas::policy::DecisionClass;
+use schemas::{Mapping, Position};
+
+use super::{MappingChange, StreamState};
+
+impl StreamState {
+    /// Refuses a mapping that changes what a case waits about, where two people decide such a change.
+    pub(crate) fn check_undecided(&self, wanted: &Mapping) -> Result<(), MappingChange> {
+        let Some(opened) = &self.opened else { return Ok(()) };
+        for case in self.drift.waiting() {
+            let lost = self.drift.lost(case, &self.shape);
+            for what in lost.into_iter().flat_map(|lost| lost.feeds) {
+                let mut all = classes(&rules_of(&opened.mapping, &what), &rules_of(wanted, &what));
+                if opened.mapping.dialect != wanted.dialect {
+                    all.insert(DecisionClass::Retyped);
+                }
+                if !all.is_empty() && what.starts_with('$') {
+                    all.insert(DecisionClass::Key);
+                }
+                if let Some(class) = all.into_iter().find(|class| self.policy.wants_two(*class)) {
+                    let case = Position { offset: case, ..self.next };
+                    return Err(MappingChange::Undecided { case, what, class });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a field, or the key, the version or the signs of deletion are made by; how sure it is makes no difference.
+fn rules_of(mapping: &Mapping, what: &str) -> Vec<Rule> {
+    let read = |path: &Path| Rule { from: Paths(vec![path.clone()]), ..Rule::default() };
+    match what {
+        feeds::KEY => mapping.key.0.iter().map(read).collect(),
+        feeds::VERSION => mapping.version.iter().map(read).collect(),
+        feeds::DELETED => {
+            mapping.deleted.iter().map(|sign| Rule { constant: sign.equals.clone(), ..read(&sign.field) }).collect()
+        }
+        name => {
+            let rules = mapping.fields.iter().filter(|(known, _)| known.as_str() == name);
+            let rules = rules.flat_map(|(_, rules)| &rules.0);
+            rules.map(|rule| Rule { confidence: None, method: None, ..rule.clone() }).collect()
+        }
+    }
+}
+
+/// The paths that rules read, each with how its value is transformed.
+fn reads(rules: &[Rule]) -> Vec<(String, Rule)> {
+    let mut all = Vec::new();
+    for rule in rules {
+        let how = Rule { from: Paths::default(), join: None, split: None, ..rule.clone() };
+        all.extend(rule.from.0.iter().flat_map(|path| path.texts()).map(|text| (text, how.clone())));
+    }
+    all
+}
+
+/// The classes of decisions that would make the one of the other; none where they are the same.
+fn classes(before: &[Rule], after: &[Rule]) -> BTreeSet<DecisionClass> {
+    let mut all = BTreeSet::new();
+    if before == after {
+        return all;
+    }
+    let (was, is) = (reads(before), reads(after));
+    let is_new = |text: &str| !was.iter().any(|(known, _)| known == text);
+    let has_new = |rule: &&Rule| rule.from.0.iter().any(|path| path.texts().any(|text| is_new(&text)));
+    for rule in after.iter().filter(has_new) {
+        all.insert(DecisionClass::Renamed);
+        if rule.from.0.len() > 1 {
+            all.insert(DecisionClass::Split);
+        }
+        if rule.split.is_some() {
+            all.insert(DecisionClass::Merged);
+        }
+    }
+    if all.is_empty() && was.iter().any(|(text, _)| !is.iter().any(|(known, _)| known == text)) {
+        all.insert(DecisionClass::Removed);
+    }
+    let is_as_before = |(text, how): &(String, Rule)| {
+        was.iter().any(|(known, before)| before == how && (known == text || is_new(text)))
+    };
+    if !is.iter().all(is_as_before) {
+        all.insert(DecisionClass::Retyped);
+    }
+    // The same paths in another order, or joined otherwise.
+    if all.is_empty() {
+        all.extend([DecisionClass::Renamed, DecisionClass::Retyped]);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::policy::DecisionClass::{Merged, Removed, Renamed, Retyped, Split};
+
+    use super::*;
+
+    #[test]
+    fn a_change_of_rules_is_of_the_classes_that_its_decision_would_be_of() {
+        let rules = |total: &str| {
+            let text = format!(r#"{{"entity":"order","key":"Id","fields":{{"order_id":"Id"{total}}}}}"#);
+            rules_of(&serde_json::from_str(&text).unwrap(), "total")
+        };
+        let before = rules(r#","total":"Total | Amount""#);
+        let cases: [(&str, &[DecisionClass]); 11] = [
+            (r#","total":"Total | Amount""#, &[]),
+            (r#","total":{"from":"Total | Amount","confidence":900,"method":"human"}"#, &[]),
+            (r#","total":"Sum | Total | Amount""#, &[Renamed]),
+            (r#","total":"Sum""#, &[Renamed]),
+            (r#","total":"Amount | Total""#, &[Renamed, Retyped]),
+            (r#","total":"Amount""#, &[Removed]),
+            ("", &[Removed]),
+            (r#","total":{"from":"Total | Amount","unit":"cents"}"#, &[Retyped]),
+            (r#","total":[{"from":"Sum","unit":"cents"},"Total | Amount"]"#, &[Renamed, Retyped]),
+            (r#","total":[{"from":["A","B"],"join":" "},"Total | Amount"]"#, &[Renamed, Split]),
+            (r#","total":{"from":"Full","split":{"by":" ","part":1}}"#, &[Renamed, Merged]),
+        ];
+        for (after, expected) in cases {
+            assert_eq!(classes(&before, &rules(after)).into_iter().collect::<Vec<_>>(), expected, "{after}");
+        }
+    }
+
+    #[test]
+    fn a_key_a_version_and_a_sign_of_deletion_have_rules_too() {
+        let mapping = |text: &str| serde_json::from_str::<Mapping>(text).unwrap();
+        let before = mapping(r#"{"entity":"order","key":"Id","version":"At","deleted":{"field":"Gone"},"fields":{}}"#);
+        let after = mapping(
+            r#"{"entity":"order","key":"No | Id","version":"At","deleted":{"field":"Gone","equals":"Y"},"fields":{}}"#,
+        );
+        let of = |what| classes(&rules_of(&before, what), &rules_of(&after, what)).into_iter().collect::<Vec<_>>();
+        assert_eq!((of(feeds::KEY), of(feeds::VERSION), of(feeds::DELETED)), (vec![Renamed], vec![], vec![Retyped]));
+    }
+}
