@@ -18,6 +18,8 @@ use crate::step::{Again, StepError, redriven_for};
 const BATCH_BYTES: usize = 256 << 10;
 /// So long one waits for the step at most.
 const WAIT_MAX: Duration = Duration::from_millis(100);
+/// So long one waits for the next look at most: each may be a read by the majority of a cluster.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// A record that is sent back in.
 #[derive(Debug, Clone, Copy)]
@@ -153,9 +155,11 @@ impl Repairer {
     /// sends faster than the step takes has every other stream of the partition wait behind all of it.
     async fn wait_for_step(&self, offset: u64) -> Result<(), ProcessError> {
         let until = Instant::now() + WAIT_MAX;
+        let mut pause = LOOK_AGAIN;
         let read = || Checkpoint::read(&*self.log, &*self.store, Topic::Inputs, self.partition, process::READER);
         while !self.is_stopping() && Instant::now() < until && read().await?.offset() < offset {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
         Ok(())
     }
