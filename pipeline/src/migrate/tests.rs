@@ -131,7 +131,7 @@ async fn a_move_that_was_cut_off_goes_on_and_one_that_is_done_changes_nothing() 
     assert_eq!(to.log.end(Topic::Inputs, 0).await.unwrap(), end);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_of_other_partitions_or_another_epoch_is_refused_with_nothing_moved() {
     let from = worked().await;
     let to = |partitions, epoch| Place {
@@ -145,7 +145,7 @@ async fn a_target_of_other_partitions_or_another_epoch_is_refused_with_nothing_m
     assert_eq!(other.log.end(Topic::Inputs, 0).await.unwrap(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_somebody_else_has_written_to_is_refused_and_says_where() {
     let (from, value) = (worked().await, || bytes::Bytes::from_static(b"\"theirs\""));
     let rows = place(&Line::new());
@@ -166,7 +166,7 @@ async fn a_target_that_somebody_else_has_written_to_is_refused_and_says_where() 
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_is_another_one_there_is_never_overwritten() {
     let (from, to) = (worked().await, place(&Line::new()));
     moved(&from, &to).await.unwrap();

@@ -85,7 +85,7 @@ impl Checkpoint {
 }
 
 /// Where the checkpoint of a reader stands, for who is not that reader; 0 without one.
-pub(super) async fn peek(store: &dyn Store, topic: Topic, partition: u32, reader: &str) -> Result<u64, ProcessError> {
+pub(crate) async fn peek(store: &dyn Store, topic: Topic, partition: u32, reader: &str) -> Result<u64, ProcessError> {
     let key = format!("{topic}/{partition}/{reader}");
     let Some(row) = store.get(TenantId::SYSTEM, Table::Checkpoints, &key).await? else { return Ok(0) };
     decode(&row.value).map(|(_, offset, _)| offset).ok_or(ProcessError::Checkpoint(key))

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::log::{Durability, Log, LogError, Stored};
 use crate::step::{Folding, InputBatch, Scratch, StepError};
 use crate::store::{Store, StoreError};
-pub(crate) use checkpoint::{Checkpoint, Mark};
+pub(crate) use checkpoint::{Checkpoint, Mark, peek};
 pub use follow::{Follower, Reader};
 use output::Output;
 pub use output::{collect, decode_decisions, events_partition};

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{LOOK_AGAIN, READ_BYTES, Repairer, now};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
-use crate::process::{self, Checkpoint, ProcessError, decode_decisions, read_lane, read_snapshot, stream_of};
+use crate::process::{self, ProcessError, decode_decisions, peek, read_lane, read_snapshot, stream_of};
 use crate::step::{Again, StepError, redriven_for};
 
 /// A batch that goes back in is cut once it has so many bytes.
@@ -156,8 +156,8 @@ impl Repairer {
     async fn wait_for_step(&self, offset: u64) -> Result<(), ProcessError> {
         let until = Instant::now() + WAIT_MAX;
         let mut pause = LOOK_AGAIN;
-        let read = || Checkpoint::read(&*self.log, &*self.store, Topic::Inputs, self.partition, process::READER);
-        while !self.is_stopping() && Instant::now() < until && read().await?.offset() < offset {
+        let step = || peek(&*self.store, Topic::Inputs, self.partition, process::READER);
+        while !self.is_stopping() && Instant::now() < until && step().await? < offset {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
