@@ -55,8 +55,10 @@ use timers::{Timer, Timers};
 
 pub(crate) const READER: &str = "repairer";
 const READ_BYTES: usize = 1 << 20;
-/// How long a state that is not written yet is given before the next look.
+/// How long the step is given before the next look at what it has written: twice as long each time, up to the greatest. Each
+/// look may be a read by the majority of a cluster.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(20);
 
 /// Repairs the streams of one partition.
 pub struct Repairer {
@@ -343,13 +345,15 @@ impl Repairer {
 
     /// A stream's state once it covers an input; nothing when it is to stop before.
     async fn state_behind(&self, stream: &StreamId, offset: u64) -> Result<Option<StreamState>, ProcessError> {
+        let mut pause = LOOK_AGAIN;
         loop {
             match read_snapshot(&*self.store, stream).await? {
                 Some(state) if state.next.offset > offset => return Ok(Some(state)),
                 _ if self.is_stopping() => return Ok(None),
                 None if self.is_forgotten(offset).await? => return Err(LogError::Forgotten.into()),
-                _ => tokio::time::sleep(LOOK_AGAIN).await,
+                _ => tokio::time::sleep(pause).await,
             }
+            pause = (pause * 2).min(LOOK_AGAIN_MAX);
         }
     }
 

@@ -8,7 +8,7 @@ use schemas::{BatchKind, Lane, Topic};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{LOOK_AGAIN, READ_BYTES, Repairer, now};
+use super::{LOOK_AGAIN, LOOK_AGAIN_MAX, READ_BYTES, Repairer, now};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
 use crate::process::{self, ProcessError, decode_decisions, peek, read_lane, read_snapshot, stream_of};
@@ -18,8 +18,6 @@ use crate::step::{Again, StepError, redriven_for};
 const BATCH_BYTES: usize = 256 << 10;
 /// So long one waits for the step at most.
 const WAIT_MAX: Duration = Duration::from_millis(100);
-/// So long one waits for the next look at most: each may be a read by the majority of a cluster.
-const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// A record that is sent back in.
 #[derive(Debug, Clone, Copy)]
@@ -159,7 +157,7 @@ impl Repairer {
         let step = || peek(&*self.store, Topic::Inputs, self.partition, process::READER);
         while !self.is_stopping() && Instant::now() < until && step().await? < offset {
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = (pause * 2).min(LOOK_AGAIN_MAX);
         }
         Ok(())
     }
