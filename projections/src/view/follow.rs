@@ -70,7 +70,7 @@ impl View {
                 (State::new(entity, schema, start, &memory)?, None)
             }
         };
-        let tables = Tables::Followed(tokio::sync::Mutex::new(Followed { table, commit }));
+        let tables = Tables::Followed(Box::new(tokio::sync::Mutex::new(Followed { table, commit })));
         // Files that are gone are for the writer to delete.
         let grace = super::GRACE;
         Ok(Self { tenant, name, place: table_place, deleted_place, grace, memory, state: Mutex::new(state), tables })

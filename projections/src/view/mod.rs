@@ -78,7 +78,7 @@ enum Tables {
     /// It writes them.
     Own(Arc<tokio::sync::Mutex<Disk>>),
     /// Another one does, and this one follows it.
-    Followed(tokio::sync::Mutex<Followed>),
+    Followed(Box<tokio::sync::Mutex<Followed>>),
 }
 
 /// What a view holds, as the budget sees it.
