@@ -62,8 +62,8 @@ def feed(listen, token, file, rate, told, tells):
             if number % 5 == 0:
                 tells.put((json.loads(rows[at])["Id"], position, time.monotonic()))
         told.put({"rate": round(len(rows) / (time.monotonic() - started)), "late": late})
-    except (line.Failed, OSError) as failed:
-        told.put({"failed": str(failed)})
+    except Exception as failed:  # Whatever it is, somebody waits to hear of it.
+        told.put({"failed": repr(failed)})
 
 
 def look(listen, token, over, told):
@@ -77,8 +77,8 @@ def look(listen, token, over, told):
             lags.append(lag(client, f"P{number}", position, time.monotonic()))
             time.sleep(PAUSE_S)
         told.put(lags)
-    except (line.Failed, OSError) as failed:
-        told.put(str(failed))
+    except Exception as failed:  # As above.
+        told.put(repr(failed))
 
 
 def follow(listen, token, tells, over, told):
@@ -92,8 +92,8 @@ def follow(listen, token, tells, over, told):
                 continue
             lags.append(lag(client, key, position, acknowledged))
         told.put(lags)
-    except (line.Failed, OSError) as failed:
-        told.put(str(failed))
+    except Exception as failed:  # As above.
+        told.put(repr(failed))
 
 
 def lag(client, key, position, acknowledged):

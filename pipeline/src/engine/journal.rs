@@ -4,8 +4,8 @@
 //! It does so anywhere in the file: one damaged byte would take every acknowledged batch behind it along, unseen. Here
 //! such a file is refused, untouched, when whole batches stand behind the damage. What is left out are holes: after a power
 //! cut pages that were never synced may be missing in front of others that are there, and a hole is a page that ends
-//! in zeros. A batch that has one inside, its end in place, would be refused by the database for its checksum: it is cut off
-//! here. Damage in the last batch of all cannot be told from a write that was broken off.
+//! in zeros. A batch of the last journal that lacks a whole page, its end in place, would be refused by the database for its
+//! checksum: it is cut off here, with what stands behind it. Damage in the last batch of all cannot be told from a write that was broken off.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -44,14 +44,22 @@ pub(super) fn check(database: &Path) -> Result<(), OpenError> {
         let path = path.to_owned();
         move |source| OpenError::Io { path, source }
     };
-    for path in journals(database).map_err(at(database))? {
-        match damage(&path).map_err(at(&path))? {
-            Some(Damage::Inside(offset)) => return Err(OpenError::Journal { path, offset }),
-            Some(Damage::Torn(offset)) => cut_off(&path, offset).map_err(at(&path))?,
+    let all = journals(database).map_err(at(database))?;
+    let mut torn = None;
+    for (place, path) in all.iter().enumerate() {
+        match damage(path).map_err(at(path))? {
+            // A journal is synced before the next one is begun: only the last one can lack what was never synced.
+            Some(Damage::Torn(offset)) if place + 1 == all.len() => torn = Some((path, offset)),
+            Some(Damage::Torn(offset) | Damage::Inside(offset)) => {
+                return Err(OpenError::Journal { path: path.clone(), offset });
+            }
             None => {}
         }
     }
-    Ok(())
+    match torn {
+        Some((path, offset)) => cut_off(path, offset).map_err(at(path)),
+        None => Ok(()),
+    }
 }
 
 fn cut_off(path: &Path, offset: u64) -> std::io::Result<()> {
@@ -69,6 +77,8 @@ fn journals(database: &Path) -> std::io::Result<Vec<PathBuf>> {
             journals.push(path);
         }
     }
+    // The database numbers them.
+    journals.sort_by_key(|path| path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()));
     Ok(journals)
 }
 
@@ -85,10 +95,12 @@ fn damage(path: &Path) -> std::io::Result<Option<Damage>> {
     };
     let rest = without_zeros(file.into_inner(), valid)?;
     let next = (1..rest.len()).find(|at| is_batch(&rest[*at..]));
-    let has_hole = has_hole(&rest[..next.unwrap_or(rest.len())], valid);
+    let before = &rest[..next.unwrap_or(rest.len())];
     Ok(match next {
-        Some(_) if !has_hole => Some(Damage::Inside(valid)),
-        _ => (is_wrong && has_hole).then_some(Damage::Torn(valid)),
+        // Its end is there: what is missing inside are whole pages.
+        _ if is_wrong && has_hole(before, valid, PAGE_BYTES) => Some(Damage::Torn(valid)),
+        Some(_) if is_wrong || !has_hole(before, valid, HOLE_BYTES) => Some(Damage::Inside(valid)),
+        _ => None,
     })
 }
 
@@ -218,12 +230,12 @@ fn next_data(file: &File, at: u64) -> std::io::Result<Option<u64>> {
     }
 }
 
-/// Whether a page of `bytes`, which begin at `start` of the file, ends in zeros.
-fn has_hole(bytes: &[u8], start: u64) -> bool {
+/// Whether a page of `bytes`, which begin at `start` of the file, ends in so many zeros.
+fn has_hole(bytes: &[u8], start: u64, zeros: u64) -> bool {
     let end = start + bytes.len() as u64;
     let mut page_end = (start / PAGE_BYTES + 1) * PAGE_BYTES;
     while page_end <= end {
-        let from = page_end.saturating_sub(HOLE_BYTES).max(start);
+        let from = page_end.saturating_sub(zeros).max(start);
         let zeros = &bytes[(from - start) as usize..(page_end - start) as usize];
         if zeros.iter().all(|byte| *byte == 0) {
             return true;
@@ -346,6 +358,16 @@ mod tests {
         bytes[page as usize..(page + PAGE_BYTES) as usize].fill(0);
         fs::write(&path, &bytes).unwrap();
         assert_eq!(damage(&path).unwrap(), Some(Damage::Torn(last)));
+        let number: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let next = path.with_file_name(format!("{}.jnl", number + 1));
+        fs::write(&next, b"").unwrap();
+        let refused = check(path.parent().unwrap()).unwrap_err();
+        assert!(
+            matches!(refused, OpenError::Journal { offset, .. } if offset == last),
+            "a later one is begun: {refused}"
+        );
+        assert!(fs::read(&path).unwrap() == bytes, "and it is not touched");
+        fs::remove_file(next).unwrap();
         let log = Embedded::open(folder.path(), Partitions::default()).unwrap().log();
         assert_eq!(texts(&log).await.unwrap(), ["first"]);
     }

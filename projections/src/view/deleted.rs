@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 
 use super::columns::deleted_schema;
 use super::error::ViewError;
-use super::files::{PartWriter, discard, read_file, read_keys};
+use super::files::{PartWriter, SMALL_FILE_ROWS, discard, read_file, read_keys};
 use super::index::OrderKey;
 use super::memory::Memory;
 use super::place::TablePlace;
@@ -14,9 +14,8 @@ use super::row::write_version;
 use super::state::Tombstone;
 use super::table::{Change, Table, TableFile};
 
-/// So many small files are merged by the next commit; a file of fewer rows is small.
+/// So many small files are merged by the next commit.
 const SMALL_FILES_MAX: usize = 16;
-const SMALL_FILE_ROWS: usize = 32 << 10;
 const WRITE_ROWS: usize = 8192;
 
 /// The table of deleted keys of one view; it is made at the first delete.

@@ -23,9 +23,11 @@ use super::trouble::Trouble;
 
 /// A file is closed at so many rows: small enough that an update rewrites little, large enough to scan well.
 pub const FILE_ROWS: usize = 128 << 10;
-/// … or at so many bytes, on disk and in the writer.
+/// A file of fewer live rows is small: some of them are merged.
+pub const SMALL_FILE_ROWS: usize = 32 << 10;
+/// A file is closed at so many bytes, too, on disk and in the writer.
 const FILE_BYTES: usize = 64 << 20;
-/// … and a row group at so many rows.
+/// A row group ends at so many rows.
 pub const ROW_GROUP_ROWS: usize = 64 << 10;
 /// A row group ends at so many bytes of values, so that no column of a batch read from it comes near Arrow's 2 GiB.
 const ROW_GROUP_BYTES: usize = 64 << 20;

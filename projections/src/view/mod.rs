@@ -1,9 +1,10 @@
 //! Views: one Delta Lake table per (tenant, entity) at a log position, and a tail of newer rows in memory.
 //!
 //! Read in this order: [`columns`] is what a table holds, [`row`] how events become columns, [`index`] which row of a
-//! key counts, [`tail`] what is not yet in a file, [`state`] the fold of events over these. [`files`], [`table`] and
-//! [`deleted`] put it on disk, [`place`] says where; [`View`] is both, `follow` one whose tables another process writes, and
-//! [`projector`] keeps all views of a partition.
+//! key counts, [`tail`] what is not yet in a file, [`state`] the fold of events over these, by the [`marks`] of its sources
+//! and with its [`counters`]. [`files`], [`table`] and [`deleted`] put it on disk, at a [`mod@place`] and [`durable`], `disk`
+//! reads it again; [`moves`] tell where a flush put its rows. [`View`] is both, `follow` one whose tables another process
+//! writes, [`projector`] keeps all views of a partition within [`memory`], and [`rebuild`] makes one anew.
 
 pub mod columns;
 pub mod counters;

@@ -78,7 +78,8 @@ pub struct IngestArgs {
     #[arg(long)]
     #[serde(default)]
     pub sheet: Option<String>,
-    /// Return when everything is durable, before it is visible; its fates are pending then.
+    /// Answer when everything is durable, before it is visible; its fates are pending then. Where no server holds the folder,
+    /// the command still processes it all before it ends.
     #[arg(long)]
     #[serde(default)]
     pub no_wait: bool,

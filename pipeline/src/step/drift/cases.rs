@@ -13,7 +13,7 @@ use super::{Drift, RELEASED_MAX};
 
 /// After so long, in microseconds, it is told whether what was missed is back, however few records came.
 const HOLD_MICROS: i64 = 30_000_000;
-/// Where too few came to tell, it is waited on twice as long each time, so often: a day in all.
+/// Where too few came to tell, it is waited on twice as long each time, so often: a day and a half in all.
 const WAITS_MAX: u8 = 11;
 /// Added paths that a case names.
 pub(super) const ADDED_MAX: usize = 200;

@@ -333,8 +333,17 @@ impl Drift {
     /// Whether a record has a path that is new to a case.
     fn brings_new(&self, case: u64, record: &Passing<'_>, tree: &ShapeTree) -> bool {
         let Some(case) = self.cases.get(&case) else { return false };
-        let is_new = |node: NodeId| match case.new_from {
-            Some(from) if node >= from => !self.is_key(tree, node, from.saturating_sub(1)),
+        // The members of one object follow each other: it is asked once whether it is a map.
+        let mut last = None;
+        let mut is_key = |node, known| {
+            let object = anchor(tree, node, known);
+            let (_, is_map) =
+                last.filter(|(of, _)| *of == object).unwrap_or_else(|| (object, self.is_in_map(tree, object, known)));
+            last = Some((object, is_map));
+            is_map
+        };
+        let mut is_new = |node: NodeId| match case.new_from {
+            Some(from) if node >= from => !is_key(node, from.saturating_sub(1)),
             _ => case.strays.contains(&node),
         };
         let mut brings = false;

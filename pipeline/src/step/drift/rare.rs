@@ -115,7 +115,7 @@ impl Drift {
             return self.notices.contains_key(&id) && is_share(seen(), looked);
         };
         match case.fresh.get(&node) {
-            Some(_) if case.is_reverted => true,
+            Some(held) if case.is_reverted => *held >= 2,
             Some(held) if case.is_early => held * HELD_SHARE >= case.looked_at(),
             Some(held) => is_share(*held, case.looked_at()),
             // What a path has inside that became an object is not counted by the case.

@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 
 use super::FormatError;
-use super::cell::{Column, in_utc};
+use super::column::{Column, in_utc};
 
 pub(super) fn header(schema: &Schema, out: &mut impl Write) -> Result<(), FormatError> {
     let mut line = String::new();

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Schema};
 use arrow::error::ArrowError;
 
 use super::FormatError;
-use super::cell::{Column, in_utc, zoneless};
+use super::column::{Column, in_utc, zoneless};
 
 /// The columns' names as keys; a name that comes again gets a number, so that no value is lost.
 pub(super) fn keys(schema: &Schema) -> Vec<String> {

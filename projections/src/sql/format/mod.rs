@@ -1,6 +1,6 @@
 //! Results written out, batch by batch: a table for people, CSV, JSON, an Arrow stream or a Parquet file.
 
-mod cell;
+mod column;
 mod csv;
 mod json;
 mod table;

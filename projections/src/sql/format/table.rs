@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 
 use super::FormatError;
-use super::cell::{Column, in_utc, is_number};
+use super::column::{Column, in_utc, is_number};
 
 /// Characters of a column at most.
 const WIDTH_MAX: usize = 48;

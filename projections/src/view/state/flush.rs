@@ -6,14 +6,13 @@ use std::time::Instant;
 use super::{State, Tombstone, ViewFile};
 use crate::view::columns::Columns;
 use crate::view::error::ViewError;
+use crate::view::files::SMALL_FILE_ROWS;
 use crate::view::index::{Loc, SHARDS};
 use crate::view::marks::Standing;
 use crate::view::moves::Moves;
 use crate::view::table::TableFile;
 use crate::view::tail::Chunk;
 
-/// A file of fewer live rows is small.
-const SMALL_FILE_ROWS: usize = 32 << 10;
 /// More small files than this are merged by the next flush.
 const SMALL_FILES_MAX: usize = 8;
 /// What a flush writes; the view goes on meanwhile.
