@@ -123,8 +123,8 @@ impl Backends {
     fn check_build(&self) -> anyhow::Result<()> {
         let lacks = |what: &str, feature: &str| {
             format!(
-                "this build has no {what}: build it with `cargo build --release -p api --features {feature}` (what that \
-                 needs is told in pipeline/README.md), or leave the section out"
+                "this build has no {what}: build it with `cargo build --release -p api --features {feature}`, which are on \
+                 unless a build leaves them out, or leave the section out"
             )
         };
         if !cfg!(feature = "kafka") && matches!(self.log, LogBackend::Kafka(_)) {
