@@ -54,8 +54,9 @@ impl Broken {
         Self::new(role, again, error)
     }
 
+    /// A table that another has committed to is read again: whoever that was may have been stopped in the middle of it.
     fn by_views(role: Role, error: ViewError) -> Self {
-        let again = error.is_overtaken() || error.is_retryable();
+        let again = error.is_overtaken() || error.passes();
         Self::new(role, again, error)
     }
 
@@ -192,4 +193,16 @@ async fn of(role: Role, work: impl Future<Output = Result<(), ProcessError>>) ->
 fn name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}:{}", host.trim(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projector_whose_table_a_stale_one_has_committed_to_starts_again() {
+        let met = ViewError::Conflict { table: "orders".into() };
+        assert_eq!(Broken::by_views(Role::ProjectorOf(0), met).ended, Ended::Overtaken);
+        assert_eq!(Broken::by_views(Role::ProjectorOf(0), ViewError::ShutDown).ended, Ended::Failed);
+    }
 }

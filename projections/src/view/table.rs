@@ -77,7 +77,7 @@ impl Table {
     pub async fn create(place: TablePlace, schema: &SchemaRef) -> Result<Self, ViewError> {
         let built = Self::builder(&place)?.build().map_err(|e| ViewError::delta(place.name(), e))?;
         let name = place.name().rsplit('/').next().unwrap_or_default().to_owned();
-        let delta = CreateBuilder::new()
+        let made = CreateBuilder::new()
             .with_log_store(built.log_store())
             .with_table_name(name)
             .with_columns(kernel_fields(&place, schema)?)
@@ -87,9 +87,14 @@ impl Table {
                 ("delta.deletedFileRetentionDuration", Some(format!("interval {} seconds", GRACE.as_secs()))),
             ])
             .with_commit_properties(properties(0))
-            .await
-            .map_err(|e| ViewError::delta(place.name(), e))?;
-        Ok(Self { place, delta })
+            .await;
+        let error = match made {
+            Ok(delta) => return Ok(Self { place, delta }),
+            Err(error) => ViewError::delta(place.name(), error),
+        };
+        // It looks for a table before it makes one; that there is one it tells as it tells any other failure.
+        let is_there = built.verify_deltatable_existence().await.unwrap_or(false);
+        Err(if is_there { ViewError::Conflict { table: place.name().to_owned() } } else { error })
     }
     /// Where it lies.
     pub fn place(&self) -> &TablePlace {
@@ -258,4 +263,21 @@ fn transactions_of(commit: &[u8]) -> BTreeMap<String, u64> {
 pub(super) fn now_millis() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::Place;
+    use crate::view::columns::deleted_schema;
+
+    #[tokio::test]
+    async fn who_makes_a_table_that_another_has_made_meanwhile_has_lost_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = schemas::EntityName::new("orders").unwrap();
+        let place = Place::local(folder.path()).unwrap().table(schemas::TenantId::from_bytes([1; 16]), &name);
+        Table::create(place.clone(), &deleted_schema()).await.unwrap();
+        let again = Table::create(place, &deleted_schema()).await;
+        assert!(matches!(again, Err(ViewError::Conflict { .. })), "{:?}", again.err());
+    }
 }
