@@ -48,7 +48,7 @@ def options():
     parser.add_argument("--kills", type=int, default=50, help="crew: kills of process and project")
     parser.add_argument("--broker-kills", type=int, default=10, help="crew: kills of the broker")
     parser.add_argument("--views", choices=("s3", "folder"), default="s3", help="crew, move: where views lie")
-    parser.add_argument("--pauses", type=int, default=9, help="paused: pauses, of which a third is of processors")
+    parser.add_argument("--pauses", type=int, default=12, help="paused: pauses, of four kinds by turns")
     parser.add_argument("--paused-records", type=int, default=300_000, help="paused: at most so many records")
     parser.add_argument("--moved-records", type=int, default=300_000, help="move: at most so many records")
     parser.add_argument("--move-kills", type=int, default=5, help="move: kills of one move")

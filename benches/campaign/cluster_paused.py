@@ -1,10 +1,12 @@
 """Projectors and processors that are stopped past their leases (SIGSTOP), and go on (SIGCONT) when others have long done their work.
+Some projectors are stopped between writing the files of a flush and committing them: they go on with the commit itself.
 
 There is no session at Kafka that they could outlive: nobody joins a group there, and who reads what is a matter of leases alone.
 A process trusts its own for 10 s and is taken for dead after 15. Views lie in a folder: whoever goes on may commit at the same moment
 as its successor, and only a place whose conditional put is one step can say who was first (S3Proxy looks and puts in two)."""
 
 import json
+import os
 import pathlib
 import random
 import time
@@ -16,13 +18,17 @@ import workload
 from nodes import LOST, Crew
 from servers import Cluster
 
-TENANTS = 4
+# So many that hardly any partition is without a view.
+TENANTS = 12
 PARTITIONS = 4
 # Taken for dead after 15 s, and the others look every 3; much runs on few cores.
 TAKEN_WITHIN_S = 120
 # An idle table is written after a minute.
 COMMITTED_WITHIN_S = 300
 OVERTAKEN = "a role starts again if its lease is still there"
+CONFLICT = "another writer committed to the table"
+# What is stopped, whether between files and commit, and whether its successor has committed before it goes on.
+KINDS = (("project", True, True), ("project", True, False), ("project", False, True), ("process", False, False))
 
 
 class Pauses:
@@ -30,33 +36,74 @@ class Pauses:
 
     def __init__(self, campaign, rng, crew, feeder, views):
         self.campaign, self.rng, self.crew, self.feeder, self.views = campaign, rng, crew, feeder, views
-        self.figures = []
+        self.figures, self.partitions = [], {}
 
-    def one(self, role, share, until_committed):
+    def find_views(self, api, tenants):
+        """Has a little come in, until every tenant has a table; notes which partition each is of."""
+        def found():
+            listed = line.json_lines(line.views(api.folder, tenant.name, "list", "--json"))
+            return [row for row in listed if pathlib.Path(row["folder"]).exists()]
+
+        self.feeder.allow(len(tenants) / len(self.feeder.batches))
+        for tenant in tenants:
+            [row] = line.until(f"{tenant.name} has a table", found, COMMITTED_WITHIN_S)
+            self.partitions[pathlib.Path(row["folder"])] = int(row["position"].split(":")[1])
+
+    def of(self, held):
+        """The tables of the partitions that a process has."""
+        return [folder for folder, partition in self.partitions.items() if ("project", partition) in held]
+
+    def one(self, kind, share):
         """One pause of a process that works, with records on their way before, meanwhile and behind."""
-        victim = self.rng.choice(line.until(f"a {role} has partitions", lambda: [n for n in self.crew.of(role) if n.holds()],
-                                            TAKEN_WITHIN_S))
+        role, in_flush, until_committed = kind
+        able = lambda: [node for node in self.crew.of(role) if node.holds() and (role != "project" or self.of(node.holds()))]
+        victim = self.rng.choice(line.until(f"a {role} has something to do", able, TAKEN_WITHIN_S))
+        lost = self.count(victim)
         self.feeder.allow(share(1 / 3))
-        time.sleep(self.rng.uniform(0, 3))
-        held, commits, lost = victim.holds(), len(self.commits()), self.count(victim)
-        at = time.time()
-        victim.pause()
+        if in_flush:
+            line.until(f"{victim.name} flushes", lambda: self.stop_in_flush(victim), COMMITTED_WITHIN_S)
+        else:
+            time.sleep(self.rng.uniform(0, 3))
+            victim.pause()
+        at, held = time.time(), victim.holds()
         self.feeder.allow(share(2 / 3))
         taken = line.until(f"{victim.name}'s partitions are taken over",
                            lambda: self.all_taken(at, held, victim), TAKEN_WITHIN_S)
         self.tokens_have_risen(held, victim)
         if until_committed:
-            line.until("a successor has committed", lambda: len(self.commits()) > commits, COMMITTED_WITHIN_S)
+            line.until("a successor has committed", lambda: self.is_committed(held, at), COMMITTED_WITHIN_S)
         woken = time.time()
         victim.resume()
         self.feeder.allow(share(1))
         ended = line.until(f"{victim.name} knows that its leases are lost", lambda: self.knows(victim, lost), TAKEN_WITHIN_S)
-        self.campaign.fired(f"{role} paused{', its successor has committed' if until_committed else ''}")
+        self.campaign.fired(f"{role} paused{' before a commit' if in_flush else ''}"
+                            f"{' until its successor had committed' if until_committed else ''}")
         self.campaign.fired(ended)
         self.figures.append({"role": role, "partitions": len(held), "taken_after_s": round(max(taken.values()), 1),
                              "paused_s": round(woken - at, 1), "knows_after_s": round(time.time() - woken, 1)})
-        if not victim.is_running():
-            self.crew.mend()
+        self.crew.mend()
+
+    def stop_in_flush(self, victim):
+        """Stops a projector once it has written a file that no commit names yet; lets it go on where that was too late."""
+        folders = self.of(victim.holds())
+        known = {folder: files(folder) for folder in folders}
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            for folder in folders:
+                new = files(folder) - known[folder]
+                if not new:
+                    continue
+                victim.pause()
+                if not any(name in commit.read_text() for commit in commits(folder) for name in new):
+                    return True
+                victim.resume()
+                return False
+        return False
+
+    def is_committed(self, held, since):
+        """Whether anybody has committed to every table of these partitions that has one since."""
+        changed = [commit for folder in self.of(held) for commit in commits(folder) if commit.stat().st_mtime > since]
+        return any('"add"' in commit.read_text() for commit in changed)
 
     def all_taken(self, at, held, victim):
         """When each partition was taken by another; nothing before all of them are."""
@@ -81,15 +128,11 @@ class Pauses:
             return "it said that its leases were lost"
         return None if victim.is_running() else "it ended"
 
-    def commits(self):
-        """All commits of all tables."""
-        return [file for file in self.views.rglob("_delta_log/*.json") if file.stem.isdigit()]
-
     def commits_only_go_on(self):
         """No commit of a table goes back behind the one before it: nobody wrote over what another had."""
-        for log in {file.parent for file in self.commits()}:
+        for folder in self.partitions:
             before = {}
-            for file in sorted(log.glob("*.json")):
+            for file in commits(folder):
                 for action in line.json_lines(file.read_text()):
                     mark = action.get("txn")
                     # An ordinal counts within its input.
@@ -99,6 +142,16 @@ class Pauses:
                         self.campaign.anomaly(f"{file} goes back: {mark['appId']} from {before[mark['appId']]} to {mark['version']}")
                     before[mark["appId"]] = mark["version"]
         self.campaign.fired("commits read in their order")
+
+
+def files(folder):
+    """The names of a table's files."""
+    return {entry.name for entry in os.scandir(folder) if entry.name.endswith(".parquet")}
+
+
+def commits(folder):
+    """A table's commits in their order."""
+    return sorted(file for file in (folder / "_delta_log").glob("*.json") if file.stem.isdigit())
 
 
 def run(campaign, scratch, options):
@@ -116,17 +169,18 @@ def run(campaign, scratch, options):
             tenants = [feed.Tenant(f"tenant{n}", api.listen, file) for n, file in enumerate(files)]
             feeder, lag = feed.Feeder(tenants, [api.listen]), feed.Lag(tenants[0], api.listen)
             pauses = Pauses(campaign, rng, crew, feeder, pathlib.Path(config["views"]["location"]))
-            # A projector that is stopped until its successor has committed has something that is due when it goes on.
-            kinds = [(("project", True), ("project", False), ("process", False))[n % 3] for n in range(options.pauses)]
+            kinds = [KINDS[n % len(KINDS)] for n in range(options.pauses)]
             feeder.start()
             try:
-                for number, (role, until_committed) in enumerate(kinds):
-                    pauses.one(role, lambda part: (number + part) / len(kinds), until_committed)
+                pauses.find_views(api, tenants)
+                for number, kind in enumerate(kinds):
+                    pauses.one(kind, lambda part: (number + part) / len(kinds))
                     campaign.cycle(every=1, total=len(kinds))
                 cluster_crew.settle(crew, feeder, lag)
             finally:
                 feeder.stop()
-            print(json.dumps({"pauses": pauses.figures, "started_again_by_a_stale_write": crew.count(OVERTAKEN)}), flush=True)
+            print(json.dumps({"pauses": pauses.figures, "fenced_or_overtaken": crew.count(OVERTAKEN),
+                              "commits_refused": crew.count_errors(CONFLICT)}), flush=True)
             pauses.commits_only_go_on()
             cluster_crew.line_is_whole(campaign, cluster, crew, tenants)
             crew.stop()

@@ -236,6 +236,12 @@ class Crew:
             node.look()
         return sum(told["message"] == message for node in self.nodes for told in node.told)
 
+    def count_errors(self, words):
+        """How often processes have told an error with these words."""
+        for node in self.nodes:
+            node.look()
+        return sum(words in str(told.get("error", "")) for node in self.nodes for told in node.told)
+
     def stop(self):
         """Has all of them drain and end, those that answer last."""
         for node in sorted(self.nodes, key=lambda node: "api" in node.roles):
