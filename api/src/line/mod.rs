@@ -91,6 +91,8 @@ pub const COMMAND_LINE: &str = "command line";
 pub struct Line {
     /// The data folder.
     pub folder: PathBuf,
+    /// Rows of the folder itself, wherever log and store are: as long as they are open, nobody else has the folder.
+    pub(crate) _local: Arc<dyn Store>,
     /// The log.
     pub log: Arc<dyn Log>,
     /// The store.

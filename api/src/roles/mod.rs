@@ -133,6 +133,7 @@ impl Line {
         let asks = Fair::new(Bounds { places: queries.limits().concurrent, ..ASKS });
         let line = Self {
             folder,
+            _local: opened.local,
             log,
             store,
             keys,
