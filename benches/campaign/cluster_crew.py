@@ -19,6 +19,7 @@ import oracle
 import workload
 from nodes import DEAD, LOST, Crew
 from servers import Cluster
+from wire import Wire
 
 ROLES = {"process": 3, "project": 3, "repair": 1, "api": 2}
 TENANTS = 6
@@ -182,13 +183,14 @@ def counters_are_whole(campaign, data, tenant, records):
 def line_is_whole(campaign, cluster, crew, tenants):
     """Counters, rows and deletes are the oracle's at every node that answers, and for other readers of the tables."""
     first = crew.apis()[0].folder
+    holds_its_folder(campaign, crew.apis()[0])
     for tenant in tenants:
         try:
             counters_are_whole(campaign, first, tenant.name, tenant.records)
             con = oracle.connect()
             oracle.expected(con, [tenant.path])
             for node in crew.apis():
-                oracle.compare_by_sql(con, line.query(node.folder, tenant.name, oracle.SELECT))
+                oracle.compare_by_sql(con, ask(node.listen, tenant.token, oracle.SELECT))
                 campaign.fired("equal at a node")
             for reader in oracle.compare_by_readers(con, table(cluster, first, tenant.name)):
                 campaign.fired(f"equal by {reader}")
@@ -197,6 +199,18 @@ def line_is_whole(campaign, cluster, crew, tenants):
     line.refold(first, 777, 2)
     campaign.fired("equal by another fold")
     healthy(first)
+
+
+def holds_its_folder(campaign, node):
+    """A second process on the folder of one that runs is refused."""
+    words = ["serve", "--data-dir", str(node.folder), "--roles", "api", "--listen", "127.0.0.1:0"]
+    try:
+        second = subprocess.run([line.program(), *words], capture_output=True, text=True, timeout=30, env=line.environment())
+        if second.returncode != 1 or "process" not in second.stderr:
+            campaign.anomaly(f"a second process on a folder ends with {second.returncode}: {second.stderr[-400:]}")
+    except subprocess.TimeoutExpired:
+        campaign.anomaly(f"a second process takes {node.name}'s folder")
+    campaign.fired("a folder asked for twice")
 
 
 def healthy(data):
@@ -215,6 +229,21 @@ def table(cluster, data, tenant):
     return cluster.s3.on_disk(folder) if cluster.s3 else pathlib.Path(folder)
 
 
+def ask(listen, token, sql):
+    """What a node itself answers over HTTP, as CSV."""
+    answered = Wire(listen).ask("POST", "/api/v1/query", token, {"sql": sql}, {"accept": "text/csv"}, timeout=600)
+    if answered.status != 200:
+        raise line.Failed(f"{listen} answers {answered.status} to {sql}: {answered.body[:300]!r}")
+    return answered.body.decode()
+
+
+def rows_at(listen, token, but=OF_THE_LOG):
+    """All rows of a view in the order of their keys, as a node answers them, with all columns but some."""
+    header = ask(listen, token, f"select * from {line.TABLE} limit 1").splitlines()[0]
+    columns = ", ".join(f'"{name}"' for name in header.split(",") if name not in but)
+    return ask(listen, token, f"select {columns} from {line.TABLE} order by _connection, _stream, _key")
+
+
 def answer(data, tenant, table=line.TABLE, but=OF_THE_LOG):
     """All rows of a view in the order of their keys, with all columns but some."""
     told = line.json_lines(line.views(data, tenant, "describe", table, "--json"))
@@ -225,16 +254,16 @@ def answer(data, tenant, table=line.TABLE, but=OF_THE_LOG):
 def embedded_is_equal(campaign, scratch, crew, files, tenants):
     """The nodes answer the same in every column; and so does one process on a folder, but for positions, to which the same
     was pushed."""
-    first, second = (node.folder for node in crew.apis())
+    first, second = (node.listen for node in crew.apis())
     with Crew(campaign, scratch / "embedded", {"rates": feed.RATES}) as alone:
         [node] = alone.add("api", "process", "project", "repair")
         own = [feed.Tenant(tenant.name, node.listen, file) for tenant, file in zip(tenants, files)]
         feed.feed(own, [node.listen])
-        for tenant in own:
+        for tenant, same in zip(tenants, own):
             line.run(["views", "flush", "--tenant", tenant.name, "--data-dir", str(node.folder)])
-            if answer(first, tenant.name, but=()) != answer(second, tenant.name, but=()):
-                campaign.anomaly(f"{tenant.name}: the two nodes do not answer the same")
-            if different := first_difference(answer(first, tenant.name), answer(node.folder, tenant.name)):
+            if different := first_difference(rows_at(first, tenant.token, but=()), rows_at(second, tenant.token, but=())):
+                campaign.anomaly(f"{tenant.name}: the two nodes do not answer the same: {different}")
+            if different := first_difference(rows_at(first, tenant.token), rows_at(node.listen, same.token)):
                 campaign.anomaly(f"{tenant.name}: the cluster and a process alone do not answer the same: {different}")
             campaign.fired("equal to a process alone")
         alone.stop()
