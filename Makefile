@@ -146,7 +146,7 @@ backends: export CAMPAIGN_REQUIRED := 1
 backends: programs venv
 	@cargo test --locked -p pipeline --test conformance
 	cargo test --locked -p projections --test view
-	$(PYTHON) benches/campaign/cluster.py --seed $(SEED) --records 60000 --keys 6000 --kills 6 --broker-kills 1 --pauses 4 --move-kills 2
+	$(PYTHON) benches/campaign/cluster.py --seed $(SEED) --records 60000 --keys 6000 --kills 6 --broker-kills 1 --pauses 2 --move-kills 2
 
 cluster: export CAMPAIGN_REQUIRED := 1
 cluster: programs venv

@@ -28,14 +28,14 @@ COMMITTED_WITHIN_S = 300
 OVERTAKEN = "a role starts again if its lease is still there"
 CONFLICT = "another writer committed to the table"
 # What is stopped, whether between files and commit, and whether its successor has committed before it goes on.
-KINDS = (("project", True, True), ("project", True, False), ("project", False, True), ("process", False, False))
+KINDS = (("project", True, True), ("process", False, False), ("project", True, False), ("project", False, True))
 
 
 class Pauses:
     """Stops processes and has them go on."""
 
-    def __init__(self, campaign, rng, crew, feeder, views):
-        self.campaign, self.rng, self.crew, self.feeder, self.views = campaign, rng, crew, feeder, views
+    def __init__(self, campaign, rng, crew, feeder, lag):
+        self.campaign, self.rng, self.crew, self.feeder, self.lag = campaign, rng, crew, feeder, lag
         self.figures, self.partitions = [], {}
 
     def find_views(self, api, tenants):
@@ -63,7 +63,8 @@ class Pauses:
         if in_flush:
             line.until(f"{victim.name} flushes", lambda: self.stop_in_flush(victim), COMMITTED_WITHIN_S)
         else:
-            time.sleep(self.rng.uniform(0, 3))
+            line.until("records are on their way", lambda: not self.lag.is_none("processor") or not self.feeder.is_behind())
+            time.sleep(self.rng.uniform(0, 0.3))
             victim.pause()
         at, held = time.time(), victim.holds()
         self.feeder.allow(share(2 / 3))
@@ -158,7 +159,7 @@ def run(campaign, scratch, options):
     """Asks the question."""
     rng = random.Random(options.seed)
     records = min(options.records, options.paused_records)
-    files = workload.write(scratch / "w", records, min(options.keys, records // 2), TENANTS, options.seed)
+    sources = workload.write(scratch / "w", records, min(options.keys, records // 2), TENANTS, options.seed)
     with Cluster(scratch / "servers", is_s3=False) as cluster:
         config = cluster.config("paused", partitions=PARTITIONS, rates=feed.RATES)
         with Crew(campaign, scratch / "crew", config) as crew:
@@ -166,9 +167,9 @@ def run(campaign, scratch, options):
             for role in ("process", "project"):
                 crew.add(role, count=2)
             crew.add("repair")
-            tenants = [feed.Tenant(f"tenant{n}", api.listen, file) for n, file in enumerate(files)]
+            tenants = [feed.Tenant(f"tenant{n}", api.listen, file) for n, file in enumerate(sources)]
             feeder, lag = feed.Feeder(tenants, [api.listen]), feed.Lag(tenants[0], api.listen)
-            pauses = Pauses(campaign, rng, crew, feeder, pathlib.Path(config["views"]["location"]))
+            pauses = Pauses(campaign, rng, crew, feeder, lag)
             kinds = [KINDS[n % len(KINDS)] for n in range(options.pauses)]
             feeder.start()
             try:
