@@ -137,6 +137,12 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
     let passed_over = [(String::new(), line.keys.forgotten())];
     let help = "items of deleted tenants that readers passed over, once for each reader";
     text.family("autonomos_forgotten_items_total", "counter", help, passed_over);
+    if let Some(oddities) = line.log.oddities() {
+        let help = "messages on the log's servers that are none of the line's and were passed over";
+        text.family("autonomos_foreign_messages_total", "counter", help, [(String::new(), oddities.foreign())]);
+        let help = "readers of the log's servers that stood still and were replaced";
+        text.family("autonomos_reader_stalls_total", "counter", help, [(String::new(), oddities.stalls())]);
+    }
     let (totals, tenants) = totals.get(line).await?;
     let fates = [
         ("accepted", totals.accepted),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use pipeline::process::{Follower, Reader};
+use pipeline::quarantine::watch_foreign;
 use pipeline::repair::{Asking, Repaired};
 use pipeline::{Log, Store};
 use projections::view::place::Settings as ViewSettings;
@@ -54,6 +55,7 @@ impl Roles {
         let projector = role.handle();
         stalls.extend(projector.stalls());
         tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop.clone())));
+        tasks.spawn(watch_foreign(log.clone(), store.clone(), stop.clone()));
         let crew = Crew::new((log.clone(), store.clone()), place, asking.cloned(), notes.clone());
         let leads = crew.leads();
         if let Some(work) = crew.keep(roster, stop) {
@@ -110,9 +112,13 @@ impl Workers {
         let notes = Notes::new();
         let views = backends.views.as_ref().filter(|_| roster.has(RoleName::Project));
         let place = shared_place(folder, views, roster).await?;
+        let foreign = watch_foreign(log.clone(), store.clone(), stop.clone());
         let crew = Crew::new((log.clone(), store), place, asking, notes.clone());
         let Some(work) = crew.keep(roster, stop) else { bail!("--roles {}: there is nothing to do", roster.told()) };
-        Ok(Self { log, _local: local, notes, shutdown, work: tokio::spawn(work) })
+        let work = tokio::spawn(async move {
+            tokio::join!(work, foreign);
+        });
+        Ok(Self { log, _local: local, notes, shutdown, work })
     }
 
     /// Returns once log or store have failed for this process, and says why.
