@@ -66,6 +66,7 @@ impl Roles {
             projector,
             failures,
             stalls,
+            at_work: Default::default(),
             leads,
             lost,
             shutdown,
