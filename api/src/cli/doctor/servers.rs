@@ -132,8 +132,9 @@ async fn scylla(settings: &pipeline::store::scylla::Settings, roles: &[RoleName]
         }
         Err(error) => {
             let what_to_do = match &error {
-                OpenError::Unreachable { .. } => "start the nodes, or mend store: scylla: nodes",
+                OpenError::Unreachable { .. } => "start the nodes, or mend store: scylla: nodes and tls",
                 OpenError::Login { .. } => "mend store: scylla: login, or the user at the nodes",
+                OpenError::Tls(_) => "mend store: scylla: tls, or the certificates of the nodes",
                 OpenError::Settings(_) => "mend store: scylla in the configuration",
                 OpenError::NewerSchema { .. } => "use a newer autonomos",
                 OpenError::MissingKeyspace { .. } | OpenError::OlderSchema { .. } | OpenError::Migrate { .. } => {
