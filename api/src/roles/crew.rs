@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use super::Role;
 use super::at_work::{AtWork, Working};
+use super::forgetting::Written;
 use super::notes::Notes;
 use super::roster::{RoleName, Roster};
 
@@ -30,6 +31,7 @@ pub(super) struct Crew {
     asking: Option<Arc<Asking>>,
     notes: Notes,
     at_work: AtWork,
+    written: Written,
     /// Whether the last sign of life came through.
     lives: watch::Sender<bool>,
     /// Whether this process does what only one of those with doors does.
@@ -76,12 +78,17 @@ impl Crew {
         notes: Notes,
     ) -> Self {
         let (leads, lives) = (watch::Sender::new(false), watch::Sender::new(false));
-        Self { log, store, views, asking, notes, at_work: AtWork::default(), lives, leads }
+        Self { log, store, views, asking, notes, at_work: AtWork::default(), written: Written::default(), lives, leads }
     }
 
     /// What this process works on.
     pub(super) fn at_work(&self) -> AtWork {
         self.at_work.clone()
+    }
+
+    /// The shared tables that it writes.
+    pub(super) fn written(&self) -> Written {
+        self.written.clone()
     }
 
     /// Whether its last sign of life came through.
@@ -219,10 +226,12 @@ impl Crew {
         let budget = Budget { bytes: bytes / parts, views: (views / parts).max(1), ..Budget::default() };
         let projector = Projector::at(self.log.clone(), store, place, budget).only(partition);
         let handle = projector.handle();
+        let broken = |error| Broken::by_views(Role::ProjectorOf(partition), error);
+        let _writing = self.written.begin(partition, handle.clone()).await.map_err(broken)?;
         if let Some(stall) = handle.stalls().into_iter().nth(partition as usize) {
             working.reads("projector", Topic::Events, move || handle.position(partition), stall);
         }
-        projector.run(stop).await.map_err(|error| Broken::by_views(Role::ProjectorOf(partition), error))
+        projector.run(stop).await.map_err(broken)
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! `alone` starts every role over a folder that is this process's alone, `peers` those of a process that shares the work with
 //! others: `crew` is what it does by its leases, `at_work` says what that is, `node_store` what it keeps of its own tables. `workers`
-//! are a process without doors. `notes` says which roles have stopped.
+//! are a process without doors, `forgetting` is what each drops of tenants that another has deleted. `notes` says which roles have stopped.
 
 mod alone;
 mod at_work;
 mod crew;
+mod forgetting;
 mod node_store;
 mod notes;
 mod peers;
@@ -30,7 +31,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 use crate::backends::Backends;
-use crate::line::{Bounds, Fair, Line, VIEWED_KEPT};
+use crate::line::{Bounds, Fair, Halted, Line, VIEWED_KEPT};
 pub(crate) use at_work::AtWork;
 use notes::Notes;
 pub use roster::{RoleName, Roster};
@@ -127,8 +128,9 @@ impl Line {
         asking: Option<Arc<Asking>>,
     ) -> anyhow::Result<Self> {
         let (opened, views) = (backends.open(folder).await?, backends.views.as_ref());
+        let halted = Arc::new(Halted::default());
         let roles = match backends.are_shared() {
-            true => Roles::among_peers(&opened, folder, views, roster, asking.as_ref()).await?,
+            true => Roles::among_peers(&opened, folder, views, roster, (asking.as_ref(), &halted)).await?,
             false => Roles::alone(&opened, folder, views, asking.as_ref()).await?,
         };
         let (log, store, keys) = (opened.log, opened.store, opened.keys);
@@ -145,7 +147,7 @@ impl Line {
             queries,
             roles,
             turns,
-            halted: Default::default(),
+            halted,
             troubles: Default::default(),
             panics: Default::default(),
             content_counts: Default::default(),

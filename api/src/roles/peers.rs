@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pipeline::payload::follow_destroyed;
 use pipeline::process::{Follower, Reader};
 use pipeline::quarantine::watch_foreign;
 use pipeline::repair::{Asking, Repaired};
@@ -17,6 +18,7 @@ use super::crew::Crew;
 use super::node_store::NodeStore;
 use super::{Notes, Role, RoleName, Roles, Roster, open_views};
 use crate::backends::Opened;
+use crate::line::Halted;
 
 impl Roles {
     /// Starts the roles of `roster`, and what this process answers by: where `views` names a place, the tables there, which
@@ -26,9 +28,9 @@ impl Roles {
         folder: &Path,
         views: Option<&ViewSettings>,
         roster: &Roster,
-        asking: Option<&Arc<Asking>>,
+        (asking, halted): (Option<&Arc<Asking>>, &Arc<Halted>),
     ) -> anyhow::Result<Self> {
-        let Opened { log, store, local, .. } = opened;
+        let Opened { log, store, local, keys } = opened;
         let (shutdown, stop) = watch::channel(false);
         let notes = Notes::new();
         let mut tasks = JoinSet::new();
@@ -56,6 +58,8 @@ impl Roles {
         tasks.spawn(watch_foreign(log.clone(), store.clone(), stop.clone()));
         let crew = Crew::new((log.clone(), store.clone()), place, asking.cloned(), notes.clone());
         let (at_work, leads) = (crew.at_work(), crew.leads());
+        let dropped = crew.written().dropped_with_doors(halted.clone(), projector.clone(), folder.join("views"));
+        tasks.spawn(follow_destroyed(keys.clone(), dropped, stop.clone()));
         if let Some(work) = crew.keep(roster, stop) {
             tasks.spawn(work);
         }
@@ -147,7 +151,7 @@ mod tests {
         let keys = Arc::new(Keyring::open(store.clone(), &[7; 32]).await.unwrap());
         let local = Arc::new(MemoryStore::new());
         let opened = Opened { log: log.clone(), store: store.clone(), local, keys };
-        Roles::among_peers(&opened, folder, views, &Roster::none(), None).await
+        Roles::among_peers(&opened, folder, views, &Roster::none(), (None, &Arc::default())).await
     }
 
     fn line() -> (Arc<dyn Log>, Arc<dyn Store>) {

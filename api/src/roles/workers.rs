@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use pipeline::payload::follow_destroyed;
 use pipeline::quarantine::watch_foreign;
 use pipeline::repair::Asking;
 use pipeline::{Log, Store};
@@ -71,18 +72,19 @@ impl Workers {
         roster: &Roster,
         asking: Option<Arc<Asking>>,
     ) -> anyhow::Result<Self> {
-        let Opened { log, store, local, .. } = backends.open(folder).await?;
+        let Opened { log, store, local, keys } = backends.open(folder).await?;
         let (shutdown, stop) = watch::channel(false);
         let notes = Notes::new();
         let views = backends.views.as_ref().filter(|_| roster.has(RoleName::Project));
         let place = shared_place(folder, views, roster).await?;
         let foreign = watch_foreign(log.clone(), store.clone(), stop.clone());
         let crew = Crew::new((log.clone(), store), place, asking, notes.clone());
+        let forgetting = follow_destroyed(keys, crew.written().dropped(), stop.clone());
         let failures = notes.failures.subscribe();
         let health = Arc::new(Health { log, at_work: crew.at_work(), failures, lives: crew.lives() });
         let Some(work) = crew.keep(roster, stop) else { bail!("--roles {}: there is nothing to do", roster.told()) };
         let work = tokio::spawn(async move {
-            tokio::join!(work, foreign);
+            tokio::join!(work, foreign, forgetting);
         });
         Ok(Self { health, _local: local, notes, shutdown, work })
     }

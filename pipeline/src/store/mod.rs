@@ -64,7 +64,8 @@ pub enum Table {
     Syncs = 20,
     /// System. `TENANT` → the tenant's payload key, sealed by the master key; or that there was one.
     PayloadKeys = 21,
-    /// System. `TENANT` → its name (JSON): a deletion that is under way.
+    /// System. `TENANT` → its name (JSON): a deletion that is under way. `gone/TIME/TENANT` → its key was destroyed: for processes
+    /// that share the store.
     Deletions = 22,
     /// One row with an empty key → bytes of records that the tenant has brought in (JSON).
     Usage = 23,
