@@ -20,6 +20,7 @@ use super::Role;
 use super::at_work::{AtWork, Working};
 use super::forgetting::Written;
 use super::notes::Notes;
+use super::requests;
 use super::roster::{RoleName, Roster};
 
 /// Works on shares.
@@ -224,14 +225,19 @@ impl Crew {
         let parts = self.log.partitions(Topic::Events).max(1) as usize;
         let Budget { bytes, views, .. } = Budget::default();
         let budget = Budget { bytes: bytes / parts, views: (views / parts).max(1), ..Budget::default() };
-        let projector = Projector::at(self.log.clone(), store, place, budget).only(partition);
+        let projector = Projector::at(self.log.clone(), store.clone(), place, budget).only(partition);
         let handle = projector.handle();
         let broken = |error| Broken::by_views(Role::ProjectorOf(partition), error);
         let _writing = self.written.begin(partition, handle.clone()).await.map_err(broken)?;
         if let Some(stall) = handle.stalls().into_iter().nth(partition as usize) {
-            working.reads("projector", Topic::Events, move || handle.position(partition), stall);
+            let reader = handle.clone();
+            working.reads("projector", Topic::Events, move || reader.position(partition), stall);
         }
-        projector.run(stop).await.map_err(broken)
+        let asked = requests::carry_out(&*store, &handle, partition, stop.clone());
+        tokio::select! {
+            ended = projector.run(stop) => ended.map_err(broken),
+            never = asked => match never {},
+        }
     }
 }
 

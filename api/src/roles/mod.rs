@@ -2,7 +2,7 @@
 //!
 //! `alone` starts every role over a folder that is this process's alone, `peers` those of a process that shares the work with
 //! others: `crew` is what it does by its leases, `at_work` says what that is, `node_store` what it keeps of its own tables. `workers`
-//! are a process without doors, `forgetting` is what each drops of tenants that another has deleted. `notes` says which roles have stopped.
+//! are a process without doors, `requests` are what is asked of who writes shared tables, `forgetting` is what each drops of tenants that another has deleted. `notes` says which roles have stopped.
 
 mod alone;
 mod at_work;
@@ -11,6 +11,7 @@ mod forgetting;
 mod node_store;
 mod notes;
 mod peers;
+pub(crate) mod requests;
 mod roster;
 mod workers;
 

@@ -109,6 +109,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::roles::requests::{self, Deed};
 
     const ENTITY: &str = r#"{"entity":"order","table":"orders","fields":[{"name":"order_id","type":"text"}]}"#;
     const MAPPING: &str = r#"{"entity":"order","key":"Id","fields":{"order_id":"Id"}}"#;
@@ -196,6 +197,13 @@ mod tests {
         assert!(matches!(roles.projector.flush_all().await, Err(ViewError::Followed)));
         record(&log, &store).await;
         processed(&log, &roles).await;
+        let (events, entity) = (log.end(Topic::Events, 0).await.unwrap(), "order".parse().unwrap());
+        for deed in [Deed::Flush, Deed::Rebuild] {
+            let asked = requests::ask((&*log, &*store), &roles.projector, deed, (TENANT, &entity));
+            in_time(asked).await.unwrap();
+        }
+        assert!(roles.projector.in_tables(0).await.unwrap() >= events, "who writes has flushed it");
+        assert!(store.scan(TenantId::SYSTEM, Table::Views, "asked/", None, 1).await.unwrap().is_empty());
         // Noted when its first event comes; what it is read with is folded, whatever stops.
         in_time(async {
             while store.scan(TENANT, Table::Views, "", None, 1).await.unwrap().is_empty() {

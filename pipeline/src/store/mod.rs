@@ -38,7 +38,8 @@ pub enum Table {
     /// message on the log's servers that is none of the line's (JSON).
     Quarantine = 7,
     /// `ENTITY` → a note of the view: `since`, the event position before which it has none (JSON). `ENTITY@URL` where
-    /// views lie in a place that was named.
+    /// views lie in a place that was named. System. `asked/PARTITION/TIME` → what is asked of who writes tables that processes share
+    /// (JSON).
     Views = 9,
     /// `CONNECTION/STREAM/LANE` → a lane's place (JSON), where the snapshot does not have the lane.
     Lanes = 10,
