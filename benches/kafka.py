@@ -39,10 +39,10 @@ RATIO_LEAST = 0.7
 # Records of a message of ours, as `kafka-log` makes them.
 MESSAGE_RECORDS = 1000
 TOOL = "Kafka's"
-# What `pipeline/src/log/kafka/settings.rs` tells librdkafka, in the words of Kafka's own clients; their memory for what is under
-# way is our bound of it.
+# What `pipeline/src/log/kafka/settings.rs` tells librdkafka, in the words of Kafka's own clients; `kafka-log` has as much under
+# way as their memory takes.
 PRODUCER = {"acks": "all", "enable.idempotence": "true", "compression.type": "lz4", "linger.ms": 1, "batch.size": 1 << 20,
-            "buffer.memory": 64 << 20, "max.request.size": 80 << 20}
+            "buffer.memory": 32 << 20, "max.request.size": 80 << 20}
 CONSUMER = {"max.partition.fetch.bytes": 4 << 20, "fetch.max.bytes": (80 << 20) + 65_536}
 # As `pipeline/src/log/kafka/topics.rs` makes ours.
 TOPIC = {"cleanup.policy": "delete", "retention.ms": -1, "retention.bytes": -1, "message.timestamp.type": "LogAppendTime",

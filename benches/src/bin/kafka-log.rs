@@ -1,5 +1,5 @@
-//! How fast is the log on Kafka? Batches of the workload's records, as many under way as would fit; then all of them are read
-//! by a log that has read nothing. `kafka.py` runs this and Kafka's own tools by turns, on one broker.
+//! How fast is the log on Kafka? Batches of the workload's records, many under way at once; then all of them are read by a log
+//! that has read nothing. `kafka.py` runs this and Kafka's own tools by turns, on one broker.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,8 +21,8 @@ use serde_json::json;
 const BATCH_RECORDS: usize = 1000;
 /// So many bodies take turns.
 const BODIES: usize = 16;
-/// Appends under way: some 20 MB, as a log has that many streams append to.
-const UNDER_WAY: usize = 256;
+/// Appends under way: some 32 MB, as many as Kafka's own producer has by default.
+const UNDER_WAY: usize = 400;
 const READ_BYTES: usize = 2 << 20;
 const TOPIC: Topic = Topic::Inputs;
 
