@@ -1,6 +1,7 @@
 # make run        the demo: real files through the real line, then three answers and three commands to try
 # make test       everything: format, lints, docs, units, suites, properties, end to end, a slice of each campaign
 # make bench      one table: the line beside its peers on the same files (BENCH="--only line" for a part of it)
+# make bench-kafka   the log on Kafka beside Kafka's own tools, the line over Kafka beside the embedded one, on servers that it starts itself
 # make campaign   every campaign with its full count; needs root, for disks that fill and lose their power
 # make backends   the suites of the ports alone, on a real Kafka, a real Cassandra and a server of S3, which they start themselves
 # make client     a TypeScript client generated from the server's OpenAPI file, compiled, and run against a server
@@ -85,6 +86,16 @@ system-test: system
 	    rustup component add "$${component#*:}"
 	  fi
 	done
+
+# What servers, and a build that speaks to them, need besides.
+system-servers: system-test
+	@missing=()
+	command -v c++ >/dev/null && command -v make >/dev/null || missing+=(build-essential)
+	command -v pkg-config >/dev/null || missing+=(pkg-config)
+	pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
+	command -v mvn >/dev/null || missing+=(maven)
+	$(install)
 
 # The Python packages that check us from outside; made anew when the list of them changes.
 venv: system-test
@@ -204,6 +215,12 @@ null-profiler: system
 	cargo build --locked -p api --bin autonomos --features null-profiler
 	mv $(BIN)/autonomos $(BIN)/autonomos-null-profiler
 
+# A build that takes log, store and views on servers, in the same way.
+autonomos-cluster: system-servers
+	@trap 'cargo build --locked -p api --bin autonomos' EXIT
+	cargo build --locked -p api --bin autonomos --features kafka,scylla,s3
+	mv $(BIN)/autonomos $(BIN)/autonomos-cluster
+
 # The matcher itself prints the signals that it is fitted by, so that each is defined once.
 fit: system-test
 	@test -n "$(DATA)" || { echo "say DATA=FOLDER, with crm_mapping.json, drift_real.json and score.py" >&2; exit 1; }
@@ -215,6 +232,11 @@ fit: system-test
 bench: null-profiler programs venv
 	@$(PYTHON) benches/bench.py --seed $(SEED) $(BENCH)
 	[ -n "$(BENCH)" ] || $(PYTHON) benches/doors.py --seed $(SEED)
+
+.PHONY: bench-kafka autonomos-cluster system-servers
+bench-kafka: autonomos-cluster programs venv
+	@cargo build --locked -p benches --bin kafka-log --features kafka
+	AUTONOMOS_BIN=$(BIN)/autonomos-cluster CAMPAIGN_REQUIRED=1 $(PYTHON) benches/kafka.py --seed $(SEED) $(BENCH)
 
 # -- care --------------------------------------------------------------------------------------------------------------
 

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use pipeline::store::scylla::{Login, OpenError, ScyllaStore, Settings, Tls};
-use pipeline::{Expect, Store, StoreError, Table};
+use pipeline::{Expect, Row, Store, StoreError, Table};
 use schemas::TenantId;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use scylla::statement::{Consistency, Statement};
 
+use crate::contention::{self, Contest};
 use crate::services::cassandra::Cassandra;
 
 const TENANT: TenantId = TenantId::from_bytes([7; 16]);
@@ -159,6 +161,38 @@ async fn a_stale_writer_of_another_process_loses() {
     assert!(matches!(late, Err(StoreError::Conflict { found: Some(2), .. })), "{late:?}");
     let row = old.get(TENANT, Table::Checkpoints, "p").await.expect("the row is readable").expect("there is a row");
     assert_eq!((&row.value[..], row.version), (&b"new"[..], 2));
+}
+
+/// The row of a contest as it was agreed upon, read past the store: that ends conditional writes under way.
+async fn settled(settings: &Settings) -> Row {
+    let rows = format!("{}.rows", settings.keyspace);
+    let text = format!("SELECT version, value FROM {rows} WHERE tenant = ? AND kind = ? AND bucket = 0 AND key = ?");
+    let mut statement = Statement::new(text);
+    statement.set_consistency(Consistency::LocalSerial);
+    let values = (contention::TENANT.to_bytes().to_vec(), contention::TABLE as i8, contention::KEY);
+    let found = session(settings).await.query_unpaged(statement, values).await.expect("the node answers");
+    let found = found.into_rows_result().expect("there are rows");
+    let (version, value) = found.first_row::<(i64, Vec<u8>)>().expect("there is a row");
+    Row { value: value.into(), version: version.unsigned_abs() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_sixteen_processes_one_wins_each_version_that_survives_and_a_node_that_is_killed_changes_nothing() {
+    let Some(mut cassandra) = Cassandra::start(false) else { return };
+    let mut settings = cassandra.settings();
+    // While the node is away, writers give up and are not told how their writes ended.
+    settings.retry_for_ms = 3000;
+    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+    for _ in 0..16 {
+        stores.push(Arc::new(open(&settings).await));
+    }
+    let contest = Contest::of(2000);
+    let running = tokio::spawn(contest.clone().run(stores));
+    contest.begun.subscribe().wait_for(|begun| *begun >= 1000).await.expect("the contest goes on");
+    cassandra.kill();
+    cassandra.restart();
+    let told = running.await.expect("the contest ends");
+    told.check(&contest, "cassandra", &settled(&settings).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
