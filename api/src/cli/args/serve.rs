@@ -46,4 +46,8 @@ pub struct DemoArgs {
     /// Stop once the drift drop is told, instead of serving on.
     #[arg(long)]
     pub once: bool,
+    /// Where log, store and views are: a configuration file. What it names has to be empty, as the demo makes its folder, and
+    /// with that its master.key, anew at every start.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
