@@ -19,6 +19,7 @@ mod style;
 #[cfg(test)]
 mod tests;
 mod traits;
+mod waning;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -146,6 +147,7 @@ impl Drift {
             if let Some(old) = same.or_else(|| before.iter().find(part)) {
                 (watch.usual, watch.case, watch.since, watch.beside) = (old.usual, old.case, old.since, old.beside);
                 (watch.is_sparse, watch.is_due, watch.may_lack) = (old.is_sparse, old.is_due, old.may_lack);
+                watch.waning = old.waning;
                 // Another path may be of another type: what it has is learnt anew.
                 if old.paths == watch.paths {
                     (watch.types, watch.learnt) = (old.types, old.learnt);
@@ -269,6 +271,7 @@ impl Drift {
         if is_due {
             self.profiles.look(tree, record.payload, record.offset, &mut |_, _, _| {});
             self.look_for_new(record, tree, facts);
+            self.look_for_waning(record.offset, tree, facts);
         }
         self.see(record, tree, facts);
     }
@@ -394,7 +397,7 @@ impl Drift {
             let is_lacking = lacking.next_if(|next| **next == at).is_some();
             match (watch.case, is_lacking) {
                 (Some(_), _) => {}
-                (None, true) if watch.now == 0 => watch.usual.lack(1),
+                (None, true) if watch.now == 0 => watch.lack(1),
                 (None, _) => watch.have(),
             }
         }

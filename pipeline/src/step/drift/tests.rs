@@ -9,6 +9,7 @@ mod reverts;
 mod sparse;
 mod swaps;
 mod values;
+mod waning;
 
 use proptest::prelude::*;
 use schemas::decision::Fact;

@@ -5,6 +5,7 @@ use schemas::shape::{Slot, SlotKind, TypeClass};
 use serde::{Deserialize, Serialize};
 
 use super::sparse;
+use super::waning::Waning;
 use crate::step::rules::{Choice, Rules};
 
 /// Present in so many records in a row, what is missing is missed …
@@ -136,6 +137,9 @@ pub(super) struct Watch {
     /// A person accepted that it is gone: that a schema lacks it is nothing new.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) may_lack: bool,
+    /// Whether it is there less often for good.
+    #[serde(default)]
+    pub(super) waning: Waning,
     /// The type in the record at hand, as a bit; 0 where there is no value.
     #[serde(skip)]
     pub(super) now: u8,
@@ -209,9 +213,22 @@ impl Watch {
     pub(super) fn count_as_ever(&mut self, so_far: u64) {
         let records = so_far - std::mem::replace(&mut self.counted, so_far);
         match self.lacks {
-            true => self.usual.lack(records),
-            false => self.usual.have(records),
+            true => self.lack(records),
+            false => self.had(records),
         }
+    }
+
+    /// So many records in a row had it.
+    #[inline]
+    fn had(&mut self, records: u64) {
+        self.usual.have(records);
+        self.waning.have(records);
+    }
+
+    /// So many records in a row lacked it, and flowed.
+    pub(super) fn lack(&mut self, records: u64) {
+        self.usual.lack(records);
+        self.waning.lack(records);
     }
 
     /// The next records are looked at one by one, or are the first ones.
@@ -237,7 +254,7 @@ impl Watch {
     /// The record has it and flows.
     #[inline]
     pub(super) fn have(&mut self) {
-        self.usual.have(1);
+        self.had(1);
         if self.now & !self.types != 0 || self.learnt < RUN {
             self.types |= self.now;
             self.learnt += u64::from(self.now != 0);
@@ -304,6 +321,8 @@ impl Watch {
         let Since { lacking, having, strange, types, run } = std::mem::take(&mut self.since);
         self.usual.records += lacking + having;
         self.usual.present += having + strange;
+        self.waning.lack(lacking - strange);
+        self.waning.have(having + strange);
         self.types |= types;
         // What had it since then says as much as it would have said before: the next without it is suspect again.
         self.usual.run = run;
