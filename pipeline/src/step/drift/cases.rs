@@ -110,9 +110,10 @@ impl Drift {
         let due = if case.waits < WAITS_MAX { Due::Yes } else { Due::Last };
         self.settle(id, due, tree, facts);
         // What waits for others to come again is looked at as soon as before.
-        let is_sparse = self.watches.iter().any(|watch| watch.case == Some(id) && watch.is_sparse);
+        let is_of_few = |watch: &Watch| watch.is_sparse || watch.is_typed;
+        let is_rare = self.watches.iter().any(|watch| watch.case == Some(id) && is_of_few(watch));
         if let Some(case) = self.cases.get_mut(&id).filter(is_watching) {
-            case.waits = if is_sparse { case.waits.saturating_add(1) } else { 0 };
+            case.waits = if is_rare { case.waits.saturating_add(1) } else { 0 };
             facts.push(timer_after(id, now, case.waits));
         }
     }

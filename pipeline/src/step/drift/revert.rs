@@ -76,8 +76,10 @@ impl Drift {
         self.refills.remove(&old);
         let cause = self.hold_values_again(&applied.lost);
         for watch in &mut self.watches {
-            if watch.case.is_none() && applied.lost.iter().any(|lost| lost.paths == watch.paths) {
+            let lost = applied.lost.iter().find(|lost| lost.paths == watch.paths);
+            if let Some(lost) = lost.filter(|_| watch.case.is_none()) {
                 (watch.case, watch.since) = (Some(new), Since::default());
+                watch.is_typed = lost.retyped && !watch.is_missed();
             }
         }
         let is_meant = |paths: &Vec<String>| applied.lost.iter().any(|lost| lost.paths == *paths);
