@@ -97,6 +97,7 @@ impl Line {
             mapping_version: made_on.mapping_version.unwrap_or(case.mapping_version),
             // What is approved must be what was read; whoever says himself what is to be done needs no version.
             version: made_on.version.or(matches!(verdict, Verdict::Approve { .. }).then_some(case.version)),
+            once_read: true,
             verdict,
             by: by.to_owned(),
             why: why.to_owned(),

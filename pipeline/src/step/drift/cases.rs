@@ -1,6 +1,6 @@
 //! Cases: what is held for one cause, from the first record that lacks something to the last that came again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::decision::Fact;
 use schemas::drift::{Change, Lost, Move, Severity};
@@ -57,6 +57,9 @@ pub struct Case {
     /// What was accepted behind the first of these inputs, and up to the second, comes again under it: it was not sure yet.
     #[serde(default)]
     pub(super) recalled: Option<(u64, u64)>,
+    /// What is looked at again for it and has not all come: the inputs that asked for it, and those behind which it stands.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) reading: BTreeSet<(u64, u64)>,
     /// Paths that were never, or hardly ever, there before, with how many of its held records have them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) fresh: BTreeMap<NodeId, u64>,

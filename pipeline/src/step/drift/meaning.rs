@@ -119,8 +119,10 @@ impl Drift {
             Some((low, high)) => vec![(since, low), (since.max(high), until)],
         };
         case.recalled = Some((case.recalled.map_or(since, |(low, _)| low.min(since)), until));
-        let ranges = ranges.into_iter().filter(|(since, until)| since < until);
-        facts.extend(ranges.map(|(since, until)| Fact::RecordsRecalled { case: id, since, until }));
+        for (since, last) in ranges.into_iter().filter(|(since, last)| since < last) {
+            case.reading.insert((until, since));
+            facts.push(Fact::RecordsRecalled { case: id, since, until: last });
+        }
     }
 
     /// What changed at a watch, and at the one that it was swapped with; and the input behind which it did.

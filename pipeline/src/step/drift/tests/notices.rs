@@ -35,6 +35,7 @@ fn a_jump_in_the_share_of_nulls_opens_a_case_and_holds_nothing() {
         case: *case,
         mapping_version: 1,
         version: None,
+        once_read: false,
         verdict,
         by: "ada".into(),
         why: "known".into(),
@@ -95,6 +96,7 @@ fn a_field_that_came_to_stay_is_told_and_rare_ones_are_not() {
         case: *case,
         mapping_version: 1,
         version: None,
+        once_read: false,
         verdict: approve,
         by: "ada".into(),
         why: "seen".into(),
@@ -118,7 +120,15 @@ fn nothing_is_suggested_for_a_case_that_lacks_nothing() {
 /// A command that decides a case as somebody who has seen it.
 fn decide_of(stream: &mut Stream, case: u64, verdict: Verdict) -> Outcome {
     let mapping_version = stream.state.mapping().unwrap().1;
-    let decide = Decide { case, mapping_version, version: None, verdict, by: "ada".into(), why: "seen".into() };
+    let decide = Decide {
+        case,
+        mapping_version,
+        version: None,
+        once_read: false,
+        verdict,
+        by: "ada".into(),
+        why: "seen".into(),
+    };
     stream.control(&Input::Command { id: format!("d-{case}"), command: Command::Decide(decide) })
 }
 

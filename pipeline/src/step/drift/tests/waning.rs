@@ -89,7 +89,7 @@ fn what_a_person_accepted_is_usual_and_what_is_more_than_that_is_told_again() {
     let [Fact::DriftDetected { case, .. }] = &told[..] else { panic!("{told:?}") };
     let case = *case;
     let (version, verdict, by) = (None, Verdict::AcceptAsRemoved { only: vec![] }, "ada".to_owned());
-    let accept = Decide { case, mapping_version: 1, version, verdict, by, why: "known".into() };
+    let accept = Decide { case, mapping_version: 1, version, once_read: false, verdict, by, why: "known".into() };
     let outcome = stream.control(&Input::Command { id: "c".into(), command: Command::Decide(accept) });
     assert_eq!(names(&outcome), ["RepairApplied", "RecordsReleased", "CommandApplied"]);
     assert!(feed_all(&mut stream, &waning(0, 10_000, 40)).is_empty());
