@@ -198,6 +198,30 @@ fn a_case_of_new_fields_that_nobody_looks_at_is_noted_in_the_end() {
 }
 
 #[test]
+fn a_case_of_new_fields_that_was_rejected_is_noted_in_the_end_too_and_one_of_nulls_stays_rejected() {
+    let came = |id: usize| with(id, "Total").replacen('{', r#"{"Came":1,"#, 1);
+    let nulls = |id: usize| with_null(id, true);
+    for (is_of_nulls, expected) in [(false, vec!["RepairApplied", "RecordsReleased"]), (true, vec![])] {
+        let mut stream = steady(300);
+        let payloads: Vec<String> = (300..400).map(|id| if is_of_nulls { nulls(id) } else { came(id) }).collect();
+        let outcome = feed(&mut stream, &payloads);
+        let case = detected(&outcome)[0].0;
+        assert_eq!(names(&decide_of(&mut stream, case, Verdict::Reject)), ["RepairRejected", "CommandApplied"]);
+        let expires = outcome.decisions.iter().find_map(|d| match &d.fact {
+            Fact::TimerSet { id, at } if id.starts_with("expire-") => Some((id.clone(), *at)),
+            _ => None,
+        });
+        let (id, at) = expires.unwrap();
+        let body = serde_json::to_vec(&Input::TimePassed { id }).unwrap();
+        let (first, kind) = (stream.state.next.offset, BatchKind::Control);
+        let input = InputBatch { kind, first, count: 1, logged_at: at, body: &body };
+        let outcome = fold(&mut stream.state, input, &mut Scratch::default()).unwrap();
+        let told: Vec<&str> = outcome.decisions.iter().map(|d| d.fact.type_name()).collect();
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
 fn a_field_that_joins_a_case_of_nulls_later_has_its_earlier_blanks_mapped_again_too() {
     let mut stream = steady(300);
     let first = stream.state.next.offset;
