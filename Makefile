@@ -2,7 +2,7 @@
 # make test       everything: format, lints, docs, units, suites, properties, end to end, a slice of each campaign
 # make bench      one table: the line beside its peers on the same files (BENCH="--only line" for a part of it)
 # make campaign   every campaign with its full count; needs root, for disks that fill and lose their power
-# make backends   the suites of the ports on a real Kafka, a real Cassandra and a server of S3, which it starts itself; needs a JDK and Maven
+# make backends   of make test the suites of the ports on a real Kafka, a real Cassandra and a server of S3 alone; needs Java and Maven
 # make client     a TypeScript client generated from the server's OpenAPI file, compiled, and run against a server
 # make fit        the matcher's constants, cross-validated and fitted anew (DATA=folder of the gold sets and their scorer)
 # make lint       clippy, rustfmt and what stands in docker/;  make docs   the documentation, without warnings
@@ -24,6 +24,9 @@ NPM := $(CACHE)/client
 PYTHON := $(VENV)/bin/python
 STAMPS := $(CACHE)/stamps
 BIN := $(CARGO_TARGET_DIR)/debug
+# The clients of Kafka and ScyllaDB, in everything but `make run`: tests, lints, documentation and campaigns are of one build.
+CLUSTER := kafka,scylla
+WITH_CLUSTER := --features pipeline/kafka,pipeline/scylla,api/kafka,api/scylla
 SEED ?= 1
 DEMO := $(CACHE)/demo
 BENCH ?=
@@ -31,7 +34,7 @@ DATA ?=
 
 say = printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help run test backends bench fit campaign client lint docs system system-test venv npm programs plant null-profiler unit end-to-end slice full-count positive-control
+.PHONY: help run test backends bench fit campaign client lint docs system system-test system-servers venv npm programs plant null-profiler unit end-to-end slice full-count positive-control
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | sed -n '/^make/p'
@@ -77,6 +80,22 @@ system-test: system
 	  fi
 	done
 
+# What the clients of Kafka and ScyllaDB are built with; and what real servers run on: without it their tests say
+# "skipped, because", or fail where nothing may be left out.
+system-servers: system-test
+	@missing=()
+	command -v c++ >/dev/null && command -v make >/dev/null || missing+=(build-essential)
+	command -v pkg-config >/dev/null || missing+=(pkg-config)
+	pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+	$(install)
+	missing=()
+	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
+	command -v mvn >/dev/null || missing+=(maven)
+	if ! ( $(install) ); then
+	  echo "$${missing[*]} cannot be installed: tests on a real Kafka, Cassandra or server of S3 are skipped" >&2
+	  [ -z "$${CAMPAIGN_REQUIRED:-}" ] || exit 1
+	fi
+
 # The Python packages that check us from outside; made anew when the list of them changes.
 venv: system-test
 	@wanted=$$(sha256sum benches/requirements.txt | cut -d' ' -f1)
@@ -100,9 +119,9 @@ npm: system-test
 	fi
 
 # The features of every dependency are the same for one crate, the workspace and its tests, so nothing is built twice.
-programs: system
+programs: system-servers
 	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 20 minutes on two cores)); fi
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --bins $(WITH_CLUSTER)
 
 # -- the two commands --------------------------------------------------------------------------------------------------
 
@@ -126,24 +145,14 @@ test: system-test venv
 	$(MAKE) lint docs
 	$(call say,all tests passed in $$((SECONDS - started)) s)
 
-unit:
+unit: system-servers
 	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 20 minutes on two cores)); fi
-	cargo test --locked --workspace
+	cargo test --locked --workspace $(WITH_CLUSTER)
 
-# The ports on servers. Behind features, so that nobody builds their clients who does not ask for them.
-backends: system-test
-	@missing=()
-	command -v c++ >/dev/null && command -v make >/dev/null || missing+=(build-essential)
-	command -v pkg-config >/dev/null || missing+=(pkg-config)
-	pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
-	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
-	command -v mvn >/dev/null || missing+=(maven)
-	$(install)
-	cargo clippy --locked -p pipeline -p projections -p api --all-targets \
-	  --features pipeline/kafka,pipeline/scylla,projections/s3,api/kafka,api/scylla,api/s3 -- -D warnings
-	CAMPAIGN_REQUIRED=1 cargo test --locked -p pipeline --features kafka,scylla
-	cargo test --locked -p api --features kafka,scylla,s3 --lib -- backends:: roles:: serve::config:: cli::migrate:: cli::doctor::
-	CAMPAIGN_REQUIRED=1 cargo test --locked -p projections --features s3 --test view
+# The ports on servers, which are started and stopped here.
+backends: export CAMPAIGN_REQUIRED := 1
+backends: system-servers
+	@cargo test --locked --workspace $(WITH_CLUSTER) --test conformance --test view
 
 # -- campaigns: the same programs, a few cycles in `make test`, the full count here ------------------------------------
 
@@ -194,15 +203,15 @@ positive-control: plant programs venv
 
 # A build with a fault in it, under a name of its own. The features of a crate are part of its file's name, so both builds
 # stand side by side in the target folder, and putting the sound one back under its name compiles nothing.
-plant: system
-	@trap 'cargo build --locked -p api --bin autonomos' EXIT
-	cargo build --locked -p api --bin autonomos --features plant
+plant: system-servers
+	@trap 'cargo build --locked -p api --bin autonomos --features $(CLUSTER)' EXIT
+	cargo build --locked -p api --bin autonomos --features plant,$(CLUSTER)
 	mv $(BIN)/autonomos $(BIN)/autonomos-plant
 
 # A build that looks for no drift, in the same way.
-null-profiler: system
-	@trap 'cargo build --locked -p api --bin autonomos' EXIT
-	cargo build --locked -p api --bin autonomos --features null-profiler
+null-profiler: system-servers
+	@trap 'cargo build --locked -p api --bin autonomos --features $(CLUSTER)' EXIT
+	cargo build --locked -p api --bin autonomos --features null-profiler,$(CLUSTER)
 	mv $(BIN)/autonomos $(BIN)/autonomos-null-profiler
 
 # The matcher itself prints the signals that it is fitted by, so that each is defined once.
@@ -219,10 +228,12 @@ bench: null-profiler programs venv
 
 # -- care --------------------------------------------------------------------------------------------------------------
 
-lint: system-test venv
+lint: system-servers venv
 	@cargo fmt --all --check
 	$(PYTHON) docker/check.py
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets $(WITH_CLUSTER) -- -D warnings
+	# What `make run` builds.
+	cargo clippy --locked -p api --bins -- -D warnings
 
-docs: system
-	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+docs: system-servers
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps $(WITH_CLUSTER)
