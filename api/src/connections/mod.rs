@@ -135,8 +135,8 @@ impl Connections {
         if !self.rows.insert(id.0, id.1.as_str(), &value).await? {
             return Err(ConnectionError::Taken(id.1.clone()));
         }
-        self.tell_peers(id.0).await?;
         self.follow(id, &value).await?;
+        self.tell_peers(id.0).await?;
         Ok(Versioned { value, version: 1 })
     }
 
@@ -180,8 +180,8 @@ impl Connections {
         }
         self.known.lock().insert(id.clone(), value.changed_at);
         self.runs.halt(id).await;
-        self.tell_peers(id.0).await?;
         self.runs.follow(id, followed)?;
+        self.tell_peers(id.0).await?;
         Ok(Versioned { value, version: version + 1 })
     }
 
@@ -193,8 +193,8 @@ impl Connections {
         }
         self.known.lock().remove(id);
         self.runs.halt(id).await;
-        self.tell_peers(id.0).await?;
-        Ok(self.ledger.forget(id.0, &id.1).await?)
+        self.ledger.forget(id.0, &id.1).await?;
+        self.tell_peers(id.0).await
     }
 
     /// Reads every stream once, soon; false when that is under way already.
