@@ -65,7 +65,7 @@ pub struct Doors {
     /// Places for open streams.
     pub streams: Arc<Semaphore>,
     /// Connections.
-    pub connections: Connections,
+    pub connections: Arc<Connections>,
     /// Runs of programs elsewhere.
     pub runs: Arc<Runs>,
     /// What webhooks are told.
@@ -97,7 +97,7 @@ impl Doors {
     pub async fn open(line: Arc<Line>, operator: &Operator) -> anyhow::Result<Self> {
         line.ration(operator.quotas.clone());
         let roots = Roots::resolve(&line, &operator.files_roots).await?;
-        let connections = Connections::new(line.clone(), roots);
+        let connections = Arc::new(Connections::new(line.clone(), roots));
         connections.start().await?;
         let notices = Notices::start(line.clone(), Guard::new(&operator.webhook_networks))?;
         let master = MasterKey::open(&line.folder)?;

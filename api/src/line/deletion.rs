@@ -86,6 +86,7 @@ impl Line {
         // What lay in it is gone; a folder that something stands in is told by who reads the views.
         _ = std::fs::remove_dir_all(self.folder.join("views").join(tenant.to_string()));
         self.keys.erase_rows(tenant).await?;
+        self.store.delete(TenantId::SYSTEM, Table::Connections, &tenant.to_string(), Expect::Any).await?;
         self.forget_addresses(tenant).await?;
         self.free_name(tenant, name).await?;
         self.store.delete(TenantId::SYSTEM, Table::Deletions, &tenant.to_string(), Expect::Any).await?;

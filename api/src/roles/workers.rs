@@ -116,17 +116,47 @@ impl Workers {
 mod tests {
     use pipeline::lease::Share;
     use pipeline::{MemoryLog, Partitions};
+    use poem::{Endpoint, Request};
     use schemas::Topic;
 
     use super::*;
+    use crate::http::workers::app;
+
+    type Failures = watch::Sender<BTreeMap<Role, String>>;
+
+    fn health(at_work: &AtWork) -> (Health, Failures, watch::Sender<bool>) {
+        let (told, lives) = (Failures::default(), watch::Sender::new(false));
+        let log = Arc::new(MemoryLog::new(Partitions { inputs: 1, events: 1, decisions: 1 }));
+        let (failures, lived) = (told.subscribe(), lives.subscribe());
+        (Health { log, at_work: at_work.clone(), failures, lives: lived }, told, lives)
+    }
+
+    #[tokio::test]
+    async fn it_answers_operators_and_nobody_else() {
+        let at_work = AtWork::default();
+        let (health, _failures, lives) = health(&at_work);
+        let endpoint = app(Arc::new(health), Some("a-long-enough-token"));
+        let ask = async |path: &str, token: &str| {
+            let request = Request::builder().uri(path.parse().unwrap()).header("authorization", token).finish();
+            let mut answer = endpoint.get_response(request).await;
+            (answer.status().as_u16(), answer.take_body().into_string().await.unwrap())
+        };
+        assert_eq!(ask("/healthz", "").await, (200, "ok\n".to_owned()));
+        assert_eq!(ask("/readyz", "").await.0, 503);
+        lives.send_replace(true);
+        assert_eq!(ask("/readyz", "").await.0, 200);
+        assert_eq!(ask("/metrics", "Bearer another-token").await.0, 401);
+        let _working = at_work.begin(&Share { role: "process".into(), partition: 3 });
+        let (status, metrics) = ask("/metrics", "Bearer a-long-enough-token").await;
+        let told = ["autonomos_ready 1", "autonomos_leases{role=\"process\",partition=\"3\"} 1"];
+        assert!(status == 200 && told.iter().all(|line| metrics.contains(line)), "{metrics}");
+        assert_eq!(ask("/api/v1/lag", "Bearer a-long-enough-token").await.0, 404);
+    }
 
     #[tokio::test]
     async fn it_is_ready_while_it_reaches_its_peers_and_everything_here_gets_on() {
-        let (failures, lives) = (watch::Sender::default(), watch::Sender::new(false));
-        let log = Arc::new(MemoryLog::new(Partitions { inputs: 1, events: 1, decisions: 1 }));
         let at_work = AtWork::default();
-        let subscribed = (failures.subscribe(), lives.subscribe());
-        let health = Health { log, at_work: at_work.clone(), failures: subscribed.0, lives: subscribed.1 };
+        let (health, failures, lives) = health(&at_work);
         assert!(health.trouble().unwrap().contains("does not reach the store"));
         lives.send_replace(true);
         assert_eq!((health.trouble(), health.lags().await.unwrap()), (None, vec![]));
@@ -137,9 +167,7 @@ mod tests {
         let lag = Lag { role: "processor", topic: Topic::Inputs, partition: 0, items: 0 };
         assert_eq!(health.lags().await.unwrap(), [lag]);
         stall.send_replace(None);
-        failures.send_modify(|failures: &mut BTreeMap<Role, String>| {
-            failures.insert(Role::Processor(0), "it has stopped".to_owned());
-        });
+        failures.send_modify(|failures| _ = failures.insert(Role::Processor(0), "it has stopped".to_owned()));
         assert_eq!((health.trouble().as_deref(), health.stopped()), (Some("it has stopped"), 1));
     }
 }

@@ -58,6 +58,7 @@ pub enum Table {
     /// `TIME-NUMBER` → who did what (JSON).
     Journal = 17,
     /// `CONNECTION` → a connection made through the API: connector, settings, streams, whether it is paused (JSON).
+    /// System. `TENANT` → something of them has changed, where processes share the store.
     Connections = 18,
     /// `HASH` of caller, route and idempotency key → the answer that was given (JSON).
     Answers = 19,
