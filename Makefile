@@ -180,7 +180,7 @@ slice: programs venv
 	$(PYTHON) benches/doors.py --seed $(SEED) --quick
 
 campaign: export CAMPAIGN_REQUIRED := 1
-campaign: full-count positive-control
+campaign: full-count cluster positive-control
 
 full-count: programs venv
 	@$(PYTHON) benches/campaign/exact.py --seed $(SEED) --records 1000000 --keys 100000

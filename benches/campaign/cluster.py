@@ -9,7 +9,7 @@ however this ends. Four questions, each of which can be asked alone:
     cluster.py --seed 1 --records 1000000 --kills 50 --broker-kills 10
     cluster.py --only crew,paused --records 50000 --kills 5 --broker-kills 1 --pauses 2
 
-The binary needs the features kafka, scylla and s3, which are on by default.
+The binary needs the features kafka,scylla,s3, which are on unless somebody leaves them out.
 """
 
 import argparse

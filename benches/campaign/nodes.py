@@ -22,8 +22,6 @@ LOST = "all work on partitions is dropped; the process joins again"
 DEAD = "a process was silent for too long; others take over what it had"
 # How a process says that log or store failed for it, and whatever starts processes starts it again.
 BEGINS_ANEW = "start it again"
-# The roles whose partitions are shared, as leases name them.
-SHARED = ("process", "project", "repair")
 
 
 def check_build(scratch):
@@ -37,9 +35,9 @@ def check_build(scratch):
     said = [tried(["migrate", "--to", str(config)])]
     config.write_text(json.dumps({"views": bucket}))
     said.append(tried(["serve", "--data-dir", str(config.parent / "check"), "--listen", "127.0.0.1:0", "--config", str(config)]))
-    if any("this build has no" in text or "--features" in text for text in said):
-        raise SystemExit(f"{line.program()} was built without the features kafka, scylla and s3, which are on unless "
-                         "--no-default-features turns them off")
+    if any("build it with" in text for text in said):
+        raise SystemExit(f"{line.program()} was built without the features kafka,scylla,s3: build it with them, or name another "
+                         "by AUTONOMOS_BIN")
 
 
 def tried(words):
