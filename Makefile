@@ -3,7 +3,9 @@
 # make bench      one table: the line beside its peers on the same files (BENCH="--only line" for a part of it)
 # make bench-kafka   the log on Kafka beside Kafka's own tools, the line over Kafka beside the embedded one, on servers that it starts itself
 # make campaign   every campaign with its full count; needs root, for disks that fill and lose their power
-# make backends   the suites of the ports on a real Kafka, a real Cassandra and a server of S3, which it starts itself; needs a JDK and Maven
+# make backends   the suites of the ports alone, on a real Kafka, a real Cassandra and a server of S3, which they start themselves
+# make cluster    the campaign on such servers with its full count: processes that share the work are killed, paused, moved to
+# make demo-cluster   the demo on a Kafka, a Cassandra and a server of S3, which it starts itself
 # make client     a TypeScript client generated from the server's OpenAPI file, compiled, and run against a server
 # make fit        the matcher's constants, cross-validated and fitted anew (DATA=folder of the gold sets and their scorer)
 # make lint       clippy, rustfmt and what stands in docker/;  make docs   the documentation, without warnings
@@ -32,7 +34,7 @@ DATA ?=
 
 say = printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help run test backends bench fit campaign client lint docs system system-test venv npm programs plant null-profiler unit end-to-end slice full-count positive-control
+.PHONY: help run test backends cluster demo-cluster bench bench-kafka fit campaign client lint docs system system-test venv npm programs plant null-profiler unit end-to-end slice full-count positive-control
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | sed -n '/^make/p'
@@ -50,7 +52,9 @@ install = if [ $${\#missing[@]} -gt 0 ]; then \
 # What building and running need.
 system:
 	@missing=()
-	command -v cc >/dev/null || missing+=(build-essential)
+	command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null || missing+=(build-essential)
+	command -v pkg-config >/dev/null || missing+=(pkg-config)
+	pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
 	command -v git >/dev/null || missing+=(git)
 	if ! command -v cargo >/dev/null; then echo "cargo is not installed: see https://rustup.rs" >&2; exit 1; fi
 	$(install)
@@ -68,6 +72,13 @@ system-test: system
 	  echo "not root: the campaigns powercut and full_disk, which mount file systems, are left out"
 	fi
 	$(install)
+	missing=()
+	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
+	command -v mvn >/dev/null || missing+=(maven)
+	if ! { $(install); }; then
+	  [ -z "$${CAMPAIGN_REQUIRED:-}" ] || exit 1
+	  echo "no JDK or no Maven: the suites on Kafka, Cassandra and S3 are skipped"
+	fi
 	for component in fmt:rustfmt clippy:clippy; do
 	  if ! cargo "$${component%:*}" --version >/dev/null 2>&1; then
 	    if ! command -v rustup >/dev/null; then
@@ -77,16 +88,6 @@ system-test: system
 	    rustup component add "$${component#*:}"
 	  fi
 	done
-
-# What servers, and a build that speaks to them, need besides.
-system-servers: system-test
-	@missing=()
-	command -v c++ >/dev/null && command -v make >/dev/null || missing+=(build-essential)
-	command -v pkg-config >/dev/null || missing+=(pkg-config)
-	pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
-	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
-	command -v mvn >/dev/null || missing+=(maven)
-	$(install)
 
 # The Python packages that check us from outside; made anew when the list of them changes.
 venv: system-test
@@ -141,20 +142,17 @@ unit:
 	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 20 minutes on two cores)); fi
 	cargo test --locked --workspace
 
-# The ports on servers. Behind features, so that nobody builds their clients who does not ask for them.
+# The ports on real servers alone; `unit` runs them with everything else. Here none is skipped.
 backends: system-test
-	@missing=()
-	command -v c++ >/dev/null && command -v make >/dev/null || missing+=(build-essential)
-	command -v pkg-config >/dev/null || missing+=(pkg-config)
-	pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
-	command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
-	command -v mvn >/dev/null || missing+=(maven)
-	$(install)
-	cargo clippy --locked -p pipeline -p projections -p api --all-targets \
-	  --features pipeline/kafka,pipeline/scylla,projections/s3,api/kafka,api/scylla,api/s3 -- -D warnings
-	CAMPAIGN_REQUIRED=1 cargo test --locked -p pipeline --features kafka,scylla
-	cargo test --locked -p api --features kafka,scylla,s3 --lib -- backends:: roles:: serve::config:: cli::migrate:: cli::doctor::
-	CAMPAIGN_REQUIRED=1 cargo test --locked -p projections --features s3 --test view
+	@CAMPAIGN_REQUIRED=1 cargo test --locked -p pipeline --test conformance
+	CAMPAIGN_REQUIRED=1 cargo test --locked -p projections --test view
+
+cluster: programs venv
+	@CAMPAIGN_REQUIRED=1 $(PYTHON) benches/campaign/cluster.py --seed $(SEED)
+
+demo-cluster: system-test programs
+	@$(call say,demo in $(DEMO)-cluster)
+	exec python3 benches/campaign/servers.py $(BIN)/autonomos demo --data-dir "$(DEMO)-cluster" --seed $(SEED)
 
 # -- campaigns: the same programs, a few cycles in `make test`, the full count here ------------------------------------
 
@@ -177,6 +175,7 @@ slice: programs venv
 	$(PYTHON) benches/campaign/neighbours.py --seed $(SEED)
 	$(PYTHON) benches/campaign/abuse.py --seed $(SEED)
 	$(PYTHON) benches/campaign/live.py --seed $(SEED) --count 3
+	$(PYTHON) benches/campaign/cluster.py --seed $(SEED) --records 60000 --keys 6000 --kills 6 --broker-kills 1 --pauses 3 --move-kills 2
 	$(PYTHON) benches/bench.py --seed $(SEED) --quick
 	$(PYTHON) benches/doors.py --seed $(SEED) --quick
 
@@ -216,12 +215,6 @@ null-profiler: system
 	cargo build --locked -p api --bin autonomos --features null-profiler
 	mv $(BIN)/autonomos $(BIN)/autonomos-null-profiler
 
-# A build that takes log, store and views on servers, in the same way.
-autonomos-cluster: system-servers
-	@trap 'cargo build --locked -p api --bin autonomos' EXIT
-	cargo build --locked -p api --bin autonomos --features kafka,scylla,s3
-	mv $(BIN)/autonomos $(BIN)/autonomos-cluster
-
 # The matcher itself prints the signals that it is fitted by, so that each is defined once.
 fit: system-test
 	@test -n "$(DATA)" || { echo "say DATA=FOLDER, with crm_mapping.json, drift_real.json and score.py" >&2; exit 1; }
@@ -234,10 +227,8 @@ bench: null-profiler programs venv
 	@$(PYTHON) benches/bench.py --seed $(SEED) $(BENCH)
 	[ -n "$(BENCH)" ] || $(PYTHON) benches/doors.py --seed $(SEED)
 
-.PHONY: bench-kafka autonomos-cluster system-servers
-bench-kafka: autonomos-cluster programs venv
-	@cargo build --locked -p benches --bin kafka-log --features kafka
-	AUTONOMOS_BIN=$(BIN)/autonomos-cluster CAMPAIGN_REQUIRED=1 $(PYTHON) benches/kafka.py --seed $(SEED) $(BENCH)
+bench-kafka: programs venv
+	@CAMPAIGN_REQUIRED=1 $(PYTHON) benches/kafka.py --seed $(SEED) $(BENCH)
 
 # -- care --------------------------------------------------------------------------------------------------------------
 

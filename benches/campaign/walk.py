@@ -27,10 +27,10 @@ PATIENCE_S = 120
 
 
 @contextlib.contextmanager
-def demo(folder, seed):
-    """The demo, once it has shown everything: its data folder, its address, a token."""
+def demo(folder, seed, beside=(), patience=PATIENCE_S):
+    """The demo, once it has shown everything: its data folder, its address, a token. What it is started `beside` starts it."""
     more = ["--listen", "127.0.0.1:0", "--seed", str(seed), "--json"]
-    command = [line.program(), "demo", "--data-dir", str(folder), *more]
+    command = [*beside, line.program(), "demo", "--data-dir", str(folder), *more]
     with (folder.parent / "demo.out").open("w+") as said, (folder.parent / "demo.err").open("w+") as errors:
         process = subprocess.Popen(command, stdout=said, stderr=errors, env=line.environment())
 
@@ -43,7 +43,7 @@ def demo(folder, seed):
             return objects if any("or" in found for found in objects) else None
 
         try:
-            shows = line.until("the demo shows everything", told, PATIENCE_S)
+            shows = line.until("the demo shows everything", told, patience)
             found = {key: value for given in shows for key, value in given.items()}
             yield folder / "data", found["serving"].split("/")[2], found["first"].removeprefix("export TOKEN=")
         finally:

@@ -158,11 +158,12 @@ pub fn pack(body: &[u8], out: &mut Vec<u8>) {
         return put_plain(body, out);
     }
     ROOM.with_borrow_mut(|room| {
-        let size = lz4_flex::block::get_maximum_output_size(body.len());
+        // What is too long for it (2 GB) stays as it is.
+        let Ok(size) = lz4::block::compress_bound(body.len()) else { return put_plain(body, out) };
         if room.len() < size {
             room.resize(size, 0);
         }
-        let written = lz4_flex::block::compress_into(body, room).expect("the room is the largest output size");
+        let Ok(written) = lz4::block::compress_to_buffer(body, None, false, room) else { return put_plain(body, out) };
         out.reserve(written + ENDS_BYTES);
         wire::put_u64(out, body.len() as u64);
         out.push(CODEC_LZ4);
@@ -207,7 +208,8 @@ impl Packed {
         let body = match self.codec {
             CODEC_NONE => self.bytes.clone(),
             CODEC_LZ4 => {
-                let body = lz4_flex::block::decompress(&self.bytes, self.body_len).map_err(|_| BatchError::Unpack)?;
+                let size = i32::try_from(self.body_len).map_err(|_| BatchError::Unpack)?;
+                let body = lz4::block::decompress(&self.bytes, Some(size)).map_err(|_| BatchError::Unpack)?;
                 body.into()
             }
             _ => return Err(WireError::Invalid("a codec").into()),

@@ -123,6 +123,15 @@ pub enum Input {
         /// The settlement.
         settlement: u64,
     },
+    /// All records that a recall or a revert has looked at again have come.
+    RecallEnded {
+        /// The case that they were looked at for.
+        case: u64,
+        /// The input that asked for it.
+        at: u64,
+        /// The input behind which they stand.
+        since: u64,
+    },
     /// The records that follow have these fields: their source says so itself.
     SchemaDeclared {
         /// The fields, in the source's order.

@@ -123,8 +123,8 @@ impl Backends {
     fn check_build(&self) -> anyhow::Result<()> {
         let lacks = |what: &str, feature: &str| {
             format!(
-                "this build has no {what}: build it with `cargo build --release -p api --features {feature}` (what that \
-                 needs is told in pipeline/README.md), or leave the section out"
+                "this build has no {what}: build it with `cargo build --release -p api --features {feature}`, which are on \
+                 unless a build leaves them out, or leave the section out"
             )
         };
         if !cfg!(feature = "kafka") && matches!(self.log, LogBackend::Kafka(_)) {
@@ -153,10 +153,19 @@ impl Backends {
             }
         }
         #[cfg(feature = "scylla")]
-        if let StoreBackend::Scylla(settings) = &self.store
-            && (settings.nodes.is_empty() || settings.nodes.iter().any(|node| node.trim().is_empty()))
-        {
-            bail!("store: scylla: name some nodes, as a list of host:9042");
+        if let StoreBackend::Scylla(settings) = &mut self.store {
+            if settings.nodes.is_empty() || settings.nodes.iter().any(|node| node.trim().is_empty()) {
+                bail!("store: scylla: name some nodes, as a list of host:9042");
+            }
+            if let Some(tls) = &mut settings.tls {
+                tls.ca_file = base.join(&tls.ca_file);
+                for file in [&mut tls.certificate_file, &mut tls.key_file].into_iter().flatten() {
+                    *file = base.join(&*file);
+                }
+                if tls.certificate_file.is_some() != tls.key_file.is_some() {
+                    bail!("store: scylla: tls: say certificate_file and key_file, or neither");
+                }
+            }
         }
         if let Some(views) = &mut self.views {
             let folder = match views.located().context("views")? {
@@ -256,7 +265,7 @@ mod tests {
     fn servers_are_read_with_their_settings_and_what_cannot_be_is_refused() {
         let backends = read(
             "kafka: {brokers: \"a:9092,b:9092\", topic_prefix: x., replication: 3, tls: {ca_file: ca.pem}}",
-            "scylla: {nodes: [\"c:9042\"], keyspace: k}",
+            "scylla: {nodes: [\"c:9042\"], keyspace: k, tls: {ca_file: store.pem}}",
             &[],
         );
         let backends = backends.unwrap();
@@ -264,12 +273,21 @@ mod tests {
         let LogBackend::Kafka(kafka) = &backends.log else { panic!("{backends:?}") };
         assert_eq!((&*kafka.topic_prefix, kafka.replication), ("x.", 3));
         assert_eq!(kafka.tls.clone().unwrap().ca_file.unwrap(), Path::new("/etc/autonomos/ca.pem"));
+        let StoreBackend::Scylla(scylla) = &backends.store else { panic!("{backends:?}") };
+        let tls = scylla.tls.clone().unwrap();
+        assert_eq!((&*tls.ca_file, tls.check_addresses), (Path::new("/etc/autonomos/store.pem"), true));
         for (log, store, wrong) in [
             ("kafka: {brookers: a}", "", "brookers"),
             ("kafka: {brokers: \" \"}", "", "name some brokers"),
             ("kafka: {brokers: a, tls: {key_file: k}}", "", "certificate_file and key_file"),
             ("", "scylla: {nodes: [a]}", "goes with log: kafka alone"),
             ("kafka: {brokers: a}", "scylla: {nodes: []}", "name some nodes"),
+            ("kafka: {brokers: a}", "scylla: {nodes: [a], tls: {}}", "ca_file"),
+            (
+                "kafka: {brokers: a}",
+                "scylla: {nodes: [a], tls: {ca_file: c, key_file: k}}",
+                "certificate_file and key_file",
+            ),
             ("kafka: {brokers: a, sasl: {mechanism: GSSAPI, username: u, password: p}}", "", "GSSAPI"),
         ] {
             let refused = read(log, store, &[]).unwrap_err();
@@ -285,6 +303,7 @@ mod tests {
             ("AUTONOMOS_KAFKA_USERNAME", "u"),
             ("AUTONOMOS_KAFKA_PASSWORD", "canary"),
             ("AUTONOMOS_SCYLLA_NODES", "c:9042, d:9042"),
+            ("AUTONOMOS_SCYLLA_CA_FILE", "/run/ca.pem"),
         ];
         let backends = read("kafka: {brokers: a, topic_prefix: x.}", "", &environment).unwrap();
         let (LogBackend::Kafka(kafka), StoreBackend::Scylla(scylla)) = (&backends.log, &backends.store) else {
@@ -292,6 +311,7 @@ mod tests {
         };
         assert_eq!((&*kafka.brokers, &*kafka.topic_prefix), ("b:9092", "x."));
         assert_eq!(scylla.nodes, ["c:9042", "d:9042"]);
+        assert_eq!(scylla.tls.as_ref().map(|tls| &*tls.ca_file), Some(Path::new("/run/ca.pem")));
         assert_eq!(kafka.sasl.as_ref().map(|sasl| &*sasl.username), Some("u"));
         assert!(!format!("{backends:?}").contains("canary"));
         let refused = read("", "", &[("AUTONOMOS_SCYLLA_PASSWORD", "canary")]).unwrap_err();

@@ -57,7 +57,11 @@ pub async fn run(folder: &Path, args: &DemoArgs, json: bool) -> anyhow::Result<(
     let mut out = Terminal::new(json);
     let out: &mut dyn Output = &mut out;
     show_files(folder, &files, &first, out)?;
-    let server = Server::start(&data, listener, config::read(&config, true)?, QueryLimits::default()).await?;
+    let mut settings = config::read(&config, true)?;
+    if let Some(file) = &args.config {
+        settings.backends = config::read(file, true)?.backends;
+    }
+    let server = Server::start(&data, listener, settings, QueryLimits::default()).await?;
     tokio::select! {
         shown = show(&server, &files, &first, args, out) => shown?,
         () = signals.next() => return drain(server, &mut signals).await,

@@ -228,7 +228,8 @@ pub async fn dry_run(
     let held = &held[held.len().saturating_sub(count)..];
     let mapping_version = state.mapping().map_or(0, |(_, version)| version);
     let (by, why) = (String::new(), String::new());
-    let decide = Decide { case: case.position.offset, mapping_version, version: None, verdict, by, why };
+    let decide =
+        Decide { case: case.position.offset, mapping_version, version: None, once_read: false, verdict, by, why };
     let now = held.last().map_or(0, |record| record.logged_at);
     let mut trial = state.behind(&decide, now).map_err(EvidenceError::Refused)?;
     let mut run = DryRun { records: held.len(), ..DryRun::default() };

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use schemas::event::{EventBatchReader, EventRow, RowKind};
 use schemas::wire::WireError;
-use schemas::{BatchKind, EntityName, Topic};
+use schemas::{BatchKind, EntityName, Input, Topic};
 
 use super::redrive::Held;
 use super::{READ_BYTES, Repairer};
@@ -28,7 +28,8 @@ pub(super) struct Revert {
 
 impl Repairer {
     /// Sends the records back in whose rows were made behind `since` and up to `until`, as the input `at` said. The rows
-    /// are read from `events`: each tells its input. False when it is to stop before the end.
+    /// are read from `events`: each tells its input. Behind the last of them it says so: until then nobody decides the case.
+    /// False when it is to stop before the end.
     pub(super) async fn revert(&mut self, open: &OpenStream, at: u64, revert: &Revert) -> Result<bool, ProcessError> {
         // What an earlier run sent back has its fate by then: it is on `events`.
         let behind = self.looked_at_again.get(&open.id).map_or(at, |end| at.max(end.saturating_sub(1)));
@@ -60,6 +61,10 @@ impl Repairer {
             if sent > 0 {
                 self.looked_at_again.insert(open.id.clone(), sent);
             }
+        }
+        let (case, since) = (revert.into, revert.since);
+        if state.drift().awaits_end(case, (at, since)) {
+            self.ingest.send(open, &[Input::RecallEnded { case, at, since }]).await?;
         }
         Ok(true)
     }

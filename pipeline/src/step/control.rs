@@ -82,6 +82,7 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
                 facts.push(Fact::CommandRefused { id, reason });
             }
         }
+        Input::RecallEnded { case, at, since } => state.drift.recall_ended(case, (at, since)),
         Input::SchemaDeclared { fields } => state.drift.declare(&fields, offset, &state.shape, &mut facts),
         Input::TimePassed { id } => {
             state.drift.time_passed(&id, input.logged_at, &state.shape, &mut facts);

@@ -134,7 +134,7 @@ impl House {
     fn decide_of(&mut self, case: u64, by: &str, version: Option<u32>, verdict: Verdict) -> Outcome {
         let mapping_version = self.stream.state.mapping().unwrap().1;
         let (by, why) = (by.to_owned(), "seen".to_owned());
-        self.command(Command::Decide(Decide { case, mapping_version, version, verdict, by, why }))
+        self.command(Command::Decide(Decide { case, mapping_version, version, once_read: false, verdict, by, why }))
     }
 
     /// A timer's time has come, at `now`.

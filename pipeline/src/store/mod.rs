@@ -34,10 +34,12 @@ pub enum Table {
     StreamStates = 4,
     /// `ENTITY` → its definition in force (JSON).
     Entities = 5,
-    /// `CONNECTION/STREAM/OFFSET` → a quarantined record's note (JSON).
+    /// `CONNECTION/STREAM/OFFSET` → a quarantined record's note (JSON). System. `TOPIC/EPOCH/PARTITION/MESSAGE` → the note of a
+    /// message on the log's servers that is none of the line's (JSON).
     Quarantine = 7,
     /// `ENTITY` → a note of the view: `since`, the event position before which it has none (JSON). `ENTITY@URL` where
-    /// views lie in a place that was named.
+    /// views lie in a place that was named. System. `asked/PARTITION/TIME` → what is asked of who writes tables that processes share
+    /// (JSON).
     Views = 9,
     /// `CONNECTION/STREAM/LANE` → a lane's place (JSON), where the snapshot does not have the lane.
     Lanes = 10,
@@ -63,7 +65,8 @@ pub enum Table {
     Syncs = 20,
     /// System. `TENANT` → the tenant's payload key, sealed by the master key; or that there was one.
     PayloadKeys = 21,
-    /// System. `TENANT` → its name (JSON): a deletion that is under way.
+    /// System. `TENANT` → its name (JSON): a deletion that is under way. `gone/TIME/TENANT` → its key was destroyed: for processes
+    /// that share the store.
     Deletions = 22,
     /// One row with an empty key → bytes of records that the tenant has brought in (JSON).
     Usage = 23,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use pipeline::store::scylla::{Login, OpenError, ScyllaStore, Settings};
+use pipeline::store::scylla::{Login, OpenError, ScyllaStore, Settings, Tls};
 use pipeline::{Expect, Row, Store, StoreError, Table};
 use schemas::TenantId;
 use scylla::client::session::Session;
@@ -196,11 +196,18 @@ async fn of_sixteen_processes_one_wins_each_version_that_survives_and_a_node_tha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_login_and_a_node_that_is_killed_under_writers() {
+async fn a_wrong_login_tls_and_a_node_that_is_killed_under_writers() {
     let Some(mut cassandra) = Cassandra::start(true) else { return };
     let login = |password: &str| Login { username: "cassandra".into(), password: password.to_owned().into() };
     let mut settings = cassandra.settings();
     settings.login = Some(login("wrong"));
+    let error = refused(&settings).await;
+    assert!(matches!(error, OpenError::Login { .. }), "{error}");
+    // The login goes through TLS where the node's authority is known, and does not where it is not.
+    settings.tls = Some(Tls::of(cassandra.authority("other")));
+    let error = refused(&settings).await;
+    assert!(matches!(error, OpenError::Tls(_) | OpenError::Unreachable { .. }), "{error}");
+    settings.tls = Some(Tls::of(cassandra.authority("node")));
     let error = refused(&settings).await;
     assert!(matches!(error, OpenError::Login { .. }), "{error}");
     settings.login = Some(login("cassandra"));

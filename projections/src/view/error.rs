@@ -134,7 +134,7 @@ pub enum ViewError {
     },
     /// What only the process that writes the views can do.
     #[error(
-        "this process only reads the views; one with the role project writes them, within a minute of what comes. To have one made again, end those processes, delete the table's folder and start them"
+        "this process only reads the views; one with the role project writes them, within a minute of what comes, and at once when `autonomos views flush` or `views rebuild` asks it to"
     )]
     Followed,
     /// The projector has not committed for so long that this process cannot hold what came since.

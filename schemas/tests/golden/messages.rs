@@ -193,8 +193,15 @@ fn what_is_said_to_drift_is_written_as_it_always_was() {
         Verdict::Snooze { until: 1_700_000_030_000_000 },
     ];
     let decide = |verdict| {
-        let decide =
-            Decide { case: 41, mapping_version: 2, version: None, verdict, by: "ada".into(), why: "seen".into() };
+        let decide = Decide {
+            case: 41,
+            mapping_version: 2,
+            version: None,
+            once_read: false,
+            verdict,
+            by: "ada".into(),
+            why: "seen".into(),
+        };
         Input::Command { id: "c-1".into(), command: Command::Decide(decide) }
     };
     let (moves, alternatives) = (vec![a_move()], vec![]);
@@ -286,6 +293,7 @@ fn what_people_decide_is_written_as_it_always_was() {
             case,
             mapping_version: 2,
             version: Some(3),
+            once_read: false,
             verdict: edit(),
             by: by(),
             why: why(),
@@ -304,6 +312,17 @@ fn what_people_decide_is_written_as_it_always_was() {
         Input::SettlementEnded { settlement: 90 },
     ];
     assert_lines("deciding_inputs_v1.ndjson", &inputs);
+}
+
+#[test]
+fn what_ends_a_recall_is_written_as_it_always_was() {
+    let (verdict, by, why) = (Verdict::Approve { only: vec![] }, "ada".into(), "seen".into());
+    let decide = Decide { case: 41, mapping_version: 2, version: Some(3), once_read: true, verdict, by, why };
+    let inputs = [
+        Input::RecallEnded { case: 41, at: 61, since: 30 },
+        Input::Command { id: "c-1".into(), command: Command::Decide(decide) },
+    ];
+    assert_lines("recalled_inputs_v1.ndjson", &inputs);
 }
 
 #[test]

@@ -132,9 +132,9 @@ mod tests {
         assert!(matches!(read(CLUSTER).unwrap(), Named::Cluster(_)));
     }
 
-    #[cfg(not(any(feature = "kafka", feature = "scylla")))]
+    #[cfg(not(all(feature = "kafka", feature = "scylla")))]
     #[test]
-    fn a_build_without_the_backends_says_how_to_get_one() {
+    fn a_build_that_lacks_a_backend_says_how_to_get_one() {
         let refused = format!("{:#}", read(CLUSTER).err().unwrap());
         assert!(refused.contains("--features kafka,scylla"), "{refused}");
     }

@@ -12,8 +12,17 @@ pub enum OpenError {
     /// A setting cannot be.
     #[error("the settings of the store cannot be used: {0}")]
     Settings(String),
+    /// A certificate or a key cannot be used, or a node's is not trusted.
+    #[error(
+        "the certificates of the store cannot be used: {0}; mend `tls`: its files are PEM, and a node's certificate names the \
+         IP address at which it is asked unless `check_addresses` is off"
+    )]
+    Tls(String),
     /// Nobody answers.
-    #[error("no node answers at {nodes}: {why}; make sure that ScyllaDB or Cassandra runs there and takes CQL clients")]
+    #[error(
+        "no node answers at {nodes}: {why}; make sure that ScyllaDB or Cassandra runs there, takes CQL clients, and that both \
+         sides use TLS or neither"
+    )]
     Unreachable {
         /// The addresses tried.
         nodes: String,
@@ -72,6 +81,9 @@ pub(super) fn of_session(error: &NewSessionError, nodes: String) -> OpenError {
     let why = chain(error);
     if why.contains("uthentication") || why.contains("credentials") || why.contains("username") {
         return OpenError::Login { nodes, why };
+    }
+    if why.contains("peer certificate") {
+        return OpenError::Tls(format!("{nodes}: {why}"));
     }
     match error {
         NewSessionError::EmptyKnownNodesList | NewSessionError::IllegalConfig(_) => OpenError::Settings(why),

@@ -10,6 +10,7 @@ mod range;
 mod schema;
 mod settings;
 mod statements;
+mod tls;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use scylla::statement::prepared::PreparedStatement;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use error::OpenError;
-pub use settings::{Login, Settings};
+pub use settings::{Login, Settings, Tls};
 
 pub use crate::secret::Secret;
 
@@ -392,6 +393,9 @@ async fn connect(settings: &Settings) -> Result<Session, OpenError> {
         .connection_timeout(Duration::from_millis(settings.connect_timeout_ms.into()))
         .fetch_schema_metadata(false)
         .default_execution_profile_handle(profile.into_handle());
+    if let Some(tls) = &settings.tls {
+        builder = builder.tls_context(Some(tls::config(tls)?));
+    }
     if let Some(login) = &settings.login {
         builder = builder.user(&login.username, login.password.expose());
     }

@@ -310,6 +310,27 @@ fn units_that_change_one_after_the_other_are_one_case() {
 }
 
 #[test]
+fn a_case_for_which_two_ranges_are_looked_at_again_is_decided_once_both_were_read() {
+    let mut stream = steady(200);
+    let both = |id: usize, r: &mut serde_json::Value| {
+        cents(id, r);
+        if id >= 260 {
+            r["Chance"] = (r["Chance"].as_f64().unwrap() * 100.0).into();
+        }
+    };
+    let ends = recall_ends(&feed(&mut stream, &orders(200..400, both)));
+    assert_eq!(ends.len(), 2);
+    propose(&mut stream);
+    let all = || Verdict::Approve { only: vec![] };
+    for (n, end) in ends.iter().enumerate() {
+        let early = decide_once_read(&mut stream, &format!("c{n}"), all());
+        assert_eq!(names(&early), ["CommandRefused"], "{n}");
+        stream.control(end);
+    }
+    assert!(names(&decide_once_read(&mut stream, "d", all())).contains(&"RepairApplied"));
+}
+
+#[test]
 fn a_change_of_unit_that_is_taken_back_holds_again() {
     let mut stream = steady(200);
     feed(&mut stream, &orders(200..300, cents));
@@ -323,6 +344,7 @@ fn a_change_of_unit_that_is_taken_back_holds_again() {
         case,
         mapping_version: 0,
         version: None,
+        once_read: false,
         verdict: Verdict::Revert,
         by: "ada".into(),
         why: String::new(),
