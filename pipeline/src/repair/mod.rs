@@ -34,7 +34,7 @@ pub use case::{Case, HELD_KEPT, find, list};
 pub use deed::{Approval, Decided, Deed, Status};
 pub use evidence::{
     Alternative, Change, DryRun, Evidence, EvidenceError, Mapped, PathDiff, RecordHeld, RowBefore, Sample, Seen,
-    SetAside, dry_run, evidence,
+    SetAside, Spread, dry_run, evidence,
 };
 pub use history::{MappingVersion, Origin, ShapeChange, shapes, version, versions};
 pub use knowledge::Knowledge;
