@@ -122,9 +122,9 @@ impl Drift {
         self.cases.get(&case).is_some_and(|case| !case.reading.is_empty())
     }
 
-    /// Whether a case waits for the end of what an input asked for, of the records behind another one.
-    pub(crate) fn awaits_end(&self, case: u64, asked: (u64, u64)) -> bool {
-        self.cases.get(&case).is_some_and(|case| case.reading.contains(&asked))
+    /// What is looked at again for a case and has not all come: the inputs that asked for it, and those behind which it stands.
+    pub(crate) fn awaited(&self, case: u64) -> Vec<(u64, u64)> {
+        self.cases.get(&case).map_or_else(Vec::new, |case| case.reading.iter().copied().collect())
     }
 
     /// All records have come that an input asked for, behind another one.
