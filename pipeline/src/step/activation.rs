@@ -60,7 +60,8 @@ pub enum MappingChange {
     },
     /// Records are looked at again, and those that were not read yet would be left as they are.
     #[error(
-        "records are still being looked at again for the case {case}, which is about {what}: try again a little later, or          leave the rules of {what} as they are"
+        "records are still being looked at again for the case {case}, which is about {what}: try again a little later, or \
+         leave the rules of {what} as they are"
     )]
     StillRead {
         /// The case.
