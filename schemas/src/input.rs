@@ -165,6 +165,9 @@ pub enum Command {
         /// Why, where somebody says so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
+        /// As a decision's: the step refuses it where it changes what a case is about for which records are looked at again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        once_read: bool,
     },
     /// Decide a case.
     Decide(Decide),

@@ -63,7 +63,17 @@ impl Repairer {
             }
         }
         let (case, since) = (revert.into, revert.since);
-        if state.drift().awaits_end(case, (at, since)) {
+        if state.drift().awaited(case).contains(&(at, since)) {
+            self.ingest.send(open, &[Input::RecallEnded { case, at, since }]).await?;
+        }
+        Ok(true)
+    }
+
+    /// Says the end of what was sent for a case long ago, should nobody have said it: whatever inputs before `offset` asked for
+    /// was sent before. Else nobody could decide the case. False when it is to stop before.
+    pub(super) async fn end_recalls(&self, open: &OpenStream, offset: u64, case: u64) -> Result<bool, ProcessError> {
+        let Some(state) = self.state_behind(&open.id, offset).await? else { return Ok(false) };
+        for (at, since) in state.drift().awaited(case).into_iter().filter(|(at, _)| *at < offset) {
             self.ingest.send(open, &[Input::RecallEnded { case, at, since }]).await?;
         }
         Ok(true)

@@ -78,8 +78,8 @@ impl House {
         };
         self.stream.control(&m);
         self.stream.control(&e);
-        let (by, force, made_on, why) = (by.to_owned(), true, None, None);
-        self.command(Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why })
+        let (by, force, made_on, why, once_read) = (by.to_owned(), true, None, None, true);
+        self.command(Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why, once_read })
     }
 
     fn case(&self) -> u64 {

@@ -11,6 +11,7 @@ mod meaning;
 mod newcomers;
 mod notice;
 mod profile;
+mod quantiles;
 mod rare;
 mod refill;
 mod revert;
@@ -35,6 +36,7 @@ pub use format::{FORMATS, Format};
 pub(super) use maps::anchor;
 pub use notice::Notice;
 pub use profile::{PATHS_MAX, Profile, Profiles, SAMPLES_MAX, Sample};
+pub use quantiles::Quantiles;
 pub(super) use revert::Applied;
 
 use super::rules::Rules;

@@ -76,11 +76,15 @@ impl Drift {
         let asked = (at, applied.at);
         self.refills.remove(&old);
         let cause = self.hold_values_again(&applied.lost);
+        let strays: Vec<NodeId> = applied.fresh.keys().copied().collect();
         for watch in &mut self.watches {
             let lost = applied.lost.iter().find(|lost| lost.paths == watch.paths);
             if let Some(lost) = lost.filter(|_| watch.case.is_none()) {
                 (watch.case, watch.since) = (Some(new), Since::default());
                 watch.is_typed = lost.retyped && !watch.is_missed();
+                // What only some records have is held where it may have gone; what has neither flows on.
+                let is_absence = !watch.is_typed && lost.change.is_none();
+                watch.is_sparse = is_absence && watch.usual.is_sparse() && !strays.is_empty();
             }
         }
         let is_meant = |paths: &Vec<String>| applied.lost.iter().any(|lost| lost.paths == *paths);
@@ -90,6 +94,7 @@ impl Drift {
             case.moves.clear();
             case.is_reverted = true;
             case.reading.insert(asked);
+            case.strays.extend(strays);
             case.fresh = fresh.into_iter().chain(applied.fresh).collect();
             if cause == Cause::Values {
                 case.cause = cause;
@@ -98,7 +103,8 @@ impl Drift {
         }
         let (phase, since, fresh) = (Phase::Open, Some(applied.since), applied.fresh);
         let reading = BTreeSet::from([asked]);
-        self.cases.insert(new, Case { phase, is_reverted: true, since, cause, fresh, reading, ..Case::default() });
+        let case = Case { phase, is_reverted: true, since, cause, fresh, reading, strays, ..Case::default() };
+        self.cases.insert(new, case);
         self.detected(new, 0, 0, tree, facts);
         // What else of a notice waits for a decision waits on.
         if self.notices.contains_key(&old) {
@@ -116,9 +122,9 @@ impl Drift {
         self.cases.get(&case).is_some_and(|case| !case.reading.is_empty())
     }
 
-    /// Whether a case waits for the end of what an input asked for, of the records behind another one.
-    pub(crate) fn awaits_end(&self, case: u64, asked: (u64, u64)) -> bool {
-        self.cases.get(&case).is_some_and(|case| case.reading.contains(&asked))
+    /// What is looked at again for a case and has not all come: the inputs that asked for it, and those behind which it stands.
+    pub(crate) fn awaited(&self, case: u64) -> Vec<(u64, u64)> {
+        self.cases.get(&case).map_or_else(Vec::new, |case| case.reading.iter().copied().collect())
     }
 
     /// All records have come that an input asked for, behind another one.

@@ -136,6 +136,24 @@ fn an_object_with_many_members_that_come_again_is_no_map() {
     assert_eq!(held(&feed(&mut stream, &renamed)).len(), 60);
 }
 
+#[test]
+fn a_rename_of_a_field_that_only_some_records_have_holds_those_with_the_new_name_alone_once_it_is_taken_back() {
+    let mut stream = sometimes();
+    let payloads = noted_all(1_000..1_200, "Remark");
+    let outcome = feed(&mut stream, &payloads);
+    let case = only_case(&stream);
+    suggest(&mut stream, "s", vec![renamed("Note", "Remark", 950)]);
+    let with_new: Vec<String> = payloads.into_iter().filter(|payload| payload.contains("Remark")).collect();
+    assert_eq!(row_count(&redrive(&mut stream, case, &held(&outcome), &with_new)), 60);
+    let (version, once_read, verdict, by, why) = (None, true, Verdict::Revert, "ada".into(), String::new());
+    let revert = Decide { case, mapping_version: 0, version, once_read, verdict, by, why };
+    let reverted = stream.control(&Input::Command { id: "r".into(), command: Command::Decide(revert) });
+    assert!(names(&reverted).contains(&"RepairReverted"), "{reverted:?}");
+    let outcome = feed(&mut stream, &noted_all(1_200..1_300, "Remark"));
+    assert_eq!((held(&outcome).len(), row_count(&outcome)), (30, 70), "what has neither flows on");
+    reconciles(&stream);
+}
+
 /// The same, its note a number.
 fn numbered(id: usize) -> String {
     noted(id, "Note").replace(&format!(r#""n{id}""#), &id.to_string())

@@ -331,6 +331,28 @@ fn a_case_for_which_two_ranges_are_looked_at_again_is_decided_once_both_were_rea
 }
 
 #[test]
+fn a_mapping_that_changes_what_is_looked_at_again_is_refused_until_all_of_it_was_read() {
+    let mut stream = steady(200);
+    let ends = recall_ends(&feed(&mut stream, &orders(200..300, cents)));
+    let put = |stream: &mut Stream, id: &str, mapping: &str| {
+        let [m, e, Input::StreamOpened { mapping, entity_definition, .. }] = opening(mapping, ENTITY) else {
+            unreachable!()
+        };
+        stream.control(&m);
+        stream.control(&e);
+        let (by, force, made_on, why, once_read) = ("ada".into(), false, None, None, true);
+        let command = Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why, once_read };
+        names(&stream.control(&Input::Command { id: id.into(), command }))
+    };
+    let other = MAPPING.replace(r#""total":"Total""#, r#""total":"Sum""#);
+    assert_eq!(put(&mut stream, "a", &other), ["CommandRefused"]);
+    let beside = MAPPING.replace(r#""buyer":"Buyer""#, r#""buyer":"Customer | Buyer""#);
+    assert_eq!(put(&mut stream, "b", &beside), ["MappingActivated", "CommandApplied"], "what the case is not about");
+    ends.iter().for_each(|end| drop(stream.control(end)));
+    assert!(put(&mut stream, "c", &other).contains(&"RecordsReleased"));
+}
+
+#[test]
 fn a_change_of_unit_that_is_taken_back_holds_again() {
     let mut stream = steady(200);
     feed(&mut stream, &orders(200..300, cents));
