@@ -46,6 +46,11 @@ impl Cursor {
         Ok(cursor)
     }
 
+    /// Whether it reads a partition.
+    pub(super) fn is_of(&self, topic: Topic, partition: u32) -> bool {
+        (self.topic, self.partition) == (topic, partition)
+    }
+
     /// Goes to a place, wherever it stands.
     pub(super) fn go_to(&mut self, clients: &Clients, at: Place) -> Result<(), LogError> {
         let there = self.at.message == at.message;

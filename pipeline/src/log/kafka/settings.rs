@@ -56,7 +56,8 @@ pub struct Settings {
     /// is something. In milliseconds.
     #[serde(default = "default_request_timeout_ms")]
     pub request_timeout_ms: u32,
-    /// Readers that are kept open while nobody reads; each has a connection to a broker.
+    /// Readers that are kept open while nobody reads; each has a connection to a broker. The one that looks for new messages
+    /// in a partition that is waited for is kept besides.
     #[serde(default = "default_idle_readers_max")]
     pub idle_readers_max: usize,
     /// TLS; without it connections are in clear.
