@@ -57,6 +57,22 @@ fn send_foreign(settings: &Settings, topic: &str, headers: OwnedHeaders, value: 
     producer.flush(std::time::Duration::from_secs(60)).expect("the message is sent");
 }
 
+/// Somebody else's message on a topic of ours, in a transaction: its end is one more, which readers are not given.
+fn send_in_transaction(settings: &Settings, topic: &str, is_committed: bool) {
+    let within = std::time::Duration::from_secs(60);
+    let name = format!("{}{topic}", settings.topic_prefix);
+    let mut config = client(settings);
+    config.set("transactional.id", &name);
+    let producer: BaseProducer = config.create().expect("the client is made");
+    producer.init_transactions(within).expect("the broker answers");
+    producer.begin_transaction().expect("a transaction begins");
+    let record = BaseRecord::to(&name).partition(0).key("k").payload("theirs");
+    producer.send(record).map_err(|(e, _)| e).expect("the message is queued");
+    producer.flush(within).expect("the message is sent");
+    let ended = if is_committed { producer.commit_transaction(within) } else { producer.abort_transaction(within) };
+    ended.expect("the transaction ends");
+}
+
 async fn make_topic(settings: &Settings, name: &str, partitions: i32, config: &[(&str, &str)]) {
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     for (key, value) in config {
@@ -238,6 +254,38 @@ on_a_broker! {
             let places: Vec<_> = foreign.iter().map(|foreign| (foreign.message, foreign.next)).collect();
             assert_eq!(places, [(2, 2), (3, 2)], "{foreign:?}");
         }
+    }
+
+    a_transaction_of_somebody_else_at_the_end_of_a_partition_holds_nobody_up(settings) {
+        let log = open(&settings).await;
+        append(&log, "a", 2).await;
+        for is_committed in [true, false] {
+            send_in_transaction(&settings, "inputs", is_committed);
+            for log in [&log, &open(&settings).await] {
+                assert_eq!(log.end(Topic::Inputs, 0).await.expect("the end is known"), 2);
+                assert!(read(log, 2).await.is_empty());
+                assert_eq!(facts(&read(log, 0).await).len(), 1);
+            }
+        }
+        assert_eq!(append(&log, "b", 3).await, 2);
+        send_in_transaction(&settings, "inputs", true);
+        assert_eq!(append(&open(&settings).await, "c", 1).await, 5);
+        for log in [&log, &open(&settings).await] {
+            let found: Vec<_> = read_all(log).await.iter().map(|stored| (text(stored), stored.first)).collect();
+            assert_eq!(found, [("a".to_owned(), 0), ("b".to_owned(), 2), ("c".to_owned(), 5)]);
+        }
+    }
+
+    a_topic_that_has_nothing_but_a_transaction_of_somebody_else_is_refused(settings) {
+        let config = [
+            ("retention.ms", "-1"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("max.message.bytes", "83886080"),
+        ];
+        make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &config).await;
+        send_in_transaction(&settings, "inputs", true);
+        let error = refused(&settings).await;
+        assert!(matches!(error, OpenError::NotOurs { .. }), "{error}");
     }
 
     a_message_of_a_newer_build_stops_its_partition_and_no_other(settings) {

@@ -192,8 +192,8 @@ impl Reading {
     /// What the writer of a message had counted. The cursor's count of items is void after that.
     fn anchor_of(&self, cursor: &mut Cursor, message: i64) -> Result<Option<Place>, LogError> {
         cursor.go_to(&self.clients, Place { message, ..Place::START })?;
-        let (_, taken) = self.wait_for_next(cursor)?;
-        Ok(taken.anchor)
+        self.wait(cursor)?;
+        Ok(cursor.take().and_then(|(_, taken)| taken.anchor))
     }
 
     /// Batches from the one that holds `from` on.
@@ -222,7 +222,7 @@ impl Reading {
         let (mut stored, mut bytes) = (Vec::new(), 0);
         let full = |bytes: usize| bytes >= bytes_max && bytes > 0;
         while !full(bytes) {
-            let taken = match self.take_counted(cursor, cursor.at.message < target) {
+            let taken = match self.take_counted(cursor, target) {
                 Ok(taken) => taken,
                 // What is in front of it is given first; the next read begins at it and fails.
                 Err(_) if !stored.is_empty() => break,
@@ -248,9 +248,12 @@ impl Reading {
         Ok(stored)
     }
 
-    /// The next message, counted; the cursor stays in front of one that cannot be. It is waited for where it `must` come.
-    fn take_counted(&self, cursor: &mut Cursor, must: bool) -> Result<Option<(Place, Taken)>, LogError> {
-        if !self.peek(cursor, must)? {
+    /// The next message, counted; the cursor stays in front of one that cannot be. What stands before `target` is waited for.
+    fn take_counted(&self, cursor: &mut Cursor, target: i64) -> Result<Option<(Place, Taken)>, LogError> {
+        while cursor.at.message < target && !self.wait(cursor)? {
+            self.passed(cursor.at);
+        }
+        if cursor.peek(&self.clients, Duration::ZERO)?.is_none() {
             return Ok(None);
         }
         let Some((before, taken)) = cursor.take() else { return Ok(None) };
@@ -261,17 +264,23 @@ impl Reading {
         Ok(Some((before, taken)))
     }
 
-    /// Whether a message is in front of the cursor: waits for it where it `must` come.
-    fn peek(&self, cursor: &mut Cursor, must: bool) -> Result<bool, LogError> {
-        if must {
-            return self.wait(cursor).map(|()| true);
+    /// Counts the next message, or goes over what is none.
+    fn next(&self, cursor: &mut Cursor) -> Result<(), LogError> {
+        if !self.wait(cursor)? {
+            self.passed(cursor.at);
+            return Ok(());
         }
-        Ok(cursor.peek(&self.clients, Duration::ZERO)?.is_some())
+        let taken = cursor.take().ok_or_else(|| LogError::Failed("a message that was there is gone".into()));
+        taken.and_then(|(before, taken)| self.count(before, &taken))
     }
 
-    fn next(&self, cursor: &mut Cursor) -> Result<(), LogError> {
-        let (before, taken) = self.wait_for_next(cursor)?;
-        self.count(before, &taken)
+    /// A counted cursor went over what is no message.
+    fn passed(&self, at: Place) {
+        self.learn(|known| {
+            if at.message > known.end.message {
+                known.anchored(at);
+            }
+        });
     }
 
     fn count(&self, before: Place, taken: &Taken) -> Result<(), LogError> {
@@ -303,17 +312,16 @@ impl Reading {
         Ok(())
     }
 
-    fn wait_for_next(&self, cursor: &mut Cursor) -> Result<(Place, Taken), LogError> {
-        self.wait(cursor)?;
-        cursor.take().ok_or_else(|| LogError::Failed("a message that was there is gone".into()))
-    }
-
-    /// Waits for a message that is there. A consumer that does not give it is replaced, for a while.
-    fn wait(&self, cursor: &mut Cursor) -> Result<(), LogError> {
+    /// Waits for a message that is there. A consumer that does not give it is replaced, for a while. Whether it came: where it is
+    /// none for readers, the cursor stands behind it instead.
+    fn wait(&self, cursor: &mut Cursor) -> Result<bool, LogError> {
         let until = Instant::now() + self.clients.settings.request_timeout();
         loop {
             if cursor.peek(&self.clients, LOOK)?.is_some() {
-                return Ok(());
+                return Ok(true);
+            }
+            if cursor.pass(&self.clients)? {
+                return Ok(false);
             }
             self.clients.check()?;
             if Instant::now() >= until {
@@ -348,7 +356,7 @@ impl Reading {
         if cursor.peek(&self.clients, LOOK)?.is_some() || self.is_overdue(&mut cursor, from)? {
             *self.heard.lock() = Instant::now();
             // It is counted here and stays in front of the cursor, for the reader who waits for it.
-            if let Some((before, taken)) = self.take_counted(&mut cursor, false)? {
+            if let Some((before, taken)) = self.take_counted(&mut cursor, 0)? {
                 cursor.give_back(before, taken);
             }
         }
@@ -365,7 +373,12 @@ impl Reading {
             return Ok(false);
         }
         match self.clients.watermarks(self.topic, self.partition) {
-            Ok((_, high)) if high > cursor.at.message => return self.wait(cursor).map(|()| true),
+            Ok((_, high)) if high > cursor.at.message => {
+                if self.wait(cursor)? {
+                    return Ok(true);
+                }
+                self.passed(cursor.at);
+            }
             Ok((_, high)) if high < from.message => drop(self.high()?),
             Ok(_) => cursor.silent_since = Instant::now(),
             Err(error) if error.is_retryable() => tracing::warn!(%error, "waiting for Kafka"),

@@ -268,7 +268,7 @@ fn first_words(clients: &Clients, topic: Topic, name: &str) -> Result<Option<Ope
     let mut cursor = Cursor::new(clients, topic, 0, Place::START).map_err(failed)?;
     while cursor.at.message < high.min(BEGINNING) {
         if cursor.peek(clients, PAUSE).map_err(failed)?.is_none() {
-            if Instant::now() >= until {
+            if !cursor.pass(clients).map_err(failed)? && Instant::now() >= until {
                 return Err(OpenError::Failed(format!("the first messages of topic {name} do not come")));
             }
             continue;
