@@ -153,6 +153,10 @@ impl Settings {
         Duration::from_millis(self.request_timeout_ms.into())
     }
 
+    pub(super) fn delivery_timeout(&self) -> Duration {
+        Duration::from_millis(self.delivery_timeout_ms.into())
+    }
+
     /// What all clients have in common.
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -215,7 +219,8 @@ impl Settings {
             .set("linger.ms", self.linger_ms.to_string())
             .set("batch.size", "1048576")
             .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
-            .set("message.timeout.ms", self.delivery_timeout_ms.to_string());
+            // Ours, for librdkafka goes on behind a message that it has given up.
+            .set("message.timeout.ms", "0");
         config
     }
 
