@@ -14,7 +14,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use schemas::Topic;
+use schemas::{Batch, Topic};
 
 use crate::services::kafka::{Kafka, USER};
 
@@ -209,13 +209,25 @@ on_a_broker! {
     }
 
     an_append_that_is_too_large_is_refused_and_the_log_goes_on(settings) {
-        settings.message_bytes_max = 100_000;
+        settings.message_bytes_max = 66 << 20;
         let log = open(&settings).await;
-        let noise: String = (0..200_000).map(|_| fastrand::alphanumeric()).collect();
-        let taken = log.append(Topic::Inputs, 0, vec![batch(&noise, 1)], Durability::Durable).await;
+        let noise = || {
+            let mut bytes = vec![0; 40 << 20];
+            fastrand::fill(&mut bytes);
+            Batch { body: bytes.into(), ..batch("", 1) }
+        };
+        let taken = log.append(Topic::Inputs, 0, vec![noise(), noise()], Durability::Durable).await;
         let Err(LogError::Refused(why)) = taken else { panic!("{taken:?}") };
         assert!(why.contains("message_bytes_max"), "{why}");
         assert_eq!(append(&log, "a", 1).await, 0);
+        let taken = log.append(Topic::Inputs, 0, vec![noise()], Durability::Durable).await;
+        assert_eq!(taken.expect("one alone is taken"), [1]);
+    }
+
+    a_limit_that_a_batch_may_not_fit_into_is_refused_at_the_start(settings) {
+        settings.message_bytes_max = 8 << 20;
+        let error = refused(&settings).await;
+        assert!(matches!(error, OpenError::Settings(_)) && error.to_string().contains("message_bytes_max"), "{error}");
     }
 
     a_limit_that_is_lowered_under_an_open_log_ends_it_with_a_remedy(settings) {

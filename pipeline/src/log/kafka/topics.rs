@@ -27,10 +27,7 @@ const BEGINNING: i64 = 1000;
 
 /// Finds, makes and checks all topics. Blocks.
 pub(super) fn open(clients: &Arc<Clients>, producer: &Producer) -> Result<Facts, OpenError> {
-    let wanted = clients.settings.partitions;
-    if !wanted.are_valid() {
-        return Err(OpenError::Partitions(wanted));
-    }
+    clients.settings.check()?;
     reach(clients)?;
     let mut opened = Vec::with_capacity(Topic::ALL.len());
     let epoch = clients.settings.epoch.unwrap_or_else(this_second);
