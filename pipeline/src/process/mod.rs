@@ -19,7 +19,7 @@ use crate::step::{Folding, InputBatch, Scratch, StepError};
 use crate::store::{Store, StoreError};
 pub(crate) use checkpoint::{Checkpoint, Mark, peek};
 pub use follow::{Follower, Reader};
-use output::Output;
+use output::{Output, appends};
 pub use output::{collect, decode_decisions, events_partition};
 use progress::ProgressTeller;
 use states::States;
@@ -331,13 +331,15 @@ impl Processor {
         }
     }
 
-    /// Puts on the log what is there so far.
+    /// Puts on the log what is there so far, in as many appends as it takes.
     async fn deliver(&self, output: &mut Output) -> Result<(), ProcessError> {
         let Output { events, decisions, .. } = std::mem::take(output);
         for (partition, batches) in events {
-            self.log.append(Topic::Events, partition, batches, Durability::Ordered).await?;
+            for batches in appends(batches) {
+                self.log.append(Topic::Events, partition, batches, Durability::Ordered).await?;
+            }
         }
-        if !decisions.is_empty() {
+        for decisions in appends(decisions) {
             self.log.append(Topic::Decisions, self.partition, decisions, Durability::Ordered).await?;
         }
         Ok(())

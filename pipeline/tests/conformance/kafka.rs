@@ -14,7 +14,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use schemas::Topic;
+use schemas::{Batch, Topic};
 
 use crate::services::kafka::{Kafka, USER};
 
@@ -55,6 +55,22 @@ fn send_foreign(settings: &Settings, topic: &str, headers: OwnedHeaders, value: 
     let record = BaseRecord::to(&name).partition(0).key("k").payload(value).headers(headers);
     producer.send(record).map_err(|(e, _)| e).expect("the message is queued");
     producer.flush(std::time::Duration::from_secs(60)).expect("the message is sent");
+}
+
+/// Somebody else's message on a topic of ours, in a transaction: its end is one more, which readers are not given.
+fn send_in_transaction(settings: &Settings, topic: &str, is_committed: bool) {
+    let within = std::time::Duration::from_secs(60);
+    let name = format!("{}{topic}", settings.topic_prefix);
+    let mut config = client(settings);
+    config.set("transactional.id", &name);
+    let producer: BaseProducer = config.create().expect("the client is made");
+    producer.init_transactions(within).expect("the broker answers");
+    producer.begin_transaction().expect("a transaction begins");
+    let record = BaseRecord::to(&name).partition(0).key("k").payload("theirs");
+    producer.send(record).map_err(|(e, _)| e).expect("the message is queued");
+    producer.flush(within).expect("the message is sent");
+    let ended = if is_committed { producer.commit_transaction(within) } else { producer.abort_transaction(within) };
+    ended.expect("the transaction ends");
 }
 
 async fn make_topic(settings: &Settings, name: &str, partitions: i32, config: &[(&str, &str)]) {
@@ -193,13 +209,25 @@ on_a_broker! {
     }
 
     an_append_that_is_too_large_is_refused_and_the_log_goes_on(settings) {
-        settings.message_bytes_max = 100_000;
+        settings.message_bytes_max = 66 << 20;
         let log = open(&settings).await;
-        let noise: String = (0..200_000).map(|_| fastrand::alphanumeric()).collect();
-        let taken = log.append(Topic::Inputs, 0, vec![batch(&noise, 1)], Durability::Durable).await;
+        let noise = || {
+            let mut bytes = vec![0; 40 << 20];
+            fastrand::fill(&mut bytes);
+            Batch { body: bytes.into(), ..batch("", 1) }
+        };
+        let taken = log.append(Topic::Inputs, 0, vec![noise(), noise()], Durability::Durable).await;
         let Err(LogError::Refused(why)) = taken else { panic!("{taken:?}") };
         assert!(why.contains("message_bytes_max"), "{why}");
         assert_eq!(append(&log, "a", 1).await, 0);
+        let taken = log.append(Topic::Inputs, 0, vec![noise()], Durability::Durable).await;
+        assert_eq!(taken.expect("one alone is taken"), [1]);
+    }
+
+    a_limit_that_a_batch_may_not_fit_into_is_refused_at_the_start(settings) {
+        settings.message_bytes_max = 8 << 20;
+        let error = refused(&settings).await;
+        assert!(matches!(error, OpenError::Settings(_)) && error.to_string().contains("message_bytes_max"), "{error}");
     }
 
     a_limit_that_is_lowered_under_an_open_log_ends_it_with_a_remedy(settings) {
@@ -238,6 +266,38 @@ on_a_broker! {
             let places: Vec<_> = foreign.iter().map(|foreign| (foreign.message, foreign.next)).collect();
             assert_eq!(places, [(2, 2), (3, 2)], "{foreign:?}");
         }
+    }
+
+    a_transaction_of_somebody_else_at_the_end_of_a_partition_holds_nobody_up(settings) {
+        let log = open(&settings).await;
+        append(&log, "a", 2).await;
+        for is_committed in [true, false] {
+            send_in_transaction(&settings, "inputs", is_committed);
+            for log in [&log, &open(&settings).await] {
+                assert_eq!(log.end(Topic::Inputs, 0).await.expect("the end is known"), 2);
+                assert!(read(log, 2).await.is_empty());
+                assert_eq!(facts(&read(log, 0).await).len(), 1);
+            }
+        }
+        assert_eq!(append(&log, "b", 3).await, 2);
+        send_in_transaction(&settings, "inputs", true);
+        assert_eq!(append(&open(&settings).await, "c", 1).await, 5);
+        for log in [&log, &open(&settings).await] {
+            let found: Vec<_> = read_all(log).await.iter().map(|stored| (text(stored), stored.first)).collect();
+            assert_eq!(found, [("a".to_owned(), 0), ("b".to_owned(), 2), ("c".to_owned(), 5)]);
+        }
+    }
+
+    a_topic_that_has_nothing_but_a_transaction_of_somebody_else_is_refused(settings) {
+        let config = [
+            ("retention.ms", "-1"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("max.message.bytes", "83886080"),
+        ];
+        make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &config).await;
+        send_in_transaction(&settings, "inputs", true);
+        let error = refused(&settings).await;
+        assert!(matches!(error, OpenError::NotOurs { .. }), "{error}");
     }
 
     a_message_of_a_newer_build_stops_its_partition_and_no_other(settings) {

@@ -1,6 +1,5 @@
 //! The connections to a cluster.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -11,7 +10,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use schemas::Topic;
 use tokio::sync::watch;
 
+use super::cursor::Cursor;
 use super::error::{OpenError, of_operation};
+use super::place::Place;
 use super::settings::Settings;
 use crate::log::{LogError, Oddities};
 
@@ -60,7 +61,8 @@ pub(super) struct Clients {
     pub(super) failure: watch::Sender<Option<LogError>>,
     /// Messages that are not ours, and consumers that stood still.
     pub(super) oddities: Oddities,
-    idle_readers: AtomicUsize,
+    /// Readers that nobody uses, of all partitions: the one that was used last at the end.
+    idle: Mutex<Vec<Cursor>>,
 }
 
 impl Clients {
@@ -72,7 +74,7 @@ impl Clients {
             control,
             failure: watch::Sender::new(None),
             oddities: Oddities::default(),
-            idle_readers: AtomicUsize::new(0),
+            idle: Mutex::default(),
         })
     }
 
@@ -124,19 +126,56 @@ impl Clients {
         }
     }
 
-    /// Whether one more reader may be kept open while nobody reads.
-    pub(super) fn keep_idle(&self) -> bool {
-        let max = self.settings.idle_readers_max;
-        let more = |idle: usize| (idle < max).then_some(idle + 1);
-        self.idle_readers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    /// Keeps a reader open while nobody reads. Of too many, the one goes that has been idle longest, whatever partition it has.
+    pub(super) fn keep_idle(&self, cursor: Cursor) {
+        let longest = {
+            let mut idle = self.idle.lock();
+            idle.push(cursor);
+            (idle.len() > self.settings.idle_readers_max).then(|| idle.remove(0))
+        };
+        drop(longest);
     }
 
-    pub(super) fn take_idle(&self) {
-        self.idle_readers.fetch_sub(1, Ordering::Relaxed);
+    /// How many idle readers a partition has.
+    pub(super) fn idle_of(&self, topic: Topic, partition: u32) -> usize {
+        self.idle.lock().iter().filter(|cursor| cursor.is_of(topic, partition)).count()
+    }
+
+    /// The idle reader of a partition that is farthest of those that can be used.
+    pub(super) fn take_idle(&self, topic: Topic, partition: u32, usable: impl Fn(Place) -> bool) -> Option<Cursor> {
+        let mut idle = self.idle.lock();
+        let fitting = idle.iter().enumerate().filter(|(_, cursor)| cursor.is_of(topic, partition) && usable(cursor.at));
+        let (n, _) = fitting.max_by_key(|(_, cursor)| cursor.at.message)?;
+        Some(idle.remove(n))
     }
 }
 
 /// Partition counts end at 4,096.
 pub(super) fn partition_number(partition: u32) -> i32 {
     i32::try_from(partition).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_idle_readers_the_one_goes_that_was_idle_longest_whatever_partition_it_has() {
+        let settings = Settings { idle_readers_max: 3, ..Settings::at("127.0.0.1:1") };
+        let clients = Clients::new(settings).unwrap();
+        let keep = |partition, message| {
+            let at = Place { message, ..Place::START };
+            clients.keep_idle(Cursor::new(&clients, Topic::Inputs, partition, at).unwrap());
+        };
+        keep(0, 7);
+        keep(1, 7);
+        keep(1, 9);
+        let used = clients.take_idle(Topic::Inputs, 0, |_| true).unwrap();
+        clients.keep_idle(used);
+        keep(2, 7);
+        let idle = [0, 1, 2].map(|partition| clients.idle_of(Topic::Inputs, partition));
+        assert_eq!(idle, [1, 1, 1], "the first of partition 1 had been idle longest");
+        assert!(clients.take_idle(Topic::Events, 1, |_| true).is_none(), "readers of another topic are none of it");
+        assert!(clients.take_idle(Topic::Inputs, 1, |at| at.message == 9).is_some(), "the one used later stays");
+    }
 }

@@ -27,10 +27,7 @@ const BEGINNING: i64 = 1000;
 
 /// Finds, makes and checks all topics. Blocks.
 pub(super) fn open(clients: &Arc<Clients>, producer: &Producer) -> Result<Facts, OpenError> {
-    let wanted = clients.settings.partitions;
-    if !wanted.are_valid() {
-        return Err(OpenError::Partitions(wanted));
-    }
+    clients.settings.check()?;
     reach(clients)?;
     let mut opened = Vec::with_capacity(Topic::ALL.len());
     let epoch = clients.settings.epoch.unwrap_or_else(this_second);
@@ -268,7 +265,7 @@ fn first_words(clients: &Clients, topic: Topic, name: &str) -> Result<Option<Ope
     let mut cursor = Cursor::new(clients, topic, 0, Place::START).map_err(failed)?;
     while cursor.at.message < high.min(BEGINNING) {
         if cursor.peek(clients, PAUSE).map_err(failed)?.is_none() {
-            if Instant::now() >= until {
+            if !cursor.pass(clients).map_err(failed)? && Instant::now() >= until {
                 return Err(OpenError::Failed(format!("the first messages of topic {name} do not come")));
             }
             continue;

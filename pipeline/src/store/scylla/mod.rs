@@ -480,7 +480,8 @@ impl Store for ScyllaStore {
         let mark: [u8; MARK_BYTES] = fastrand::u128(..).to_be_bytes();
         let parts = self.put_parts(&mark, &value).await?;
         let written = self.put_row(&place, mark, parts, &value, expect).await;
-        if matches!(written, Err(StoreError::Conflict { .. } | StoreError::Failed(_))) {
+        // After any other error a try may have been done that nobody told about: its row names the parts.
+        if matches!(written, Err(StoreError::Conflict { .. })) {
             self.drop_parts(&mark, parts).await;
         }
         written
