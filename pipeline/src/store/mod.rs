@@ -24,8 +24,8 @@ pub enum Table {
     /// System. `NAME` of a tenant → its id (JSON). A tenant's own row with an empty key → its name (JSON).
     Tenants = 1,
     /// System. `TOPIC/PARTITION/READER` → where the reader starts: the topic's epoch (4 bytes), for readers of `decisions` the
-    /// last one taken (its input's offset, 8 bytes, and ordinal, 4 bytes), and the offset (8 bytes), big-endian; the
-    /// projector's has the offset alone, and ends with `@URL` where views lie in a place that was named.
+    /// last one taken (its input's offset, 8 bytes, and ordinal, 4 bytes), and the offset (8 bytes), big-endian; a
+    /// projector's that is older has the offset alone, and its key ends with `@URL` where views lie in a place that was named.
     Checkpoints = 2,
     /// `CONNECTION/STREAM` → partition, entity, mapping (JSON): what was asked for last.
     Streams = 3,

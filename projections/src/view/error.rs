@@ -2,6 +2,7 @@
 
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::transaction::TransactionError;
+use schemas::Position;
 use schemas::ids::EntityName;
 use schemas::wire::WireError;
 
@@ -61,6 +62,17 @@ pub enum ViewError {
         view: u64,
         /// The log's end.
         log: u64,
+    },
+    /// The checkpoint of a partition is none of this log: it is of another epoch, or beyond the end.
+    #[error(
+        "the views were folded up to {views} of events, and the log ends at {end}, so it is another one or went back: name the \
+         log that they come from, restore log and store from one backup, or begin with an empty data folder and keyspace"
+    )]
+    OtherLog {
+        /// Up to where they were folded.
+        views: Position,
+        /// The log's end.
+        end: Position,
     },
     /// Rows of an entity that was never defined.
     #[error(

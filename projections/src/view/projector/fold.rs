@@ -92,7 +92,7 @@ impl Shared {
         };
         let end = self.log.end(Topic::Events, number).await?;
         if offset > end {
-            return Err(ViewError::WentBack { view: offset, log: end });
+            return Err(self.other_log(number, (None, offset)).await?);
         }
         *gate = offset;
         partition.checkpoint.store(offset, Ordering::Relaxed);
