@@ -88,7 +88,8 @@ pub enum Table {
     /// One row with an empty key → what language models have cost the tenant since it was reset (JSON).
     ModelUsage = 32,
     /// System. `node/ID` → a process that takes part, written again as long as it lives; `share/ROLE/PARTITION` → which one
-    /// works on it (JSON). `master` → which master key all processes have. In a data folder: `folder` → what it was made for.
+    /// works on it (JSON). `master` → which master key all processes have. `cluster` → an id that the store was given by the
+    /// first of them. In a data folder: `folder` → what it was made for, `cluster` → the id of the store that it belongs to.
     Leases = 33,
 }
 
