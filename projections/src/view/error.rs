@@ -223,9 +223,10 @@ impl ViewError {
     pub fn is_of_the_storage(&self) -> bool {
         matches!(self, Self::Away { .. } | Self::Denied { .. } | Self::NoBucket { .. })
     }
-    /// Whether it is past once the table is opened again: nothing is wrong with the table itself.
+    /// Whether it is past once the table is opened again: nothing is wrong with the table itself, and nobody has to give rights
+    /// to it.
     pub fn passes(&self) -> bool {
-        matches!(self, Self::Conflict { .. }) || self.is_retryable()
+        matches!(self, Self::Conflict { .. }) || self.is_retryable() && !matches!(self, Self::Denied { .. })
     }
     /// Whether another process works on the partition by now.
     pub fn is_overtaken(&self) -> bool {

@@ -34,6 +34,10 @@ pub enum Fault {
     PutAway(&'static str),
     /// What is to be made once is overwritten.
     Overwrites(&'static str),
+    /// Reading and putting are refused.
+    Denied(&'static str),
+    /// Reading data files is refused, and putting anything.
+    AllDenied,
     /// Reading says that the disk is full.
     Full(&'static str),
     /// Reading waits.
@@ -79,12 +83,14 @@ impl Fault {
             | Self::PutDenied(part)
             | Self::PutAway(part)
             | Self::Overwrites(part)
+            | Self::Denied(part)
             | Self::Full(part)
             | Self::Wait(part)
                 if path.as_ref().contains(part) =>
             {
                 self
             }
+            Self::AllDenied => self,
             _ => Self::None,
         }
     }
@@ -105,6 +111,9 @@ impl FaultyStore {
     fn failure(kind: std::io::ErrorKind) -> Error {
         Error::Generic { store: "faulty", source: Box::new(std::io::Error::from(kind)) }
     }
+    fn refusal(path: &Path) -> Error {
+        Error::PermissionDenied { path: path.to_string(), source: "it is not ours".into() }
+    }
     async fn before_read(&self, path: &Path) -> Result<()> {
         self.faults.reads.send_modify(|reads| reads.push(path.clone()));
         match self.fault(path) {
@@ -113,6 +122,8 @@ impl FaultyStore {
                 let _ = self.faults.now.subscribe().wait_for(|fault| !matches!(fault, Fault::Wait(_))).await;
                 Ok(())
             }
+            Fault::Denied(_) => Err(Self::refusal(path)),
+            Fault::AllDenied if path.as_ref().ends_with(".parquet") => Err(Self::refusal(path)),
             _ => Ok(()),
         }
     }
@@ -130,9 +141,7 @@ impl ObjectStore for FaultyStore {
         match self.fault(location) {
             Fault::Put(_) => Err(Self::failure(std::io::ErrorKind::Other)),
             Fault::PutFull(_) => Err(Self::failure(std::io::ErrorKind::StorageFull)),
-            Fault::PutDenied(_) => {
-                Err(Error::PermissionDenied { path: location.to_string(), source: "it is read-only".into() })
-            }
+            Fault::PutDenied(_) | Fault::Denied(_) | Fault::AllDenied => Err(Self::refusal(location)),
             Fault::PutAway(_) => Err(Self::failure(std::io::ErrorKind::TimedOut)),
             Fault::Overwrites(_) => self.inner.put_opts(location, payload, PutOptions::default()).await,
             _ => self.inner.put_opts(location, payload, opts).await,

@@ -174,11 +174,11 @@ impl Shared {
         };
         let (tenant, entity) = slot.key();
         tracing::error!(%tenant, %entity, %error, "a view could not be flushed");
-        if error.is_retryable() {
+        let is_of_others = self.is_of_all(&error).await
+            || matches!(error, ViewError::DiskFull | ViewError::Log(_) | ViewError::Store(_));
+        if is_of_others && error.is_retryable() {
             *self.full.lock() = Some(error.clone());
         }
-        let is_of_others =
-            error.is_of_the_storage() || matches!(error, ViewError::DiskFull | ViewError::Log(_) | ViewError::Store(_));
         // A rebuild that is under way puts a table in place that can be written again.
         if !is_of_others && !slot.is_pinned.load(Ordering::Acquire) {
             slot.view.stop(error.clone());
