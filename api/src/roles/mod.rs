@@ -127,10 +127,16 @@ impl Line {
         asking: Option<Arc<Asking>>,
     ) -> anyhow::Result<Self> {
         let (opened, views) = (backends.open(folder).await?, backends.views.as_ref());
+        if !is_patient {
+            backends.check_views(&*opened.local).await?;
+        }
         let roles = match backends.are_shared() {
             true => Roles::among_peers(&opened, folder, views, roster, asking.as_ref()).await?,
             false => Roles::alone(&opened, folder, views, asking.as_ref()).await?,
         };
+        if is_patient {
+            backends.note_views(&*opened.local).await?;
+        }
         let (log, store, keys) = (opened.log, opened.store, opened.keys);
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());

@@ -89,7 +89,8 @@ pub enum Table {
     ModelUsage = 32,
     /// System. `node/ID` → a process that takes part, written again as long as it lives; `share/ROLE/PARTITION` → which one
     /// works on it (JSON). `master` → which master key all processes have. `cluster` → an id that the store was given by the
-    /// first of them. In a data folder: `folder` → what it was made for, `cluster` → the id of the store that it belongs to.
+    /// first of them. In a data folder: `folder` → what it was made for, `cluster` → the id of the store that it belongs to,
+    /// `views` → the URL of the place at which its server has the views, if one was named.
     Leases = 33,
 }
 
