@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +20,9 @@ use projections::view::durable::DurableLocal;
 use schemas::Topic;
 use schemas::batch::Batch;
 use tokio::sync::watch;
+
+/// How far a clock is behind.
+pub const BEHIND: Duration = Duration::from_secs(900);
 
 /// What a store does wrong: to objects whose path holds a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub enum Fault {
     Denied(&'static str),
     /// Reading data files is refused, and putting anything.
     AllDenied,
+    /// The clock of the store is [`BEHIND`] that of this machine.
+    Late,
     /// Reading says that the disk is full.
     Full(&'static str),
     /// Reading waits.
@@ -90,7 +96,7 @@ impl Fault {
             {
                 self
             }
-            Self::AllDenied => self,
+            Self::AllDenied | Self::Late => self,
             _ => Self::None,
         }
     }
@@ -110,6 +116,12 @@ impl FaultyStore {
     }
     fn failure(kind: std::io::ErrorKind) -> Error {
         Error::Generic { store: "faulty", source: Box::new(std::io::Error::from(kind)) }
+    }
+    fn dated(&self, mut object: ObjectMeta) -> ObjectMeta {
+        if self.fault(&object.location) == Fault::Late {
+            object.last_modified -= BEHIND;
+        }
+        object
     }
     fn refusal(path: &Path) -> Error {
         Error::PermissionDenied { path: path.to_string(), source: "it is not ours".into() }
@@ -152,7 +164,9 @@ impl ObjectStore for FaultyStore {
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.before_read(location).await?;
-        self.inner.get_opts(location, options).await
+        let mut found = self.inner.get_opts(location, options).await?;
+        found.meta = self.dated(found.meta);
+        Ok(found)
     }
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.before_read(location).await?;
@@ -165,7 +179,9 @@ impl ObjectStore for FaultyStore {
         self.inner.list(prefix)
     }
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
+        let mut listed = self.inner.list_with_delimiter(prefix).await?;
+        listed.objects = listed.objects.into_iter().map(|object| self.dated(object)).collect();
+        Ok(listed)
     }
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
