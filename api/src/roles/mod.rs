@@ -102,9 +102,13 @@ impl Line {
     /// Opens a folder, made when it is not there, for one command, which fails when the disk is full. Every role runs
     /// meanwhile; where processes share the work they do it, and this one only asks.
     pub async fn open(folder: &Path) -> anyhow::Result<Self> {
-        let backends = Backends::of_folder(folder)?;
+        Self::open_at(folder, &Backends::of_folder(folder)?).await
+    }
+
+    /// The same, on log and store and with views where it is known already that they are.
+    pub async fn open_at(folder: &Path, backends: &Backends) -> anyhow::Result<Self> {
         let roster = if backends.are_shared() { Roster::none() } else { Roster::default() };
-        Self::open_on(folder, &backends, &roster, QueryLimits::default(), false, None).await
+        Self::open_on(folder, backends, &roster, QueryLimits::default(), false, None).await
     }
 
     /// Opens a folder with log, store and views in it, whose queries may take so much. With `is_patient`, as a server's is,
@@ -130,10 +134,16 @@ impl Line {
     ) -> anyhow::Result<Self> {
         let (opened, views) = (backends.open(folder).await?, backends.views.as_ref());
         let halted = Arc::new(Halted::default());
+        if !is_patient {
+            backends.check_views(&*opened.local).await?;
+        }
         let roles = match backends.are_shared() {
             true => Roles::among_peers(&opened, folder, views, roster, (asking.as_ref(), &halted)).await?,
             false => Roles::alone(&opened, folder, views, asking.as_ref()).await?,
         };
+        if is_patient {
+            backends.note_views(&*opened.local).await?;
+        }
         let (log, store, keys) = (opened.log, opened.store, opened.keys);
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());

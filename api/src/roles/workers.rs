@@ -77,6 +77,7 @@ impl Workers {
         let notes = Notes::new();
         let views = backends.views.as_ref().filter(|_| roster.has(RoleName::Project));
         let place = shared_place(folder, views, roster).await?;
+        backends.note_views(&*local).await?;
         let foreign = watch_foreign(log.clone(), store.clone(), stop.clone());
         let crew = Crew::new((log.clone(), store), place, asking, notes.clone());
         let forgetting = follow_destroyed(keys, crew.written().dropped(), stop.clone());

@@ -24,8 +24,8 @@ pub enum Table {
     /// System. `NAME` of a tenant → its id (JSON). A tenant's own row with an empty key → its name (JSON).
     Tenants = 1,
     /// System. `TOPIC/PARTITION/READER` → where the reader starts: the topic's epoch (4 bytes), for readers of `decisions` the
-    /// last one taken (its input's offset, 8 bytes, and ordinal, 4 bytes), and the offset (8 bytes), big-endian; the
-    /// projector's has the offset alone, and ends with `@URL` where views lie in a place that was named.
+    /// last one taken (its input's offset, 8 bytes, and ordinal, 4 bytes), and the offset (8 bytes), big-endian; a
+    /// projector's that is older has the offset alone, and its key ends with `@URL` where views lie in a place that was named.
     Checkpoints = 2,
     /// `CONNECTION/STREAM` → partition, entity, mapping (JSON): what was asked for last.
     Streams = 3,
@@ -91,7 +91,9 @@ pub enum Table {
     /// One row with an empty key → what language models have cost the tenant since it was reset (JSON).
     ModelUsage = 32,
     /// System. `node/ID` → a process that takes part, written again as long as it lives; `share/ROLE/PARTITION` → which one
-    /// works on it (JSON). `master` → which master key all processes have. In a data folder: `folder` → what it was made for.
+    /// works on it (JSON). `master` → which master key all processes have. `cluster` → an id that the store was given by the
+    /// first of them. In a data folder: `folder` → what it was made for, `cluster` → the id of the store that it belongs to,
+    /// `views` → the URL of the place at which its server has the views, if one was named.
     Leases = 33,
 }
 

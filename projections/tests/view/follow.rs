@@ -114,7 +114,7 @@ async fn a_storage_that_refuses_or_does_not_answer_is_told_and_nothing_is_lost()
     let running = Running::start_at(&log, &store, place.clone(), Budget::default());
     running.caught_up(&log).await;
     let before = running.rows(TENANT).await;
-    fault.send_replace(Fault::PutDenied("/orders/part-"));
+    fault.send_replace(Fault::AllDenied);
     assert!(matches!(running.handle.flush_all().await, Err(ViewError::Denied { .. })));
     fault.send_replace(Fault::PutAway("/orders/part-"));
     let away = running.handle.flush_all().await.unwrap_err();
