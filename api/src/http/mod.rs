@@ -1,7 +1,8 @@
 //! The HTTP API. A handler knows its caller, checks a role, calls one function of a room behind it, and shapes the answer.
 //!
 //! [`app`] puts it together: [`routes`] are the handlers by resource, [`manners`] is what every request goes through,
-//! [`problem`] is what an error looks like outside, [`document`] is the OpenAPI file, [`ops`] is what operators' tools ask.
+//! [`problem`] is what an error looks like outside, [`document`] is the OpenAPI file, [`ops`] is what operators' tools ask;
+//! [`workers`] is what a process without doors answers them.
 
 pub mod answer;
 pub mod document;
@@ -13,6 +14,7 @@ pub mod public;
 pub mod routes;
 pub mod text;
 pub mod time;
+pub mod workers;
 
 use std::sync::Arc;
 

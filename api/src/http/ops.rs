@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pipeline::Log;
+use pipeline::lease::Share;
 use pipeline::step::Counters;
 use poem::http::StatusCode;
 use poem::web::Data;
@@ -14,6 +16,7 @@ use super::Doors;
 use super::problem::Problem;
 use crate::auth::{AuthError, secret};
 use crate::line::{Lag, Line};
+use crate::roles::AtWork;
 
 /// The oldest that a record may be that is in no view yet, for the server to be ready.
 const BEHIND_MAX: Duration = Duration::from_secs(60);
@@ -66,17 +69,22 @@ pub async fn metrics(
     doors: Data<&Arc<Doors>>,
     totals: Data<&Arc<TotalsCache>>,
 ) -> Result<String, Problem> {
-    let is_local = request.remote_addr().as_socket_addr().is_some_and(|peer| peer.ip().is_loopback());
-    if !is_local && !is_operator(request, doors.metrics_token.as_deref()) {
+    if !may_see(request, doors.metrics_token.as_deref()) {
         return Err(AuthError::Unauthenticated.into());
     }
-    let mut text = Text(String::new());
+    let mut text = Text::default();
     let written = write(&doors.line, &totals, &mut text).await;
     written.map_err(|error| {
         tracing::warn!(error = format!("{error:#}"), "the metrics cannot be told");
         Problem::unavailable("the metrics cannot be told now: the server's log says why")
     })?;
-    Ok(text.0)
+    Ok(text.into_string())
+}
+
+/// Whether a request may see metrics: it comes from this machine, or bears the operator's token, of which the hash is known.
+pub(super) fn may_see(request: &Request, hash: Option<&str>) -> bool {
+    let is_local = request.remote_addr().as_socket_addr().is_some_and(|peer| peer.ip().is_loopback());
+    is_local || is_operator(request, hash)
 }
 
 /// Whether a request bears the operator's token, of which the hash is known.
@@ -91,18 +99,58 @@ fn is_operator(request: &Request, hash: Option<&str>) -> bool {
 }
 
 /// Metrics as they are written.
-struct Text(String);
+#[derive(Default)]
+pub(super) struct Text(String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str, values: impl IntoIterator<Item = (String, u64)>) {
+    /// The text.
+    pub(super) fn into_string(self) -> String {
+        self.0
+    }
+    /// A metric with its values, each behind its labels.
+    pub(super) fn family(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (String, u64)>,
+    ) {
         self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
         for (labels, value) in values {
             self.0.push_str(&format!("{name}{labels} {value}\n"));
         }
     }
-    fn gauge(&mut self, name: &str, help: &str, value: usize) {
+    /// A metric with one value that goes up and down.
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: usize) {
         self.family(name, "gauge", help, [(String::new(), value as u64)]);
     }
+}
+
+/// How far readers are behind.
+pub(super) fn lags(lags: Vec<Lag>, text: &mut Text) {
+    let labelled = |lag: Lag| {
+        let Lag { role, topic, partition, items } = lag;
+        (format!("{{role=\"{role}\",topic=\"{topic}\",partition=\"{partition}\"}}"), items)
+    };
+    let help = "items of a partition that a role has not done yet, wherever it runs";
+    text.family("autonomos_consumer_lag_items", "gauge", help, lags.into_iter().map(labelled));
+}
+
+/// What this process works on among its peers.
+pub(super) fn work(at_work: &AtWork, text: &mut Text) {
+    let shares = at_work.shares();
+    let labelled = |share: Share| (format!("{{role=\"{}\",partition=\"{}\"}}", share.role, share.partition), 1);
+    let help = "partitions of a role that this process works on by its lease";
+    text.family("autonomos_leases", "gauge", help, shares.into_iter().map(labelled));
+}
+
+/// What was odd on the log's servers, if it has servers.
+pub(super) fn oddities(log: &dyn Log, text: &mut Text) {
+    let Some(oddities) = log.oddities() else { return };
+    let help = "messages on the log's servers that are none of the line's and were passed over";
+    text.family("autonomos_foreign_messages_total", "counter", help, [(String::new(), oddities.foreign())]);
+    let help = "readers of the log's servers that stood still and were replaced";
+    text.family("autonomos_reader_stalls_total", "counter", help, [(String::new(), oddities.stalls())]);
 }
 
 async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Result<()> {
@@ -114,12 +162,10 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
         }
     }
     text.family("autonomos_log_items_total", "counter", "items ever appended to a partition", ends);
-    let labelled = |lag: Lag| {
-        let Lag { role, topic, partition, items } = lag;
-        (format!("{{role=\"{role}\",topic=\"{topic}\",partition=\"{partition}\"}}"), items)
-    };
-    let help = "items of a partition that a role has not done yet, wherever it runs";
-    text.family("autonomos_consumer_lag_items", "gauge", help, line.lags().await?.into_iter().map(labelled));
+    lags(line.lags().await?, text);
+    if line.has_peers() {
+        work(line.at_work(), text);
+    }
     let behind = line.behind().await?.as_millis() as usize;
     text.gauge("autonomos_behind_ms", "age of the oldest record that is in no view yet", behind);
     let views = line.holdings();
@@ -137,6 +183,7 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
     let passed_over = [(String::new(), line.keys.forgotten())];
     let help = "items of deleted tenants that readers passed over, once for each reader";
     text.family("autonomos_forgotten_items_total", "counter", help, passed_over);
+    oddities(&*line.log, text);
     let (totals, tenants) = totals.get(line).await?;
     let fates = [
         ("accepted", totals.accepted),

@@ -1,15 +1,17 @@
 //! The only place where things are wired together: which log, which store, which roles run in this process.
 //!
 //! `alone` starts every role over a folder that is this process's alone, `peers` those of a process that shares the work with
-//! others: `crew` is what it does by its leases, `node_store` what it keeps of its own tables. `notes` says which roles have
-//! stopped.
+//! others: `crew` is what it does by its leases, `at_work` says what that is, `node_store` what it keeps of its own tables. `workers`
+//! are a process without doors. `notes` says which roles have stopped.
 
 mod alone;
+mod at_work;
 mod crew;
 mod node_store;
 mod notes;
 mod peers;
 mod roster;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,9 +31,10 @@ use tokio::task::JoinSet;
 
 use crate::backends::Backends;
 use crate::line::{Bounds, Fair, Line, VIEWED_KEPT};
+pub(crate) use at_work::AtWork;
 use notes::Notes;
-pub use peers::Workers;
 pub use roster::{RoleName, Roster};
+pub use workers::{Health, Workers};
 
 /// Queries: how many of a tenant may wait, and how long. There are as many places as the engine has.
 const ASKS: Bounds = Bounds { places: 1, waiting: 64, wait: Duration::from_secs(5) };
@@ -53,6 +56,8 @@ pub(crate) struct Roles {
     pub(crate) failures: watch::Sender<BTreeMap<Role, String>>,
     /// Why a role does not get on, one for each of them.
     pub(crate) stalls: Vec<watch::Receiver<Option<String>>>,
+    /// What this process works on by its leases; nothing where it has all to itself.
+    pub(crate) at_work: AtWork,
     /// Whether this process sends notices, which only one does.
     leads: watch::Sender<bool>,
     /// Why log or store take no more from this process, once they do not.
@@ -182,6 +187,11 @@ impl Line {
     /// Whether this process does what only one of those with doors does: it sends notices.
     pub(crate) fn leads(&self) -> watch::Receiver<bool> {
         self.roles.leads.subscribe()
+    }
+
+    /// What this process works on by its leases.
+    pub(crate) fn at_work(&self) -> &AtWork {
+        &self.roles.at_work
     }
 
     /// Whether other processes share the work.

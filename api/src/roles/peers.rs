@@ -4,20 +4,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use pipeline::process::{Follower, Reader};
+use pipeline::quarantine::watch_foreign;
 use pipeline::repair::{Asking, Repaired};
-use pipeline::{Log, Store};
 use projections::view::place::Settings as ViewSettings;
 use projections::view::{Access, Budget, Place, Projector};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use super::crew::Crew;
 use super::node_store::NodeStore;
 use super::{Notes, Role, RoleName, Roles, Roster, open_views};
-use crate::backends::{Backends, Opened};
+use crate::backends::Opened;
 
 impl Roles {
     /// Starts the roles of `roster`, and what this process answers by: where `views` names a place, the tables there, which
@@ -54,8 +53,9 @@ impl Roles {
         let projector = role.handle();
         stalls.extend(projector.stalls());
         tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop.clone())));
+        tasks.spawn(watch_foreign(log.clone(), store.clone(), stop.clone()));
         let crew = Crew::new((log.clone(), store.clone()), place, asking.cloned(), notes.clone());
-        let leads = crew.leads();
+        let (at_work, leads) = (crew.at_work(), crew.leads());
         if let Some(work) = crew.keep(roster, stop) {
             tasks.spawn(work);
         }
@@ -68,6 +68,7 @@ impl Roles {
             projector,
             failures,
             stalls,
+            at_work,
             leads,
             lost,
             shutdown,
@@ -79,57 +80,15 @@ impl Roles {
 
 /// The place where processes share the tables of views, if one was named. Who takes the role that writes them must be able
 /// to.
-async fn shared_place(folder: &Path, views: Option<&ViewSettings>, roster: &Roster) -> anyhow::Result<Option<Place>> {
+pub(super) async fn shared_place(
+    folder: &Path,
+    views: Option<&ViewSettings>,
+    roster: &Roster,
+) -> anyhow::Result<Option<Place>> {
     let access = if roster.has(RoleName::Project) { Access::Write } else { Access::Read };
     match views {
         Some(_) => Ok(Some(open_views(folder, views, access).await?)),
         None => Ok(None),
-    }
-}
-
-/// A process that works and answers nobody.
-pub struct Workers {
-    log: Arc<dyn Log>,
-    /// Holds the data folder.
-    _local: Arc<dyn Store>,
-    notes: Notes,
-    shutdown: watch::Sender<bool>,
-    work: JoinHandle<()>,
-}
-
-impl Workers {
-    /// Starts the roles of `roster`, which has no doors.
-    pub async fn start(
-        folder: &Path,
-        backends: &Backends,
-        roster: &Roster,
-        asking: Option<Arc<Asking>>,
-    ) -> anyhow::Result<Self> {
-        let Opened { log, store, local, .. } = backends.open(folder).await?;
-        let (shutdown, stop) = watch::channel(false);
-        let notes = Notes::new();
-        let views = backends.views.as_ref().filter(|_| roster.has(RoleName::Project));
-        let place = shared_place(folder, views, roster).await?;
-        let crew = Crew::new((log.clone(), store), place, asking, notes.clone());
-        let Some(work) = crew.keep(roster, stop) else { bail!("--roles {}: there is nothing to do", roster.told()) };
-        Ok(Self { log, _local: local, notes, shutdown, work: tokio::spawn(work) })
-    }
-
-    /// Returns once log or store have failed for this process, and says why.
-    pub async fn lost(&self) -> String {
-        super::lost(&self.notes.lost).await
-    }
-
-    /// Drains what this process works on, and gives it up. Fails if a role had failed before.
-    pub async fn stop(self) -> anyhow::Result<()> {
-        self.shutdown.send_replace(true);
-        self.work.await.context("the work on partitions ended early")?;
-        self.log.sync().await?;
-        let failure = self.notes.failures.borrow().values().next().cloned();
-        match failure {
-            Some(failure) => bail!(failure),
-            None => Ok(()),
-        }
     }
 }
 
@@ -139,10 +98,11 @@ mod tests {
 
     use pipeline::ingest::Ingest;
     use pipeline::payload::Keyring;
-    use pipeline::{MemoryLog, MemoryStore, Partitions, Table};
+    use pipeline::{Log, MemoryLog, MemoryStore, Partitions, Store, Table};
     use projections::view::ViewError;
     use schemas::record::RecordBatchWriter;
     use schemas::{Entity, Lane, Mapping, Op, Record, StreamId, TenantId, Topic, Version};
+    use tokio::task::JoinHandle;
 
     use super::*;
 

@@ -60,15 +60,18 @@ struct Keeper {
 impl Keeper {
     /// Says that the process lives, takes and gives up shares, and has what it has worked on.
     async fn turn(&mut self) {
-        if let Err(error) = self.try_turn().await {
-            match error {
-                LeaseError::Lost => {
-                    tracing::warn!(%error, "all work on partitions is dropped; the process joins again");
-                    self.node = None;
-                    self.tasks.shutdown().await;
-                    self.running.clear();
-                }
-                LeaseError::Store(error) => tracing::warn!(%error, "the leases cannot be looked after; trying again"),
+        let turned = self.try_turn().await;
+        self.joining.lives.send_if_modified(|lives| std::mem::replace(lives, turned.is_ok()) != turned.is_ok());
+        match turned {
+            Ok(()) => {}
+            Err(error @ LeaseError::Lost) => {
+                tracing::warn!(%error, "all work on partitions is dropped; the process joins again");
+                self.node = None;
+                self.tasks.shutdown().await;
+                self.running.clear();
+            }
+            Err(LeaseError::Store(error)) => {
+                tracing::warn!(%error, "the leases cannot be looked after; trying again");
             }
         }
     }

@@ -9,9 +9,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use schemas::TenantId;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::peers::{Lease, NodeRow, Peers, Sightings, list, node_key, share_key};
 use crate::store::{Expect, Store, StoreError, Table};
+
+/// Characters that are said of why a process does not get on.
+const STALL_CHARS_MAX: usize = 500;
 
 /// A partition of a role.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +105,10 @@ pub struct Joining {
     pub pace: Pace,
     /// The time.
     pub clock: Clock,
+    /// Why its work does not get on, if it does not: said to the others with every sign of life.
+    pub stall: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Whether its last sign of life came through.
+    pub lives: watch::Sender<bool>,
 }
 
 /// A process cannot say that it lives.
@@ -147,7 +155,8 @@ impl Node {
 
     fn row(&self) -> NodeRow {
         let roles = self.joining.roles.iter().map(|(role, _)| role.clone()).collect();
-        NodeRow { name: self.joining.name.clone(), roles, version: 0 }
+        let stall = (self.joining.stall)().map(|why| why.chars().take(STALL_CHARS_MAX).collect());
+        NodeRow { name: self.joining.name.clone(), roles, stall, version: 0 }
     }
 
     async fn write<T: Serialize>(&self, key: &str, row: &T, expect: Expect) -> Result<u64, StoreError> {

@@ -22,6 +22,9 @@ pub struct NodeRow {
     pub name: String,
     /// The roles whose partitions it takes.
     pub roles: Vec<String>,
+    /// Why its work does not get on, as long as it does not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stall: Option<String>,
     /// How often it was written.
     #[serde(skip)]
     pub version: u64,

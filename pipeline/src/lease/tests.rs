@@ -38,7 +38,8 @@ impl Time {
 
 fn joining(store: &Arc<dyn Store>, name: &str, partitions: u32, time: &Time) -> Joining {
     let roles = vec![("process".to_owned(), partitions)];
-    Joining { store: store.clone(), name: name.to_owned(), roles, pace: PACE, clock: time.clock() }
+    let (stall, lives) = (Arc::new(|| Some("the disk is full".to_owned())), watch::Sender::new(false));
+    Joining { store: store.clone(), name: name.to_owned(), roles, pace: PACE, clock: time.clock(), stall, lives }
 }
 
 async fn node(store: &Arc<dyn Store>, name: &str, partitions: u32, time: &Time) -> Node {
@@ -151,8 +152,8 @@ async fn what_is_given_up_in_good_order_is_taken_at_once() {
     turns(&mut [&mut b], 1).await;
     assert_eq!(partitions(&b), [0, 1, 2]);
     let peers = list(&*store).await.unwrap();
-    let names: Vec<_> = peers.nodes.values().map(|node| node.name.as_str()).collect();
-    assert_eq!(names, ["b"]);
+    let told: Vec<_> = peers.nodes.values().map(|node| (node.name.as_str(), node.stall.as_deref())).collect();
+    assert_eq!(told, [("b", Some("the disk is full"))]);
 }
 
 #[tokio::test]
@@ -266,7 +267,8 @@ fn told(until_stopped: bool) -> (Work, mpsc::UnboundedReceiver<Told>) {
 fn quick(store: &Arc<dyn Store>, name: &str, partitions: u32) -> Joining {
     let pace = Pace { beat: Duration::from_millis(5), dead_after: Duration::from_secs(30) };
     let roles = vec![("process".to_owned(), partitions)];
-    Joining { store: store.clone(), name: name.to_owned(), roles, pace, clock: Arc::new(Instant::now) }
+    let (stall, lives) = (Arc::new(|| None::<String>), watch::Sender::new(false));
+    Joining { store: store.clone(), name: name.to_owned(), roles, pace, clock: Arc::new(Instant::now), stall, lives }
 }
 
 #[tokio::test]

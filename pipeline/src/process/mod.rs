@@ -14,6 +14,7 @@ use schemas::{BatchHeader, StreamId, Topic};
 use tokio::sync::watch;
 
 use crate::log::{Durability, Log, LogError, Stored};
+use crate::quarantine::note_foreign;
 use crate::step::{Folding, InputBatch, Scratch, StepError};
 use crate::store::{Store, StoreError};
 pub(crate) use checkpoint::{Checkpoint, Mark, peek};
@@ -345,6 +346,7 @@ impl Processor {
     /// Writes back what changed, then the checkpoint: both stand behind the events in the engine's order.
     async fn finish_round(&mut self, next: u64) -> Result<(), ProcessError> {
         self.states.write().await?;
+        note_foreign(&*self.log, &*self.store, Topic::Inputs, self.partition).await?;
         self.checkpoint.write(&*self.store, next).await?;
         self.next = next;
         self.processed.send_replace(next);

@@ -34,7 +34,8 @@ pub enum Table {
     StreamStates = 4,
     /// `ENTITY` → its definition in force (JSON).
     Entities = 5,
-    /// `CONNECTION/STREAM/OFFSET` → a quarantined record's note (JSON).
+    /// `CONNECTION/STREAM/OFFSET` → a quarantined record's note (JSON). System. `TOPIC/EPOCH/PARTITION/MESSAGE` → the note of a
+    /// message on the log's servers that is none of the line's (JSON).
     Quarantine = 7,
     /// `ENTITY` → a note of the view: `since`, the event position before which it has none (JSON). `ENTITY@URL` where
     /// views lie in a place that was named.

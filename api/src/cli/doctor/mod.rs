@@ -70,6 +70,7 @@ pub async fn run(line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     let counted = streams::counted(line).await?;
     let seen = log::read(line, &counted, &mut findings).await?;
     log::checkpoints(line, &mut findings).await?;
+    log::oddities(line, &mut findings).await?;
     streams::register(line, &seen, &mut findings).await?;
     streams::counters(&counted, &seen, &mut findings);
     views(line, &mut findings).await?;

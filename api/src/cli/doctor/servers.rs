@@ -156,6 +156,12 @@ fn workers(peers: &Peers, roles: &[RoleName], findings: &mut Findings) {
     let names: Vec<String> =
         peers.nodes.values().map(|node| format!("{} ({})", node.name, node.roles.join(","))).collect();
     findings.ok("processes", format!("{} share the work: {}", names.len(), names.join("; ")));
+    for node in peers.nodes.values() {
+        if let Some(why) = &node.stall {
+            let check = format!("process {}", node.name);
+            findings.failed(&check, why.clone(), "see what it names and that process's log; it tries again by itself");
+        }
+    }
     let known: BTreeSet<&str> = peers.leases.keys().map(|share| share.role.as_str()).collect();
     for role in known.into_iter().chain(roles.iter().map(|role| role.name())).collect::<BTreeSet<_>>() {
         let of_role: Vec<_> = peers.leases.keys().filter(|share| share.role == role).collect();
@@ -185,7 +191,8 @@ mod tests {
     #[test]
     fn partitions_that_nobody_works_on_are_named_with_what_to_do() {
         let mut peers = Peers::default();
-        let node = NodeRow { name: "a:1".into(), roles: vec!["process".into()], version: 3 };
+        let stall = Some("processor of partition 0 of process: the store cannot be reached".to_owned());
+        let node = NodeRow { name: "a:1".into(), roles: vec!["process".into()], stall, version: 3 };
         peers.nodes.insert("id".into(), node);
         for (partition, owner) in [(0, Some("id")), (1, Some("gone")), (2, None)] {
             let share = Share { role: "process".into(), partition };
@@ -195,9 +202,10 @@ mod tests {
         let mut findings = Findings::default();
         workers(&peers, &[RoleName::Process, RoleName::Repair], &mut findings);
         let rows: Vec<String> = findings.rows.iter().map(|row| format!("{row:?}")).collect();
-        assert_eq!(findings.failed, 2, "{rows:?}");
-        assert!(rows[1].contains("partitions 1, 2") && rows[1].contains("--roles process"), "{}", rows[1]);
-        assert!(rows[2].contains("role repair") && rows[2].contains("nobody has ever"), "{}", rows[2]);
+        assert_eq!(findings.failed, 3, "{rows:?}");
+        assert!(rows[1].contains("process a:1") && rows[1].contains("cannot be reached"), "{}", rows[1]);
+        assert!(rows[2].contains("partitions 1, 2") && rows[2].contains("--roles process"), "{}", rows[2]);
+        assert!(rows[3].contains("role repair") && rows[3].contains("nobody has ever"), "{}", rows[3]);
     }
 
     #[tokio::test]

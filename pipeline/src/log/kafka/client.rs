@@ -1,7 +1,6 @@
 //! The connections to a cluster.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -14,7 +13,7 @@ use tokio::sync::watch;
 
 use super::error::{OpenError, of_operation};
 use super::settings::Settings;
-use crate::log::LogError;
+use crate::log::{LogError, Oddities};
 
 /// Hears what a client has to say besides answers.
 #[derive(Default)]
@@ -51,8 +50,6 @@ impl Context {
 
 /// Between two of the same question.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Messages on a partition that are not ours, at most so many of which are remembered.
-const FOREIGN_MAX: usize = 1000;
 
 /// What all partitions of a log share.
 pub(super) struct Clients {
@@ -61,10 +58,9 @@ pub(super) struct Clients {
     pub(super) control: BaseConsumer<Context>,
     /// Why the log takes no more.
     pub(super) failure: watch::Sender<Option<LogError>>,
-    /// Consumers that were found to stand still and made again.
-    pub(super) stalls: AtomicU64,
+    /// Messages that are not ours, and consumers that stood still.
+    pub(super) oddities: Oddities,
     idle_readers: AtomicUsize,
-    foreign: Mutex<BTreeMap<(Topic, u32, i64), String>>,
 }
 
 impl Clients {
@@ -75,9 +71,8 @@ impl Clients {
             settings,
             control,
             failure: watch::Sender::new(None),
-            stalls: AtomicU64::new(0),
+            oddities: Oddities::default(),
             idle_readers: AtomicUsize::new(0),
-            foreign: Mutex::default(),
         })
     }
 
@@ -127,25 +122,6 @@ impl Clients {
             Some(failure) => Err(failure.clone()),
             None => Ok(()),
         }
-    }
-
-    /// Notes a message that is not ours. It is passed over by every reader alike.
-    pub(super) fn note_foreign(&self, topic: Topic, partition: u32, message: i64, why: &str) {
-        let mut foreign = self.foreign.lock();
-        if foreign.len() < FOREIGN_MAX && foreign.insert((topic, partition, message), why.to_owned()).is_none() {
-            tracing::warn!(%topic, partition, message, why, "a message that is not ours was passed over");
-        }
-    }
-
-    pub(super) fn foreign(&self) -> Vec<super::Foreign> {
-        let foreign = self.foreign.lock();
-        let entry = |(&(topic, partition, message), why): (&(Topic, u32, i64), &String)| super::Foreign {
-            topic,
-            partition,
-            message,
-            why: why.clone(),
-        };
-        foreign.iter().map(entry).collect()
     }
 
     /// Whether one more reader may be kept open while nobody reads.

@@ -1,6 +1,5 @@
 //! Reading one partition: where items are, what is new, and who stands where.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use super::client::Clients;
 use super::cursor::Cursor;
 use super::message::{Content, Taken};
 use super::place::{Known, Place};
-use crate::log::{LogError, Stored};
+use crate::log::{Foreign, LogError, Stored};
 
 /// How long one look for new messages lasts.
 const LOOK: Duration = Duration::from_millis(250);
@@ -273,7 +272,14 @@ impl Reading {
 
     fn count(&self, before: Place, taken: &Taken) -> Result<(), LogError> {
         match &taken.content {
-            Content::Foreign(why) => self.clients.note_foreign(self.topic, self.partition, taken.message, why),
+            Content::Foreign(why) => self.clients.oddities.met(Foreign {
+                topic: self.topic,
+                partition: self.partition,
+                message: taken.message,
+                next: before.items,
+                logged_at: taken.time,
+                why: why.clone(),
+            }),
             Content::Newer(source) => {
                 let (topic, partition, offset) = (self.topic, self.partition, before.items);
                 return Err(LogError::Unreadable { topic, partition, offset, source: source.clone() });
@@ -320,7 +326,7 @@ impl Reading {
     fn replace(&self, cursor: &mut Cursor) -> Result<(), LogError> {
         let (topic, partition, message) = (self.topic, self.partition, cursor.at.message);
         tracing::warn!(%topic, partition, message, "a consumer stands still and is replaced");
-        self.clients.stalls.fetch_add(1, Ordering::Relaxed);
+        self.clients.oddities.stalled();
         cursor.replace(&self.clients)
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use pipeline::quarantine::note_foreign;
 use pipeline::{Expect, StoreError, Table};
 use schemas::{TenantId, Topic};
 use tokio::sync::watch;
@@ -219,6 +220,7 @@ impl Shared {
         if lowest <= partition.checkpoint.load(Ordering::Relaxed) {
             return Ok(());
         }
+        note_foreign(&*self.log, &*self.store, Topic::Events, number).await?;
         let (key, value) = (self.checkpoint_key(number), Bytes::copy_from_slice(&lowest.to_be_bytes()));
         let expect = Expect::Ordered(*version);
         *version = match self.store.put(TenantId::SYSTEM, Table::Checkpoints, &key, value, expect).await {
