@@ -11,6 +11,7 @@
 //!
 //! [`Node`] is a process among its peers, [`FencedStore`] takes no writes once a lease is over, [`keep()`] works on what is leased.
 
+mod failures;
 mod fence;
 mod keep;
 mod node;

@@ -25,6 +25,9 @@ pub struct NodeRow {
     /// Why its work does not get on, as long as it does not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stall: Option<String>,
+    /// The shares that it has failed at lately and leaves to others, by their keys.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub failed: Vec<String>,
     /// How often it was written.
     #[serde(skip)]
     pub version: u64,
@@ -57,6 +60,12 @@ impl Peers {
     /// The process that has a share, if it takes part.
     pub fn owner(&self, share: &Share) -> Option<&NodeRow> {
         self.nodes.get(self.leases.get(share)?.owner.as_ref()?)
+    }
+
+    /// The processes that have failed at a share lately and leave it to others.
+    pub fn failed_at(&self, share: &Share) -> impl Iterator<Item = &NodeRow> {
+        let key = share.key();
+        self.nodes.values().filter(move |node| node.failed.contains(&key))
     }
 }
 
