@@ -87,6 +87,18 @@ impl Trust {
         until.is_some_and(|until| (self.clock)() < until)
     }
 
+    /// Ends when it holds no more.
+    pub(super) async fn over(&self) {
+        loop {
+            let until = *self.until.lock();
+            let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since((self.clock)()));
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
     fn set(&self, until: Option<Instant>) {
         *self.until.lock() = until;
     }

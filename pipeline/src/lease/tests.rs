@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use schemas::TenantId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::*;
 use crate::store::{Expect, MemoryStore, Row, Store, StoreError, Table};
@@ -139,6 +139,78 @@ async fn a_process_that_was_stopped_is_refused_by_the_store_until_it_has_said_th
     // Nobody has taken over.
     node.beat().await.unwrap();
     write("b").await.unwrap();
+}
+
+/// A store whose writes wait until a test lets them go on.
+#[derive(Default)]
+struct Slow {
+    inner: MemoryStore,
+    asked: Notify,
+    answers: Notify,
+}
+
+#[async_trait]
+impl Store for Slow {
+    async fn get(&self, tenant: TenantId, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.inner.get(tenant, table, key).await
+    }
+    async fn put(&self, t: TenantId, table: Table, key: &str, value: Bytes, e: Expect) -> Result<u64, StoreError> {
+        self.asked.notify_one();
+        self.answers.notified().await;
+        self.inner.put(t, table, key, value, e).await
+    }
+    async fn delete(&self, tenant: TenantId, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.asked.notify_one();
+        self.answers.notified().await;
+        self.inner.delete(tenant, table, key, expect).await
+    }
+    async fn scan(
+        &self,
+        tenant: TenantId,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Row)>, StoreError> {
+        self.inner.scan(tenant, table, prefix, after, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_the_store_is_still_at_when_the_lease_is_over_is_dropped() {
+    let (leases, time, slow) = (memory(), Time::new(), Arc::new(Slow::default()));
+    let share = Share { role: "process".to_owned(), partition: 0 };
+    let mut a = node(&leases, "a", 1, &time).await;
+    let fenced = Arc::new(FencedStore::new(slow.clone(), share.clone(), a.trust()));
+    let write = async |key: &'static str| {
+        let (fenced, table) = (fenced.clone(), Table::Checkpoints);
+        let write = async move { fenced.put(TenantId::SYSTEM, table, key, Bytes::new(), Expect::Any).await };
+        let write = tokio::spawn(write);
+        slow.asked.notified().await;
+        write
+    };
+    // The lease is good for longer meanwhile: so is the write.
+    let written = write("a").await;
+    time.pass(3);
+    a.beat().await.unwrap();
+    time.pass(3);
+    slow.answers.notify_one();
+    assert_eq!(written.await.unwrap().unwrap(), 1);
+    // The store goes on with it only once the lease is over.
+    let late = write("b").await;
+    time.pass(5);
+    slow.answers.notify_one();
+    assert!(matches!(late.await.unwrap(), Err(StoreError::Fenced(_))));
+    assert_eq!(slow.get(TenantId::SYSTEM, Table::Checkpoints, "b").await.unwrap(), None);
+    // The store does not go on at all, and time passes by itself.
+    let pace = Pace { beat: Duration::from_millis(10), dead_after: Duration::from_millis(150) };
+    let joining = Joining { pace, clock: Arc::new(Instant::now), ..joining(&leases, "b", 1, &time) };
+    let b = Node::join(joining).await.unwrap();
+    let slow = Slow::default();
+    let fenced = FencedStore::new(Arc::new(slow), share, b.trust());
+    let never = fenced.delete(TenantId::SYSTEM, Table::Checkpoints, "c", Expect::Any);
+    let ended = tokio::time::timeout(Duration::from_secs(60), never).await.unwrap();
+    assert!(matches!(ended, Err(StoreError::Fenced(_))));
 }
 
 #[tokio::test]
