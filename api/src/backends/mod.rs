@@ -8,7 +8,7 @@ mod open;
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use projections::view::place::{Located, Settings as ViewSettings};
 use serde::Deserialize;
 use serde_json::Value;
@@ -182,7 +182,19 @@ impl Backends {
 
 fn section<T: Default + for<'de> Deserialize<'de>>(name: &str, value: Option<Value>) -> anyhow::Result<T> {
     let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(T::default()) };
-    serde_json::from_value(value).with_context(|| name.to_owned())
+    let read = serde_json::from_value::<T>(value).map_err(|error| anyhow!(without_value(&error.to_string())));
+    read.with_context(|| name.to_owned())
+}
+
+/// What is wrong, without the value that was found: it may be a password in another place than its own.
+fn without_value(error: &str) -> String {
+    let is_of_value = error.starts_with("invalid type: ") || error.starts_with("invalid value: ");
+    match (error.find(['`', '"']), error.rfind(", expected ")) {
+        (Some(value), Some(expected)) if is_of_value && value < expected => {
+            format!("{}{}", error[..value].trim_end(), &error[expected..])
+        }
+        _ => error.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +253,35 @@ mod tests {
         }
         let refused = views("", &[("AUTONOMOS_VIEWS_SECRET_KEY", "canary")]).unwrap_err();
         assert!(refused.contains("AUTONOMOS_VIEWS_LOCATION") && !refused.contains("canary"), "{refused}");
+    }
+
+    #[test]
+    fn a_secret_that_is_no_text_or_stands_in_another_place_is_refused_and_not_shown() {
+        for (views, said) in [
+            ("{location: s3://lake/acme, access_key: a, secret_key: 12345678}", "put it in quotes"),
+            ("{location: s3://lake/acme, request_timeout_ms: \"12345678, expected `x`\"}", "string, expected u32"),
+            ("12345678", "integer, expected struct Settings"),
+        ] {
+            let refused = read_all(["", "", views], &[]).unwrap_err();
+            assert!(refused.starts_with("views: ") && refused.ends_with(said), "{views}: {refused}");
+            assert!(!refused.contains("1234"), "{refused}");
+        }
+    }
+
+    #[cfg(all(feature = "kafka", feature = "scylla"))]
+    #[test]
+    fn a_login_that_is_wrong_is_refused_without_its_password() {
+        for (log, store) in [
+            ("kafka: {brokers: a, sasl: {mechanism: PLAIN, username: u, password: 12345678}}", ""),
+            ("kafka: {brokers: a, sasl: hunter12345678}", ""),
+            ("kafka: {brokers: a, tls: {key_password: 12345678}}", ""),
+            ("kafka: {brokers: a}", "scylla: {nodes: [a], login: {username: u, password: 12345678}}"),
+            ("kafka: {brokers: a}", "scylla: {nodes: [a], login: 12345678}"),
+        ] {
+            let refused = read(log, store, &[]).unwrap_err();
+            assert!(refused.starts_with("log: ") || refused.starts_with("store: "), "{refused}");
+            assert!(!refused.contains("1234"), "{refused}");
+        }
     }
 
     #[cfg(not(feature = "kafka"))]

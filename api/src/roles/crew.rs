@@ -113,8 +113,8 @@ impl Crew {
             return None;
         }
         let (pace, clock) = (Pace::default(), Arc::new(Instant::now));
-        let (at_work, lives) = (self.at_work.clone(), self.lives.clone());
-        let stall = Arc::new(move || at_work.stall());
+        let (at_work, notes, lives) = (self.at_work.clone(), self.notes.clone(), self.lives.clone());
+        let stall = Arc::new(move || notes.failure().or_else(|| at_work.stall()));
         let joining = Joining { store: self.store.clone(), name: name(), roles, pace, clock, stall, lives };
         let crew = Arc::new(self);
         let work: Work = Arc::new(move |share: Share, trust: Trust, stop: watch::Receiver<bool>| {
@@ -127,6 +127,7 @@ impl Crew {
     async fn on(&self, share: Share, trust: Trust, stop: watch::Receiver<bool>) -> Ended {
         let partition = share.partition;
         let working = self.at_work.begin(&share);
+        self.notes.forget(&roles_of(&share));
         let store: Arc<dyn Store> = Arc::new(FencedStore::new(self.store.clone(), share.clone(), trust));
         let done = match (share.role.as_str(), &self.views) {
             ("process", _) => self.process(&working, store, partition, stop).await,
@@ -238,6 +239,17 @@ impl Crew {
             ended = projector.run(stop) => ended.map_err(broken),
             never = asked => match never {},
         }
+    }
+}
+
+/// Who works on a share.
+fn roles_of(share: &Share) -> Vec<Role> {
+    let partition = share.partition;
+    match share.role.as_str() {
+        "process" => vec![Role::Processor(partition)],
+        "repair" => vec![Role::QuarantineKeeper(partition), Role::Repairer(partition), Role::NoticeKeeper(partition)],
+        "project" => vec![Role::ProjectorOf(partition)],
+        _ => Vec::new(),
     }
 }
 

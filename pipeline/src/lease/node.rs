@@ -87,6 +87,18 @@ impl Trust {
         until.is_some_and(|until| (self.clock)() < until)
     }
 
+    /// Ends when it holds no more.
+    pub(super) async fn over(&self) {
+        loop {
+            let until = *self.until.lock();
+            let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since((self.clock)()));
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
     fn set(&self, until: Option<Instant>) {
         *self.until.lock() = until;
     }
@@ -137,6 +149,8 @@ pub struct Node {
     trust: Trust,
     sightings: Sightings,
     held: BTreeMap<Share, Hold>,
+    /// What it leaves to others, because it has failed at it.
+    left_alone: BTreeSet<Share>,
 }
 
 impl Node {
@@ -146,7 +160,8 @@ impl Node {
         getrandom::fill(&mut random).map_err(|_| StoreError::Refused("the random generator failed".into()))?;
         let id = format!("{:032x}", u128::from_be_bytes(random));
         let trust = Trust::new(joining.clock.clone());
-        let mut node = Self { joining, id, version: 0, trust, sightings: Sightings::default(), held: BTreeMap::new() };
+        let (sightings, held, left_alone) = (Sightings::default(), BTreeMap::new(), BTreeSet::new());
+        let mut node = Self { joining, id, version: 0, trust, sightings, held, left_alone };
         let begun = (node.joining.clock)();
         node.version = node.write(&node_key(&node.id), &node.row(), Expect::Absent).await?;
         node.trust.set(Some(begun + node.joining.pace.trusted()));
@@ -156,7 +171,8 @@ impl Node {
     fn row(&self) -> NodeRow {
         let roles = self.joining.roles.iter().map(|(role, _)| role.clone()).collect();
         let stall = (self.joining.stall)().map(|why| why.chars().take(STALL_CHARS_MAX).collect());
-        NodeRow { name: self.joining.name.clone(), roles, stall, version: 0 }
+        let failed = self.left_alone.iter().map(Share::key).collect();
+        NodeRow { name: self.joining.name.clone(), roles, stall, failed, version: 0 }
     }
 
     async fn write<T: Serialize>(&self, key: &str, row: &T, expect: Expect) -> Result<u64, StoreError> {
@@ -179,12 +195,12 @@ impl Node {
         self.held.get(share).map(|hold| hold.token)
     }
 
-    /// Takes nothing of a role any more, and is not counted among those who do. What it has it keeps.
-    pub fn quit(&mut self, role: &str) {
-        self.joining.roles.retain(|(known, _)| known != role);
+    /// Takes these no more, and leaves them to whoever has not failed at them. What it has it keeps.
+    pub fn leave_alone(&mut self, shares: BTreeSet<Share>) {
+        self.left_alone = shares;
     }
 
-    /// Takes nothing at all any more.
+    /// Takes nothing at all any more, and is not counted among those who do.
     pub fn quit_all(&mut self) {
         self.joining.roles.clear();
     }
@@ -250,12 +266,16 @@ impl Node {
         let of_role = |node: &NodeRow| node.roles.iter().any(|known| known == role);
         let others: BTreeSet<&String> =
             peers.nodes.iter().filter(|(id, node)| **id != self.id && of_role(node)).map(|(id, _)| id).collect();
-        let (all, processes) = (partitions as usize, others.len() + 1);
-        let (least_fair, fair) = (all / processes, all.div_ceil(processes));
-        let count =
-            |id: &String| peers.leases.iter().filter(|(s, l)| s.role == role && l.owner.as_ref() == Some(id)).count();
-        let counts: Vec<usize> = others.into_iter().map(count).collect();
         let shares = (0..partitions).map(|partition| Share { role: role.to_owned(), partition });
+        // What somebody has failed at counts for nobody's part.
+        let is_hard = |share: &Share| self.left_alone.contains(share) || peers.failed_at(share).next().is_some();
+        let hard: BTreeSet<Share> = shares.clone().filter(is_hard).collect();
+        let (all, processes) = (partitions as usize - hard.len(), others.len() + 1);
+        let (least_fair, fair) = (all / processes, all.div_ceil(processes));
+        let counts_for = |share: &Share| share.role == role && !hard.contains(share);
+        let count =
+            |id: &String| peers.leases.iter().filter(|(s, l)| counts_for(s) && l.owner.as_ref() == Some(id)).count();
+        let counts: Vec<usize> = others.into_iter().map(count).collect();
         let (taken, free): (Vec<Share>, Vec<Share>) =
             shares.filter(|share| !self.held.contains_key(share)).partition(|share| peers.owner(share).is_some());
         // Taken by a write that nobody answered.
@@ -264,7 +284,13 @@ impl Node {
                 self.held.insert(share, Hold { version: lease.version, token: lease.token });
             }
         }
-        let mine: Vec<Share> = self.held.keys().filter(|share| share.role == role).cloned().collect();
+        // Whoever has not failed at it takes it beside its part, and keeps it.
+        let (hard_free, free): (Vec<Share>, Vec<Share>) = free.into_iter().partition(|share| hard.contains(share));
+        let beside: Vec<Share> = hard_free.into_iter().filter(|share| !self.left_alone.contains(share)).collect();
+        for share in &beside {
+            self.take(share, peers.leases.get(share)).await?;
+        }
+        let mine: Vec<Share> = self.held.keys().filter(|share| counts_for(share)).cloned().collect();
         let is_all_taken = free.is_empty();
         // Peers begin at different places, so that they seldom reach for the same.
         let begin = usize::try_from(xxhash_rust::xxh3::xxh3_64(self.id.as_bytes()) % 4096).unwrap_or(0);

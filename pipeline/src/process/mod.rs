@@ -216,8 +216,12 @@ impl Processor {
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), ProcessError> {
         loop {
             match self.drain().await {
-                Ok(()) => {}
-                Err(error) if error.is_retryable() => self.start_over(&error).await?,
+                Ok(()) => _ = self.stall.send_if_modified(|stall| stall.take().is_some()),
+                Err(error) if error.is_retryable() => {
+                    if !self.start_over(error, &mut shutdown).await? {
+                        return Ok(());
+                    }
+                }
                 Err(error) => return Err(error),
             }
             let due = self.progress.due(self.next);
@@ -230,7 +234,11 @@ impl Processor {
                 continue;
             }
             match self.progress.tell(&*self.log, &*self.store, self.next).await {
-                Err(error) if error.is_retryable() => self.start_over(&error).await?,
+                Err(error) if error.is_retryable() => {
+                    if !self.start_over(error, &mut shutdown).await? {
+                        return Ok(());
+                    }
+                }
                 told => told?,
             }
         }
@@ -245,15 +253,32 @@ impl Processor {
     }
 
     /// Goes back to the checkpoint, as after a crash: what was appended and not noted is appended again, and readers
-    /// know the run by its positions.
-    async fn start_over(&mut self, error: &ProcessError) -> Result<(), ProcessError> {
-        tracing::warn!(partition = self.partition, %error, "the processor waits and starts again from its checkpoint");
-        self.stall.send_replace(Some(error.to_string()));
+    /// know the run by its positions. Tries until log and store answer; false when `shutdown` said true before.
+    async fn start_over(
+        &mut self,
+        mut error: ProcessError,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<bool, ProcessError> {
         self.states.clear();
+        loop {
+            tracing::warn!(partition = self.partition, %error, "the processor waits and starts again from its checkpoint");
+            self.stall.send_replace(Some(error.to_string()));
+            tokio::select! {
+                () = tokio::time::sleep(RETRY_AFTER) => {}
+                _ = async { shutdown.wait_for(|stop| *stop).await.map(|_| ()) } => return Ok(false),
+            }
+            match self.go_back().await {
+                Ok(()) => return Ok(true),
+                Err(again) if again.is_retryable() => error = again,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn go_back(&mut self) -> Result<(), ProcessError> {
         self.checkpoint = Checkpoint::read(&*self.log, &*self.store, Topic::Inputs, self.partition, READER).await?;
         self.progress = ProgressTeller::start(&*self.log, &*self.store, self.partition).await?;
         self.next = self.checkpoint.offset();
-        tokio::time::sleep(RETRY_AFTER).await;
         Ok(())
     }
 

@@ -204,8 +204,8 @@ pub enum StoreError {
     /// The store's servers do not answer. They may again, without anything being opened anew; a write under way may be there.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
-    /// The process works on the partition no more: another one may by now. Nothing was written.
-    #[error("nothing was written: the lease on {0} may be another process's by now")]
+    /// The process works on the partition no more: another one may by now. A write that was under way may have been done.
+    #[error("nothing more is written here: the lease on {0} may be another process's by now")]
     Fenced(String),
     /// The engine failed; the store takes no more until it is opened again.
     #[error("the store failed and must be opened again: {0}")]

@@ -173,10 +173,22 @@ fn workers(peers: &Peers, roles: &[RoleName], findings: &mut Findings) {
             .collect();
         let check = format!("role {role}");
         let start = format!("start a process with `autonomos serve --roles {role}`");
+        let without = of_role.iter().filter(|share| peers.owner(share).is_none());
+        let failed: BTreeSet<&str> =
+            without.flat_map(|share| peers.failed_at(share)).map(|node| node.name.as_str()).collect();
+        let failed: Vec<&str> = failed.into_iter().collect();
         match (of_role.is_empty(), alone.is_empty()) {
             (true, _) => findings.failed(&check, "nobody has ever worked on it", &start),
             (false, false) => {
-                findings.failed(&check, format!("nobody works on partitions {}", alone.join(", ")), &start)
+                let what = format!("nobody works on partitions {}", alone.join(", "));
+                let what_to_do = match &failed[..] {
+                    [] => start,
+                    _ => format!(
+                        "{} failed there and will try again: see that log output, or {start}",
+                        failed.join(", ")
+                    ),
+                };
+                findings.failed(&check, what, &what_to_do);
             }
             (false, true) => findings.ok(&check, format!("every one of {} partitions is worked on", of_role.len())),
         }
@@ -193,7 +205,8 @@ mod tests {
     fn partitions_that_nobody_works_on_are_named_with_what_to_do() {
         let mut peers = Peers::default();
         let stall = Some("processor of partition 0 of process: the store cannot be reached".to_owned());
-        let node = NodeRow { name: "a:1".into(), roles: vec!["process".into()], stall, version: 3 };
+        let roles = vec!["process".into()];
+        let node = NodeRow { name: "a:1".into(), roles, stall, failed: vec!["repair/00000".into()], version: 3 };
         peers.nodes.insert("id".into(), node);
         for (partition, owner) in [(0, Some("id")), (1, Some("gone")), (2, None)] {
             let share = Share { role: "process".into(), partition };
@@ -202,6 +215,12 @@ mod tests {
         }
         let mut findings = Findings::default();
         workers(&peers, &[RoleName::Process, RoleName::Repair], &mut findings);
+        let share = Share { role: "repair".into(), partition: 0 };
+        peers.leases.insert(share, Lease { owner: None, name: "a:1".into(), token: 1, version: 1 });
+        let mut later = Findings::default();
+        workers(&peers, &[RoleName::Process, RoleName::Repair], &mut later);
+        let told = format!("{:?}", later.rows[3]);
+        assert!(told.contains("a:1 failed there") && told.contains("--roles repair"), "{told}");
         let rows: Vec<String> = findings.rows.iter().map(|row| format!("{row:?}")).collect();
         assert_eq!(findings.failed, 3, "{rows:?}");
         assert!(rows[1].contains("process a:1") && rows[1].contains("cannot be reached"), "{}", rows[1]);
