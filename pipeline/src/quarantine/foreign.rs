@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use schemas::{TenantId, Topic};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -14,6 +15,8 @@ use crate::store::{Expect, Row, Store, StoreError, Table};
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Rows read at a time.
 const PAGE: usize = 256;
+/// Notes written without waiting for one another.
+const NOTES_AT_ONCE: usize = 64;
 
 /// A foreign message's note. Its bytes stay where they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,14 +60,19 @@ impl ForeignNote {
 /// checkpoint, so that none is passed over without a note; a note that is there stays as it is.
 pub async fn note_foreign(log: &dyn Log, store: &dyn Store, topic: Topic, partition: u32) -> Result<(), StoreError> {
     let Some(oddities) = log.oddities() else { return Ok(()) };
-    for foreign in oddities.waiting(topic, partition) {
-        let note = ForeignNote::new(log.epoch(topic), foreign.clone());
-        match store.put(TenantId::SYSTEM, Table::Quarantine, &note.key(), note.value(), Expect::Absent).await {
-            Ok(_) | Err(StoreError::Conflict { .. }) => oddities.noted(&foreign),
-            Err(error) => return Err(error),
-        }
+    for some in oddities.waiting(topic, partition).chunks(NOTES_AT_ONCE) {
+        try_join_all(some.iter().map(|foreign| note_one(log.epoch(topic), store, foreign))).await?;
+        some.iter().for_each(|foreign| oddities.noted(foreign));
     }
     Ok(())
+}
+
+async fn note_one(epoch: u32, store: &dyn Store, foreign: &Foreign) -> Result<(), StoreError> {
+    let note = ForeignNote::new(epoch, foreign.clone());
+    match store.put(TenantId::SYSTEM, Table::Quarantine, &note.key(), note.value(), Expect::Absent).await {
+        Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Notes foreign messages that nobody's checkpoint has come to, until `shutdown` says true; at once where a log has no servers
