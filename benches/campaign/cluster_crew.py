@@ -10,6 +10,7 @@ import json
 import pathlib
 import random
 import statistics
+import subprocess
 import time
 
 import feed
@@ -195,7 +196,17 @@ def line_is_whole(campaign, cluster, crew, tenants):
             campaign.anomaly(f"{tenant.name}: {error}")
     line.refold(first, 777, 2)
     campaign.fired("equal by another fold")
-    line.run(["doctor", "--data-dir", str(first)])
+    healthy(first)
+
+
+def healthy(data):
+    """Fails with what doctor finds, but that one broker keeps one copy of everything."""
+    done = subprocess.run([line.program(), "doctor", "--json", "--data-dir", str(data)], capture_output=True, text=True,
+                          timeout=600, env=line.environment())
+    found = [row for row in line.json_lines(done.stdout) if row.get("state") == "failed"]
+    wrong = [row for row in found if "1 replicas" not in row["finding"]]
+    if wrong or done.returncode and not found:
+        raise line.Failed(f"doctor ended with {done.returncode}: {wrong} {done.stderr[-800:]}")
 
 
 def table(cluster, data, tenant):

@@ -5,7 +5,7 @@ import sys
 
 import line
 import walk
-from cluster_crew import answer, first_difference
+from cluster_crew import answer, first_difference, healthy
 
 # Three servers start first.
 PATIENCE_S = 900
@@ -20,7 +20,7 @@ def run(campaign, scratch, options):
         with walk.demo(scratch / where / "demo", options.seed, beside, PATIENCE_S) as (data, address, token):
             walk.walk(walk.Walk(campaign, data, address, token), campaign)
             line.refold(data, 7, 2)
-            line.run(["doctor", "--data-dir", str(data)])
+            healthy(data)
             tables = [row["table"] for row in line.json_lines(line.views(data, walk.TENANT, "list", "--json"))]
             rows[where] = {table: answer(data, walk.TENANT, table) for table in tables}
         campaign.fired(f"demo walked on {where}")
