@@ -23,6 +23,8 @@ const ALL: usize = usize::MAX;
 const OURS: [(&str, &str); 3] =
     [("retention.ms", "-1"), ("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", "83886080")];
 
+const UNCLEAN: (&str, &str) = ("unclean.leader.election.enable", "true");
+
 async fn open(settings: &Settings) -> KafkaLog {
     KafkaLog::open(settings.clone()).await.expect("the log opens")
 }
@@ -196,10 +198,10 @@ on_a_broker! {
 
     a_topic_that_would_forget_or_refuse_records_is_refused_with_the_command_that_mends_it(settings) {
         let name = format!("{}inputs", settings.topic_prefix);
-        make_topic(&settings, &name, 2, &[("cleanup.policy", "compact")]).await;
+        make_topic(&settings, &name, 2, &[("cleanup.policy", "compact"), UNCLEAN]).await;
         let error = refused(&settings).await;
         let OpenError::TopicSettings { wrong, command, .. } = error else { panic!("{error}") };
-        for key in ["cleanup.policy", "retention.ms", "message.timestamp.type", "max.message.bytes"] {
+        for key in ["cleanup.policy", "retention.ms", "message.timestamp.type", "max.message.bytes", UNCLEAN.0] {
             assert!(wrong.contains(key) && command.contains(key), "{wrong} / {command}");
         }
     }

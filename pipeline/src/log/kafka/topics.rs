@@ -175,14 +175,18 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
     }
 }
 
+/// Where it is on, a replica that lacks acknowledged messages may become the one that all follow.
+const UNCLEAN: &str = "unclean.leader.election.enable";
+
 /// What a topic is made with, and what it must have.
-fn needed(clients: &Clients) -> [(&'static str, String); 5] {
+fn needed(clients: &Clients) -> [(&'static str, String); 6] {
     [
         ("cleanup.policy", "delete".into()),
         ("retention.ms", "-1".into()),
         ("retention.bytes", "-1".into()),
         ("message.timestamp.type", "LogAppendTime".into()),
         ("max.message.bytes", clients.settings.message_bytes_max.to_string()),
+        (UNCLEAN, "false".into()),
     ]
 }
 
@@ -236,7 +240,8 @@ fn create(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
     }
 }
 
-/// Refuses a topic that forgets, compacts, takes our clock's time, or small messages only. Answers `min.insync.replicas`.
+/// Refuses a topic that forgets, compacts, takes our clock's time or small messages only, or may be led by who lacks messages.
+/// Answers `min.insync.replicas`.
 fn check_settings(clients: &Clients, name: &str) -> Result<Option<u32>, OpenError> {
     let admin = admin(clients)?;
     let asked = [ResourceSpecifier::Topic(name)];
@@ -273,6 +278,8 @@ fn check_settings(clients: &Clients, name: &str) -> Result<Option<u32>, OpenErro
 fn is_enough(key: &str, found: &str, needed: &str) -> bool {
     match (key, found.parse::<u64>(), needed.parse::<u64>()) {
         ("max.message.bytes", Ok(found), Ok(needed)) => found >= needed,
+        // A server that does not know it does not do it.
+        (UNCLEAN, ..) => found.is_empty() || found == needed,
         _ => found == needed,
     }
 }
