@@ -19,6 +19,11 @@ use schemas::{Batch, Topic};
 use crate::services::kafka::{Kafka, USER};
 
 const ALL: usize = usize::MAX;
+/// Settings that a topic of ours needs and a broker does not give it by itself.
+const OURS: [(&str, &str); 3] =
+    [("retention.ms", "-1"), ("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", "83886080")];
+
+const UNCLEAN: (&str, &str) = ("unclean.leader.election.enable", "true");
 
 async fn open(settings: &Settings) -> KafkaLog {
     KafkaLog::open(settings.clone()).await.expect("the log opens")
@@ -172,22 +177,31 @@ on_a_broker! {
 
     a_topic_with_too_few_partitions_is_refused(settings) {
         let name = format!("{}inputs", settings.topic_prefix);
-        let config = [
-            ("retention.ms", "-1"),
-            ("message.timestamp.type", "LogAppendTime"),
-            ("max.message.bytes", "83886080"),
-        ];
-        make_topic(&settings, &name, 1, &config).await;
+        make_topic(&settings, &name, 1, &OURS).await;
         let error = refused(&settings).await;
         assert!(matches!(error, OpenError::TooFewPartitions { found: 1, wanted: 2, .. }), "{error}");
     }
 
+    a_log_that_is_only_looked_at_is_not_changed_and_its_topics_can_still_be_moved_to(settings) {
+        let looking = Settings { create_topics: false, begin_topics: false, ..settings.clone() };
+        for topic in Topic::ALL {
+            make_topic(&settings, &format!("{}{topic}", settings.topic_prefix), 2, &OURS).await;
+        }
+        for _ in 0..2 {
+            let error = refused(&looking).await;
+            assert!(matches!(error, OpenError::NotBegun { .. }), "{error}");
+        }
+        let moving = Settings { create_topics: false, epoch: Some(1), ..settings.clone() };
+        assert_eq!(open(&moving).await.epoch(Topic::Inputs), 1);
+        assert_eq!(open(&looking).await.epoch(Topic::Decisions), 1);
+    }
+
     a_topic_that_would_forget_or_refuse_records_is_refused_with_the_command_that_mends_it(settings) {
         let name = format!("{}inputs", settings.topic_prefix);
-        make_topic(&settings, &name, 2, &[("cleanup.policy", "compact")]).await;
+        make_topic(&settings, &name, 2, &[("cleanup.policy", "compact"), UNCLEAN]).await;
         let error = refused(&settings).await;
         let OpenError::TopicSettings { wrong, command, .. } = error else { panic!("{error}") };
-        for key in ["cleanup.policy", "retention.ms", "message.timestamp.type", "max.message.bytes"] {
+        for key in ["cleanup.policy", "retention.ms", "message.timestamp.type", "max.message.bytes", UNCLEAN.0] {
             assert!(wrong.contains(key) && command.contains(key), "{wrong} / {command}");
         }
     }
@@ -196,12 +210,7 @@ on_a_broker! {
         let theirs = Settings { topic_prefix: format!("{}theirs.", settings.topic_prefix), ..settings.clone() };
         drop(open(&theirs).await);
         send_foreign(&theirs, "inputs", OwnedHeaders::new(), b"x");
-        let config = [
-            ("retention.ms", "-1"),
-            ("message.timestamp.type", "LogAppendTime"),
-            ("max.message.bytes", "83886080"),
-        ];
-        make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &config).await;
+        make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &OURS).await;
         send_foreign(&settings, "inputs", OwnedHeaders::new(), b"x");
         let error = refused(&settings).await;
         assert!(matches!(error, OpenError::NotOurs { .. }), "{error}");
@@ -289,12 +298,7 @@ on_a_broker! {
     }
 
     a_topic_that_has_nothing_but_a_transaction_of_somebody_else_is_refused(settings) {
-        let config = [
-            ("retention.ms", "-1"),
-            ("message.timestamp.type", "LogAppendTime"),
-            ("max.message.bytes", "83886080"),
-        ];
-        make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &config).await;
+        make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &OURS).await;
         send_in_transaction(&settings, "inputs", true);
         let error = refused(&settings).await;
         assert!(matches!(error, OpenError::NotOurs { .. }), "{error}");

@@ -58,12 +58,15 @@ async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Finding
     use pipeline::{KafkaLog, Log};
     use schemas::Topic;
 
-    let asked = pipeline::log::kafka::Settings { create_topics: false, ..settings.clone() };
+    let asked = pipeline::log::kafka::Settings { create_topics: false, begin_topics: false, ..settings.clone() };
     let log = match KafkaLog::open(asked).await {
         Ok(log) => log,
         Err(OpenError::MissingTopic { topic, .. }) if settings.create_topics => {
             return findings
                 .ok("kafka", format!("it answers; topic {topic} is not there yet and is made at the next start"));
+        }
+        Err(OpenError::NotBegun { topic }) => {
+            return findings.ok("kafka", format!("it answers; topic {topic} is there, and begins at the next start"));
         }
         Err(error) => {
             let what_to_do = match &error {
@@ -73,6 +76,7 @@ async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Finding
                 OpenError::NewerFormat { .. } => "use a newer autonomos",
                 OpenError::Settings(_) | OpenError::Partitions(_) => "mend log: kafka in the configuration",
                 OpenError::MissingTopic { .. }
+                | OpenError::NotBegun { .. }
                 | OpenError::Create { .. }
                 | OpenError::TooFewPartitions { .. }
                 | OpenError::TopicSettings { .. }

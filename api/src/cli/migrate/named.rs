@@ -88,6 +88,7 @@ fn open_folder(path: &Path, missing: Missing) -> anyhow::Result<Place> {
 async fn open_log(log: LogBackend, missing: Missing) -> anyhow::Result<Arc<dyn Log>> {
     let LogBackend::Kafka(mut settings) = log else { bail!("the log is in a data folder: name the folder") };
     settings.create_topics = matches!(missing, Missing::Made(_));
+    settings.begin_topics = settings.create_topics;
     if let Missing::Made(Some(like)) = missing {
         settings.partitions = like.partitions;
         settings.epoch = Some(like.epoch);

@@ -29,6 +29,10 @@ pub struct Settings {
     /// Makes topics that are not there. Where it is off, somebody else has to make them.
     #[serde(default = "yes")]
     pub create_topics: bool,
+    /// Writes down in an empty topic what it is. Where it is off nothing at all is written or made at the start, and a topic that
+    /// has not begun is told.
+    #[serde(skip, default = "yes")]
+    pub begin_topics: bool,
     /// The generation of topics that are made, where records move here from a log of that one; the second in which they are
     /// made otherwise.
     #[serde(skip)]
@@ -139,6 +143,7 @@ impl Settings {
             topic_prefix: default_prefix(),
             partitions: Partitions::default(),
             create_topics: true,
+            begin_topics: true,
             epoch: None,
             replication: 0,
             min_insync_replicas: 0,

@@ -25,14 +25,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A topic's first words are looked for among so many messages of its first partition.
 const BEGINNING: i64 = 1000;
 
-/// Finds, makes and checks all topics. Blocks.
+/// Finds, makes and checks all topics, then begins those that have not begun. Blocks.
 pub(super) fn open(clients: &Arc<Clients>, producer: &Producer) -> Result<Facts, OpenError> {
     clients.settings.check()?;
     reach(clients)?;
+    let mut found = Vec::with_capacity(Topic::ALL.len());
+    for topic in Topic::ALL {
+        found.push(find_or_make(clients, topic)?);
+    }
     let mut opened = Vec::with_capacity(Topic::ALL.len());
     let epoch = clients.settings.epoch.unwrap_or_else(this_second);
-    for topic in Topic::ALL {
-        opened.push(open_topic(clients, producer, topic, epoch)?);
+    for (topic, found) in Topic::ALL.into_iter().zip(found) {
+        let replication = Replication { replicas: found.replicas, min_insync: found.min_insync };
+        opened.push((first_words_of(clients, producer, topic, found, epoch)?, replication));
     }
     let [inputs, events, decisions] = [0, 1, 2].map(|n: usize| &opened[n].0);
     let partitions =
@@ -74,15 +79,10 @@ fn this_second() -> u32 {
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// Finds, makes and checks a topic; one that has not begun is begun with `epoch`.
-fn open_topic(
-    clients: &Arc<Clients>,
-    producer: &Producer,
-    topic: Topic,
-    epoch: u32,
-) -> Result<(Opened, Replication), OpenError> {
+/// Finds, makes and checks a topic.
+fn find_or_make(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
     let name = clients.name(topic);
-    let found = match find(clients, topic)? {
+    let mut found = match find(clients, topic)? {
         Some(found) => found,
         None if clients.settings.create_topics => create(clients, topic)?,
         None => {
@@ -90,16 +90,34 @@ fn open_topic(
             return Err(OpenError::MissingTopic { topic: name, command });
         }
     };
-    let min_insync = check_settings(clients, &name)?;
+    found.min_insync = check_settings(clients, &name)?;
     for partition in 0..found.partitions {
         let (low, _) = clients.watermarks(topic, partition).map_err(|e| OpenError::Failed(e.to_string()))?;
         if low > 0 {
             return Err(OpenError::Shortened { topic: name, partition, first: low });
         }
     }
-    let opened = match first_words(clients, topic, &name)? {
+    found.opened = first_words(clients, topic, &name)?;
+    let wanted = found.opened.as_ref().map_or(clients.settings.partitions.of(topic), |opened| opened.partitions);
+    if found.partitions < wanted {
+        return Err(OpenError::TooFewPartitions { topic: name, found: found.partitions, wanted });
+    }
+    Ok(found)
+}
+
+/// What a topic has begun with; one that has not begun is begun with `epoch`.
+fn first_words_of(
+    clients: &Clients,
+    producer: &Producer,
+    topic: Topic,
+    found: Found,
+    epoch: u32,
+) -> Result<Opened, OpenError> {
+    let name = clients.name(topic);
+    let opened = match found.opened {
         Some(opened) => opened,
-        None => begin(clients, producer, topic, &name, (found.partitions, epoch))?,
+        None if clients.settings.begin_topics => begin(clients, producer, topic, &name, (found.partitions, epoch))?,
+        None => return Err(OpenError::NotBegun { topic: name }),
     };
     if found.partitions < opened.partitions {
         return Err(OpenError::TooFewPartitions { topic: name, found: found.partitions, wanted: opened.partitions });
@@ -108,13 +126,17 @@ fn open_topic(
         let (has, made_with) = (found.partitions, opened.partitions);
         tracing::warn!(topic = name, has, made_with, "partitions that were added later are not used");
     }
-    Ok((opened, Replication { replicas: found.replicas, min_insync }))
+    Ok(opened)
 }
 
 struct Found {
     partitions: u32,
     /// Of the partition with the fewest.
     replicas: u32,
+    /// `min.insync.replicas`, where we may ask for it.
+    min_insync: Option<u32>,
+    /// What it begins with, if it has begun.
+    opened: Option<Opened>,
 }
 
 fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
@@ -143,7 +165,8 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
         if led && !found.partitions().is_empty() {
             let replicas = found.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
             let partitions = u32::try_from(found.partitions().len()).unwrap_or(u32::MAX);
-            return Ok(Some(Found { partitions, replicas: u32::try_from(replicas).unwrap_or(u32::MAX) }));
+            let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+            return Ok(Some(Found { partitions, replicas, min_insync: None, opened: None }));
         }
         if Instant::now() >= until {
             return Err(OpenError::Failed(format!("topic {name} has partitions without a leader: is a broker down?")));
@@ -152,14 +175,18 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
     }
 }
 
+/// Where it is on, a replica that lacks acknowledged messages may become the one that all follow.
+const UNCLEAN: &str = "unclean.leader.election.enable";
+
 /// What a topic is made with, and what it must have.
-fn needed(clients: &Clients) -> [(&'static str, String); 5] {
+fn needed(clients: &Clients) -> [(&'static str, String); 6] {
     [
         ("cleanup.policy", "delete".into()),
         ("retention.ms", "-1".into()),
         ("retention.bytes", "-1".into()),
         ("message.timestamp.type", "LogAppendTime".into()),
         ("max.message.bytes", clients.settings.message_bytes_max.to_string()),
+        (UNCLEAN, "false".into()),
     ]
 }
 
@@ -213,7 +240,8 @@ fn create(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
     }
 }
 
-/// Refuses a topic that forgets, compacts, takes our clock's time, or small messages only. Answers `min.insync.replicas`.
+/// Refuses a topic that forgets, compacts, takes our clock's time or small messages only, or may be led by who lacks messages.
+/// Answers `min.insync.replicas`.
 fn check_settings(clients: &Clients, name: &str) -> Result<Option<u32>, OpenError> {
     let admin = admin(clients)?;
     let asked = [ResourceSpecifier::Topic(name)];
@@ -250,6 +278,8 @@ fn check_settings(clients: &Clients, name: &str) -> Result<Option<u32>, OpenErro
 fn is_enough(key: &str, found: &str, needed: &str) -> bool {
     match (key, found.parse::<u64>(), needed.parse::<u64>()) {
         ("max.message.bytes", Ok(found), Ok(needed)) => found >= needed,
+        // A server that does not know it does not do it.
+        (UNCLEAN, ..) => found.is_empty() || found == needed,
         _ => found == needed,
     }
 }
@@ -300,10 +330,6 @@ fn begin(
     name: &str,
     (partitions, epoch): (u32, u32),
 ) -> Result<Opened, OpenError> {
-    let wanted = clients.settings.partitions.of(topic);
-    if partitions < wanted {
-        return Err(OpenError::TooFewPartitions { topic: name.to_owned(), found: partitions, wanted });
-    }
     let opened = Opened { format: FORMAT, topic, epoch, partitions };
     let out = Outgoing::opened(&opened, &producer.next_id());
     block_on(producer.send(topic, 0, out, None)).map_err(|e| OpenError::Failed(e.to_string()))?;
