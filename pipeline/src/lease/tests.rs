@@ -182,6 +182,8 @@ async fn a_write_that_the_store_is_still_at_when_the_lease_is_over_is_dropped() 
     let share = Share { role: "process".to_owned(), partition: 0 };
     let mut a = node(&leases, "a", 1, &time).await;
     let fenced = Arc::new(FencedStore::new(slow.clone(), share.clone(), a.trust()));
+    // Under way once this returns, and ended by whoever asks for the handle.
+    #[expect(clippy::async_yields_async)]
     let write = async |key: &'static str| {
         let (fenced, table) = (fenced.clone(), Table::Checkpoints);
         let write = async move { fenced.put(TenantId::SYSTEM, table, key, Bytes::new(), Expect::Any).await };
