@@ -22,5 +22,5 @@ mod tests;
 pub use fence::FencedStore;
 pub use keep::{Ended, Work, keep};
 pub use node::{Clock, Joining, LeaseError, Node, Pace, Share, Trust};
-pub(crate) use peers::{idle, is_of_processes};
+pub(crate) use peers::idle;
 pub use peers::{Lease, NodeRow, Peers, list};
