@@ -12,10 +12,11 @@ use crate::output::Output;
 pub async fn run(args: &ForeignArgs, line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     if args.seen {
         let seen = see_foreign(&*line.store).await?;
-        return Ok(match out.json() {
+        match out.json() {
             true => out.value(&json!({ "seen": seen }))?,
             false => out.line(&format!("{seen} messages are noted as seen to"))?,
-        });
+        }
+        return Ok(());
     }
     // One more than asked for tells whether there are more.
     let mut notes = list_foreign(&*line.store, args.after.as_deref(), args.limit + 1).await?;

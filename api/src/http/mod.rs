@@ -5,6 +5,7 @@
 //! [`workers`] is what a process without doors answers them.
 
 pub mod answer;
+mod asked;
 pub mod document;
 pub mod listen;
 pub mod manners;
@@ -134,7 +135,7 @@ pub fn app(doors: &Arc<Doors>) -> BoxEndpoint<'static, Response> {
         .at("/metrics", get(ops::metrics))
         .nest("/", service)
         .data(doors.clone())
-        .data(Arc::new(ops::TotalsCache::default()));
+        .data(Arc::new(ops::Signals::default()));
     manners::all(doors, routes)
 }
 

@@ -7,20 +7,23 @@ use poem::http::StatusCode;
 use poem::web::Data;
 use poem::{EndpointExt, Request, Response, Route, get, handler};
 
+use super::asked::Asked;
 use super::ops::{self, Text};
 use crate::auth::secret;
+use crate::line::Lag;
 use crate::roles::Health;
 
 /// What the handlers work with.
 struct Worker {
     health: Arc<Health>,
+    lags: Asked<Vec<Lag>>,
     /// The SHA-256 of the operator's token for `/metrics`, in hex.
     metrics_token: Option<String>,
 }
 
 /// The three routes as one endpoint.
 pub fn app(health: Arc<Health>, metrics_token: Option<&str>) -> BoxEndpoint<'static, Response> {
-    let worker = Worker { health, metrics_token: metrics_token.map(secret::hash) };
+    let worker = Worker { health, lags: Asked::default(), metrics_token: metrics_token.map(secret::hash) };
     let routes = Route::new().at("/healthz", get(healthz)).at("/readyz", get(readyz)).at("/metrics", get(metrics));
     routes.data(Arc::new(worker)).boxed()
 }
@@ -47,23 +50,21 @@ async fn metrics(request: &Request, worker: Data<&Arc<Worker>>) -> (StatusCode, 
     if !ops::may_see(request, worker.metrics_token.as_deref()) {
         return (StatusCode::UNAUTHORIZED, "say the operator's token: Authorization: Bearer TOKEN\n".to_owned());
     }
-    match told(&worker.health).await {
-        Ok(text) => (StatusCode::OK, text),
-        Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "the metrics cannot be told");
-            let detail = "the metrics cannot be told now: the process's log says why\n";
-            (StatusCode::SERVICE_UNAVAILABLE, detail.to_owned())
-        }
-    }
+    (StatusCode::OK, told(&worker).await)
 }
 
-async fn told(health: &Health) -> anyhow::Result<String> {
+async fn told(worker: &Worker) -> String {
+    let (health, asked) = (&worker.health, worker.health.clone());
+    let (lags, is_up) = worker.lags.ask_or_last(move || async move { asked.lags().await }).await;
     let mut text = Text::default();
-    ops::lags(health.lags().await?, &mut text);
+    ops::up(is_up, &mut text);
+    if let Some(lags) = lags {
+        ops::lags(lags, &mut text);
+    }
     ops::work(&health.at_work, &mut text);
     ops::oddities(&*health.log, &mut text);
     let is_ready = usize::from(health.trouble().is_none());
     text.gauge("autonomos_ready", "whether the process reaches its peers and everything in it gets on", is_ready);
     text.gauge("autonomos_roles_stopped", "roles that have stopped in a partition", health.stopped());
-    Ok(text.into_string())
+    text.into_string()
 }

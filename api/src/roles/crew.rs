@@ -115,7 +115,9 @@ impl Crew {
         let (pace, clock) = (Pace::default(), Arc::new(Instant::now));
         let (at_work, notes, lives) = (self.at_work.clone(), self.notes.clone(), self.lives.clone());
         let stall = Arc::new(move || notes.failure().or_else(|| at_work.stall()));
-        let joining = Joining { store: self.store.clone(), name: name(), roles, pace, clock, stall, lives };
+        let notes = self.notes.clone();
+        let elsewhere = Arc::new(move |share: &Share| notes.forget(&roles_of(share)));
+        let joining = Joining { store: self.store.clone(), name: name(), roles, pace, clock, stall, elsewhere, lives };
         let crew = Arc::new(self);
         let work: Work = Arc::new(move |share: Share, trust: Trust, stop: watch::Receiver<bool>| {
             let crew = crew.clone();

@@ -38,7 +38,7 @@ impl Notes {
         self.failures.borrow().values().next().cloned()
     }
 
-    /// Forgets why these have stopped: they begin again.
+    /// Forgets why these have stopped: they begin again, here or elsewhere.
     pub(super) fn forget(&self, roles: &[Role]) {
         self.failures.send_if_modified(|failures| {
             let before = failures.len();

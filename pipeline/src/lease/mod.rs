@@ -23,4 +23,4 @@ pub use fence::FencedStore;
 pub use keep::{Ended, Work, keep};
 pub use node::{Clock, Joining, LeaseError, Node, Pace, Share, Trust};
 pub use peers::{Lease, NodeRow, Peers, list};
-pub(crate) use peers::{idle, is_of_processes};
+pub(crate) use peers::idle;

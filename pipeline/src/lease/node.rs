@@ -119,6 +119,8 @@ pub struct Joining {
     pub clock: Clock,
     /// Why its work does not get on, if it does not: said to the others with every sign of life.
     pub stall: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Told of what it has failed at and another works on now.
+    pub elsewhere: Arc<dyn Fn(&Share) + Send + Sync>,
     /// Whether its last sign of life came through.
     pub lives: watch::Sender<bool>,
 }
@@ -278,6 +280,11 @@ impl Node {
         let counts: Vec<usize> = others.into_iter().map(count).collect();
         let (taken, free): (Vec<Share>, Vec<Share>) =
             shares.filter(|share| !self.held.contains_key(share)).partition(|share| peers.owner(share).is_some());
+        for share in taken.iter().filter(|share| self.left_alone.contains(*share)) {
+            if peers.leases.get(share).is_some_and(|lease| lease.owner.as_ref() != Some(&self.id)) {
+                (self.joining.elsewhere)(share);
+            }
+        }
         // Taken by a write that nobody answered.
         for share in taken {
             if let Some(lease) = peers.leases.get(&share).filter(|lease| lease.owner.as_ref() == Some(&self.id)) {

@@ -110,11 +110,6 @@ pub(crate) async fn idle(store: &dyn Store, pace: Pace) -> Result<Result<Peers, 
     Ok(Ok(before))
 }
 
-/// Whether a row of [`crate::Table::Leases`] is of the processes that share a store, and means nothing in another one.
-pub(crate) fn is_of_processes(key: &str) -> bool {
-    key.starts_with(NODES) || key.starts_with(SHARES)
-}
-
 async fn scan(store: &dyn Store, prefix: &str) -> Result<Vec<(String, u64, Bytes)>, StoreError> {
     let mut found: Vec<(String, u64, Bytes)> = Vec::new();
     loop {

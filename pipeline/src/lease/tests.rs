@@ -40,7 +40,8 @@ impl Time {
 fn joining(store: &Arc<dyn Store>, name: &str, partitions: u32, time: &Time) -> Joining {
     let roles = vec![("process".to_owned(), partitions)];
     let (stall, lives) = (Arc::new(|| Some("the disk is full".to_owned())), watch::Sender::new(false));
-    Joining { store: store.clone(), name: name.to_owned(), roles, pace: PACE, clock: time.clock(), stall, lives }
+    let (store, name, clock, elsewhere) = (store.clone(), name.to_owned(), time.clock(), Arc::new(|_: &Share| {}));
+    Joining { store, name, roles, pace: PACE, clock, stall, elsewhere, lives }
 }
 
 async fn node(store: &Arc<dyn Store>, name: &str, partitions: u32, time: &Time) -> Node {
@@ -372,7 +373,8 @@ fn quick(store: &Arc<dyn Store>, name: &str, partitions: u32) -> Joining {
     let pace = Pace { beat: Duration::from_millis(5), dead_after: Duration::from_secs(30) };
     let roles = vec![("process".to_owned(), partitions)];
     let (stall, lives) = (Arc::new(|| None::<String>), watch::Sender::new(false));
-    Joining { store: store.clone(), name: name.to_owned(), roles, pace, clock: Arc::new(Instant::now), stall, lives }
+    let (store, name, elsewhere) = (store.clone(), name.to_owned(), Arc::new(|_: &Share| {}));
+    Joining { store, name, roles, pace, clock: Arc::new(Instant::now), stall, elsewhere, lives }
 }
 
 #[tokio::test]
@@ -442,7 +444,9 @@ async fn a_partition_that_one_cannot_work_on_goes_to_another_and_the_one_goes_on
         .boxed()
     });
     let (_stop_a, stopped) = watch::channel(false);
-    let a = tokio::spawn(keep(quick(&store, "a", 2), work, stopped));
+    let (gone, mut of_elsewhere) = mpsc::unbounded_channel();
+    let elsewhere = Arc::new(move |share: &Share| _ = gone.send(share.partition));
+    let a = tokio::spawn(keep(Joining { elsewhere, ..quick(&store, "a", 2) }, work, stopped));
     let begun = [of_a.recv().await, of_a.recv().await];
     assert!(begun.contains(&Some(0)) && begun.contains(&Some(1)), "{begun:?}");
     let (work, mut of_b) = told(true);
@@ -463,6 +467,7 @@ async fn a_partition_that_one_cannot_work_on_goes_to_another_and_the_one_goes_on
     let peers = tokio::time::timeout(in_time, has_told).await.unwrap();
     assert_eq!(peers.owner(&share(1)).map(|node| node.name.as_str()), Some("a"));
     assert!(of_a.try_recv().is_err(), "it begins nothing again so soon");
+    assert_eq!(tokio::time::timeout(in_time, of_elsewhere.recv()).await.unwrap(), Some(0));
     a.abort();
     b.abort();
 }

@@ -7,18 +7,17 @@ use schemas::TenantId;
 
 use super::{MigrateError, Part, Progress, Sum};
 use crate::definitions;
-use crate::lease;
 use crate::store::{Expect, Row, Store, StoreError, Table};
 
 /// Rows that are read, and written without waiting for one another, at a time.
 const PAGE: usize = 32;
 
-/// What a data folder was made for, and where its server had the views, among its leases.
-const OF_A_FOLDER: [&str; 2] = ["folder", "views"];
+/// Among the leases, what is of the store as a whole: which master key its processes have, and which cluster it is.
+const OF_THE_STORE: [&str; 2] = ["master", "cluster"];
 
 /// Whether a row goes along: not what is of processes or of a folder alone.
 fn moves(table: Table, key: &str) -> bool {
-    table != Table::Leases || !(lease::is_of_processes(key) || OF_A_FOLDER.contains(&key))
+    table != Table::Leases || OF_THE_STORE.contains(&key)
 }
 
 /// The next rows that go along, behind `after`, which then is the last that was read; nothing at the end.

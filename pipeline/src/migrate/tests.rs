@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{MigrateError, Part, Place, idle, migrate, migrate_at, still_idle};
 use crate::engine::{Embedded, Partitions};
 use crate::ingest::Ingest;
-use crate::lease::{Joining, Node, Pace};
+use crate::lease::{Joining, Node, Pace, Share};
 use crate::log::conformance::batch;
 use crate::log::{Durability, MemoryLog};
 use crate::payload::{Keyring, SealedLog, SealedStore};
@@ -190,9 +190,11 @@ const PACE: Pace = Pace { beat: Duration::from_millis(20), dead_after: Duration:
 /// A process that works on a place.
 async fn served(place: &Place, name: &str) -> Node {
     let (stall, lives) = (Arc::new(|| None::<String>), watch::Sender::new(false));
+    let elsewhere = Arc::new(|_: &Share| {});
     let roles = vec![("process".to_owned(), 1)];
     let (store, name, clock) = (place.store.clone(), name.to_owned(), Arc::new(Instant::now));
-    let mut node = Node::join(Joining { store, name, roles, pace: PACE, clock, stall, lives }).await.unwrap();
+    let mut node =
+        Node::join(Joining { store, name, roles, pace: PACE, clock, stall, elsewhere, lives }).await.unwrap();
     node.turn().await.unwrap();
     node
 }

@@ -310,8 +310,8 @@ async fn runs_of_a_stale_processor_among_those_of_its_successor_change_nothing_f
     assert!(line.log.end(Topic::Events, 0).await.unwrap() > before, "its run stands there, too");
     more(771).await;
     // It starts again from its checkpoint, as one whose lease is still there does.
-    let (_goes_on, mut shutdown) = watch::channel(false);
-    assert!(stale.start_over(refused, &mut shutdown).await.unwrap());
+    let (_stop, mut stopped) = watch::channel(false);
+    assert!(stale.start_over(refused, &mut stopped).await.unwrap());
     stale.drain().await.unwrap();
     assert!(heir.drain().await.unwrap_err().is_overtaken());
     calm.process().await;
