@@ -22,5 +22,5 @@ mod tests;
 pub use fence::FencedStore;
 pub use keep::{Ended, Work, keep};
 pub use node::{Clock, Joining, LeaseError, Node, Pace, Share, Trust};
-pub use peers::{Lease, NodeRow, Peers, list};
 pub(crate) use peers::idle;
+pub use peers::{Lease, NodeRow, Peers, list};
