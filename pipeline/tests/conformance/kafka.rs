@@ -417,6 +417,29 @@ on_a_broker! {
         }
     }
 
+    a_start_that_was_cut_off_or_raced_ends_with_one_epoch_and_a_topic_made_again_has_another(settings) {
+        let name = |topic: Topic| format!("{}{topic}", settings.topic_prefix);
+        make_topic(&settings, &name(Topic::Inputs), 2, &OURS).await;
+        let headers = OwnedHeaders::new().insert(Header { key: "ce_type", value: Some("autonomos.TopicOpened.v1") });
+        let words = br#"{"format":1,"topic":"inputs","epoch":7,"partitions":2}"#;
+        send_foreign(&settings, "inputs", headers, words);
+        let logs = join_all((0..3).map(|_| open(&settings))).await;
+        for log in &logs {
+            assert_eq!(Topic::ALL.map(|topic| log.epoch(topic)), [7; 3]);
+        }
+        append(&logs[0], "a", 1).await;
+        drop(logs);
+        let gone = admin(&settings).delete_topics(&[&name(Topic::Events)], &AdminOptions::new()).await;
+        gone.expect("the broker answers").into_iter().for_each(|result| drop(result.expect("the topic is removed")));
+        let again = loop {
+            match KafkaLog::open(settings.clone()).await {
+                Ok(again) if again.epoch(Topic::Events) > 7 => break again,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!([again.epoch(Topic::Inputs), again.epoch(Topic::Decisions)], [7; 2]);
+    }
+
     a_topic_that_was_made_again_has_another_epoch_and_who_has_it_open_is_told(settings) {
         let log = open(&settings).await;
         let epochs = Topic::ALL.map(|topic| log.epoch(topic));
