@@ -99,6 +99,17 @@ async fn an_older_schema_is_refused_or_migrated_and_a_newer_one_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_start_at_once_make_one_keyspace_and_use_it() {
+    let Some(cassandra) = Cassandra::shared() else { return };
+    let settings = cassandra.settings();
+    let stores = join_all((0..4).map(|_| open(&settings))).await;
+    for (n, store) in (0..).zip(&stores) {
+        let put = store.put(TENANT, Table::Streams, "a", Bytes::new(), Expect::Ordered(n)).await;
+        assert!(matches!(put, Ok(version) if version == n + 1), "{put:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_value_is_whole_while_it_is_replaced_and_leaves_nothing_behind() {
     let Some(cassandra) = Cassandra::shared() else { return };
     let settings = cassandra.settings();

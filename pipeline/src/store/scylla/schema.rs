@@ -4,7 +4,11 @@
 //! in the order of their bytes, as a scan wants them. Conditional writes to one partition agree one after the other.
 //! `chunks` has the parts of values that are too large for a row, by the mark of the write that they belong to.
 
+use std::sync::Arc;
+
 use scylla::client::session::Session;
+use scylla::policies::load_balancing::{LoadBalancingPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::statement::Statement;
 
 use super::error::{Failed, OpenError};
 use super::settings::Settings;
@@ -78,10 +82,24 @@ async fn migrate(session: &Session, settings: &Settings, found: i32) -> Result<(
     Ok(())
 }
 
+/// Runs a statement, and waits until all nodes have the same schema.
 async fn run(session: &Session, keyspace: &str, statement: &str) -> Result<(), OpenError> {
+    let failed = |why: String| OpenError::Migrate { keyspace: keyspace.to_owned(), why };
+    let mut statement = Statement::new(statement);
+    statement.set_load_balancing_policy(one_node(session));
     let done = session.query_unpaged(statement, ()).await;
     done.map(drop).map_err(|e| {
         let (Failed::InPassing(why) | Failed::ForGood(why)) = Failed::from(e);
-        OpenError::Migrate { keyspace: keyspace.to_owned(), why }
-    })
+        failed(why)
+    })?;
+    session.await_schema_agreement().await.map(drop).map_err(|e| failed(e.to_string()))
+}
+
+/// The node that is told to make tables, the same for all processes: two nodes of Cassandra that are told to make one table at
+/// once make two of that name and agree no more.
+fn one_node(session: &Session) -> Option<Arc<dyn LoadBalancingPolicy>> {
+    let cluster = session.get_cluster_state();
+    let nodes = cluster.get_nodes_info().iter().filter(|node| node.is_connected());
+    let node = nodes.min_by_key(|node| node.host_id)?;
+    Some(SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None))
 }
