@@ -1,7 +1,8 @@
 //! The tables, and how they came to be.
 //!
 //! `rows` has one partition for the rows of a tenant and a kind, or several where there may be many rows; in it keys are
-//! in the order of their bytes, as a scan wants them. Conditional writes to one partition agree one after the other.
+//! in the order of their bytes, as a scan wants them. Conditional writes to one partition agree one after the other. `queues` is
+//! the same for kinds of rows that come and go: what was removed there is forgotten after hours and not after ten days.
 //! `chunks` has the parts of values that are too large for a row, by the mark of the write that they belong to.
 
 use std::sync::Arc;
@@ -23,6 +24,11 @@ const MIGRATIONS: [&[&str]; NEEDED as usize] = [&[
         version bigint, marks blob, parts int, value blob,
         PRIMARY KEY ((tenant, kind, bucket), key)
     )",
+    "CREATE TABLE IF NOT EXISTS {keyspace}.queues (
+        tenant blob, kind tinyint, bucket smallint, key text,
+        version bigint, marks blob, parts int, value blob,
+        PRIMARY KEY ((tenant, kind, bucket), key)
+    ) WITH gc_grace_seconds = 14400",
     "CREATE TABLE IF NOT EXISTS {keyspace}.chunks (mark blob, part int, value blob, PRIMARY KEY (mark, part))",
 ]];
 
