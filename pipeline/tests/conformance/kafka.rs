@@ -12,6 +12,7 @@ use pipeline::{Durability, Log, LogError, MemoryLog, MemoryStore, Stored};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use schemas::{Batch, Topic};
@@ -74,8 +75,15 @@ fn send_in_transaction(settings: &Settings, topic: &str, is_committed: bool) {
     let record = BaseRecord::to(&name).partition(0).key("k").payload("theirs");
     producer.send(record).map_err(|(e, _)| e).expect("the message is queued");
     producer.flush(within).expect("the message is sent");
+    let consumer: BaseConsumer = client(settings).create().expect("the client is made");
+    let behind = || consumer.fetch_watermarks(&name, 0, within).expect("the broker answers").1;
+    let before = behind();
     let ended = if is_committed { producer.commit_transaction(within) } else { producer.abort_transaction(within) };
     ended.expect("the transaction ends");
+    // The broker writes the end down after it has answered.
+    while behind() == before {
+        std::thread::yield_now();
+    }
 }
 
 async fn make_topic(settings: &Settings, name: &str, partitions: i32, config: &[(&str, &str)]) {
