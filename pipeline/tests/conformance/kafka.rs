@@ -63,22 +63,29 @@ fn send_foreign(settings: &Settings, topic: &str, headers: OwnedHeaders, value: 
     producer.flush(std::time::Duration::from_secs(60)).expect("the message is sent");
 }
 
-/// Somebody else's message on a topic of ours, in a transaction: its end is one more, which readers are not given.
-fn send_in_transaction(settings: &Settings, topic: &str, is_committed: bool) {
-    let within = std::time::Duration::from_secs(60);
-    let name = format!("{}{topic}", settings.topic_prefix);
+const WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Somebody else's message on a topic of ours, in a transaction that is open.
+fn begin_transaction(settings: &Settings, name: &str) -> BaseProducer {
     let mut config = client(settings);
-    config.set("transactional.id", &name);
+    config.set("transactional.id", name);
     let producer: BaseProducer = config.create().expect("the client is made");
-    producer.init_transactions(within).expect("the broker answers");
+    producer.init_transactions(WITHIN).expect("the broker answers");
     producer.begin_transaction().expect("a transaction begins");
-    let record = BaseRecord::to(&name).partition(0).key("k").payload("theirs");
+    let record = BaseRecord::to(name).partition(0).key("k").payload("theirs");
     producer.send(record).map_err(|(e, _)| e).expect("the message is queued");
-    producer.flush(within).expect("the message is sent");
+    producer.flush(WITHIN).expect("the message is sent");
+    producer
+}
+
+/// The same, ended: the end is one more message, which readers are not given.
+fn send_in_transaction(settings: &Settings, topic: &str, is_committed: bool) {
+    let name = format!("{}{topic}", settings.topic_prefix);
+    let producer = begin_transaction(settings, &name);
     let consumer: BaseConsumer = client(settings).create().expect("the client is made");
-    let behind = || consumer.fetch_watermarks(&name, 0, within).expect("the broker answers").1;
+    let behind = || consumer.fetch_watermarks(&name, 0, WITHIN).expect("the broker answers").1;
     let before = behind();
-    let ended = if is_committed { producer.commit_transaction(within) } else { producer.abort_transaction(within) };
+    let ended = if is_committed { producer.commit_transaction(WITHIN) } else { producer.abort_transaction(WITHIN) };
     ended.expect("the transaction ends");
     // The broker writes the end down after it has answered.
     while behind() == before {
@@ -303,6 +310,18 @@ on_a_broker! {
             let found: Vec<_> = read_all(log).await.iter().map(|stored| (text(stored), stored.first)).collect();
             assert_eq!(found, [("a".to_owned(), 0), ("b".to_owned(), 2), ("c".to_owned(), 5)]);
         }
+    }
+
+    a_transaction_of_somebody_else_that_stays_open_hides_nothing(settings) {
+        let log = open(&settings).await;
+        append(&log, "a", 2).await;
+        let _open = begin_transaction(&settings, &format!("{}inputs", settings.topic_prefix));
+        assert_eq!(append(&log, "b", 3).await, 2);
+        for log in [&log, &open(&settings).await] {
+            assert_eq!(log.end(Topic::Inputs, 0).await.expect("the end is known"), 5);
+            assert_eq!(read_all(log).await.len(), 2);
+        }
+        assert_eq!(append(&log, "c", 1).await, 5);
     }
 
     a_topic_that_has_nothing_but_a_transaction_of_somebody_else_is_refused(settings) {
