@@ -98,7 +98,8 @@ async fn run(session: &Session, keyspace: &str, statement: &str) -> Result<(), O
         let (Failed::InPassing(why) | Failed::ForGood(why)) = Failed::from(e);
         failed(why)
     })?;
-    session.await_schema_agreement().await.map(drop).map_err(|e| failed(e.to_string()))
+    session.await_schema_agreement().await.map_err(|e| failed(e.to_string()))?;
+    Ok(())
 }
 
 /// The node that is told to make tables, the same for all processes: two nodes of Cassandra that are told to make one table at
