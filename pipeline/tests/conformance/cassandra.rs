@@ -101,6 +101,38 @@ async fn an_older_schema_is_refused_or_migrated_and_a_newer_one_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_start_at_once_make_one_keyspace_and_use_it() {
+    let Some(cassandra) = Cassandra::shared() else { return };
+    let settings = cassandra.settings();
+    let stores = join_all((0..4).map(|_| open(&settings))).await;
+    for (n, store) in (0..).zip(&stores) {
+        let put = store.put(TENANT, Table::Streams, "a", Bytes::new(), Expect::Ordered(n)).await;
+        assert!(matches!(put, Ok(version) if version == n + 1), "{put:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_come_and_go_lie_where_what_was_removed_is_soon_forgotten() {
+    let Some(cassandra) = Cassandra::shared() else { return };
+    let settings = cassandra.settings();
+    let store = open(&settings).await;
+    for table in [Table::Timers, Table::Notices, Table::Quarantine, Table::Cases] {
+        assert!(matches!(store.put(TENANT, table, "a", Bytes::from_static(b"1"), Expect::Absent).await, Ok(1)));
+        assert!(matches!(store.put(TENANT, table, "a", Bytes::from_static(b"2"), Expect::Version(1)).await, Ok(2)));
+    }
+    assert_eq!((count(&settings, "queues").await, count(&settings, "rows").await), (3, 1));
+    let query = "SELECT gc_grace_seconds FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'queues'";
+    let found = session(&settings).await.query_unpaged(query, (&settings.keyspace,)).await.expect("the node answers");
+    let (seconds,) = found.into_rows_result().expect("rows").first_row::<(i32,)>().expect("a row");
+    assert_eq!(seconds, 4 * 60 * 60);
+    let found = store.scan(TENANT, Table::Timers, "", None, 10).await.expect("the rows are readable");
+    assert_eq!(found.iter().map(|(key, row)| (key.as_str(), row.version)).collect::<Vec<_>>(), [("a", 2)]);
+    store.delete(TENANT, Table::Timers, "a", Expect::Version(2)).await.expect("the removal is taken");
+    assert!(store.get(TENANT, Table::Timers, "a").await.expect("it is read").is_none());
+    assert_eq!(count(&settings, "queues").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_value_is_whole_while_it_is_replaced_and_leaves_nothing_behind() {
     let Some(cassandra) = Cassandra::shared() else { return };
     let settings = cassandra.settings();

@@ -12,6 +12,7 @@ use pipeline::{Durability, Log, LogError, MemoryLog, MemoryStore, Stored};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use schemas::{Batch, Topic};
@@ -62,20 +63,34 @@ fn send_foreign(settings: &Settings, topic: &str, headers: OwnedHeaders, value: 
     producer.flush(std::time::Duration::from_secs(60)).expect("the message is sent");
 }
 
-/// Somebody else's message on a topic of ours, in a transaction: its end is one more, which readers are not given.
-fn send_in_transaction(settings: &Settings, topic: &str, is_committed: bool) {
-    let within = std::time::Duration::from_secs(60);
-    let name = format!("{}{topic}", settings.topic_prefix);
+const WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Somebody else's message on a topic of ours, in a transaction that is open.
+fn begin_transaction(settings: &Settings, name: &str) -> BaseProducer {
     let mut config = client(settings);
-    config.set("transactional.id", &name);
+    config.set("transactional.id", name);
     let producer: BaseProducer = config.create().expect("the client is made");
-    producer.init_transactions(within).expect("the broker answers");
+    producer.init_transactions(WITHIN).expect("the broker answers");
     producer.begin_transaction().expect("a transaction begins");
-    let record = BaseRecord::to(&name).partition(0).key("k").payload("theirs");
+    let record = BaseRecord::to(name).partition(0).key("k").payload("theirs");
     producer.send(record).map_err(|(e, _)| e).expect("the message is queued");
-    producer.flush(within).expect("the message is sent");
-    let ended = if is_committed { producer.commit_transaction(within) } else { producer.abort_transaction(within) };
+    producer.flush(WITHIN).expect("the message is sent");
+    producer
+}
+
+/// The same, ended: the end is one more message, which readers are not given.
+fn send_in_transaction(settings: &Settings, topic: &str, is_committed: bool) {
+    let name = format!("{}{topic}", settings.topic_prefix);
+    let producer = begin_transaction(settings, &name);
+    let consumer: BaseConsumer = client(settings).create().expect("the client is made");
+    let behind = || consumer.fetch_watermarks(&name, 0, WITHIN).expect("the broker answers").1;
+    let before = behind();
+    let ended = if is_committed { producer.commit_transaction(WITHIN) } else { producer.abort_transaction(WITHIN) };
     ended.expect("the transaction ends");
+    // The broker writes the end down after it has answered.
+    while behind() == before {
+        std::thread::yield_now();
+    }
 }
 
 async fn make_topic(settings: &Settings, name: &str, partitions: i32, config: &[(&str, &str)]) {
@@ -297,6 +312,18 @@ on_a_broker! {
         }
     }
 
+    a_transaction_of_somebody_else_that_stays_open_hides_nothing(settings) {
+        let log = open(&settings).await;
+        append(&log, "a", 2).await;
+        let _open = begin_transaction(&settings, &format!("{}inputs", settings.topic_prefix));
+        assert_eq!(append(&log, "b", 3).await, 2);
+        for log in [&log, &open(&settings).await] {
+            assert_eq!(log.end(Topic::Inputs, 0).await.expect("the end is known"), 5);
+            assert_eq!(read_all(log).await.len(), 2);
+        }
+        assert_eq!(append(&log, "c", 1).await, 5);
+    }
+
     a_topic_that_has_nothing_but_a_transaction_of_somebody_else_is_refused(settings) {
         make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &OURS).await;
         send_in_transaction(&settings, "inputs", true);
@@ -415,6 +442,29 @@ on_a_broker! {
             assert_eq!(all[..there.len()], there);
             assert!(all[there.len()].2 >= there[there.len() - 1].2, "{all:?}");
         }
+    }
+
+    a_start_that_was_cut_off_or_raced_ends_with_one_epoch_and_a_topic_made_again_has_another(settings) {
+        let name = |topic: Topic| format!("{}{topic}", settings.topic_prefix);
+        make_topic(&settings, &name(Topic::Inputs), 2, &OURS).await;
+        let headers = OwnedHeaders::new().insert(Header { key: "ce_type", value: Some("autonomos.TopicOpened.v1") });
+        let words = br#"{"format":1,"topic":"inputs","epoch":7,"partitions":2}"#;
+        send_foreign(&settings, "inputs", headers, words);
+        let logs = join_all((0..3).map(|_| open(&settings))).await;
+        for log in &logs {
+            assert_eq!(Topic::ALL.map(|topic| log.epoch(topic)), [7; 3]);
+        }
+        append(&logs[0], "a", 1).await;
+        drop(logs);
+        let gone = admin(&settings).delete_topics(&[&name(Topic::Events)], &AdminOptions::new()).await;
+        gone.expect("the broker answers").into_iter().for_each(|result| drop(result.expect("the topic is removed")));
+        let again = loop {
+            match KafkaLog::open(settings.clone()).await {
+                Ok(again) if again.epoch(Topic::Events) > 7 => break again,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!([again.epoch(Topic::Inputs), again.epoch(Topic::Decisions)], [7; 2]);
     }
 
     a_topic_that_was_made_again_has_another_epoch_and_who_has_it_open_is_told(settings) {

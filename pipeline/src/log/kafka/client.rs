@@ -67,7 +67,10 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(settings: Settings) -> Result<Self, OpenError> {
-        let control = settings.client().create_with_context(Context::default());
+        let mut config = settings.client();
+        // Otherwise a foreign transaction that is open hides everything behind its beginning, and that looks lost.
+        config.set("isolation.level", "read_uncommitted");
+        let control = config.create_with_context(Context::default());
         let control = control.map_err(|e| OpenError::Settings(e.to_string()))?;
         Ok(Self {
             settings,

@@ -64,8 +64,7 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code();
-        if matches!(code, Some(Code::Fatal | Code::GaplessGuarantee | Code::OutOfOrderSequenceNumber)) {
+        if error.rdkafka_error_code() == Some(Code::Fatal) {
             self.clients.fail(&LogError::Failed(format!("the producer on Kafka has failed: {reason}; start again")));
         }
         self.context.error(error, reason);

@@ -34,10 +34,10 @@ pub(super) fn open(clients: &Arc<Clients>, producer: &Producer) -> Result<Facts,
         found.push(find_or_make(clients, topic)?);
     }
     let mut opened = Vec::with_capacity(Topic::ALL.len());
-    let epoch = clients.settings.epoch.unwrap_or_else(this_second);
     for (topic, found) in Topic::ALL.into_iter().zip(found) {
         let replication = Replication { replicas: found.replicas, min_insync: found.min_insync };
-        opened.push((first_words_of(clients, producer, topic, found, epoch)?, replication));
+        let words = first_words_of(clients, producer, topic, found, &opened)?;
+        opened.push((words, replication));
     }
     let [inputs, events, decisions] = [0, 1, 2].map(|n: usize| &opened[n].0);
     let partitions =
@@ -97,7 +97,7 @@ fn find_or_make(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
             return Err(OpenError::Shortened { topic: name, partition, first: low });
         }
     }
-    found.opened = first_words(clients, topic, &name)?;
+    found.opened = first_words(clients, topic)?;
     let wanted = found.opened.as_ref().map_or(clients.settings.partitions.of(topic), |opened| opened.partitions);
     if found.partitions < wanted {
         return Err(OpenError::TooFewPartitions { topic: name, found: found.partitions, wanted });
@@ -105,18 +105,21 @@ fn find_or_make(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
     Ok(found)
 }
 
-/// What a topic has begun with; one that has not begun is begun with `epoch`.
+/// What a topic has begun with; one that has not begun is begun, behind those before it.
 fn first_words_of(
     clients: &Clients,
     producer: &Producer,
     topic: Topic,
     found: Found,
-    epoch: u32,
+    before: &[(Opened, Replication)],
 ) -> Result<Opened, OpenError> {
     let name = clients.name(topic);
     let opened = match found.opened {
         Some(opened) => opened,
-        None if clients.settings.begin_topics => begin(clients, producer, topic, &name, (found.partitions, epoch))?,
+        None if clients.settings.begin_topics => {
+            let epoch = generation(clients, before)?;
+            begin(clients, producer, topic, &name, (found.partitions, epoch))?
+        }
         None => return Err(OpenError::NotBegun { topic: name }),
     };
     if found.partitions < opened.partitions {
@@ -285,41 +288,82 @@ fn is_enough(key: &str, found: &str, needed: &str) -> bool {
 }
 
 /// What a topic begins with, if it has begun.
-fn first_words(clients: &Clients, topic: Topic, name: &str) -> Result<Option<Opened>, OpenError> {
+fn first_words(clients: &Clients, topic: Topic) -> Result<Option<Opened>, OpenError> {
+    let name = clients.name(topic);
+    let not_ours = |why: String| Err(OpenError::NotOurs { topic: clients.name(topic), why });
+    let look = |content: Content| match content {
+        Content::Opened(opened) if opened.format > FORMAT => {
+            Err(OpenError::NewerFormat { topic: clients.name(topic), found: opened.format, known: FORMAT })
+        }
+        Content::Opened(opened) if opened.topic == topic => Ok(Some(opened)),
+        Content::Opened(opened) => not_ours(format!("it says that it is the topic of {}", opened.topic)),
+        Content::Foreign(why) => {
+            tracing::debug!(topic = name, why, "a foreign message at the topic's beginning");
+            Ok(None)
+        }
+        Content::Batches(_) | Content::Newer(_) => not_ours("records stand in front of its first words".into()),
+    };
+    match look_through(clients, topic, look)? {
+        (None, messages) if messages > 0 => not_ours(format!("{messages} messages of others are on it")),
+        (opened, _) => Ok(opened),
+    }
+}
+
+/// Whether there are records on a topic.
+fn has_records(clients: &Clients, topic: Topic, partitions: u32) -> Result<bool, OpenError> {
+    for partition in 1..partitions {
+        let (_, high) = clients.watermarks(topic, partition).map_err(|e| OpenError::Failed(e.to_string()))?;
+        if high > 0 {
+            return Ok(true);
+        }
+    }
+    let look = |content: Content| Ok(matches!(content, Content::Batches(_) | Content::Newer(_)).then_some(()));
+    let (found, messages) = look_through(clients, topic, look)?;
+    Ok(found.is_some() || messages > BEGINNING)
+}
+
+/// Shows the first messages of a topic's first partition, one after the other, until something is found. Answers also how many
+/// messages there are.
+fn look_through<T>(
+    clients: &Clients,
+    topic: Topic,
+    mut look: impl FnMut(Content) -> Result<Option<T>, OpenError>,
+) -> Result<(Option<T>, i64), OpenError> {
     let failed = |e: crate::log::LogError| OpenError::Failed(e.to_string());
     let (_, high) = clients.watermarks(topic, 0).map_err(failed)?;
     if high == 0 {
-        return Ok(None);
+        return Ok((None, 0));
     }
     let until = Instant::now() + clients.settings.request_timeout();
     let mut cursor = Cursor::new(clients, topic, 0, Place::START).map_err(failed)?;
     while cursor.at.message < high.min(BEGINNING) {
         if cursor.peek(clients, PAUSE).map_err(failed)?.is_none() {
             if !cursor.pass(clients).map_err(failed)? && Instant::now() >= until {
+                let name = clients.name(topic);
                 return Err(OpenError::Failed(format!("the first messages of topic {name} do not come")));
             }
             continue;
         }
         let Some((_, taken)) = cursor.take() else { continue };
-        match taken.content {
-            Content::Opened(opened) if opened.format > FORMAT => {
-                let (topic, found) = (name.to_owned(), opened.format);
-                return Err(OpenError::NewerFormat { topic, found, known: FORMAT });
-            }
-            Content::Opened(opened) if opened.topic == topic => return Ok(Some(opened)),
-            Content::Opened(opened) => {
-                let why = format!("it says that it is the topic of {}", opened.topic);
-                return Err(OpenError::NotOurs { topic: name.to_owned(), why });
-            }
-            Content::Foreign(why) => tracing::debug!(topic = name, why, "a foreign message at the topic's beginning"),
-            Content::Batches(_) | Content::Newer(_) => {
-                let why = "records stand in front of its first words".to_owned();
-                return Err(OpenError::NotOurs { topic: name.to_owned(), why });
-            }
+        if let Some(found) = look(taken.content)? {
+            return Ok((Some(found), high));
         }
     }
-    let why = format!("{high} messages of others are on it");
-    Err(OpenError::NotOurs { topic: name.to_owned(), why })
+    Ok((None, high))
+}
+
+/// The epoch of a topic that is begun, behind those before it. Several processes may start at once, or one may have ended between
+/// two topics: while no topic has records, all take that of the first. Later it is a topic that was made again.
+fn generation(clients: &Clients, before: &[(Opened, Replication)]) -> Result<u32, OpenError> {
+    if let Some(epoch) = clients.settings.epoch {
+        return Ok(epoch);
+    }
+    for (opened, _) in before {
+        if has_records(clients, opened.topic, opened.partitions)? {
+            return Ok(this_second());
+        }
+    }
+    Ok(before.first().map_or_else(this_second, |(first, _)| first.epoch))
 }
 
 /// Writes a topic's first words. Of several who do so at once, the first is believed by all.
@@ -333,6 +377,6 @@ fn begin(
     let opened = Opened { format: FORMAT, topic, epoch, partitions };
     let out = Outgoing::opened(&opened, &producer.next_id());
     block_on(producer.send(topic, 0, out, None)).map_err(|e| OpenError::Failed(e.to_string()))?;
-    let found = first_words(clients, topic, name)?;
+    let found = first_words(clients, topic)?;
     found.ok_or_else(|| OpenError::Failed(format!("what topic {name} begins with was written and is not there")))
 }

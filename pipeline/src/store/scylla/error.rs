@@ -151,7 +151,18 @@ impl From<PagerExecutionError> for Failed {
 
 /// Pages are only read: they may always be asked for again, for as long as that is tried.
 pub(super) fn of_page(why: String) -> Failed {
-    Failed::InPassing(why)
+    Failed::InPassing(of_read(why))
+}
+
+/// Says what to do where a node gave up reading over rows that were removed.
+fn of_read(why: String) -> String {
+    if !why.contains("TOO_MANY_TOMBSTONES") {
+        return why;
+    }
+    format!(
+        "{why}; very many rows were removed lately: raise tombstone_failure_threshold in cassandra.yaml for now, or wait until the \
+         table's gc_grace_seconds are over and run nodetool compact on the keyspace"
+    )
 }
 
 impl From<PrepareError> for Failed {
@@ -191,15 +202,29 @@ fn of_cluster(error: &DbError, why: String) -> Failed {
         | DbError::TruncateError
         | DbError::ReadTimeout { .. }
         | DbError::WriteTimeout { .. }
-        | DbError::ReadFailure { .. }
         | DbError::WriteFailure { .. }
         | DbError::RateLimitReached { .. }
         | DbError::ServerError => Failed::InPassing(why),
+        DbError::ReadFailure { .. } => Failed::InPassing(of_read(why)),
         DbError::Unauthorized => {
             Failed::ForGood(format!("{why}; allow SELECT and MODIFY on the keyspace, and CREATE where it is migrated"))
         }
         // What Cassandra 4.1 and later say of a conditional write whose outcome they do not know.
         DbError::Other(0x1700) => Failed::InPassing(why),
         _ => Failed::ForGood(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_met_too_many_removed_rows_says_what_to_do_and_another_only_what_happened() {
+        let said = "Operation failed - received 0 responses and 1 failures: READ_TOO_MANY_TOMBSTONES from /127.0.0.1";
+        let Failed::InPassing(why) = of_page(said.into()) else { panic!("it passes") };
+        assert!(why.starts_with(said) && why.contains("tombstone_failure_threshold"), "{why}");
+        let Failed::InPassing(why) = of_page("a node is away".into()) else { panic!("it passes") };
+        assert_eq!(why, "a node is away");
     }
 }
