@@ -1,10 +1,11 @@
 # make run        the demo: real files through the real line, then three answers and three commands to try
 # make test       everything: format, lints, docs, units, suites, properties, end to end, a slice of each campaign
 # make bench      one table: the line beside its peers on the same files (BENCH="--only line" for a part of it)
+# make bench-kafka   the log on Kafka beside Kafka's own tools, the line over Kafka beside the embedded one, on servers that it starts itself
 # make campaign   every campaign with its full count; needs root, for disks that fill and lose their power
-# make backends   the suites of the ports alone, on a real Kafka, a real Cassandra and a server of S3, which they start themselves, and a slice of `make cluster`
-# make cluster    processes that share such servers are killed, paused and moved to: the campaign's full count
-# make demo-cluster   the demo on a Kafka, a Cassandra and a server of S3, which it starts and ends itself
+# make backends   the suites of the ports alone, on a real Kafka, a real Cassandra and a server of S3, which they start themselves
+# make cluster    the campaign on such servers with its full count: processes that share the work are killed, paused, moved to
+# make demo-cluster   the demo on a Kafka, a Cassandra and a server of S3, which it starts itself
 # make client     a TypeScript client generated from the server's OpenAPI file, compiled, and run against a server
 # make fit        the matcher's constants, cross-validated and fitted anew (DATA=folder of the gold sets and their scorer)
 # make lint       clippy, rustfmt and what stands in docker/;  make docs   the documentation, without warnings
@@ -33,7 +34,7 @@ DATA ?=
 
 say = printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help run test backends cluster demo-cluster bench fit campaign client lint docs system system-test venv npm programs plant null-profiler unit end-to-end slice full-count positive-control
+.PHONY: help run test backends cluster demo-cluster bench bench-kafka fit campaign client lint docs system system-test venv npm programs plant null-profiler unit end-to-end slice full-count positive-control
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | sed -n '/^make/p'
@@ -142,21 +143,17 @@ unit:
 	cargo test --locked --workspace
 
 # The ports on real servers alone; `unit` runs them with everything else. Here none is skipped.
-backends: export CAMPAIGN_REQUIRED := 1
 backends: programs venv
-	@cargo test --locked -p pipeline --test conformance
-	cargo test --locked -p projections --test view
-	$(PYTHON) benches/campaign/cluster.py --seed $(SEED) --records 60000 --keys 6000 --kills 6 --broker-kills 1 --pauses 2 --move-kills 2
+	@CAMPAIGN_REQUIRED=1 cargo test --locked -p pipeline --test conformance
+	CAMPAIGN_REQUIRED=1 cargo test --locked -p projections --test view
+	CAMPAIGN_REQUIRED=1 $(PYTHON) benches/campaign/cluster.py --seed $(SEED) --records 60000 --keys 6000 --kills 6 --broker-kills 1 \
+	  --pauses 2 --move-kills 2
 
-cluster: export CAMPAIGN_REQUIRED := 1
 cluster: programs venv
-	@$(PYTHON) benches/campaign/cluster.py --seed $(SEED)
+	@CAMPAIGN_REQUIRED=1 $(PYTHON) benches/campaign/cluster.py --seed $(SEED)
 
-# With the servers of the tests, which end with it.
-demo-cluster: system-test
-	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 20 minutes on two cores)); fi
-	cargo build --locked -p api --bin autonomos
-	$(call say,demo in $(DEMO)-cluster)
+demo-cluster: system-test programs
+	@$(call say,demo in $(DEMO)-cluster)
 	exec python3 benches/campaign/servers.py $(BIN)/autonomos demo --data-dir "$(DEMO)-cluster" --seed $(SEED)
 
 # -- campaigns: the same programs, a few cycles in `make test`, the full count here ------------------------------------
@@ -180,6 +177,7 @@ slice: programs venv
 	$(PYTHON) benches/campaign/neighbours.py --seed $(SEED)
 	$(PYTHON) benches/campaign/abuse.py --seed $(SEED)
 	$(PYTHON) benches/campaign/live.py --seed $(SEED) --count 3
+	$(PYTHON) benches/campaign/cluster.py --seed $(SEED) --records 60000 --keys 6000 --kills 6 --broker-kills 1 --pauses 3 --move-kills 2
 	$(PYTHON) benches/bench.py --seed $(SEED) --quick
 	$(PYTHON) benches/doors.py --seed $(SEED) --quick
 
@@ -230,6 +228,9 @@ fit: system-test
 bench: null-profiler programs venv
 	@$(PYTHON) benches/bench.py --seed $(SEED) $(BENCH)
 	[ -n "$(BENCH)" ] || $(PYTHON) benches/doors.py --seed $(SEED)
+
+bench-kafka: programs venv
+	@CAMPAIGN_REQUIRED=1 $(PYTHON) benches/kafka.py --seed $(SEED) $(BENCH)
 
 # -- care --------------------------------------------------------------------------------------------------------------
 

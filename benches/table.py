@@ -10,14 +10,25 @@ class Bar:
     """What a figure must not exceed."""
     what: str
     value: float
-    most: float
+    bound: float
 
     @property
     def is_met(self):
-        return self.value <= self.most
+        return self.value <= self.bound
 
     def __str__(self):
-        return f"{self.what} ≤ {self.most:g}: {'met' if self.is_met else f'MISSED ({self.value:.2f})'}"
+        return f"{self.what} ≤ {self.bound:g}: {'met' if self.is_met else f'MISSED ({self.value:.2f})'}"
+
+
+class AtLeast(Bar):
+    """What a figure must reach."""
+
+    @property
+    def is_met(self):
+        return self.value >= self.bound
+
+    def __str__(self):
+        return f"{self.what} ≥ {self.bound:g}: {'met' if self.is_met else f'MISSED ({self.value:.2f})'}"
 
 
 @dataclass

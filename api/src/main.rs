@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use api::backends::Backends;
 use api::cli::{Cli, Command, MappingsCommand, ServerArgs, TenantCommand, Top, dry_run, sign_in};
 use api::client::Client;
 use api::line::{Definitions, Line, Stalled};
@@ -156,12 +155,17 @@ async fn on_folder(folder: &Path, command: Command, out: &mut dyn Output) -> any
         Command::Ingest(args) => !args.dry_run,
         _ => false,
     };
-    if matches!(command, Command::Doctor) {
+    let checked = match &command {
         // They may be why nothing opens, or nothing was made yet.
-        api::cli::doctor::servers(&Backends::of_folder(folder)?, out).await?;
-    }
+        Command::Doctor => Some(api::cli::doctor::servers(folder, out).await?),
+        _ => None,
+    };
     api::folder::check(folder, creates)?;
-    match Line::open(folder).await {
+    let opened = match &checked {
+        Some(backends) => Line::open_at(folder, backends).await,
+        None => Line::open(folder).await,
+    };
+    match opened {
         Ok(line) => {
             let done = carry_out(command, &line, out).await;
             let closed = line.close().await;

@@ -252,6 +252,10 @@ pub struct Decide {
     /// The version of the case that it was made on, if it matters; the step refuses any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
+    /// The step refuses it while records are looked at again for the case: those that were not read yet would stay as they
+    /// are. Earlier releases did not say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once_read: bool,
     /// What is decided.
     pub verdict: Verdict,
     /// Who decided.

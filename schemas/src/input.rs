@@ -123,6 +123,15 @@ pub enum Input {
         /// The settlement.
         settlement: u64,
     },
+    /// All records that a recall or a revert has looked at again have come.
+    RecallEnded {
+        /// The case that they were looked at for.
+        case: u64,
+        /// The input that asked for it.
+        at: u64,
+        /// The input behind which they stand.
+        since: u64,
+    },
     /// The records that follow have these fields: their source says so itself.
     SchemaDeclared {
         /// The fields, in the source's order.
@@ -156,6 +165,9 @@ pub enum Command {
         /// Why, where somebody says so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
+        /// As a decision's: the step refuses it where it changes what a case is about for which records are looked at again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        once_read: bool,
     },
     /// Decide a case.
     Decide(Decide),

@@ -25,10 +25,11 @@ const KAFKA: [Variable; 6] = [
     text("AUTONOMOS_KAFKA_USERNAME", &["sasl", "username"]),
     text("AUTONOMOS_KAFKA_PASSWORD", &["sasl", "password"]),
 ];
-const SCYLLA: [Variable; 5] = [
+const SCYLLA: [Variable; 6] = [
     Variable { name: "AUTONOMOS_SCYLLA_NODES", path: &["nodes"], is_list: true },
     text("AUTONOMOS_SCYLLA_KEYSPACE", &["keyspace"]),
     text("AUTONOMOS_SCYLLA_DATACENTER", &["datacenter"]),
+    text("AUTONOMOS_SCYLLA_CA_FILE", &["tls", "ca_file"]),
     text("AUTONOMOS_SCYLLA_USERNAME", &["login", "username"]),
     text("AUTONOMOS_SCYLLA_PASSWORD", &["login", "password"]),
 ];

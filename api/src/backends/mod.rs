@@ -8,7 +8,7 @@ mod open;
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use projections::view::place::{Located, Settings as ViewSettings};
 use serde::Deserialize;
 use serde_json::Value;
@@ -153,10 +153,19 @@ impl Backends {
             }
         }
         #[cfg(feature = "scylla")]
-        if let StoreBackend::Scylla(settings) = &self.store
-            && (settings.nodes.is_empty() || settings.nodes.iter().any(|node| node.trim().is_empty()))
-        {
-            bail!("store: scylla: name some nodes, as a list of host:9042");
+        if let StoreBackend::Scylla(settings) = &mut self.store {
+            if settings.nodes.is_empty() || settings.nodes.iter().any(|node| node.trim().is_empty()) {
+                bail!("store: scylla: name some nodes, as a list of host:9042");
+            }
+            if let Some(tls) = &mut settings.tls {
+                tls.ca_file = base.join(&tls.ca_file);
+                for file in [&mut tls.certificate_file, &mut tls.key_file].into_iter().flatten() {
+                    *file = base.join(&*file);
+                }
+                if tls.certificate_file.is_some() != tls.key_file.is_some() {
+                    bail!("store: scylla: tls: say certificate_file and key_file, or neither");
+                }
+            }
         }
         if let Some(views) = &mut self.views {
             let folder = match views.located().context("views")? {
@@ -173,7 +182,19 @@ impl Backends {
 
 fn section<T: Default + for<'de> Deserialize<'de>>(name: &str, value: Option<Value>) -> anyhow::Result<T> {
     let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(T::default()) };
-    serde_json::from_value(value).with_context(|| name.to_owned())
+    let read = serde_json::from_value::<T>(value).map_err(|error| anyhow!(without_value(&error.to_string())));
+    read.with_context(|| name.to_owned())
+}
+
+/// What is wrong, without the value that was found: it may be a password in another place than its own.
+fn without_value(error: &str) -> String {
+    let is_of_value = error.starts_with("invalid type: ") || error.starts_with("invalid value: ");
+    match (error.find(['`', '"']), error.rfind(", expected ")) {
+        (Some(value), Some(expected)) if is_of_value && value < expected => {
+            format!("{}{}", error[..value].trim_end(), &error[expected..])
+        }
+        _ => error.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -234,6 +255,35 @@ mod tests {
         assert!(refused.contains("AUTONOMOS_VIEWS_LOCATION") && !refused.contains("canary"), "{refused}");
     }
 
+    #[test]
+    fn a_secret_that_is_no_text_or_stands_in_another_place_is_refused_and_not_shown() {
+        for (views, said) in [
+            ("{location: s3://lake/acme, access_key: a, secret_key: 12345678}", "put it in quotes"),
+            ("{location: s3://lake/acme, request_timeout_ms: \"12345678, expected `x`\"}", "string, expected u32"),
+            ("12345678", "integer, expected struct Settings"),
+        ] {
+            let refused = read_all(["", "", views], &[]).unwrap_err();
+            assert!(refused.starts_with("views: ") && refused.ends_with(said), "{views}: {refused}");
+            assert!(!refused.contains("1234"), "{refused}");
+        }
+    }
+
+    #[cfg(all(feature = "kafka", feature = "scylla"))]
+    #[test]
+    fn a_login_that_is_wrong_is_refused_without_its_password() {
+        for (log, store) in [
+            ("kafka: {brokers: a, sasl: {mechanism: PLAIN, username: u, password: 12345678}}", ""),
+            ("kafka: {brokers: a, sasl: hunter12345678}", ""),
+            ("kafka: {brokers: a, tls: {key_password: 12345678}}", ""),
+            ("kafka: {brokers: a}", "scylla: {nodes: [a], login: {username: u, password: 12345678}}"),
+            ("kafka: {brokers: a}", "scylla: {nodes: [a], login: 12345678}"),
+        ] {
+            let refused = read(log, store, &[]).unwrap_err();
+            assert!(refused.starts_with("log: ") || refused.starts_with("store: "), "{refused}");
+            assert!(!refused.contains("1234"), "{refused}");
+        }
+    }
+
     #[cfg(not(feature = "kafka"))]
     #[test]
     fn a_build_without_a_backend_says_how_to_build_it() {
@@ -256,7 +306,7 @@ mod tests {
     fn servers_are_read_with_their_settings_and_what_cannot_be_is_refused() {
         let backends = read(
             "kafka: {brokers: \"a:9092,b:9092\", topic_prefix: x., replication: 3, tls: {ca_file: ca.pem}}",
-            "scylla: {nodes: [\"c:9042\"], keyspace: k}",
+            "scylla: {nodes: [\"c:9042\"], keyspace: k, tls: {ca_file: store.pem}}",
             &[],
         );
         let backends = backends.unwrap();
@@ -264,12 +314,21 @@ mod tests {
         let LogBackend::Kafka(kafka) = &backends.log else { panic!("{backends:?}") };
         assert_eq!((&*kafka.topic_prefix, kafka.replication), ("x.", 3));
         assert_eq!(kafka.tls.clone().unwrap().ca_file.unwrap(), Path::new("/etc/autonomos/ca.pem"));
+        let StoreBackend::Scylla(scylla) = &backends.store else { panic!("{backends:?}") };
+        let tls = scylla.tls.clone().unwrap();
+        assert_eq!((&*tls.ca_file, tls.check_addresses), (Path::new("/etc/autonomos/store.pem"), true));
         for (log, store, wrong) in [
             ("kafka: {brookers: a}", "", "brookers"),
             ("kafka: {brokers: \" \"}", "", "name some brokers"),
             ("kafka: {brokers: a, tls: {key_file: k}}", "", "certificate_file and key_file"),
             ("", "scylla: {nodes: [a]}", "goes with log: kafka alone"),
             ("kafka: {brokers: a}", "scylla: {nodes: []}", "name some nodes"),
+            ("kafka: {brokers: a}", "scylla: {nodes: [a], tls: {}}", "ca_file"),
+            (
+                "kafka: {brokers: a}",
+                "scylla: {nodes: [a], tls: {ca_file: c, key_file: k}}",
+                "certificate_file and key_file",
+            ),
             ("kafka: {brokers: a, sasl: {mechanism: GSSAPI, username: u, password: p}}", "", "GSSAPI"),
         ] {
             let refused = read(log, store, &[]).unwrap_err();
@@ -285,6 +344,7 @@ mod tests {
             ("AUTONOMOS_KAFKA_USERNAME", "u"),
             ("AUTONOMOS_KAFKA_PASSWORD", "canary"),
             ("AUTONOMOS_SCYLLA_NODES", "c:9042, d:9042"),
+            ("AUTONOMOS_SCYLLA_CA_FILE", "/run/ca.pem"),
         ];
         let backends = read("kafka: {brokers: a, topic_prefix: x.}", "", &environment).unwrap();
         let (LogBackend::Kafka(kafka), StoreBackend::Scylla(scylla)) = (&backends.log, &backends.store) else {
@@ -292,6 +352,7 @@ mod tests {
         };
         assert_eq!((&*kafka.brokers, &*kafka.topic_prefix), ("b:9092", "x."));
         assert_eq!(scylla.nodes, ["c:9042", "d:9042"]);
+        assert_eq!(scylla.tls.as_ref().map(|tls| &*tls.ca_file), Some(Path::new("/run/ca.pem")));
         assert_eq!(kafka.sasl.as_ref().map(|sasl| &*sasl.username), Some("u"));
         assert!(!format!("{backends:?}").contains("canary"));
         let refused = read("", "", &[("AUTONOMOS_SCYLLA_PASSWORD", "canary")]).unwrap_err();

@@ -32,6 +32,9 @@ impl Backends {
         folder::claim(self, &*engine.log(), &engine.store()).await?;
         let log = self.open_log(&engine).await?;
         let store = self.open_store(&engine).await?;
+        if self.are_shared() {
+            folder::join(&*engine.store(), &*store).await?;
+        }
         let keys = Arc::new(keys(folder, &store, self.are_shared()).await?);
         Ok(Opened {
             log: Arc::new(SealedLog::new(log, keys.clone())),

@@ -10,6 +10,7 @@ pub mod backend;
 pub mod cases;
 pub mod doctor;
 pub mod dry_run;
+pub mod foreign;
 pub mod ingest;
 pub mod log;
 pub mod mappings;
@@ -46,6 +47,7 @@ pub async fn run(command: Command, line: &Line, out: &mut dyn Output) -> anyhow:
         Command::Views(ViewsCommand::Rebuild(args)) => return views::rebuild(&args, line, out).await,
         Command::Log(LogCommand::Refold(args)) => return refold::run(&args, line, out).await,
         Command::Log(LogCommand::Stat(_)) => log::ends(line, out).await?,
+        Command::Quarantine(QuarantineCommand::Foreign(args)) => return foreign::run(&args, line, out).await,
         Command::Doctor => return doctor::run(line, out).await,
         _ => {}
     }

@@ -20,6 +20,7 @@ pub async fn run(command: &QuarantineCommand, of: &dyn Backend, out: &mut dyn Ou
         QuarantineCommand::Show(args) => show(args, of, out).await,
         QuarantineCommand::Retry(args) => settle(args, Action::Retry, of, out).await,
         QuarantineCommand::Discard(args) => settle(args, Action::Discard, of, out).await,
+        QuarantineCommand::Foreign(_) => bail!("foreign messages are no tenant's: ask where the server's folder is"),
     }
 }
 

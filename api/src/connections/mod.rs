@@ -2,23 +2,27 @@
 //!
 //! [`connector`] are the types of connectors with the [`schema`]s of their settings ([`mod@file`] is the one there is),
 //! [`roots`] the folders that the operator declared, [`row`] what is stored, [`running`] what runs, [`health`] whether a
-//! source can be read. A run is the same `ingest` that the command line does.
+//! source can be read, `peers` takes over what other processes change. A run is the same `ingest` that the command line does.
 
 pub mod connector;
 pub mod error;
 pub mod file;
 pub mod health;
+mod peers;
 pub mod roots;
 pub mod row;
 pub mod running;
 pub mod schema;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use pipeline::step::StreamState;
 use pipeline::{Table, definitions};
 use schemas::{StreamId, TenantId};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::cli::plan::{Draft, settings};
 use crate::cli::{Behalf, IngestArgs};
@@ -39,6 +43,9 @@ pub struct Connections {
     ledger: Ledger,
     roots: Roots,
     runs: Arc<Runs>,
+    /// When the connections were changed last by which this process runs.
+    known: Mutex<HashMap<Id, i64>>,
+    stop: watch::Sender<bool>,
     /// One change of a connection at a time.
     turns: Turns<Id>,
 }
@@ -62,12 +69,15 @@ impl Connections {
         let halt: Arc<dyn Halt> = runs.clone();
         line.tell_of_deletions(&halt);
         let rows = Rows::new(line.store.clone(), Table::Connections);
-        Self { line, rows, ledger, roots, runs, turns: Turns::default() }
+        let (known, stop) = (Mutex::default(), watch::Sender::new(false));
+        Self { line, rows, ledger, roots, runs, known, stop, turns: Turns::default() }
     }
 
-    /// Follows every watched connection that is not paused. One that cannot be followed is told in the log, and in its
-    /// own progress; the others are followed.
-    pub async fn start(&self) -> Result<(), ConnectionError> {
+    /// Follows every watched connection that is not paused, and what other processes change of them. One that cannot be
+    /// followed is told in the log, and in its own progress; the others are followed.
+    pub async fn start(self: &Arc<Self>) -> Result<(), ConnectionError> {
+        // Before the connections themselves, so that no change is missed.
+        let seen = if self.line.has_peers() { Some(self.changes().await?) } else { None };
         for (name, tenant) in self.line.tenants().await.map_err(ConnectionError::Failed)? {
             for (key, connection) in self.rows.all(tenant, "").await? {
                 let followed = match key.parse() {
@@ -79,11 +89,15 @@ impl Connections {
                 }
             }
         }
+        if let Some(seen) = seen {
+            tokio::spawn(self.clone().follow_peers(seen));
+        }
         Ok(())
     }
 
     /// Ends everything that runs.
     pub async fn stop(&self) {
+        self.stop.send_replace(true);
         self.runs.stop().await;
     }
 
@@ -122,6 +136,7 @@ impl Connections {
             return Err(ConnectionError::Taken(id.1.clone()));
         }
         self.follow(id, &value).await?;
+        self.tell_peers(id.0).await?;
         Ok(Versioned { value, version: 1 })
     }
 
@@ -163,8 +178,10 @@ impl Connections {
         if !self.rows.replace(id.0, id.1.as_str(), &value, version).await? {
             return Err(ConnectionError::Changed);
         }
+        self.known.lock().insert(id.clone(), value.changed_at);
         self.runs.halt(id).await;
         self.runs.follow(id, followed)?;
+        self.tell_peers(id.0).await?;
         Ok(Versioned { value, version: version + 1 })
     }
 
@@ -174,8 +191,10 @@ impl Connections {
         if !self.rows.remove(id.0, id.1.as_str()).await? {
             return Err(ConnectionError::Unknown);
         }
+        self.known.lock().remove(id);
         self.runs.halt(id).await;
-        Ok(self.ledger.forget(id.0, &id.1).await?)
+        self.ledger.forget(id.0, &id.1).await?;
+        self.tell_peers(id.0).await
     }
 
     /// Reads every stream once, soon; false when that is under way already.
@@ -218,6 +237,7 @@ impl Connections {
     }
 
     async fn follow(&self, id: &Id, connection: &Connection) -> Result<(), ConnectionError> {
+        self.known.lock().insert(id.clone(), connection.changed_at);
         let followed = self.followed(id, connection).await?;
         self.runs.follow(id, followed)
     }

@@ -103,6 +103,12 @@ impl Runs {
         self.syncing.lock().contains(id)
     }
 
+    /// Whether anything runs for a connection.
+    #[cfg(test)]
+    pub(super) fn is_open(&self, id: &Id) -> bool {
+        self.open.lock().contains_key(id)
+    }
+
     /// Ends what runs for a connection; nothing of it runs any more when this returns. What was read is kept.
     pub async fn halt(&self, id: &Id) {
         let running = self.open.lock().remove(id);

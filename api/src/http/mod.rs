@@ -1,9 +1,11 @@
 //! The HTTP API. A handler knows its caller, checks a role, calls one function of a room behind it, and shapes the answer.
 //!
 //! [`app`] puts it together: [`routes`] are the handlers by resource, [`manners`] is what every request goes through,
-//! [`problem`] is what an error looks like outside, [`document`] is the OpenAPI file, [`ops`] is what operators' tools ask.
+//! [`problem`] is what an error looks like outside, [`document`] is the OpenAPI file, [`ops`] is what operators' tools ask;
+//! [`workers`] is what a process without doors answers them.
 
 pub mod answer;
+mod asked;
 pub mod document;
 pub mod listen;
 pub mod manners;
@@ -13,6 +15,7 @@ pub mod public;
 pub mod routes;
 pub mod text;
 pub mod time;
+pub mod workers;
 
 use std::sync::Arc;
 
@@ -63,7 +66,7 @@ pub struct Doors {
     /// Places for open streams.
     pub streams: Arc<Semaphore>,
     /// Connections.
-    pub connections: Connections,
+    pub connections: Arc<Connections>,
     /// Runs of programs elsewhere.
     pub runs: Arc<Runs>,
     /// What webhooks are told.
@@ -95,7 +98,7 @@ impl Doors {
     pub async fn open(line: Arc<Line>, operator: &Operator) -> anyhow::Result<Self> {
         line.ration(operator.quotas.clone());
         let roots = Roots::resolve(&line, &operator.files_roots).await?;
-        let connections = Connections::new(line.clone(), roots);
+        let connections = Arc::new(Connections::new(line.clone(), roots));
         connections.start().await?;
         let notices = Notices::start(line.clone(), Guard::new(&operator.webhook_networks))?;
         let master = MasterKey::open(&line.folder)?;
@@ -132,7 +135,7 @@ pub fn app(doors: &Arc<Doors>) -> BoxEndpoint<'static, Response> {
         .at("/metrics", get(ops::metrics))
         .nest("/", service)
         .data(doors.clone())
-        .data(Arc::new(ops::TotalsCache::default()));
+        .data(Arc::new(ops::Signals::default()));
     manners::all(doors, routes)
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pipeline::Log;
+use pipeline::lease::Share;
 use pipeline::step::Counters;
 use poem::http::StatusCode;
 use poem::web::Data;
@@ -11,18 +13,47 @@ use schemas::Topic;
 use tokio::sync::Mutex;
 
 use super::Doors;
+use super::asked::Asked;
 use super::problem::Problem;
 use crate::auth::{AuthError, secret};
 use crate::line::{Lag, Line};
+use crate::roles::AtWork;
 
 /// The oldest that a record may be that is in no view yet, for the server to be ready.
 const BEHIND_MAX: Duration = Duration::from_secs(60);
 /// How long the totals of all streams are good for: counting them reads every stream's state.
 const TOTALS_AGE_MAX: Duration = Duration::from_secs(5);
 
+/// What is asked of log and store. Where their servers are away nobody waits for them.
+#[derive(Default)]
+pub struct Signals {
+    behind: Asked<Duration>,
+    lags: Asked<(Duration, Vec<Lag>)>,
+    told: Asked<Told>,
+    totals: Arc<TotalsCache>,
+}
+
+impl Signals {
+    /// The age of the oldest record that is in no view yet, and how far every role is behind.
+    pub async fn lags(&self, line: &Arc<Line>) -> Result<(Duration, Vec<Lag>), String> {
+        let line = line.clone();
+        self.lags.ask(move || async move { Ok((line.behind().await?, line.lags().await?)) }).await
+    }
+
+    async fn behind(&self, line: &Arc<Line>) -> Result<Duration, String> {
+        let line = line.clone();
+        self.behind.ask(move || async move { line.behind().await }).await
+    }
+
+    async fn told(&self, line: &Arc<Line>) -> (Option<Told>, bool) {
+        let (line, totals) = (line.clone(), self.totals.clone());
+        self.told.ask_or_last(move || async move { Told::by(&line, &totals).await }).await
+    }
+}
+
 /// The totals of all streams, counted at most every few seconds and by one request at a time.
 #[derive(Default)]
-pub struct TotalsCache(Mutex<Option<(Instant, Counters, usize)>>);
+struct TotalsCache(Mutex<Option<(Instant, Counters, usize)>>);
 
 impl TotalsCache {
     async fn get(&self, line: &Line) -> anyhow::Result<(Counters, usize)> {
@@ -38,11 +69,11 @@ impl TotalsCache {
 
 /// Ready means: every role runs, and what comes in is visible soon. A view that has stopped is told but does not count:
 /// it is one tenant's, and the others are served.
-pub async fn ready(line: &Line) -> (StatusCode, String) {
+pub async fn ready(line: &Arc<Line>, signals: &Signals) -> (StatusCode, String) {
     let stopped = line.holdings().stopped;
-    match line.behind().await {
+    match signals.behind(line).await {
         Ok(behind) => readiness(line.failure(), behind, stopped),
-        Err(error) => readiness(Some(format!("{error:#}")), Duration::ZERO, stopped),
+        Err(why) => readiness(Some(why), Duration::ZERO, stopped),
     }
 }
 
@@ -64,19 +95,20 @@ fn readiness(failure: Option<String>, behind: Duration, stopped: usize) -> (Stat
 pub async fn metrics(
     request: &Request,
     doors: Data<&Arc<Doors>>,
-    totals: Data<&Arc<TotalsCache>>,
+    signals: Data<&Arc<Signals>>,
 ) -> Result<String, Problem> {
-    let is_local = request.remote_addr().as_socket_addr().is_some_and(|peer| peer.ip().is_loopback());
-    if !is_local && !is_operator(request, doors.metrics_token.as_deref()) {
+    if !may_see(request, doors.metrics_token.as_deref()) {
         return Err(AuthError::Unauthenticated.into());
     }
-    let mut text = Text(String::new());
-    let written = write(&doors.line, &totals, &mut text).await;
-    written.map_err(|error| {
-        tracing::warn!(error = format!("{error:#}"), "the metrics cannot be told");
-        Problem::unavailable("the metrics cannot be told now: the server's log says why")
-    })?;
-    Ok(text.0)
+    let mut text = Text::default();
+    write(&doors.line, &signals, &mut text).await;
+    Ok(text.into_string())
+}
+
+/// Whether a request may see metrics: it comes from this machine, or bears the operator's token, of which the hash is known.
+pub(super) fn may_see(request: &Request, hash: Option<&str>) -> bool {
+    let is_local = request.remote_addr().as_socket_addr().is_some_and(|peer| peer.ip().is_loopback());
+    is_local || is_operator(request, hash)
 }
 
 /// Whether a request bears the operator's token, of which the hash is known.
@@ -91,37 +123,137 @@ fn is_operator(request: &Request, hash: Option<&str>) -> bool {
 }
 
 /// Metrics as they are written.
-struct Text(String);
+#[derive(Default)]
+pub(super) struct Text(String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str, values: impl IntoIterator<Item = (String, u64)>) {
+    /// The text.
+    pub(super) fn into_string(self) -> String {
+        self.0
+    }
+    /// A metric with its values, each behind its labels.
+    pub(super) fn family(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (String, u64)>,
+    ) {
         self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
         for (labels, value) in values {
             self.0.push_str(&format!("{name}{labels} {value}\n"));
         }
     }
-    fn gauge(&mut self, name: &str, help: &str, value: usize) {
+    /// A metric with one value that goes up and down.
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: usize) {
         self.family(name, "gauge", help, [(String::new(), value as u64)]);
     }
 }
 
-async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Result<()> {
-    let mut ends = Vec::new();
-    for topic in Topic::ALL {
-        for partition in 0..line.log.partitions(topic) {
-            let end = line.log.end(topic, partition).await?;
-            ends.push((format!("{{topic=\"{topic}\",partition=\"{partition}\"}}"), end));
-        }
-    }
-    text.family("autonomos_log_items_total", "counter", "items ever appended to a partition", ends);
+/// How far readers are behind.
+pub(super) fn lags(lags: Vec<Lag>, text: &mut Text) {
     let labelled = |lag: Lag| {
         let Lag { role, topic, partition, items } = lag;
         (format!("{{role=\"{role}\",topic=\"{topic}\",partition=\"{partition}\"}}"), items)
     };
     let help = "items of a partition that a role has not done yet, wherever it runs";
-    text.family("autonomos_consumer_lag_items", "gauge", help, line.lags().await?.into_iter().map(labelled));
-    let behind = line.behind().await?.as_millis() as usize;
-    text.gauge("autonomos_behind_ms", "age of the oldest record that is in no view yet", behind);
+    text.family("autonomos_consumer_lag_items", "gauge", help, lags.into_iter().map(labelled));
+}
+
+/// What this process works on among its peers.
+pub(super) fn work(at_work: &AtWork, text: &mut Text) {
+    let shares = at_work.shares();
+    let labelled = |share: Share| (format!("{{role=\"{}\",partition=\"{}\"}}", share.role, share.partition), 1);
+    let help = "partitions of a role that this process works on by its lease";
+    text.family("autonomos_leases", "gauge", help, shares.into_iter().map(labelled));
+}
+
+/// What was odd on the log's servers, if it has servers.
+pub(super) fn oddities(log: &dyn Log, text: &mut Text) {
+    let Some(oddities) = log.oddities() else { return };
+    let help = "messages on the log's servers that are none of the line's and were passed over";
+    text.family("autonomos_foreign_messages_total", "counter", help, [(String::new(), oddities.foreign())]);
+    let help = "readers of the log's servers that stood still and were replaced";
+    text.family("autonomos_reader_stalls_total", "counter", help, [(String::new(), oddities.stalls())]);
+}
+
+/// Whether log and store have answered.
+pub(super) fn up(is_up: bool, text: &mut Text) {
+    let help = "whether log and store answer in time; if not, what they are asked for is as it was last, or missing";
+    text.gauge("autonomos_backends_up", help, usize::from(is_up));
+}
+
+/// What log and store say.
+#[derive(Clone)]
+struct Told {
+    ends: Vec<(Topic, u32, u64)>,
+    lags: Vec<Lag>,
+    behind: Duration,
+    totals: Counters,
+    tenants: usize,
+}
+
+impl Told {
+    async fn by(line: &Line, totals: &TotalsCache) -> anyhow::Result<Self> {
+        let mut ends = Vec::new();
+        for topic in Topic::ALL {
+            for partition in 0..line.log.partitions(topic) {
+                ends.push((topic, partition, line.log.end(topic, partition).await?));
+            }
+        }
+        let (lags, behind) = (line.lags().await?, line.behind().await?);
+        let (totals, tenants) = totals.get(line).await?;
+        Ok(Self { ends, lags, behind, totals, tenants })
+    }
+
+    fn write(self, text: &mut Text) {
+        let Self { ends, lags: all, behind, totals, tenants } = self;
+        let labelled = |(topic, partition, end): (Topic, u32, u64)| {
+            (format!("{{topic=\"{topic}\",partition=\"{partition}\"}}"), end)
+        };
+        let ends = ends.into_iter().map(labelled);
+        text.family("autonomos_log_items_total", "counter", "items ever appended to a partition", ends);
+        former_lags(&all, text);
+        lags(all, text);
+        let behind = usize::try_from(behind.as_millis()).unwrap_or(usize::MAX);
+        text.gauge("autonomos_behind_ms", "age of the oldest record that is in no view yet", behind);
+        let fates = [
+            ("accepted", totals.accepted),
+            ("deleted", totals.deleted),
+            ("discarded", totals.discarded),
+            ("duplicate", totals.duplicate),
+        ];
+        let fates = fates.map(|(fate, n)| (format!("{{fate=\"{fate}\"}}"), n));
+        text.family("autonomos_records_total", "counter", "records by what the step made of them", fates);
+        let held = totals.held as usize;
+        text.gauge("autonomos_records_held", "records that are kept back until a case is decided", held);
+        let help = "records that are set aside until somebody retries or discards them";
+        text.gauge("autonomos_records_quarantined", help, totals.quarantined as usize);
+        text.gauge("autonomos_tenants", "tenants", tenants);
+    }
+}
+
+/// Two of the lags under the names that they had alone.
+fn former_lags(lags: &[Lag], text: &mut Text) {
+    for (role, name, help) in [
+        ("processor", "autonomos_processor_lag_inputs", "inputs that are not processed yet"),
+        ("projector", "autonomos_projector_lag_events", "events that are in no view yet"),
+    ] {
+        let of_role = lags.iter().filter(|lag| lag.role == role);
+        let labelled = of_role.map(|lag| (format!("{{partition=\"{}\"}}", lag.partition), lag.items));
+        text.family(name, "gauge", help, labelled);
+    }
+}
+
+async fn write(line: &Arc<Line>, signals: &Signals, text: &mut Text) {
+    let (told, is_up) = signals.told(line).await;
+    up(is_up, text);
+    if let Some(told) = told {
+        told.write(text);
+    }
+    if line.has_peers() {
+        work(line.at_work(), text);
+    }
     let views = line.holdings();
     text.gauge("autonomos_views_open", "views in memory", views.open);
     text.gauge("autonomos_views_stopped", "views that take no more events or cannot be opened", views.stopped);
@@ -137,20 +269,7 @@ async fn write(line: &Line, totals: &TotalsCache, text: &mut Text) -> anyhow::Re
     let passed_over = [(String::new(), line.keys.forgotten())];
     let help = "items of deleted tenants that readers passed over, once for each reader";
     text.family("autonomos_forgotten_items_total", "counter", help, passed_over);
-    let (totals, tenants) = totals.get(line).await?;
-    let fates = [
-        ("accepted", totals.accepted),
-        ("deleted", totals.deleted),
-        ("discarded", totals.discarded),
-        ("duplicate", totals.duplicate),
-    ];
-    let fates = fates.map(|(fate, n)| (format!("{{fate=\"{fate}\"}}"), n));
-    text.family("autonomos_records_total", "counter", "records by what the step made of them", fates);
-    text.gauge("autonomos_records_held", "records that are kept back until a case is decided", totals.held as usize);
-    let help = "records that are set aside until somebody retries or discards them";
-    text.gauge("autonomos_records_quarantined", help, totals.quarantined as usize);
-    text.gauge("autonomos_tenants", "tenants", tenants);
-    Ok(())
+    oddities(&*line.log, text);
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ pub struct Advice {
 impl Line {
     /// What a tenant's questions have cost, since they were reset last.
     pub async fn advice(&self, tenant: TenantId) -> Result<Advice, StoreError> {
-        Ok(self.advice_of(advice::usage(&*self.store, tenant).await?))
+        let now = jiff::Timestamp::now().as_microsecond();
+        Ok(self.advice_of(advice::usage(&*self.store, tenant, now).await?))
     }
 
     /// Counts from nothing again, and frees the budget; answers what there was.

@@ -22,7 +22,7 @@ pub enum Outcome {
 }
 
 /// What a decision was made on, where that matters. Left out is the mapping that is there now; of the case, too, when its
-/// proposal is approved, and any version otherwise.
+/// proposal is approved or what it lacks is accepted as removed, and any version otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MadeOn {
     /// The mapping version in force.
@@ -95,8 +95,9 @@ impl Line {
         let decide = Decide {
             case: position.offset,
             mapping_version: made_on.mapping_version.unwrap_or(case.mapping_version),
-            // What is approved must be what was read; whoever says himself what is to be done needs no version.
-            version: made_on.version.or(matches!(verdict, Verdict::Approve { .. }).then_some(case.version)),
+            // What is approved, or accepted, must be what was read; whoever says himself what is to be done needs no version.
+            version: made_on.version.or(is_of_case(&verdict).then_some(case.version)),
+            once_read: true,
             verdict,
             by: by.to_owned(),
             why: why.to_owned(),
@@ -143,6 +144,11 @@ impl Line {
             next = end;
         }
     }
+}
+
+/// Whether a decision takes the case as it is, so that what joins it meanwhile would be decided unseen.
+const fn is_of_case(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Approve { .. } | Verdict::AcceptAsRemoved { .. })
 }
 
 /// The stream of a case.

@@ -3,12 +3,14 @@
 //! A deletion is noted before it begins and struck out when all is done: one that was cut off is finished at the next
 //! start. Every step may be done twice. The key goes first, so that from one moment on nobody gets in, nothing is
 //! acknowledged, and whoever is at work for the tenant works into the void; the name goes last, so that nobody who takes
-//! it meets anything of its former owner.
+//! it meets anything of its former owner. Where processes share the work each of them drops the key, what it does for the tenant
+//! and what it has of its views, before the rows go.
 
 use std::sync::{Arc, OnceLock, Weak};
 
 use anyhow::Context;
 use futures::future::BoxFuture;
+use pipeline::payload::{FORGOTTEN_WITHIN, is_of_destroyed_key};
 use pipeline::{Expect, Table};
 use schemas::{TenantId, TenantName};
 
@@ -26,6 +28,15 @@ pub trait Halt: Send + Sync {
 /// Who is told when a tenant is deleted.
 #[derive(Default)]
 pub(crate) struct Halted(OnceLock<Weak<dyn Halt>>);
+
+impl Halted {
+    /// Ends what is under way for a tenant.
+    pub(crate) async fn halt(&self, tenant: TenantId) {
+        if let Some(who) = self.0.get().and_then(Weak::upgrade) {
+            who.halt(tenant).await;
+        }
+    }
+}
 
 impl Line {
     /// Has `who` told when a tenant is deleted. The first who asks is the one.
@@ -47,6 +58,9 @@ impl Line {
     /// Finishes deletions that were cut off.
     pub async fn finish_deletions(&self) -> anyhow::Result<()> {
         for (key, row) in self.store.scan(TenantId::SYSTEM, Table::Deletions, "", None, PAGE).await? {
+            if is_of_destroyed_key(&key) {
+                continue;
+            }
             let tenant = key.parse().with_context(|| format!("the note of the deletion {key}"))?;
             let name = serde_json::from_slice(&row.value).with_context(|| format!("the note of the deletion {key}"))?;
             tracing::info!(%tenant, %name, "a deletion that was cut off is finished");
@@ -57,8 +71,13 @@ impl Line {
 
     async fn finish_deletion(&self, tenant: TenantId, name: &TenantName) -> anyhow::Result<()> {
         self.keys.destroy(tenant).await?;
-        if let Some(who) = self.halted.0.get().and_then(Weak::upgrade) {
-            who.halt(tenant).await;
+        if self.has_peers() {
+            self.keys.tell_destroyed(tenant).await?;
+        }
+        self.halted.halt(tenant).await;
+        if self.has_peers() {
+            // From then on no other process writes anything for it.
+            tokio::time::sleep(FORGOTTEN_WITHIN).await;
         }
         // What the roles had read before is behind them.
         self.wait_quarantined().await?;
@@ -67,6 +86,7 @@ impl Line {
         // What lay in it is gone; a folder that something stands in is told by who reads the views.
         _ = std::fs::remove_dir_all(self.folder.join("views").join(tenant.to_string()));
         self.keys.erase_rows(tenant).await?;
+        self.store.delete(TenantId::SYSTEM, Table::Connections, &tenant.to_string(), Expect::Any).await?;
         self.forget_addresses(tenant).await?;
         self.free_name(tenant, name).await?;
         self.store.delete(TenantId::SYSTEM, Table::Deletions, &tenant.to_string(), Expect::Any).await?;

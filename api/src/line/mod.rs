@@ -109,7 +109,7 @@ pub struct Line {
     pub(crate) is_patient: bool,
     /// The language model that is asked, if there is one.
     pub(crate) asking: Option<Arc<AskingModel>>,
-    pub(crate) halted: Halted,
+    pub(crate) halted: Arc<Halted>,
     /// Why streams that the server watches are not read, by stream.
     pub(crate) troubles: Mutex<BTreeMap<String, String>>,
     /// Requests, and runs of watched streams, that panicked.

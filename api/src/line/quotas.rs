@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use pipeline::{Expect, StoreError, Table};
+use pipeline::{Expect, Store, StoreError, Table};
 use schemas::{TenantId, TenantName};
 use serde::Deserialize;
 
@@ -122,7 +122,8 @@ pub enum OverQuota {
     },
 }
 
-/// Bytes that are brought in between two notes of how many there are; a crash forgets as many at most.
+/// Bytes that are brought in between two notes of how many there are; a crash forgets as many at most, and where several
+/// processes have doors each knows of as many less than there are.
 const NOTE_EVERY_BYTES: u64 = 4 << 20;
 /// Pushes of one tenant that are taken in at once.
 const PUSHES_AT_ONCE: usize = 8;
@@ -144,7 +145,8 @@ pub struct Account {
     records: Budget,
     bytes: Budget,
     stored: AtomicU64,
-    noted: AtomicU64,
+    /// What this process has brought in and not noted.
+    unnoted: AtomicU64,
     streams: AtomicUsize,
 }
 
@@ -165,7 +167,7 @@ impl Account {
             records: Budget::new("records", quota.records_per_second),
             bytes: Budget::new("bytes", quota.bytes_per_second),
             stored: AtomicU64::new(stored),
-            noted: AtomicU64::new(stored),
+            unnoted: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
         }
     }
@@ -265,12 +267,9 @@ impl Line {
 
     /// Notes that bytes of a tenant are on the log.
     pub async fn note_brought_in(&self, tenant: TenantId, account: &Account, bytes: u64) -> Result<(), StoreError> {
-        let stored = account.stored.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let noted = account.noted.load(Ordering::Relaxed);
-        let is_mine = stored >= noted + NOTE_EVERY_BYTES
-            && account.noted.compare_exchange(noted, stored, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if is_mine {
-            self.note_usage(tenant, stored).await?;
+        account.stored.fetch_add(bytes, Ordering::Relaxed);
+        if account.unnoted.fetch_add(bytes, Ordering::Relaxed) + bytes >= NOTE_EVERY_BYTES {
+            self.note_usage(tenant, account).await?;
         }
         Ok(())
     }
@@ -279,16 +278,27 @@ impl Line {
     pub(crate) async fn note_all_usage(&self) -> Result<(), StoreError> {
         let known: Vec<_> = self.quotas.known.lock().iter().map(|(tenant, a)| (*tenant, a.clone())).collect();
         for (tenant, account) in known {
-            let stored = account.stored();
-            if account.noted.swap(stored, Ordering::Relaxed) != stored {
-                self.note_usage(tenant, stored).await?;
-            }
+            self.note_usage(tenant, &account).await?;
         }
         Ok(())
     }
 
-    async fn note_usage(&self, tenant: TenantId, stored: u64) -> Result<(), StoreError> {
-        self.store.put(tenant, Table::Usage, "", stored.to_string().into(), Expect::Any).await.map(|_| ())
+    /// Adds what this process has brought in to what is noted, and learns what others have.
+    async fn note_usage(&self, tenant: TenantId, account: &Account) -> Result<(), StoreError> {
+        let bytes = account.unnoted.swap(0, Ordering::Relaxed);
+        if bytes == 0 {
+            return Ok(());
+        }
+        match add_usage(&*self.store, tenant, bytes).await {
+            Ok(total) => {
+                account.stored.fetch_max(total, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                account.unnoted.fetch_add(bytes, Ordering::Relaxed);
+                Err(error)
+            }
+        }
     }
 
     /// Waits until so much may come in for a tenant whose files are read on its behalf. Fails when it may bring in no more.
@@ -302,9 +312,32 @@ impl Line {
     }
 }
 
+async fn add_usage(store: &dyn Store, tenant: TenantId, bytes: u64) -> Result<u64, StoreError> {
+    loop {
+        let row = store.get(tenant, Table::Usage, "").await?;
+        let noted: u64 = row.as_ref().and_then(|row| serde_json::from_slice(&row.value).ok()).unwrap_or(0);
+        let (total, expect) = (noted.saturating_add(bytes), Expect::Ordered(row.map_or(0, |row| row.version)));
+        match store.put(tenant, Table::Usage, "", total.to_string().into(), expect).await {
+            Ok(_) => return Ok(total),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use pipeline::MemoryStore;
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_several_processes_bring_in_adds_up() {
+        let (store, tenant) = (MemoryStore::new(), TenantId::from_bytes([1; 16]));
+        let added = futures::future::join_all((1..=20).map(|bytes| add_usage(&store, tenant, bytes))).await;
+        assert_eq!(added.into_iter().map(Result::unwrap).max(), Some(210));
+        assert_eq!(add_usage(&store, tenant, 0).await.unwrap(), 210);
+    }
 
     fn account(change: QuotaChange) -> Arc<Account> {
         Arc::new(Account::new(Quota::default().changed(&change), 0))

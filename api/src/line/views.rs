@@ -13,6 +13,7 @@ use url::Url;
 
 use super::Line;
 use crate::roles::Role;
+use crate::roles::requests::{self, Deed};
 
 /// The longest that reading a stream's keys may take.
 pub(super) const SCAN_MAX: Duration = Duration::from_secs(3600);
@@ -48,7 +49,23 @@ impl Line {
     /// Makes a tenant's tables as fresh as the log.
     pub async fn flush(&self, tenant: TenantId, entity: Option<&EntityName>) -> anyhow::Result<()> {
         self.catch_up().await?;
-        self.or_failure(Role::Projector, self.roles.projector.flush(tenant, entity)).await
+        let projector = &self.roles.projector;
+        if projector.writes() {
+            return self.or_failure(Role::Projector, projector.flush(tenant, entity)).await;
+        }
+        let entities = match entity {
+            Some(entity) => vec![entity.clone()],
+            None => projector.entities(tenant).await?.into_iter().map(|entity| entity.entity).collect(),
+        };
+        for entity in entities {
+            self.ask_writer(Deed::Flush, tenant, &entity).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the process that writes a view's table do something to it.
+    async fn ask_writer(&self, deed: Deed, tenant: TenantId, entity: &EntityName) -> anyhow::Result<()> {
+        requests::ask((&*self.log, &*self.store), &self.roles.projector, deed, (tenant, entity)).await
     }
 
     /// Makes a tenant's table as fresh as what is folded already, if this process writes it.
@@ -71,6 +88,9 @@ impl Line {
     /// Makes a view again from the log.
     pub async fn rebuild(&self, tenant: TenantId, entity: &EntityName) -> anyhow::Result<()> {
         self.wait_view(tenant, entity).await?;
+        if !self.roles.projector.writes() {
+            return self.ask_writer(Deed::Rebuild, tenant, entity).await;
+        }
         self.or_failure(Role::Projector, self.roles.projector.rebuild(tenant, entity)).await.map(|_| ())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pipeline::notices::NoticeKeeper;
 use pipeline::process::Processor;
-use pipeline::quarantine::QuarantineKeeper;
+use pipeline::quarantine::{QuarantineKeeper, watch_foreign};
 use pipeline::repair::{Asking, Repairer};
 use projections::view::place::Settings as ViewSettings;
 use projections::view::{Access, Budget, Projector};
@@ -54,7 +54,8 @@ impl Roles {
         let role = Projector::at(log.clone(), store.clone(), place, Budget::default());
         let projector = role.handle();
         stalls.extend(projector.stalls());
-        tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop)));
+        tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop.clone())));
+        tasks.spawn(watch_foreign(log.clone(), store.clone(), stop));
         let Notes { failures, lost } = notes;
         let (tasks, leads) = (Mutex::new(tasks), watch::Sender::new(true));
         Ok(Self {
@@ -65,6 +66,7 @@ impl Roles {
             projector,
             failures,
             stalls,
+            at_work: Default::default(),
             leads,
             lost,
             shutdown,

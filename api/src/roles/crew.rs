@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use futures::FutureExt;
 use pipeline::lease::{Ended, FencedStore, Joining, Pace, Share, Trust, Work, keep};
 use pipeline::notices::NoticeKeeper;
-use pipeline::process::{ProcessError, Processor};
+use pipeline::process::{ProcessError, Processor, Reader};
 use pipeline::quarantine::QuarantineKeeper;
 use pipeline::repair::{Asking, Repairer};
 use pipeline::{Log, Store};
@@ -17,7 +17,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Role;
+use super::at_work::{AtWork, Working};
+use super::forgetting::Written;
 use super::notes::Notes;
+use super::requests;
 use super::roster::{RoleName, Roster};
 
 /// Works on shares.
@@ -28,6 +31,10 @@ pub(super) struct Crew {
     views: Option<Place>,
     asking: Option<Arc<Asking>>,
     notes: Notes,
+    at_work: AtWork,
+    written: Written,
+    /// Whether the last sign of life came through.
+    lives: watch::Sender<bool>,
     /// Whether this process does what only one of those with doors does.
     leads: watch::Sender<bool>,
 }
@@ -72,7 +79,23 @@ impl Crew {
         asking: Option<Arc<Asking>>,
         notes: Notes,
     ) -> Self {
-        Self { log, store, views, asking, notes, leads: watch::Sender::new(false) }
+        let (leads, lives) = (watch::Sender::new(false), watch::Sender::new(false));
+        Self { log, store, views, asking, notes, at_work: AtWork::default(), written: Written::default(), lives, leads }
+    }
+
+    /// What this process works on.
+    pub(super) fn at_work(&self) -> AtWork {
+        self.at_work.clone()
+    }
+
+    /// The shared tables that it writes.
+    pub(super) fn written(&self) -> Written {
+        self.written.clone()
+    }
+
+    /// Whether its last sign of life came through.
+    pub(super) fn lives(&self) -> watch::Receiver<bool> {
+        self.lives.subscribe()
     }
 
     /// Whether this process does what only one of those with doors does.
@@ -91,7 +114,11 @@ impl Crew {
             return None;
         }
         let (pace, clock) = (Pace::default(), Arc::new(Instant::now));
-        let joining = Joining { store: self.store.clone(), name: name(), roles, pace, clock };
+        let (at_work, notes, lives) = (self.at_work.clone(), self.notes.clone(), self.lives.clone());
+        let stall = Arc::new(move || notes.failure().or_else(|| at_work.stall()));
+        let notes = self.notes.clone();
+        let elsewhere = Arc::new(move |share: &Share| notes.forget(&roles_of(share)));
+        let joining = Joining { store: self.store.clone(), name: name(), roles, pace, clock, stall, elsewhere, lives };
         let crew = Arc::new(self);
         let work: Work = Arc::new(move |share: Share, trust: Trust, stop: watch::Receiver<bool>| {
             let crew = crew.clone();
@@ -102,11 +129,13 @@ impl Crew {
 
     async fn on(&self, share: Share, trust: Trust, stop: watch::Receiver<bool>) -> Ended {
         let partition = share.partition;
+        let working = self.at_work.begin(&share);
+        self.notes.forget(&roles_of(&share));
         let store: Arc<dyn Store> = Arc::new(FencedStore::new(self.store.clone(), share.clone(), trust));
         let done = match (share.role.as_str(), &self.views) {
-            ("process", _) => self.process(store, partition, stop).await,
-            ("repair", _) => self.repair(store, partition, stop).await,
-            ("project", Some(place)) => self.project(store, place.clone(), partition, stop).await,
+            ("process", _) => self.process(&working, store, partition, stop).await,
+            ("repair", _) => self.repair(&working, store, partition, stop).await,
+            ("project", Some(place)) => self.project(&working, store, place.clone(), partition, stop).await,
             ("api", _) => {
                 self.lead(stop).await;
                 Ok(())
@@ -134,27 +163,46 @@ impl Crew {
         _ = stop.wait_for(|stop| *stop).await;
     }
 
-    async fn process(&self, store: Arc<dyn Store>, partition: u32, stop: watch::Receiver<bool>) -> Result<(), Broken> {
+    async fn process(
+        &self,
+        working: &Working,
+        store: Arc<dyn Store>,
+        partition: u32,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), Broken> {
         let broken = |error| Broken::by_process(Role::Processor(partition), error);
-        let (processor, _done) = Processor::start(self.log.clone(), store, partition).await.map_err(broken)?;
+        let (processor, done) = Processor::start(self.log.clone(), store, partition).await.map_err(broken)?;
+        working.reads(Reader::Processor.name(), Topic::Inputs, move || done.next(), processor.stall());
         processor.run(stop).await.map_err(broken)
     }
 
     /// The three readers of a partition of `decisions`; when one of them ends, all do.
-    async fn repair(&self, store: Arc<dyn Store>, partition: u32, stop: watch::Receiver<bool>) -> Result<(), Broken> {
+    async fn repair(
+        &self,
+        working: &Working,
+        store: Arc<dyn Store>,
+        partition: u32,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), Broken> {
         let log = &self.log;
         let mut readers = JoinSet::new();
+        let reads = |reader: Reader, done: watch::Receiver<u64>, stall| {
+            working.reads(reader.name(), reader.topic(), move || *done.borrow(), stall);
+        };
         let role = Role::QuarantineKeeper(partition);
         let started = QuarantineKeeper::start(log.clone(), store.clone(), partition).await;
-        let (keeper, _kept) = started.map_err(|error| Broken::by_process(role, error))?;
+        let (keeper, kept) = started.map_err(|error| Broken::by_process(role, error))?;
+        reads(Reader::QuarantineKeeper, kept, keeper.stall());
         readers.spawn(of(role, keeper.run(stop.clone())));
         let role = Role::Repairer(partition);
         let started = Repairer::start(log.clone(), store.clone(), partition, stop.clone()).await;
-        let (repairer, _repaired) = started.map_err(|error| Broken::by_process(role, error))?;
+        let (repairer, repaired) = started.map_err(|error| Broken::by_process(role, error))?;
+        reads(Reader::Repairer, repaired.done, repairer.stall());
         readers.spawn(of(role, repairer.asking(self.asking.clone()).run()));
         let role = Role::NoticeKeeper(partition);
         let started = NoticeKeeper::start(log.clone(), store, partition).await;
-        let (keeper, _noticed) = started.map_err(|error| Broken::by_process(role, error))?;
+        let (keeper, noticed) = started.map_err(|error| Broken::by_process(role, error))?;
+        reads(Reader::NoticeKeeper, noticed, keeper.stall());
         readers.spawn(of(role, keeper.run(stop)));
         let mut done = Ok(());
         while let Some(ended) = readers.join_next().await {
@@ -171,6 +219,7 @@ impl Crew {
 
     async fn project(
         &self,
+        working: &Working,
         store: Arc<dyn Store>,
         place: Place,
         partition: u32,
@@ -180,8 +229,30 @@ impl Crew {
         let parts = self.log.partitions(Topic::Events).max(1) as usize;
         let Budget { bytes, views, .. } = Budget::default();
         let budget = Budget { bytes: bytes / parts, views: (views / parts).max(1), ..Budget::default() };
-        let projector = Projector::at(self.log.clone(), store, place, budget).only(partition);
-        projector.run(stop).await.map_err(|error| Broken::by_views(Role::ProjectorOf(partition), error))
+        let projector = Projector::at(self.log.clone(), store.clone(), place, budget).only(partition);
+        let handle = projector.handle();
+        let broken = |error| Broken::by_views(Role::ProjectorOf(partition), error);
+        let _writing = self.written.begin(partition, handle.clone()).await.map_err(broken)?;
+        if let Some(stall) = handle.stalls().into_iter().nth(partition as usize) {
+            let reader = handle.clone();
+            working.reads("projector", Topic::Events, move || reader.position(partition), stall);
+        }
+        let asked = requests::carry_out(&*store, &handle, partition, stop.clone());
+        tokio::select! {
+            ended = projector.run(stop) => ended.map_err(broken),
+            never = asked => match never {},
+        }
+    }
+}
+
+/// Who works on a share.
+fn roles_of(share: &Share) -> Vec<Role> {
+    let partition = share.partition;
+    match share.role.as_str() {
+        "process" => vec![Role::Processor(partition)],
+        "repair" => vec![Role::QuarantineKeeper(partition), Role::Repairer(partition), Role::NoticeKeeper(partition)],
+        "project" => vec![Role::ProjectorOf(partition)],
+        _ => Vec::new(),
     }
 }
 

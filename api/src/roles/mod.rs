@@ -1,15 +1,19 @@
 //! The only place where things are wired together: which log, which store, which roles run in this process.
 //!
 //! `alone` starts every role over a folder that is this process's alone, `peers` those of a process that shares the work with
-//! others: `crew` is what it does by its leases, `node_store` what it keeps of its own tables. `notes` says which roles have
-//! stopped.
+//! others: `crew` is what it does by its leases, `at_work` says what that is, `node_store` what it keeps of its own tables. `workers`
+//! are a process without doors, `requests` are what is asked of who writes shared tables, `forgetting` is what each drops of tenants that another has deleted. `notes` says which roles have stopped.
 
 mod alone;
+mod at_work;
 mod crew;
+mod forgetting;
 mod node_store;
 mod notes;
 mod peers;
+pub(crate) mod requests;
 mod roster;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,10 +32,11 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 use crate::backends::Backends;
-use crate::line::{Bounds, Fair, Line, VIEWED_KEPT};
+use crate::line::{Bounds, Fair, Halted, Line, VIEWED_KEPT};
+pub(crate) use at_work::AtWork;
 use notes::Notes;
-pub use peers::Workers;
 pub use roster::{RoleName, Roster};
+pub use workers::{Health, Workers};
 
 /// Queries: how many of a tenant may wait, and how long. There are as many places as the engine has.
 const ASKS: Bounds = Bounds { places: 1, waiting: 64, wait: Duration::from_secs(5) };
@@ -53,6 +58,8 @@ pub(crate) struct Roles {
     pub(crate) failures: watch::Sender<BTreeMap<Role, String>>,
     /// Why a role does not get on, one for each of them.
     pub(crate) stalls: Vec<watch::Receiver<Option<String>>>,
+    /// What this process works on by its leases; nothing where it has all to itself.
+    pub(crate) at_work: AtWork,
     /// Whether this process sends notices, which only one does.
     leads: watch::Sender<bool>,
     /// Why log or store take no more from this process, once they do not.
@@ -95,9 +102,13 @@ impl Line {
     /// Opens a folder, made when it is not there, for one command, which fails when the disk is full. Every role runs
     /// meanwhile; where processes share the work they do it, and this one only asks.
     pub async fn open(folder: &Path) -> anyhow::Result<Self> {
-        let backends = Backends::of_folder(folder)?;
+        Self::open_at(folder, &Backends::of_folder(folder)?).await
+    }
+
+    /// The same, on log and store and with views where it is known already that they are.
+    pub async fn open_at(folder: &Path, backends: &Backends) -> anyhow::Result<Self> {
         let roster = if backends.are_shared() { Roster::none() } else { Roster::default() };
-        Self::open_on(folder, &backends, &roster, QueryLimits::default(), false, None).await
+        Self::open_on(folder, backends, &roster, QueryLimits::default(), false, None).await
     }
 
     /// Opens a folder with log, store and views in it, whose queries may take so much. With `is_patient`, as a server's is,
@@ -122,10 +133,17 @@ impl Line {
         asking: Option<Arc<Asking>>,
     ) -> anyhow::Result<Self> {
         let (opened, views) = (backends.open(folder).await?, backends.views.as_ref());
+        let halted = Arc::new(Halted::default());
+        if !is_patient {
+            backends.check_views(&*opened.local).await?;
+        }
         let roles = match backends.are_shared() {
-            true => Roles::among_peers(&opened, folder, views, roster, asking.as_ref()).await?,
+            true => Roles::among_peers(&opened, folder, views, roster, (asking.as_ref(), &halted)).await?,
             false => Roles::alone(&opened, folder, views, asking.as_ref()).await?,
         };
+        if is_patient {
+            backends.note_views(&*opened.local).await?;
+        }
         let (log, store, keys) = (opened.log, opened.store, opened.keys);
         let queries = QueryEngine::new(limits)?;
         let ingest = Ingest::new(log.clone(), store.clone());
@@ -141,7 +159,7 @@ impl Line {
             queries,
             roles,
             turns,
-            halted: Default::default(),
+            halted,
             troubles: Default::default(),
             panics: Default::default(),
             content_counts: Default::default(),
@@ -183,6 +201,11 @@ impl Line {
     /// Whether this process does what only one of those with doors does: it sends notices.
     pub(crate) fn leads(&self) -> watch::Receiver<bool> {
         self.roles.leads.subscribe()
+    }
+
+    /// What this process works on by its leases.
+    pub(crate) fn at_work(&self) -> &AtWork {
+        &self.roles.at_work
     }
 
     /// Whether other processes share the work.

@@ -33,6 +33,20 @@ impl Notes {
         }
     }
 
+    /// Why a role has stopped, if one has.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failures.borrow().values().next().cloned()
+    }
+
+    /// Forgets why these have stopped: they begin again, here or elsewhere.
+    pub(super) fn forget(&self, roles: &[Role]) {
+        self.failures.send_if_modified(|failures| {
+            let before = failures.len();
+            failures.retain(|role, _| !roles.contains(role));
+            failures.len() != before
+        });
+    }
+
     /// Notes why a role has stopped.
     pub(super) fn note(&self, role: Role, error: anyhow::Error) {
         let is_lost = needs_reopening(&error);

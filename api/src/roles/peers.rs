@@ -4,20 +4,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
 use parking_lot::Mutex;
+use pipeline::payload::follow_destroyed;
 use pipeline::process::{Follower, Reader};
+use pipeline::quarantine::watch_foreign;
 use pipeline::repair::{Asking, Repaired};
-use pipeline::{Log, Store};
 use projections::view::place::Settings as ViewSettings;
 use projections::view::{Access, Budget, Place, Projector};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use super::crew::Crew;
 use super::node_store::NodeStore;
 use super::{Notes, Role, RoleName, Roles, Roster, open_views};
-use crate::backends::{Backends, Opened};
+use crate::backends::Opened;
+use crate::line::Halted;
 
 impl Roles {
     /// Starts the roles of `roster`, and what this process answers by: where `views` names a place, the tables there, which
@@ -27,9 +28,9 @@ impl Roles {
         folder: &Path,
         views: Option<&ViewSettings>,
         roster: &Roster,
-        asking: Option<&Arc<Asking>>,
+        (asking, halted): (Option<&Arc<Asking>>, &Arc<Halted>),
     ) -> anyhow::Result<Self> {
-        let Opened { log, store, local, .. } = opened;
+        let Opened { log, store, local, keys } = opened;
         let (shutdown, stop) = watch::channel(false);
         let notes = Notes::new();
         let mut tasks = JoinSet::new();
@@ -54,8 +55,11 @@ impl Roles {
         let projector = role.handle();
         stalls.extend(projector.stalls());
         tasks.spawn(notes.clone().watch(Role::Projector, role.run(stop.clone())));
+        tasks.spawn(watch_foreign(log.clone(), store.clone(), stop.clone()));
         let crew = Crew::new((log.clone(), store.clone()), place, asking.cloned(), notes.clone());
-        let leads = crew.leads();
+        let (at_work, leads) = (crew.at_work(), crew.leads());
+        let dropped = crew.written().dropped_with_doors(halted.clone(), projector.clone(), folder.join("views"));
+        tasks.spawn(follow_destroyed(keys.clone(), dropped, stop.clone()));
         if let Some(work) = crew.keep(roster, stop) {
             tasks.spawn(work);
         }
@@ -68,6 +72,7 @@ impl Roles {
             projector,
             failures,
             stalls,
+            at_work,
             leads,
             lost,
             shutdown,
@@ -79,57 +84,15 @@ impl Roles {
 
 /// The place where processes share the tables of views, if one was named. Who takes the role that writes them must be able
 /// to.
-async fn shared_place(folder: &Path, views: Option<&ViewSettings>, roster: &Roster) -> anyhow::Result<Option<Place>> {
+pub(super) async fn shared_place(
+    folder: &Path,
+    views: Option<&ViewSettings>,
+    roster: &Roster,
+) -> anyhow::Result<Option<Place>> {
     let access = if roster.has(RoleName::Project) { Access::Write } else { Access::Read };
     match views {
         Some(_) => Ok(Some(open_views(folder, views, access).await?)),
         None => Ok(None),
-    }
-}
-
-/// A process that works and answers nobody.
-pub struct Workers {
-    log: Arc<dyn Log>,
-    /// Holds the data folder.
-    _local: Arc<dyn Store>,
-    notes: Notes,
-    shutdown: watch::Sender<bool>,
-    work: JoinHandle<()>,
-}
-
-impl Workers {
-    /// Starts the roles of `roster`, which has no doors.
-    pub async fn start(
-        folder: &Path,
-        backends: &Backends,
-        roster: &Roster,
-        asking: Option<Arc<Asking>>,
-    ) -> anyhow::Result<Self> {
-        let Opened { log, store, local, .. } = backends.open(folder).await?;
-        let (shutdown, stop) = watch::channel(false);
-        let notes = Notes::new();
-        let views = backends.views.as_ref().filter(|_| roster.has(RoleName::Project));
-        let place = shared_place(folder, views, roster).await?;
-        let crew = Crew::new((log.clone(), store), place, asking, notes.clone());
-        let Some(work) = crew.keep(roster, stop) else { bail!("--roles {}: there is nothing to do", roster.told()) };
-        Ok(Self { log, _local: local, notes, shutdown, work: tokio::spawn(work) })
-    }
-
-    /// Returns once log or store have failed for this process, and says why.
-    pub async fn lost(&self) -> String {
-        super::lost(&self.notes.lost).await
-    }
-
-    /// Drains what this process works on, and gives it up. Fails if a role had failed before.
-    pub async fn stop(self) -> anyhow::Result<()> {
-        self.shutdown.send_replace(true);
-        self.work.await.context("the work on partitions ended early")?;
-        self.log.sync().await?;
-        let failure = self.notes.failures.borrow().values().next().cloned();
-        match failure {
-            Some(failure) => bail!(failure),
-            None => Ok(()),
-        }
     }
 }
 
@@ -139,12 +102,14 @@ mod tests {
 
     use pipeline::ingest::Ingest;
     use pipeline::payload::Keyring;
-    use pipeline::{MemoryLog, MemoryStore, Partitions, Table};
+    use pipeline::{Log, MemoryLog, MemoryStore, Partitions, Store, Table};
     use projections::view::ViewError;
     use schemas::record::RecordBatchWriter;
     use schemas::{Entity, Lane, Mapping, Op, Record, StreamId, TenantId, Topic, Version};
+    use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::roles::requests::{self, Deed};
 
     const ENTITY: &str = r#"{"entity":"order","table":"orders","fields":[{"name":"order_id","type":"text"}]}"#;
     const MAPPING: &str = r#"{"entity":"order","key":"Id","fields":{"order_id":"Id"}}"#;
@@ -187,7 +152,7 @@ mod tests {
         let keys = Arc::new(Keyring::open(store.clone(), &[7; 32]).await.unwrap());
         let local = Arc::new(MemoryStore::new());
         let opened = Opened { log: log.clone(), store: store.clone(), local, keys };
-        Roles::among_peers(&opened, folder, views, &Roster::none(), None).await
+        Roles::among_peers(&opened, folder, views, &Roster::none(), (None, &Arc::default())).await
     }
 
     fn line() -> (Arc<dyn Log>, Arc<dyn Store>) {
@@ -232,6 +197,13 @@ mod tests {
         assert!(matches!(roles.projector.flush_all().await, Err(ViewError::Followed)));
         record(&log, &store).await;
         processed(&log, &roles).await;
+        let (events, entity) = (log.end(Topic::Events, 0).await.unwrap(), "order".parse().unwrap());
+        for deed in [Deed::Flush, Deed::Rebuild] {
+            let asked = requests::ask((&*log, &*store), &roles.projector, deed, (TENANT, &entity));
+            in_time(asked).await.unwrap();
+        }
+        assert!(roles.projector.in_tables(0).await.unwrap() >= events, "who writes has flushed it");
+        assert!(store.scan(TenantId::SYSTEM, Table::Views, "asked/", None, 1).await.unwrap().is_empty());
         // Noted when its first event comes; what it is read with is folded, whatever stops.
         in_time(async {
             while store.scan(TENANT, Table::Views, "", None, 1).await.unwrap().is_empty() {

@@ -138,7 +138,9 @@ fn parse<T: Default + DeserializeOwned>(path: &Path, required: bool) -> anyhow::
     if text.trim().is_empty() {
         return Ok(T::default());
     }
-    serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))
+    // Without the lines around what is wrong: there may be passwords among them.
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(&text, options).with_context(|| format!("reading {}", path.display()))
 }
 
 /// Where a file and the environment say that log, store and views are; what else the file says is not looked at.
@@ -290,6 +292,15 @@ mod tests {
         ] {
             let refused = format!("{:#}", told(wrong).unwrap_err());
             assert!(refused.contains("autonomos.yaml") && refused.contains(said), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_file_is_told_by_its_line_without_what_stands_around_it() {
+        for wrong in ["watch: 7\n", "watch: [\n"] {
+            let wrong = format!("views: {{location: x, secret_key: canary}}\n{wrong}");
+            let refused = format!("{:#}", told(&wrong).unwrap_err());
+            assert!(refused.contains("line ") && !refused.contains("canary"), "{refused}");
         }
     }
 

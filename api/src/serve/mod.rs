@@ -4,7 +4,7 @@ pub mod config;
 pub mod llm;
 pub mod watching;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,15 @@ use tokio::sync::watch;
 
 use crate::cli::plan::Draft;
 use crate::cli::{IngestArgs, ServeArgs};
-use crate::http::{Doors, listen};
+use crate::http::{Doors, app, listen, workers};
 use crate::line::{Definitions, Line};
 use crate::roles::{RoleName, Roster, Workers};
 use crate::{folder, socket};
 use config::Settings;
 use llm::Llm;
 
+/// Where the API answers unless something else is said.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7400);
 /// Draining is given up after so long; what starts processes usually kills them after half a minute.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 
@@ -41,7 +43,7 @@ pub async fn run(folder: &Path, args: &ServeArgs) -> anyhow::Result<()> {
     settings.roles = Roster::of(&args.roles);
     settings.roles.check(&settings.backends)?;
     if !settings.roles.has(RoleName::Api) {
-        return work(folder, settings, &mut signals).await;
+        return work(folder, args, settings, &mut signals).await;
     }
     // What is in the folder is mended there; servers may be well for another process.
     let begins_anew = !settings.backends.are_embedded();
@@ -71,33 +73,42 @@ fn begin_anew(lost: Option<String>, stopped: anyhow::Result<()>) -> anyhow::Resu
 }
 
 /// Takes roles without doors until SIGTERM or Ctrl-C, then drains.
-async fn work(folder: &Path, settings: Settings, signals: &mut Signals) -> anyhow::Result<()> {
+async fn work(folder: &Path, args: &ServeArgs, settings: Settings, signals: &mut Signals) -> anyhow::Result<()> {
     check_free(folder)?;
+    let bind = |address| listen::bind(address, settings.tls.as_ref(), args.allow_plain_http);
+    let listener = args.listen.map(bind).transpose()?;
     let asking = settings.llm.as_ref().map(Llm::asking).transpose()?;
-    let workers = tokio::select! {
+    let working = tokio::select! {
         started = Workers::start(folder, &settings.backends, &settings.roles, asking) => started?,
         () = signals.next() => return Ok(()),
     };
     tracing::info!(roles = settings.roles.told(), folder = %folder.display(), "working");
+    let (told_to_stop, stopped) = watch::channel(false);
+    if let Some(listener) = listener {
+        let endpoint = workers::app(working.health(), settings.operator.metrics_token.as_deref());
+        tokio::spawn(listen::serve(endpoint, listener, settings.tls.clone(), stopped));
+    }
     let lost = tokio::select! {
         () = signals.next() => None,
-        why = workers.lost() => Some(why),
+        why = working.lost() => Some(why),
     };
     tracing::info!("stopping: draining and giving up partitions");
     let stopped = tokio::select! {
-        stopped = workers.stop() => stopped,
+        stopped = working.stop() => stopped,
         () = signals.next() => Err(anyhow!("stopped at a second signal, before everything was drained; nothing is lost")),
         () = tokio::time::sleep(DRAIN_MAX) => {
             Err(anyhow!("stopped after {} s, before everything was drained; nothing is lost", DRAIN_MAX.as_secs()))
         }
     };
+    // Up to here whoever asks is told that it lives.
+    told_to_stop.send_replace(true);
     begin_anew(lost, stopped)
 }
 
 async fn start(folder: &Path, args: &ServeArgs, settings: Settings, limits: QueryLimits) -> anyhow::Result<Server> {
     // Said first: that the address is taken by the same server would say less.
     check_free(folder)?;
-    let listener = listen::bind(args.listen, settings.tls.as_ref(), args.allow_plain_http)?;
+    let listener = listen::bind(args.listen.unwrap_or(LISTEN), settings.tls.as_ref(), args.allow_plain_http)?;
     Server::start(folder, listener, settings, limits).await
 }
 
@@ -148,7 +159,7 @@ impl Server {
         let socket = socket::listen(folder)?;
         let mut tasks = vec![
             tokio::spawn(socket::serve(line.clone(), socket, stopped.clone())),
-            tokio::spawn(listen::serve(doors.clone(), listener, tls, stopped.clone())),
+            tokio::spawn(listen::serve(app(&doors), listener, tls, stopped.clone())),
         ];
         for stream in watched {
             tasks.push(tokio::spawn(stream.run(line.clone(), stopped.clone())));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::auth::Role;
 use api::http::manners::rate::{Rate, Rates};
-use api::http::{Doors, Operator, listen};
+use api::http::{Doors, Operator, app, listen};
 use api::line::Line;
 use api::serve::llm::Llm;
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ impl House {
             let line = Line::open_with(folder.path(), Default::default(), false, asking).await.unwrap();
             let line = Arc::new(line);
             let doors = Arc::new(Doors::open(line, &operator).await.unwrap());
-            tokio::spawn(listen::serve(doors.clone(), listener, None, stopped));
+            tokio::spawn(listen::serve(app(&doors), listener, None, stopped));
             doors
         });
         Self { address, folder: Some(folder), operator, llm, doors: Some(doors), stop, runtime: Some(runtime) }

@@ -23,6 +23,9 @@ fn every_role_says_of_every_partition_how_far_it_is_behind_in_the_api_and_in_the
     let roles = ["processor", "quarantine", "repairer", "notices", "projector", "tables"];
     assert_eq!(roles.map(of), [4; 6], "{found:?}");
     let metrics = house.anybody().get("/metrics").text;
+    for named in ["backends_up 1", "processor_lag_inputs{partition=\"0\"} ", "projector_lag_events{partition=\"3\"} "] {
+        assert!(metrics.contains(&format!("\nautonomos_{named}")), "{named} in {metrics}");
+    }
     for lag in found {
         let (role, topic) = (lag["role"].as_str().unwrap(), lag["topic"].as_str().unwrap());
         let labels = format!("role=\"{role}\",topic=\"{topic}\",partition=\"{}\"", lag["partition"]);

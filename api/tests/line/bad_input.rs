@@ -215,3 +215,20 @@ fn a_path_that_is_no_text_is_refused_by_name() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("UTF-8"));
 }
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_a_finding_beside_the_others_and_fails_what_depends_on_it() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", opportunity("1", "1", 1));
+    folder.opportunities("acme", &file, &[]);
+    for wrong in ["views: {location\n", "views: {bucket: lake}\n", "watch: {nothing: [\n"] {
+        folder.write("data/autonomos.yaml", wrong);
+        let doctor = folder.run(&["--json", "doctor"]);
+        assert_eq!(doctor.status.code(), Some(1), "{wrong}");
+        let told = String::from_utf8_lossy(&doctor.stdout);
+        let failed: Vec<_> = told.lines().filter(|row| row.contains("\"failed\"")).collect();
+        assert!(failed.len() == 1 && failed[0].contains("mend autonomos.yaml"), "{wrong}: {told}");
+        assert!(told.contains("view opportunities of acme"), "{wrong}: {told}");
+        assert!(folder.err(&["views", "flush"]).contains("autonomos.yaml"), "{wrong}");
+    }
+}

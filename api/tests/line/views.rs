@@ -1,6 +1,7 @@
 //! Views: made again from the log, and grown at run time.
 
 use super::folder::{Folder, fates, opportunity};
+use super::serving::Serving;
 
 #[test]
 fn a_rebuild_from_the_log_equals_the_incremental_view() {
@@ -69,6 +70,24 @@ fn views_are_made_from_the_log_where_the_configuration_says_and_are_still_right_
     let now = folder.query("acme", all);
     std::fs::remove_file(config).unwrap();
     assert_eq!(folder.query("acme", all), now);
+}
+
+#[test]
+fn a_command_that_does_not_know_where_the_server_had_the_views_leaves_both_places_alone_and_says_so() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", opportunity("1", "1", 1));
+    folder.opportunities("acme", &file, &[]);
+    let config = folder.write("server.yaml", "views: {location: elsewhere}\n");
+    drop(Serving::start_with(&folder, &["--config", config.to_str().unwrap()]));
+    for command in [&["views", "flush"][..], &["views", "rebuild", "--tenant", "acme"], &["doctor"]] {
+        let refused = folder.err(command);
+        assert!(refused.contains("/elsewhere/") && refused.contains("AUTONOMOS_VIEWS_LOCATION"), "{refused}");
+    }
+    folder.write("data/autonomos.yaml", "views: {location: ../elsewhere}\n");
+    folder.ok(&["views", "flush"]);
+    std::fs::remove_file(folder.data().join("autonomos.yaml")).unwrap();
+    drop(Serving::start(&folder));
+    folder.ok(&["views", "flush"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use schemas::advice::CallOutcome;
 
 pub use answer::{Pick, picks};
 pub use question::{FieldAsked, Prompt, Question};
-pub use usage::{ModelUsage, reserve, reset, saved, settle, usage};
+pub use usage::{ModelUsage, Reservation, reserve, reset, saved, settle, usage};
 
 /// A language model that can be asked.
 #[async_trait]

@@ -125,7 +125,9 @@ impl Ingest {
             0 => Ok(()),
             _ => check_change(&known.mapping, &wanted.mapping, force),
         };
-        let checked = is_fit.and_then(|()| state.check_undecided(&wanted.mapping));
+        let checked = is_fit
+            .and_then(|()| state.check_undecided(&wanted.mapping))
+            .and_then(|()| state.check_read(&wanted.mapping));
         checked.map_err(|source| IngestError::Change { stream: stream.clone(), source })
     }
 
@@ -153,6 +155,7 @@ impl Ingest {
             force: false,
             made_on,
             why: (!why.is_empty()).then(|| why.to_owned()),
+            once_read: true,
         };
         let inputs = [
             Input::Definition { hash: mapping.hash(), kind: DefinitionKind::Mapping, text },
@@ -200,6 +203,7 @@ impl Ingest {
                 force,
                 made_on: None,
                 why: None,
+                once_read: false,
             };
             Input::Command { id: format!("activate-{version}"), command }
         };

@@ -1,6 +1,9 @@
 //! A store that takes no writes once a lease is over.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +13,8 @@ use super::{Share, Trust};
 use crate::store::{Expect, Row, Store, StoreError, Table};
 
 /// A store for who works on a share: it refuses writes as [`StoreError::Fenced`] as soon as the lease may be another's. A
-/// process that was stopped for long finds out at its first write, whatever that expects to find.
+/// process that was stopped for long finds out at its first write, whatever that expects to find; a write that the store is
+/// still at, asking servers again and again, is dropped.
 pub struct FencedStore {
     inner: Arc<dyn Store>,
     share: Share,
@@ -23,8 +27,18 @@ impl FencedStore {
         Self { inner, share, trust }
     }
 
-    fn check(&self) -> Result<(), StoreError> {
-        if self.trust.holds() { Ok(()) } else { Err(StoreError::Fenced(self.share.to_string())) }
+    /// Does a write as long as the lease is sure. That is looked at before each of its steps: who was stopped between two of
+    /// them does not do the next one. What was sent by then is the store's, which takes it over the version that it read.
+    async fn while_sure<T>(&self, write: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        let mut write = pin!(write);
+        let mut over = pin!(self.trust.over());
+        let step = poll_fn(|context| {
+            if !self.trust.holds() || over.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(StoreError::Fenced(self.share.to_string())));
+            }
+            write.as_mut().poll(context)
+        });
+        step.await
     }
 }
 
@@ -42,13 +56,11 @@ impl Store for FencedStore {
         value: Bytes,
         expect: Expect,
     ) -> Result<u64, StoreError> {
-        self.check()?;
-        self.inner.put(tenant, table, key, value, expect).await
+        self.while_sure(self.inner.put(tenant, table, key, value, expect)).await
     }
 
     async fn delete(&self, tenant: TenantId, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.check()?;
-        self.inner.delete(tenant, table, key, expect).await
+        self.while_sure(self.inner.delete(tenant, table, key, expect)).await
     }
 
     async fn scan(

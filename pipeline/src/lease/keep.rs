@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
+use super::failures::Failures;
 use super::node::{Joining, LeaseError, Node, Share, Trust};
 
 /// How the work on a share has ended.
@@ -20,7 +22,7 @@ pub enum Ended {
     /// Another process has written what only one may write, or the lease may be another's: it starts again if the lease
     /// is still there.
     Overtaken,
-    /// It cannot go on in this process; another one may.
+    /// It cannot go on in this process; another one may, and so may this one later.
     Failed,
 }
 
@@ -31,7 +33,8 @@ pub type Work = Arc<dyn Fn(Share, Trust, watch::Receiver<bool>) -> BoxFuture<'st
 pub async fn keep(joining: Joining, work: Work, mut shutdown: watch::Receiver<bool>) {
     let mut beats = interval(joining.pace.beat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut keeper = Keeper { joining, work, node: None, running: BTreeMap::new(), tasks: JoinSet::new() };
+    let (running, failures, tasks) = (BTreeMap::new(), Failures::default(), JoinSet::new());
+    let mut keeper = Keeper { joining, work, node: None, running, failures, tasks };
     loop {
         tokio::select! {
             _ = async { shutdown.wait_for(|stop| *stop).await.map(|_| ()) } => break,
@@ -45,6 +48,7 @@ pub async fn keep(joining: Joining, work: Work, mut shutdown: watch::Receiver<bo
 /// What runs on a share.
 struct Running {
     stop: watch::Sender<bool>,
+    begun: Instant,
     /// How it has ended, once it has.
     ended: Option<Ended>,
 }
@@ -54,21 +58,25 @@ struct Keeper {
     work: Work,
     node: Option<Node>,
     running: BTreeMap<Share, Running>,
+    failures: Failures,
     tasks: JoinSet<(Share, Ended)>,
 }
 
 impl Keeper {
     /// Says that the process lives, takes and gives up shares, and has what it has worked on.
     async fn turn(&mut self) {
-        if let Err(error) = self.try_turn().await {
-            match error {
-                LeaseError::Lost => {
-                    tracing::warn!(%error, "all work on partitions is dropped; the process joins again");
-                    self.node = None;
-                    self.tasks.shutdown().await;
-                    self.running.clear();
-                }
-                LeaseError::Store(error) => tracing::warn!(%error, "the leases cannot be looked after; trying again"),
+        let turned = self.try_turn().await;
+        self.joining.lives.send_if_modified(|lives| std::mem::replace(lives, turned.is_ok()) != turned.is_ok());
+        match turned {
+            Ok(()) => {}
+            Err(error @ LeaseError::Lost) => {
+                tracing::warn!(%error, "all work on partitions is dropped; the process joins again");
+                self.node = None;
+                self.tasks.shutdown().await;
+                self.running.clear();
+            }
+            Err(LeaseError::Store(error)) => {
+                tracing::warn!(%error, "the leases cannot be looked after; trying again");
             }
         }
     }
@@ -79,6 +87,7 @@ impl Keeper {
             Some(node) => node,
             None => within(limit, async { Ok(Node::join(self.joining.clone()).await?) }).await?,
         };
+        node.leave_alone(self.failures.left_alone((self.joining.clock)()));
         let turned = within(limit, async {
             self.put_back(&mut node).await?;
             node.turn().await
@@ -102,11 +111,7 @@ impl Keeper {
         for (share, ended) in ended {
             match ended {
                 Ended::Overtaken => {}
-                Ended::Stopped => node.release(&share).await?,
-                Ended::Failed => {
-                    node.quit(&share.role);
-                    node.release(&share).await?;
-                }
+                Ended::Stopped | Ended::Failed => node.release(&share).await?,
             }
             self.running.remove(&share);
         }
@@ -127,7 +132,7 @@ impl Keeper {
             let work = AssertUnwindSafe((self.work)(share.clone(), node.trust(), stopped)).catch_unwind();
             let of = share.clone();
             self.tasks.spawn(async move { (of, work.await.unwrap_or(Ended::Failed)) });
-            self.running.insert(share, Running { stop, ended: None });
+            self.running.insert(share, Running { stop, begun: (self.joining.clock)(), ended: None });
         }
     }
 
@@ -137,6 +142,9 @@ impl Keeper {
         tracing::info!(role = share.role, partition = share.partition, ?ended, "works on a partition no more");
         if let Some(running) = self.running.get_mut(&share) {
             running.ended = Some(ended);
+            if ended == Ended::Failed {
+                self.failures.note(&share, running.begun, (self.joining.clock)());
+            }
         }
     }
 

@@ -11,6 +11,7 @@
 //!
 //! [`Node`] is a process among its peers, [`FencedStore`] takes no writes once a lease is over, [`keep()`] works on what is leased.
 
+mod failures;
 mod fence;
 mod keep;
 mod node;
@@ -21,4 +22,5 @@ mod tests;
 pub use fence::FencedStore;
 pub use keep::{Ended, Work, keep};
 pub use node::{Clock, Joining, LeaseError, Node, Pace, Share, Trust};
+pub(crate) use peers::idle;
 pub use peers::{Lease, NodeRow, Peers, list};

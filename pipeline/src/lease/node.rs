@@ -9,9 +9,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use schemas::TenantId;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::peers::{Lease, NodeRow, Peers, Sightings, list, node_key, share_key};
 use crate::store::{Expect, Store, StoreError, Table};
+
+/// Characters that are said of why a process does not get on.
+const STALL_CHARS_MAX: usize = 500;
 
 /// A partition of a role.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +87,18 @@ impl Trust {
         until.is_some_and(|until| (self.clock)() < until)
     }
 
+    /// Ends when it holds no more.
+    pub(super) async fn over(&self) {
+        loop {
+            let until = *self.until.lock();
+            let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since((self.clock)()));
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
     fn set(&self, until: Option<Instant>) {
         *self.until.lock() = until;
     }
@@ -101,6 +117,12 @@ pub struct Joining {
     pub pace: Pace,
     /// The time.
     pub clock: Clock,
+    /// Why its work does not get on, if it does not: said to the others with every sign of life.
+    pub stall: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Told of what it has failed at and another works on now.
+    pub elsewhere: Arc<dyn Fn(&Share) + Send + Sync>,
+    /// Whether its last sign of life came through.
+    pub lives: watch::Sender<bool>,
 }
 
 /// A process cannot say that it lives.
@@ -129,6 +151,8 @@ pub struct Node {
     trust: Trust,
     sightings: Sightings,
     held: BTreeMap<Share, Hold>,
+    /// What it leaves to others, because it has failed at it.
+    left_alone: BTreeSet<Share>,
 }
 
 impl Node {
@@ -138,7 +162,8 @@ impl Node {
         getrandom::fill(&mut random).map_err(|_| StoreError::Refused("the random generator failed".into()))?;
         let id = format!("{:032x}", u128::from_be_bytes(random));
         let trust = Trust::new(joining.clock.clone());
-        let mut node = Self { joining, id, version: 0, trust, sightings: Sightings::default(), held: BTreeMap::new() };
+        let (sightings, held, left_alone) = (Sightings::default(), BTreeMap::new(), BTreeSet::new());
+        let mut node = Self { joining, id, version: 0, trust, sightings, held, left_alone };
         let begun = (node.joining.clock)();
         node.version = node.write(&node_key(&node.id), &node.row(), Expect::Absent).await?;
         node.trust.set(Some(begun + node.joining.pace.trusted()));
@@ -147,7 +172,9 @@ impl Node {
 
     fn row(&self) -> NodeRow {
         let roles = self.joining.roles.iter().map(|(role, _)| role.clone()).collect();
-        NodeRow { name: self.joining.name.clone(), roles, version: 0 }
+        let stall = (self.joining.stall)().map(|why| why.chars().take(STALL_CHARS_MAX).collect());
+        let failed = self.left_alone.iter().map(Share::key).collect();
+        NodeRow { name: self.joining.name.clone(), roles, stall, failed, version: 0 }
     }
 
     async fn write<T: Serialize>(&self, key: &str, row: &T, expect: Expect) -> Result<u64, StoreError> {
@@ -170,12 +197,12 @@ impl Node {
         self.held.get(share).map(|hold| hold.token)
     }
 
-    /// Takes nothing of a role any more, and is not counted among those who do. What it has it keeps.
-    pub fn quit(&mut self, role: &str) {
-        self.joining.roles.retain(|(known, _)| known != role);
+    /// Takes these no more, and leaves them to whoever has not failed at them. What it has it keeps.
+    pub fn leave_alone(&mut self, shares: BTreeSet<Share>) {
+        self.left_alone = shares;
     }
 
-    /// Takes nothing at all any more.
+    /// Takes nothing at all any more, and is not counted among those who do.
     pub fn quit_all(&mut self) {
         self.joining.roles.clear();
     }
@@ -241,21 +268,36 @@ impl Node {
         let of_role = |node: &NodeRow| node.roles.iter().any(|known| known == role);
         let others: BTreeSet<&String> =
             peers.nodes.iter().filter(|(id, node)| **id != self.id && of_role(node)).map(|(id, _)| id).collect();
-        let (all, processes) = (partitions as usize, others.len() + 1);
-        let (least_fair, fair) = (all / processes, all.div_ceil(processes));
-        let count =
-            |id: &String| peers.leases.iter().filter(|(s, l)| s.role == role && l.owner.as_ref() == Some(id)).count();
-        let counts: Vec<usize> = others.into_iter().map(count).collect();
         let shares = (0..partitions).map(|partition| Share { role: role.to_owned(), partition });
+        // What somebody has failed at counts for nobody's part.
+        let is_hard = |share: &Share| self.left_alone.contains(share) || peers.failed_at(share).next().is_some();
+        let hard: BTreeSet<Share> = shares.clone().filter(is_hard).collect();
+        let (all, processes) = (partitions as usize - hard.len(), others.len() + 1);
+        let (least_fair, fair) = (all / processes, all.div_ceil(processes));
+        let counts_for = |share: &Share| share.role == role && !hard.contains(share);
+        let count =
+            |id: &String| peers.leases.iter().filter(|(s, l)| counts_for(s) && l.owner.as_ref() == Some(id)).count();
+        let counts: Vec<usize> = others.into_iter().map(count).collect();
         let (taken, free): (Vec<Share>, Vec<Share>) =
             shares.filter(|share| !self.held.contains_key(share)).partition(|share| peers.owner(share).is_some());
+        for share in taken.iter().filter(|share| self.left_alone.contains(*share)) {
+            if peers.leases.get(share).is_some_and(|lease| lease.owner.as_ref() != Some(&self.id)) {
+                (self.joining.elsewhere)(share);
+            }
+        }
         // Taken by a write that nobody answered.
         for share in taken {
             if let Some(lease) = peers.leases.get(&share).filter(|lease| lease.owner.as_ref() == Some(&self.id)) {
                 self.held.insert(share, Hold { version: lease.version, token: lease.token });
             }
         }
-        let mine: Vec<Share> = self.held.keys().filter(|share| share.role == role).cloned().collect();
+        // Whoever has not failed at it takes it beside its part, and keeps it.
+        let (hard_free, free): (Vec<Share>, Vec<Share>) = free.into_iter().partition(|share| hard.contains(share));
+        let beside: Vec<Share> = hard_free.into_iter().filter(|share| !self.left_alone.contains(share)).collect();
+        for share in &beside {
+            self.take(share, peers.leases.get(share)).await?;
+        }
+        let mine: Vec<Share> = self.held.keys().filter(|share| counts_for(share)).cloned().collect();
         let is_all_taken = free.is_empty();
         // Peers begin at different places, so that they seldom reach for the same.
         let begin = usize::try_from(xxhash_rust::xxh3::xxh3_64(self.id.as_bytes()) % 4096).unwrap_or(0);

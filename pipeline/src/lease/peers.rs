@@ -8,7 +8,7 @@ use schemas::TenantId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Share;
+use super::{Pace, Share};
 use crate::store::{Store, StoreError, Table};
 
 const PAGE: usize = 1_000;
@@ -22,6 +22,12 @@ pub struct NodeRow {
     pub name: String,
     /// The roles whose partitions it takes.
     pub roles: Vec<String>,
+    /// Why its work does not get on, as long as it does not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stall: Option<String>,
+    /// The shares that it has failed at lately and leaves to others, by their keys.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub failed: Vec<String>,
     /// How often it was written.
     #[serde(skip)]
     pub version: u64,
@@ -55,6 +61,19 @@ impl Peers {
     pub fn owner(&self, share: &Share) -> Option<&NodeRow> {
         self.nodes.get(self.leases.get(share)?.owner.as_ref()?)
     }
+
+    /// A process that has said that it lives since these were read.
+    pub(crate) fn woken<'a>(&self, now: &'a Self) -> Option<&'a NodeRow> {
+        let is_known =
+            |id: &String, node: &NodeRow| self.nodes.get(id).is_some_and(|then| then.version == node.version);
+        now.nodes.iter().find(|(id, node)| !is_known(id, node)).map(|(_, node)| node)
+    }
+
+    /// The processes that have failed at a share lately and leave it to others.
+    pub fn failed_at(&self, share: &Share) -> impl Iterator<Item = &NodeRow> {
+        let key = share.key();
+        self.nodes.values().filter(move |node| node.failed.contains(&key))
+    }
 }
 
 /// Reads all leases. Processes are read behind what they have: who is named there and not listed then has been removed, as
@@ -72,6 +91,23 @@ pub async fn list(store: &dyn Store) -> Result<Peers, StoreError> {
         nodes.insert(key[NODES.len()..].to_owned(), NodeRow { version, ..node });
     }
     Ok(Peers { nodes, leases })
+}
+
+/// Whether nobody lives: all that are listed then are dead. Else one that does. It takes as long as one may be silent, if
+/// anybody is listed.
+pub(crate) async fn idle(store: &dyn Store, pace: Pace) -> Result<Result<Peers, NodeRow>, StoreError> {
+    let (begun, before) = (Instant::now(), list(store).await?);
+    while !before.nodes.is_empty() && begun.elapsed() < pace.dead_after {
+        tokio::time::sleep(pace.beat).await;
+        let now = list(store).await?;
+        if let Some(node) = before.woken(&now) {
+            return Ok(Err(node.clone()));
+        }
+        if now.nodes.is_empty() {
+            return Ok(Ok(now));
+        }
+    }
+    Ok(Ok(before))
 }
 
 async fn scan(store: &dyn Store, prefix: &str) -> Result<Vec<(String, u64, Bytes)>, StoreError> {

@@ -1,5 +1,6 @@
 //! Leases on a store in memory, with clocks that a test turns.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use schemas::TenantId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::*;
 use crate::store::{Expect, MemoryStore, Row, Store, StoreError, Table};
@@ -38,7 +39,9 @@ impl Time {
 
 fn joining(store: &Arc<dyn Store>, name: &str, partitions: u32, time: &Time) -> Joining {
     let roles = vec![("process".to_owned(), partitions)];
-    Joining { store: store.clone(), name: name.to_owned(), roles, pace: PACE, clock: time.clock() }
+    let (stall, lives) = (Arc::new(|| Some("the disk is full".to_owned())), watch::Sender::new(false));
+    let (store, name, clock, elsewhere) = (store.clone(), name.to_owned(), time.clock(), Arc::new(|_: &Share| {}));
+    Joining { store, name, roles, pace: PACE, clock, stall, elsewhere, lives }
 }
 
 async fn node(store: &Arc<dyn Store>, name: &str, partitions: u32, time: &Time) -> Node {
@@ -139,6 +142,80 @@ async fn a_process_that_was_stopped_is_refused_by_the_store_until_it_has_said_th
     write("b").await.unwrap();
 }
 
+/// A store whose writes wait until a test lets them go on.
+#[derive(Default)]
+struct Slow {
+    inner: MemoryStore,
+    asked: Notify,
+    answers: Notify,
+}
+
+#[async_trait]
+impl Store for Slow {
+    async fn get(&self, tenant: TenantId, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.inner.get(tenant, table, key).await
+    }
+    async fn put(&self, t: TenantId, table: Table, key: &str, value: Bytes, e: Expect) -> Result<u64, StoreError> {
+        self.asked.notify_one();
+        self.answers.notified().await;
+        self.inner.put(t, table, key, value, e).await
+    }
+    async fn delete(&self, tenant: TenantId, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.asked.notify_one();
+        self.answers.notified().await;
+        self.inner.delete(tenant, table, key, expect).await
+    }
+    async fn scan(
+        &self,
+        tenant: TenantId,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Row)>, StoreError> {
+        self.inner.scan(tenant, table, prefix, after, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_the_store_is_still_at_when_the_lease_is_over_is_dropped() {
+    let (leases, time, slow) = (memory(), Time::new(), Arc::new(Slow::default()));
+    let share = Share { role: "process".to_owned(), partition: 0 };
+    let mut a = node(&leases, "a", 1, &time).await;
+    let fenced = Arc::new(FencedStore::new(slow.clone(), share.clone(), a.trust()));
+    // Under way once this returns, and ended by whoever asks for the handle.
+    #[expect(clippy::async_yields_async)]
+    let write = async |key: &'static str| {
+        let (fenced, table) = (fenced.clone(), Table::Checkpoints);
+        let write = async move { fenced.put(TenantId::SYSTEM, table, key, Bytes::new(), Expect::Any).await };
+        let write = tokio::spawn(write);
+        slow.asked.notified().await;
+        write
+    };
+    // The lease is good for longer meanwhile: so is the write.
+    let written = write("a").await;
+    time.pass(3);
+    a.beat().await.unwrap();
+    time.pass(3);
+    slow.answers.notify_one();
+    assert_eq!(written.await.unwrap().unwrap(), 1);
+    // The store goes on with it only once the lease is over.
+    let late = write("b").await;
+    time.pass(5);
+    slow.answers.notify_one();
+    assert!(matches!(late.await.unwrap(), Err(StoreError::Fenced(_))));
+    assert_eq!(slow.get(TenantId::SYSTEM, Table::Checkpoints, "b").await.unwrap(), None);
+    // The store does not go on at all, and time passes by itself.
+    let pace = Pace { beat: Duration::from_millis(10), dead_after: Duration::from_millis(150) };
+    let joining = Joining { pace, clock: Arc::new(Instant::now), ..joining(&leases, "b", 1, &time) };
+    let b = Node::join(joining).await.unwrap();
+    let slow = Slow::default();
+    let fenced = FencedStore::new(Arc::new(slow), share, b.trust());
+    let never = fenced.delete(TenantId::SYSTEM, Table::Checkpoints, "c", Expect::Any);
+    let ended = tokio::time::timeout(Duration::from_secs(60), never).await.unwrap();
+    assert!(matches!(ended, Err(StoreError::Fenced(_))));
+}
+
 #[tokio::test]
 async fn what_is_given_up_in_good_order_is_taken_at_once() {
     let (store, time) = (memory(), Time::new());
@@ -151,8 +228,8 @@ async fn what_is_given_up_in_good_order_is_taken_at_once() {
     turns(&mut [&mut b], 1).await;
     assert_eq!(partitions(&b), [0, 1, 2]);
     let peers = list(&*store).await.unwrap();
-    let names: Vec<_> = peers.nodes.values().map(|node| node.name.as_str()).collect();
-    assert_eq!(names, ["b"]);
+    let told: Vec<_> = peers.nodes.values().map(|node| (node.name.as_str(), node.stall.as_deref())).collect();
+    assert_eq!(told, [("b", Some("the disk is full"))]);
 }
 
 #[tokio::test]
@@ -174,16 +251,45 @@ async fn a_clock_that_jumps_takes_nobody_for_dead_and_makes_nobody_believe_for_l
 }
 
 #[tokio::test]
-async fn who_takes_part_in_a_role_no_more_keeps_what_it_has_and_holds_no_other_up() {
+async fn what_one_has_failed_at_is_taken_by_who_has_not_beside_its_part_and_by_nobody_once_all_have() {
     let (store, time) = (memory(), Time::new());
     let mut a = node(&store, "a", 4, &time).await;
     let mut b = node(&store, "b", 4, &time).await;
     turns(&mut [&mut a, &mut b], 4).await;
     let share = b.held().next().cloned().unwrap();
-    b.quit("process");
+    let failed = BTreeSet::from([share.clone()]);
+    b.leave_alone(failed.clone());
     b.release(&share).await.unwrap();
     turns(&mut [&mut b, &mut a], 3).await;
     assert_eq!((partitions(&a).len(), partitions(&b).len()), (3, 1));
+    assert!(a.token(&share).is_some());
+    a.leave_alone(failed);
+    a.release(&share).await.unwrap();
+    turns(&mut [&mut b, &mut a], 3).await;
+    assert_eq!((partitions(&a).len(), partitions(&b).len()), (2, 1), "they go on with the rest");
+    let peers = list(&*store).await.unwrap();
+    let names: BTreeSet<&str> = peers.failed_at(&share).map(|node| node.name.as_str()).collect();
+    assert_eq!((names, peers.owner(&share)), (BTreeSet::from(["a", "b"]), None));
+    b.leave_alone(BTreeSet::new());
+    turns(&mut [&mut b, &mut a], 3).await;
+    assert_eq!((partitions(&a).len(), partitions(&b).len()), (2, 2), "it tries again later");
+    assert!(b.token(&share).is_some());
+}
+
+#[tokio::test]
+async fn what_all_but_one_fail_at_keeps_nobody_from_its_part_of_the_rest() {
+    let (store, time) = (memory(), Time::new());
+    let mut a = node(&store, "a", 4, &time).await;
+    let bad = Share { role: "process".to_owned(), partition: 3 };
+    a.leave_alone(BTreeSet::from([bad]));
+    let mut b = node(&store, "b", 4, &time).await;
+    turns(&mut [&mut a, &mut b], 4).await;
+    let mut c = node(&store, "c", 4, &time).await;
+    turns(&mut [&mut a, &mut b, &mut c], 6).await;
+    let has_bad = |node: &Node| partitions(node).contains(&3);
+    let healthy = |node: &Node| partitions(node).len() - usize::from(has_bad(node));
+    assert_eq!([&a, &b, &c].map(healthy), [1, 1, 1]);
+    assert!(!has_bad(&a) && (has_bad(&b) || has_bad(&c)));
 }
 
 /// A store whose next write is done and answered by nobody.
@@ -266,7 +372,9 @@ fn told(until_stopped: bool) -> (Work, mpsc::UnboundedReceiver<Told>) {
 fn quick(store: &Arc<dyn Store>, name: &str, partitions: u32) -> Joining {
     let pace = Pace { beat: Duration::from_millis(5), dead_after: Duration::from_secs(30) };
     let roles = vec![("process".to_owned(), partitions)];
-    Joining { store: store.clone(), name: name.to_owned(), roles, pace, clock: Arc::new(Instant::now) }
+    let (stall, lives) = (Arc::new(|| None::<String>), watch::Sender::new(false));
+    let (store, name, elsewhere) = (store.clone(), name.to_owned(), Arc::new(|_: &Share| {}));
+    Joining { store, name, roles, pace, clock: Arc::new(Instant::now), stall, elsewhere, lives }
 }
 
 #[tokio::test]
@@ -317,6 +425,51 @@ async fn one_that_comes_when_others_have_a_little_too_much_gets_its_part() {
     assert!(matches!(begun, Some(Told::Begun(_))), "{begun:?}");
     a.close();
     b.close();
+}
+
+#[tokio::test]
+async fn a_partition_that_one_cannot_work_on_goes_to_another_and_the_one_goes_on_with_the_rest() {
+    let (store, in_time) = (memory(), Duration::from_secs(60));
+    let (sender, mut of_a) = mpsc::unbounded_channel();
+    let work: Work = Arc::new(move |share: Share, _: Trust, mut stop: watch::Receiver<bool>| {
+        let sender = sender.clone();
+        async move {
+            sender.send(share.partition).ok();
+            if share.partition == 0 {
+                return Ended::Failed;
+            }
+            stop.wait_for(|stop| *stop).await.ok();
+            Ended::Stopped
+        }
+        .boxed()
+    });
+    let (_stop_a, stopped) = watch::channel(false);
+    let (gone, mut of_elsewhere) = mpsc::unbounded_channel();
+    let elsewhere = Arc::new(move |share: &Share| _ = gone.send(share.partition));
+    let a = tokio::spawn(keep(Joining { elsewhere, ..quick(&store, "a", 2) }, work, stopped));
+    let begun = [of_a.recv().await, of_a.recv().await];
+    assert!(begun.contains(&Some(0)) && begun.contains(&Some(1)), "{begun:?}");
+    let (work, mut of_b) = told(true);
+    let (_stop_b, stopped) = watch::channel(false);
+    let b = tokio::spawn(keep(quick(&store, "b", 2), work, stopped));
+    assert_eq!(tokio::time::timeout(in_time, of_b.recv()).await.unwrap(), Some(Told::Begun(0)));
+    let share = |partition| Share { role: "process".to_owned(), partition };
+    let has_told = async {
+        loop {
+            let peers = list(&*store).await.unwrap();
+            let told: Vec<_> = peers.failed_at(&share(0)).map(|node| node.name.clone()).collect();
+            if told == ["a"] {
+                return peers;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let peers = tokio::time::timeout(in_time, has_told).await.unwrap();
+    assert_eq!(peers.owner(&share(1)).map(|node| node.name.as_str()), Some("a"));
+    assert!(of_a.try_recv().is_err(), "it begins nothing again so soon");
+    assert_eq!(tokio::time::timeout(in_time, of_elsewhere.recv()).await.unwrap(), Some(0));
+    a.abort();
+    b.abort();
 }
 
 #[tokio::test]

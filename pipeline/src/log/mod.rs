@@ -5,6 +5,7 @@ mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod memory;
+pub(crate) mod oddities;
 pub(crate) mod partition;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use embedded::EmbeddedLog;
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaLog;
 pub use memory::MemoryLog;
+pub use oddities::{Foreign, Oddities};
 
 use crate::payload::{self, SealingKey};
 
@@ -218,6 +220,11 @@ pub trait Log: Send + Sync + 'static {
     /// What is wrong with a partition, if something was found.
     fn damage(&self, topic: Topic, partition: u32) -> Option<LogError> {
         let _ = (topic, partition);
+        None
+    }
+
+    /// What readers met on the log's servers and went on behind, if it has servers.
+    fn oddities(&self) -> Option<&Oddities> {
         None
     }
 

@@ -2,7 +2,9 @@
 //! stays sealed. So ids, marks, hashes and entity tags go on meaning what they meant.
 //!
 //! The log goes first, partition by partition, then the rows. A run that was cut off goes on where it was. In the end both
-//! sides are read from the beginning and must have the same counts and hashes. Nobody may write to either side meanwhile.
+//! sides are read from the beginning and must have the same counts and hashes. Nobody may write to either side meanwhile:
+//! a move begins only when no process lives there, and does not end well if one has begun since. What is of processes and of
+//! a folder alone stays behind.
 
 mod log;
 mod store;
@@ -17,6 +19,7 @@ use futures::future::try_join;
 use schemas::Topic;
 
 use crate::definitions::DefinitionError;
+use crate::lease::{self, Pace, Peers};
 use crate::log::{Log, LogError};
 use crate::store::{Store, StoreError, Table};
 
@@ -89,6 +92,12 @@ pub enum MigrateError {
         /// Its epoch where it is to move.
         to: u32,
     },
+    /// Somebody works on one of them.
+    #[error(
+        "the process {0} works on the log and the store that are to move, or on those to move to: end it and every other one \
+         with SIGTERM, then run the same command again"
+    )]
+    Served(String),
     /// The store to move to is somebody's.
     #[error("the store to move to has rows, though nothing has moved there yet: name an empty one")]
     NotEmpty,
@@ -138,7 +147,18 @@ pub async fn migrate(
     to: &Place,
     told: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<Vec<Part>, MigrateError> {
+    migrate_at(Pace::default(), from, to, told).await
+}
+
+/// The same, where processes have this pace.
+async fn migrate_at(
+    pace: Pace,
+    from: &Place,
+    to: &Place,
+    told: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<Vec<Part>, MigrateError> {
     fits(from, to)?;
+    let (dead_here, dead_there) = try_join(idle(&*from.store, pace), idle(&*to.store, pace)).await?;
     if log::is_empty(&*to.log).await? && !log::is_empty(&*from.log).await? && store::has_rows(&*to.store).await? {
         return Err(MigrateError::NotEmpty);
     }
@@ -172,8 +192,23 @@ pub async fn migrate(
         let (one, other) = sums.await?;
         parts.push(same(one, other)?);
     }
+    still_idle(&*from.store, &dead_here).await?;
+    still_idle(&*to.store, &dead_there).await?;
     parts.retain(|part| part.count > 0);
     Ok(parts)
+}
+
+/// Refuses a store that a process works on; answers who is listed there and dead.
+async fn idle(store: &dyn Store, pace: Pace) -> Result<Peers, MigrateError> {
+    lease::idle(store, pace).await?.map_err(|node| MigrateError::Served(node.name))
+}
+
+/// Refuses a store that a process has begun to work on.
+async fn still_idle(store: &dyn Store, dead: &Peers) -> Result<(), MigrateError> {
+    match dead.woken(&lease::list(store).await?) {
+        Some(node) => Err(MigrateError::Served(node.name.clone())),
+        None => Ok(()),
+    }
 }
 
 /// Whether places can stay what they are.

@@ -12,11 +12,36 @@ use crate::store::{Expect, Row, Store, StoreError, Table};
 /// Rows that are read, and written without waiting for one another, at a time.
 const PAGE: usize = 32;
 
+/// Among the leases, what is of the store as a whole: which master key its processes have, and which cluster it is.
+const OF_THE_STORE: [&str; 2] = ["master", "cluster"];
+
+/// Whether a row goes along: not what is of processes or of a folder alone.
+fn moves(table: Table, key: &str) -> bool {
+    table != Table::Leases || OF_THE_STORE.contains(&key)
+}
+
+/// The next rows that go along, behind `after`, which then is the last that was read; nothing at the end.
+async fn page(
+    store: &dyn Store,
+    tenant: TenantId,
+    table: Table,
+    after: &mut Option<String>,
+) -> Result<Option<Vec<(String, Row)>>, StoreError> {
+    let mut rows = store.scan(tenant, table, "", after.as_deref(), PAGE).await?;
+    let Some((last, _)) = rows.last() else { return Ok(None) };
+    *after = Some(last.clone());
+    rows.retain(|(key, _)| moves(table, key));
+    Ok(Some(rows))
+}
+
 /// Whether there are rows of the system: no tenant has any without them.
 pub(super) async fn has_rows(store: &dyn Store) -> Result<bool, StoreError> {
     for table in Table::ALL {
-        if !store.scan(TenantId::SYSTEM, table, "", None, 1).await?.is_empty() {
-            return Ok(true);
+        let mut after = None;
+        while let Some(rows) = page(store, TenantId::SYSTEM, table, &mut after).await? {
+            if !rows.is_empty() {
+                return Ok(true);
+            }
         }
     }
     Ok(false)
@@ -48,11 +73,8 @@ pub(super) async fn copy(
 ) -> Result<(), MigrateError> {
     let (name, mut done) = (name(table), 0);
     for tenant in tenants {
-        let mut after: Option<String> = None;
-        loop {
-            let rows = from.scan(*tenant, table, "", after.as_deref(), PAGE).await?;
-            let Some((last, _)) = rows.last() else { break };
-            after = Some(last.clone());
+        let mut after = None;
+        while let Some(rows) = page(from, *tenant, table, &mut after).await? {
             try_join_all(rows.iter().map(|(key, row)| put(to, *tenant, table, key, row))).await?;
             done += rows.len() as u64;
             told(Progress { name: &name, done, total: None });
@@ -75,11 +97,8 @@ async fn put(to: &dyn Store, tenant: TenantId, table: Table, key: &str, row: &Ro
 pub(super) async fn sum(store: &dyn Store, table: Table, tenants: &BTreeSet<TenantId>) -> Result<Part, StoreError> {
     let (mut sum, mut count) = (Sum::new(), 0);
     for tenant in tenants {
-        let mut after: Option<String> = None;
-        loop {
-            let rows = store.scan(*tenant, table, "", after.as_deref(), PAGE).await?;
-            let Some((last, _)) = rows.last() else { break };
-            after = Some(last.clone());
+        let mut after = None;
+        while let Some(rows) = page(store, *tenant, table, &mut after).await? {
             count += rows.len() as u64;
             for (key, row) in rows {
                 sum.bytes(&tenant.to_bytes());

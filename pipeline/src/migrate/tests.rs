@@ -2,12 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use schemas::{BatchKind, TenantId, Topic};
+use tokio::sync::watch;
 
-use super::{MigrateError, Part, Place, migrate};
+use super::{MigrateError, Part, Place, idle, migrate, migrate_at, still_idle};
 use crate::engine::{Embedded, Partitions};
 use crate::ingest::Ingest;
+use crate::lease::{Joining, Node, Pace, Share};
 use crate::log::conformance::batch;
 use crate::log::{Durability, MemoryLog};
 use crate::payload::{Keyring, SealedLog, SealedStore};
@@ -179,4 +183,62 @@ async fn a_row_that_is_another_one_there_is_never_overwritten() {
     to.store.put(TENANT, Table::StreamStates, &key, theirs.clone(), Expect::Moved(row.version)).await.unwrap();
     assert!(matches!(refused(&from, &to).await, MigrateError::Differs { name, .. } if name == "StreamStates"));
     assert_eq!(to.store.get(TENANT, Table::StreamStates, &key).await.unwrap().map(|row| row.value), Some(theirs));
+}
+
+const PACE: Pace = Pace { beat: Duration::from_millis(20), dead_after: Duration::from_millis(400) };
+
+/// A process that works on a place.
+async fn served(place: &Place, name: &str) -> Node {
+    let (stall, lives) = (Arc::new(|| None::<String>), watch::Sender::new(false));
+    let elsewhere = Arc::new(|_: &Share| {});
+    let roles = vec![("process".to_owned(), 1)];
+    let (store, name, clock) = (place.store.clone(), name.to_owned(), Arc::new(Instant::now));
+    let mut node =
+        Node::join(Joining { store, name, roles, pace: PACE, clock, stall, elsewhere, lives }).await.unwrap();
+    node.turn().await.unwrap();
+    node
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_moves_while_a_process_works_on_either_side_and_processes_stay_behind() {
+    let (from, to) = (worked().await, place(&Line::new()));
+    for key in ["folder", "master"] {
+        let value = Bytes::from_static(b"here");
+        from.store.put(TenantId::SYSTEM, Table::Leases, key, value, Expect::Absent).await.unwrap();
+    }
+    let value = Bytes::from_static(b"there");
+    to.store.put(TenantId::SYSTEM, Table::Leases, "folder", value, Expect::Absent).await.unwrap();
+    for (side, name) in [(&from, "from"), (&to, "to")] {
+        let mut node = served(side, name).await;
+        let beating = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(PACE.beat).await;
+                node.beat().await.unwrap();
+            }
+        });
+        let moved = migrate_at(PACE, &from, &to, &mut |_| {}).await;
+        assert!(matches!(&moved, Err(MigrateError::Served(who)) if who == name), "{moved:?}");
+        assert_eq!(to.log.end(Topic::Inputs, 0).await.unwrap(), 0);
+        // It dies, and its row stays.
+        beating.abort();
+        _ = beating.await;
+    }
+    migrate_at(PACE, &from, &to, &mut |_| {}).await.unwrap();
+    let rows = to.store.scan(TenantId::SYSTEM, Table::Leases, "", None, 100).await.unwrap();
+    let own = |key: &str| rows.iter().find(|(known, _)| known == key).map(|(_, row)| row.value.clone());
+    assert_eq!((own("folder"), own("master")), (Some("there".into()), Some("here".into())));
+    let nodes = crate::lease::list(&*to.store).await.unwrap().nodes;
+    assert_eq!(nodes.values().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["to"]);
+}
+
+#[tokio::test]
+async fn a_process_that_begins_while_a_move_is_under_way_is_found_in_the_end() {
+    let here = place(&Line::new());
+    let nobody = idle(&*here.store, PACE).await.unwrap();
+    still_idle(&*here.store, &nobody).await.unwrap();
+    let node = served(&here, "early").await;
+    let found = still_idle(&*here.store, &nobody).await;
+    assert!(matches!(&found, Err(MigrateError::Served(who)) if who == "early"), "{found:?}");
+    node.leave().await.unwrap();
+    still_idle(&*here.store, &nobody).await.unwrap();
 }

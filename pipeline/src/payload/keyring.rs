@@ -155,8 +155,23 @@ impl Keyring {
                 Err(error) => return Err(error),
             }
         }
-        self.known.write().insert(tenant, Known::Forgotten);
+        self.forget(tenant);
         Ok(())
+    }
+
+    /// Where the keys are.
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// The tenant's key was destroyed, as the store says.
+    pub(super) fn forget(&self, tenant: TenantId) {
+        self.known.write().insert(tenant, Known::Forgotten);
+    }
+
+    /// Drops every key: each is read from the store again at its next use.
+    pub(super) fn doubt(&self) {
+        self.known.write().retain(|_, known| matches!(known, Known::Forgotten));
     }
 
     /// Whether the tenant's key was destroyed.

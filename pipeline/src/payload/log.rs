@@ -8,7 +8,7 @@ use schemas::{Batch, BatchHeader, TenantId, Topic};
 
 use super::keyring::{KEY_ID, Known};
 use super::{Keyring, SealingKey};
-use crate::log::{BodyKey, Durability, Log, LogError, Stored};
+use crate::log::{BodyKey, Durability, Log, LogError, Oddities, Stored};
 
 /// A log that seals the bodies of tenants' batches above another log. The system's own batches stay in clear.
 pub struct SealedLog {
@@ -122,6 +122,10 @@ impl Log for SealedLog {
 
     fn damage(&self, topic: Topic, partition: u32) -> Option<LogError> {
         self.inner.damage(topic, partition)
+    }
+
+    fn oddities(&self) -> Option<&Oddities> {
+        self.inner.oddities()
     }
 
     async fn sync(&self) -> Result<(), LogError> {

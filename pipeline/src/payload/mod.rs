@@ -6,8 +6,10 @@
 //! sign in with, checkpoints). Batches and rows from before there were keys are read as they are.
 //!
 //! Once a key is destroyed, the tenant's batches have no body ([`crate::Stored::body`]) though they keep their offsets, its
-//! rows are not there, and what is still written for it is forgotten at once: whoever was at work for it goes on.
+//! rows are not there, and what is still written for it is forgotten at once: whoever was at work for it goes on. Of processes
+//! that share a store each learns of it ([`follow_destroyed`]) within [`FORGOTTEN_WITHIN`].
 
+mod forgetting;
 mod key;
 mod keyring;
 mod log;
@@ -15,6 +17,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use forgetting::{DropTenants, FORGOTTEN_WITHIN, follow_destroyed, is_of_destroyed_key};
 pub use key::SealingKey;
 pub use keyring::{KeyError, Keyring};
 pub use log::SealedLog;

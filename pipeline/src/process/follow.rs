@@ -61,9 +61,16 @@ pub struct Follower {
     stall: Stall,
     /// The shares that somebody should work on.
     shares: Vec<Share>,
-    /// Since when nobody does.
-    alone: BTreeMap<Share, Instant>,
+    /// Those that nobody does.
+    alone: BTreeMap<Share, Alone>,
     looked: Option<Instant>,
+}
+
+/// A share that nobody works on.
+struct Alone {
+    since: Instant,
+    /// The processes that have failed at it.
+    failed: Vec<String>,
 }
 
 impl Follower {
@@ -134,14 +141,25 @@ impl Follower {
             self.looked = Some(Instant::now());
             self.alone.retain(|share, _| peers.owner(share).is_none());
             for share in self.shares.iter().filter(|share| peers.owner(share).is_none()) {
-                self.alone.entry(share.clone()).or_insert_with(Instant::now);
+                let failed = peers.failed_at(share).map(|node| node.name.clone()).collect();
+                let since = self.alone.get(share).map_or_else(Instant::now, |alone| alone.since);
+                self.alone.insert(share.clone(), Alone { since, failed });
             }
         }
-        let longest = self.alone.iter().find(|(_, since)| since.elapsed() >= NOBODY_AFTER);
-        let told = |(share, _): (&Share, &Instant)| {
-            format!("nobody works on {share}: start a process with `autonomos serve --roles {}`", share.role)
-        };
-        Ok(longest.map(told))
+        let longest = self.alone.iter().find(|(_, alone)| alone.since.elapsed() >= NOBODY_AFTER);
+        Ok(longest.map(|(share, alone)| told(share, &alone.failed)))
+    }
+}
+
+/// That nobody works on a share, and what to do.
+fn told(share: &Share, failed: &[String]) -> String {
+    let start = format!("start a process with `autonomos serve --roles {}`", share.role);
+    match failed {
+        [] => format!("nobody works on {share}: {start}"),
+        _ => format!(
+            "nobody works on {share}: {} failed at it and will try again; `autonomos doctor` and the log output there say why",
+            failed.join(", ")
+        ),
     }
 }
 
@@ -149,6 +167,16 @@ impl Follower {
 mod tests {
     use super::*;
     use crate::testing::{ENTITY, Line, MAPPING, record};
+
+    #[test]
+    fn a_partition_without_anybody_is_told_with_who_failed_at_it_or_else_what_to_start() {
+        let share = Share { role: "repair".to_owned(), partition: 2 };
+        assert!(
+            told(&share, &[]).ends_with("partition 2 of repair: start a process with `autonomos serve --roles repair`")
+        );
+        let failed = told(&share, &["a:1".to_owned(), "b:2".to_owned()]);
+        assert!(failed.contains("a:1, b:2 failed at it") && !failed.contains("start"), "{failed}");
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_follows_sees_how_far_readers_elsewhere_are() {

@@ -14,11 +14,12 @@ use schemas::{BatchHeader, StreamId, Topic};
 use tokio::sync::watch;
 
 use crate::log::{Durability, Log, LogError, Stored};
+use crate::quarantine::note_foreign;
 use crate::step::{Folding, InputBatch, Scratch, StepError};
 use crate::store::{Store, StoreError};
 pub(crate) use checkpoint::{Checkpoint, Mark, peek};
 pub use follow::{Follower, Reader};
-use output::Output;
+use output::{Output, appends};
 pub use output::{collect, decode_decisions, events_partition};
 use progress::ProgressTeller;
 use states::States;
@@ -215,8 +216,12 @@ impl Processor {
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), ProcessError> {
         loop {
             match self.drain().await {
-                Ok(()) => {}
-                Err(error) if error.is_retryable() => self.start_over(&error).await?,
+                Ok(()) => _ = self.stall.send_if_modified(|stall| stall.take().is_some()),
+                Err(error) if error.is_retryable() => {
+                    if !self.start_over(error, &mut shutdown).await? {
+                        return Ok(());
+                    }
+                }
                 Err(error) => return Err(error),
             }
             let due = self.progress.due(self.next);
@@ -229,7 +234,11 @@ impl Processor {
                 continue;
             }
             match self.progress.tell(&*self.log, &*self.store, self.next).await {
-                Err(error) if error.is_retryable() => self.start_over(&error).await?,
+                Err(error) if error.is_retryable() => {
+                    if !self.start_over(error, &mut shutdown).await? {
+                        return Ok(());
+                    }
+                }
                 told => told?,
             }
         }
@@ -244,15 +253,32 @@ impl Processor {
     }
 
     /// Goes back to the checkpoint, as after a crash: what was appended and not noted is appended again, and readers
-    /// know the run by its positions.
-    async fn start_over(&mut self, error: &ProcessError) -> Result<(), ProcessError> {
-        tracing::warn!(partition = self.partition, %error, "the processor waits and starts again from its checkpoint");
-        self.stall.send_replace(Some(error.to_string()));
+    /// know the run by its positions. Tries until log and store answer; false when `shutdown` said true before.
+    async fn start_over(
+        &mut self,
+        mut error: ProcessError,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<bool, ProcessError> {
         self.states.clear();
+        loop {
+            tracing::warn!(partition = self.partition, %error, "the processor waits and starts again from its checkpoint");
+            self.stall.send_replace(Some(error.to_string()));
+            tokio::select! {
+                () = tokio::time::sleep(RETRY_AFTER) => {}
+                _ = async { shutdown.wait_for(|stop| *stop).await.map(|_| ()) } => return Ok(false),
+            }
+            match self.go_back().await {
+                Ok(()) => return Ok(true),
+                Err(again) if again.is_retryable() => error = again,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn go_back(&mut self) -> Result<(), ProcessError> {
         self.checkpoint = Checkpoint::read(&*self.log, &*self.store, Topic::Inputs, self.partition, READER).await?;
         self.progress = ProgressTeller::start(&*self.log, &*self.store, self.partition).await?;
         self.next = self.checkpoint.offset();
-        tokio::time::sleep(RETRY_AFTER).await;
         Ok(())
     }
 
@@ -330,13 +356,15 @@ impl Processor {
         }
     }
 
-    /// Puts on the log what is there so far.
+    /// Puts on the log what is there so far, in as many appends as it takes.
     async fn deliver(&self, output: &mut Output) -> Result<(), ProcessError> {
         let Output { events, decisions, .. } = std::mem::take(output);
         for (partition, batches) in events {
-            self.log.append(Topic::Events, partition, batches, Durability::Ordered).await?;
+            for batches in appends(batches) {
+                self.log.append(Topic::Events, partition, batches, Durability::Ordered).await?;
+            }
         }
-        if !decisions.is_empty() {
+        for decisions in appends(decisions) {
             self.log.append(Topic::Decisions, self.partition, decisions, Durability::Ordered).await?;
         }
         Ok(())
@@ -345,6 +373,7 @@ impl Processor {
     /// Writes back what changed, then the checkpoint: both stand behind the events in the engine's order.
     async fn finish_round(&mut self, next: u64) -> Result<(), ProcessError> {
         self.states.write().await?;
+        note_foreign(&*self.log, &*self.store, Topic::Inputs, self.partition).await?;
         self.checkpoint.write(&*self.store, next).await?;
         self.next = next;
         self.processed.send_replace(next);

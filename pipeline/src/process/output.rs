@@ -8,6 +8,10 @@ use crate::step::Outcome;
 
 /// A batch of decisions is cut once its body has so many bytes.
 const DECISIONS_BYTES: usize = 8 << 20;
+/// An append has so many bytes, or one batch: a log on servers takes it as one message.
+const APPEND_BYTES: usize = 16 << 20;
+/// What a batch takes beside its body and its subject, at most.
+const AROUND_BYTES: usize = 256;
 
 /// What a round gave so far and is not on the log yet.
 #[derive(Debug, Default)]
@@ -28,6 +32,25 @@ impl Output {
         }
         self.decisions.extend(decisions);
     }
+}
+
+/// Cuts batches into appends that every log takes, in their order.
+pub(super) fn appends(batches: Vec<Batch>) -> Vec<Vec<Batch>> {
+    let (mut appends, mut bytes) = (Vec::<Vec<Batch>>::new(), 0);
+    for batch in batches {
+        let more = batch.body.len() + batch.header.subject.len() + AROUND_BYTES;
+        match appends.last_mut() {
+            Some(last) if bytes + more <= APPEND_BYTES => {
+                bytes += more;
+                last.push(batch);
+            }
+            _ => {
+                bytes = more;
+                appends.push(vec![batch]);
+            }
+        }
+    }
+    appends
 }
 
 /// Sorts an outcome into batches for the topics.
@@ -82,4 +105,21 @@ fn encode_decisions(decisions: &[Decision]) -> Vec<(u32, Vec<u8>)> {
 /// Reads the body of a batch of decisions.
 pub fn decode_decisions(body: &[u8]) -> Result<Vec<Decision>, serde_json::Error> {
     body.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::conformance::batch;
+
+    #[test]
+    fn what_is_too_much_for_one_append_is_cut_between_batches_and_stays_in_order() {
+        let sized = |n: usize, bytes: usize| Batch { body: vec![n as u8; bytes].into(), ..batch("", 1) };
+        let sizes = [5 << 20, 10 << 20, 2 << 20, 40 << 20, 1];
+        let batches: Vec<Batch> = sizes.iter().enumerate().map(|(n, bytes)| sized(n, *bytes)).collect();
+        let cut = appends(batches.clone());
+        assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 1]);
+        assert!(cut.concat() == batches);
+        assert!(appends(Vec::new()).is_empty());
+    }
 }

@@ -1,12 +1,15 @@
 //! The processor: its limits, and what it is after crashes.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use schemas::event::ViewControl;
-use schemas::{BatchKind, Lane, Topic};
+use schemas::{Batch, BatchKind, Lane, Topic};
 use tokio::sync::watch;
 
 use super::*;
+use crate::log::MemoryLog;
 use crate::step::{CURSOR_BYTES_MAX, LaneState, StreamState};
 use crate::store::{Expect, Table};
 use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, record, stream};
@@ -200,6 +203,80 @@ async fn a_full_disk_is_waited_for() {
     }
 }
 
+/// A log whose servers are away for as long as a test says.
+struct Away {
+    inner: Arc<MemoryLog>,
+    is_away: AtomicBool,
+    refused: AtomicU64,
+}
+
+impl Away {
+    fn check(&self) -> Result<(), LogError> {
+        if !self.is_away.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.refused.fetch_add(1, Ordering::SeqCst);
+        Err(LogError::Unreachable("planted".into()))
+    }
+}
+
+#[async_trait]
+impl Log for Away {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.inner.partitions(topic)
+    }
+    fn epoch(&self, topic: Topic) -> u32 {
+        self.inner.epoch(topic)
+    }
+    async fn append(&self, t: Topic, p: u32, batches: Vec<Batch>, d: Durability) -> Result<Vec<u64>, LogError> {
+        self.check()?;
+        self.inner.append(t, p, batches, d).await
+    }
+    async fn read(&self, topic: Topic, partition: u32, from: u64, max: usize) -> Result<Vec<Stored>, LogError> {
+        self.check()?;
+        self.inner.read(topic, partition, from, max).await
+    }
+    async fn end(&self, topic: Topic, partition: u32) -> Result<u64, LogError> {
+        self.check()?;
+        self.inner.end(topic, partition).await
+    }
+    async fn wait_beyond(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError> {
+        self.inner.wait_beyond(topic, partition, offset).await
+    }
+    async fn sync(&self) -> Result<(), LogError> {
+        self.inner.sync().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_away_is_waited_for_however_often_it_is_asked_and_stops_nobody_from_ending() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    drop(line.process().await);
+    let log = Arc::new(Away { inner: line.log.clone(), is_away: AtomicBool::new(false), refused: AtomicU64::new(0) });
+    let (processor, mut processed) = Processor::start(log.clone(), line.store.clone(), 0).await.unwrap();
+    let mut stall = processor.stall();
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(processor.run(stopped));
+    log.is_away.store(true, Ordering::SeqCst);
+    line.append(&open, 1, 0, &[&record(1)]).await;
+    // Once by reading, then by asking where it ends.
+    while log.refused.load(Ordering::SeqCst) < 3 {
+        stall.changed().await.unwrap();
+    }
+    log.is_away.store(false, Ordering::SeqCst);
+    processed.wait(line.log.end(Topic::Inputs, 0).await.unwrap()).await.unwrap();
+    assert_eq!(state(&line).await.counters.accepted, 1);
+    let before = log.refused.load(Ordering::SeqCst);
+    log.is_away.store(true, Ordering::SeqCst);
+    line.append(&open, 1, 1, &[&record(2)]).await;
+    while log.refused.load(Ordering::SeqCst) == before {
+        tokio::task::yield_now().await;
+    }
+    stop.send_replace(true);
+    running.await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_processors_the_stale_one_stops() {
     let line = Line::new();
@@ -233,7 +310,8 @@ async fn runs_of_a_stale_processor_among_those_of_its_successor_change_nothing_f
     assert!(line.log.end(Topic::Events, 0).await.unwrap() > before, "its run stands there, too");
     more(771).await;
     // It starts again from its checkpoint, as one whose lease is still there does.
-    stale.start_over(&refused).await.unwrap();
+    let (_stop, mut stopped) = watch::channel(false);
+    assert!(stale.start_over(refused, &mut stopped).await.unwrap());
     stale.drain().await.unwrap();
     assert!(heir.drain().await.unwrap_err().is_overtaken());
     calm.process().await;

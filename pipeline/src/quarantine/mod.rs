@@ -1,5 +1,7 @@
-//! Quarantine: what was set aside, and why. The notes are rows of `Store`; the bytes stay where they are on `inputs`.
+//! Quarantine: what was set aside, and why. The notes are rows of `Store`; the bytes stay where they are on `inputs`. `foreign`
+//! is what stands on the log's topics and is none of the line's.
 
+mod foreign;
 mod settling;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ const NOTES_AT_ONCE: usize = 256;
 /// Streams looked at without reading more of them.
 const STREAMS_AT_ONCE: usize = 64;
 
+pub use foreign::{ForeignNote, list_foreign, note_foreign, see_foreign, watch_foreign};
 pub use settling::{SettledNote, list_settled};
 
 /// A quarantined record's note.
@@ -114,6 +117,7 @@ impl QuarantineKeeper {
                     return Ok(());
                 }
             }
+            note_foreign(&*self.log, &*self.store, Topic::Decisions, self.partition).await?;
             self.checkpoint.write_with(&*self.store, end, mark).await?;
             self.kept.send_replace(end);
             self.stall.send_if_modified(|stall| stall.take().is_some());

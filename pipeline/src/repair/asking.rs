@@ -13,11 +13,11 @@ use schemas::policy::ModelUse;
 use schemas::{Input, TenantId};
 use tokio::sync::Semaphore;
 
-use super::Mask;
 use super::knowledge::Knowledge;
 use super::names::Names;
 use super::suggest::{LIKELIER, Suggested, fields, text_of};
-use crate::advice::{self, Advisor, FieldAsked, Pick, Question};
+use super::{Mask, now};
+use crate::advice::{self, Advisor, FieldAsked, Pick, Question, Reservation};
 use crate::ingest::{Ingest, OpenStream};
 use crate::step::StreamState;
 use crate::store::{Store, StoreError};
@@ -201,7 +201,8 @@ impl Asking {
         let most = self.most(question);
         // A semaphore that is never closed has places.
         let _place = self.places.acquire().await;
-        if !advice::reserve(store, tenant, most, self.budget_micros).await? {
+        let reserved = Reservation { began: now(), most };
+        if !advice::reserve(store, tenant, reserved, self.budget_micros).await? {
             return Ok((call, vec![]));
         }
         let mut picks = vec![];
@@ -221,7 +222,7 @@ impl Asking {
                 call.cost_micros = if error.may_be_paid() { most } else { 0 };
             }
         }
-        advice::settle(store, tenant, most, &call).await?;
+        advice::settle(store, tenant, reserved, &call).await?;
         Ok((call, picks))
     }
 }
@@ -326,7 +327,7 @@ mod tests {
             let (call, picks) = asking.call(&store, TENANT, &question).await.unwrap();
             let cost = cost.unwrap_or(asking.most(&question));
             assert_eq!((call.cost_micros, picks), (cost, vec![]), "{call:?}");
-            let usage = advice::usage(&store, TENANT).await.unwrap();
+            let usage = advice::usage(&store, TENANT, now()).await.unwrap();
             assert_eq!((usage.cost_micros, usage.reserved_micros), (cost, 0), "{call:?}");
         }
     }

@@ -36,7 +36,7 @@ pub struct Evidence {
 }
 
 /// A path before the case, and in the records that it holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PathDiff {
     /// The path.
     pub path: String,
@@ -48,6 +48,44 @@ pub struct PathDiff {
     pub before: Seen,
     /// In the last records that it holds.
     pub held: Seen,
+    /// How large its numbers were in the last records before the case, where there are some and they are not masked …
+    pub numbers_before: Option<Spread>,
+    /// … are in the last records that it holds …
+    pub numbers_held: Option<Spread>,
+    /// … and among all that were looked at, held ones too, within 5 %.
+    pub numbers_ever: Option<Spread>,
+}
+
+/// How numbers are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// One in twenty is below.
+    pub p05: f64,
+    /// Half of them are.
+    pub p50: f64,
+    /// All but one in twenty are.
+    pub p95: f64,
+}
+
+impl Spread {
+    /// By what so many in a thousand are below.
+    fn by(below: impl Fn(u64) -> Option<f64>) -> Option<Self> {
+        Some(Self { p05: below(50)?, p50: below(500)?, p95: below(950)? })
+    }
+
+    /// Of the numbers at a path of some records, also of those that stand as text.
+    fn of(payloads: &[Value], path: &str) -> Option<Self> {
+        let number = |value: &Value| match value {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let there = payloads.iter().filter_map(|payload| value_at(payload, path));
+        let mut numbers: Vec<f64> = there.filter_map(number).filter(|number| number.is_finite()).collect();
+        numbers.sort_by(f64::total_cmp);
+        let last = numbers.len().checked_sub(1)? as u64;
+        Self::by(|per_thousand| numbers.get((last * per_thousand / 1_000) as usize).copied())
+    }
 }
 
 /// What became of a path.
@@ -228,7 +266,8 @@ pub async fn dry_run(
     let held = &held[held.len().saturating_sub(count)..];
     let mapping_version = state.mapping().map_or(0, |(_, version)| version);
     let (by, why) = (String::new(), String::new());
-    let decide = Decide { case: case.position.offset, mapping_version, version: None, verdict, by, why };
+    let decide =
+        Decide { case: case.position.offset, mapping_version, version: None, once_read: false, verdict, by, why };
     let now = held.last().map_or(0, |record| record.logged_at);
     let mut trial = state.behind(&decide, now).map_err(EvidenceError::Refused)?;
     let mut run = DryRun { records: held.len(), ..DryRun::default() };
@@ -280,16 +319,32 @@ struct Look<'a> {
 impl Look<'_> {
     fn diff(&self, before: &[Found], held: &[Found]) -> Vec<PathDiff> {
         let (before, held) = (payloads(before), payloads(held));
+        let spread = |payloads: &[Value], path: &str| {
+            if self.mask.hides_path(path) { None } else { Spread::of(payloads, path) }
+        };
         let diff = |path: &str, change, feeds| PathDiff {
             path: path.to_owned(),
             change,
             feeds,
             before: seen(&before, path),
             held: seen(&held, path),
+            numbers_before: spread(&before, path),
+            numbers_held: spread(&held, path),
+            numbers_ever: self.ever(path),
         };
         let change = |lost: &Lost| if lost.retyped { Change::Retyped } else { Change::Lost };
         let lost = self.case.lost.iter().map(|lost| diff(&lost.path, change(lost), lost.feeds.clone()));
         lost.chain(self.case.added.iter().map(|path| diff(path, Change::Added, vec![]))).collect()
+    }
+
+    /// How large the numbers at a path were, as its profile tells, unless they are masked.
+    fn ever(&self, path: &str) -> Option<Spread> {
+        if self.mask.hides_path(path) {
+            return None;
+        }
+        let node = self.state.shape().find(Path::new(path).ok()?.choices().first()?)?;
+        let profile = self.state.drift().profiles().of(node)?;
+        Spread::by(|per_thousand| profile.numbers.below(per_thousand))
     }
 
     /// The last rows: what the mapping in force makes of their records, which it still reads as before.

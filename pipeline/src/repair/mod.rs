@@ -34,7 +34,7 @@ pub use case::{Case, HELD_KEPT, find, list};
 pub use deed::{Approval, Decided, Deed, Status};
 pub use evidence::{
     Alternative, Change, DryRun, Evidence, EvidenceError, Mapped, PathDiff, RecordHeld, RowBefore, Sample, Seen,
-    SetAside, dry_run, evidence,
+    SetAside, Spread, dry_run, evidence,
 };
 pub use history::{MappingVersion, Origin, ShapeChange, shapes, version, versions};
 pub use knowledge::Knowledge;
@@ -95,6 +95,8 @@ enum Call {
     Redrive(u64),
     Revert(Revert),
     Time(Timer),
+    /// A case still waits, and should not wait for records that were sent.
+    Reminded(u64),
     /// Another mapping is in force: what was suggested for the open cases was made on a former one.
     Again,
 }
@@ -330,6 +332,7 @@ impl Repairer {
                 let open = self.open(stream);
                 return self.revert(&open, offset, &revert).await;
             }
+            Call::Reminded(case) => return self.end_recalls(&self.open(stream), offset, case).await,
             Call::Again => return self.suggest(stream, offset, None).await,
             Call::Redrive(case) => {
                 let key = key_of(&stream.to_string(), case);
@@ -459,6 +462,7 @@ fn call(stream: &StreamId, decision: &Decision) -> Option<Call> {
     match &decision.fact {
         Fact::TimerSet { id, at } => Some(Call::Time(Timer { stream: stream.clone(), id: id.clone(), at: *at })),
         Fact::DriftDetected { case, .. } => Some(Call::Suggest(*case)),
+        Fact::CaseReminded { case } => Some(Call::Reminded(*case)),
         Fact::MappingActivated { version, .. } if *version > 1 => Some(Call::Again),
         Fact::RecordsReleased { case, count, .. } if *count > 0 => Some(Call::Redrive(*case)),
         Fact::RepairReverted { into, since, .. } => {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use schemas::event::{EventBatchReader, EventRow, RowKind};
 use schemas::wire::WireError;
-use schemas::{BatchKind, EntityName, Topic};
+use schemas::{BatchKind, EntityName, Input, Topic};
 
 use super::redrive::Held;
 use super::{READ_BYTES, Repairer};
@@ -28,7 +28,8 @@ pub(super) struct Revert {
 
 impl Repairer {
     /// Sends the records back in whose rows were made behind `since` and up to `until`, as the input `at` said. The rows
-    /// are read from `events`: each tells its input. False when it is to stop before the end.
+    /// are read from `events`: each tells its input. Behind the last of them it says so: until then nobody decides the case.
+    /// False when it is to stop before the end.
     pub(super) async fn revert(&mut self, open: &OpenStream, at: u64, revert: &Revert) -> Result<bool, ProcessError> {
         // What an earlier run sent back has its fate by then: it is on `events`.
         let behind = self.looked_at_again.get(&open.id).map_or(at, |end| at.max(end.saturating_sub(1)));
@@ -60,6 +61,20 @@ impl Repairer {
             if sent > 0 {
                 self.looked_at_again.insert(open.id.clone(), sent);
             }
+        }
+        let (case, since) = (revert.into, revert.since);
+        if state.drift().awaited(case).contains(&(at, since)) {
+            self.ingest.send(open, &[Input::RecallEnded { case, at, since }]).await?;
+        }
+        Ok(true)
+    }
+
+    /// Says the end of what was sent for a case long ago, should nobody have said it: whatever inputs before `offset` asked for
+    /// was sent before. Else nobody could decide the case. False when it is to stop before.
+    pub(super) async fn end_recalls(&self, open: &OpenStream, offset: u64, case: u64) -> Result<bool, ProcessError> {
+        let Some(state) = self.state_behind(&open.id, offset).await? else { return Ok(false) };
+        for (at, since) in state.drift().awaited(case).into_iter().filter(|(at, _)| *at < offset) {
+            self.ingest.send(open, &[Input::RecallEnded { case, at, since }]).await?;
         }
         Ok(true)
     }

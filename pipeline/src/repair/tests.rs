@@ -81,7 +81,15 @@ async fn decide(line: &Line, id: &str, verdict: Verdict) {
 async fn decide_of(line: &Line, at: usize, id: &str, verdict: Verdict) {
     let case = cases(line).await.remove(at);
     let (offset, mapping_version) = (case.position.offset, case.mapping_version);
-    let decide = Decide { case: offset, mapping_version, version: None, verdict, by: "ada".into(), why: "seen".into() };
+    let decide = Decide {
+        case: offset,
+        mapping_version,
+        version: None,
+        once_read: true,
+        verdict,
+        by: "ada".into(),
+        why: "seen".into(),
+    };
     let input = Input::Command { id: id.into(), command: Command::Decide(decide) };
     let open = OpenStream { id: stream("orders"), partition: 0 };
     line.ingest().send(&open, &[input]).await.unwrap();

@@ -20,6 +20,8 @@ pub(super) struct Wanted<'a> {
     /// The mapping version that it was made on.
     pub(super) made_on: Option<u32>,
     pub(super) why: Option<&'a str>,
+    /// Whether it leaves alone what a case is about for which records are looked at again.
+    pub(super) once_read: bool,
 }
 
 /// A mapping that an open stream cannot take.
@@ -55,6 +57,17 @@ pub enum MappingChange {
         what: String,
         /// The class for which two people are wanted.
         class: DecisionClass,
+    },
+    /// Records are looked at again, and those that were not read yet would be left as they are.
+    #[error(
+        "records are still being looked at again for the case {case}, which is about {what}: try again a little later, or \
+         leave the rules of {what} as they are"
+    )]
+    StillRead {
+        /// The case.
+        case: Position,
+        /// What it is about: a field, or `$key`, `$version`, `$deleted`.
+        what: String,
     },
 }
 
@@ -108,7 +121,7 @@ pub(super) fn activate(
     outcome: &mut Outcome,
 ) -> Result<(), String> {
     let offset = batch.first;
-    let Wanted { mapping, entity, by, force, made_on, why } = *wanted;
+    let Wanted { mapping, entity, by, force, made_on, why, once_read } = *wanted;
     let text = |hash: &DefinitionHash| {
         state.definitions.get(hash.as_str()).ok_or_else(|| format!("the definition {hash} was not given"))
     };
@@ -127,6 +140,9 @@ pub(super) fn activate(
         return Ok(());
     }
     state.check_undecided(&new_mapping).map_err(|e| e.to_string())?;
+    if once_read {
+        state.check_read(&new_mapping).map_err(|e| e.to_string())?;
+    }
     let version = state.opened.as_ref().map_or(1, |o| o.version + 1);
     outcome.entity = Some(new_entity.entity.clone());
     let mut input = state.next;

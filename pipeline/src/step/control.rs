@@ -24,7 +24,7 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         // Opened again after a crash between the log and the register: what is asked for now counts.
         Input::StreamOpened { mapping, entity_definition, .. } => {
             let (mapping, entity, by) = (&mapping, &entity_definition, "open");
-            let wanted = Wanted { mapping, entity, by, force: false, made_on: None, why: None };
+            let wanted = Wanted { mapping, entity, by, force: false, made_on: None, why: None, once_read: false };
             if let Err(reason) = activate(state, input, &wanted, &mut outcome) {
                 push(&mut outcome, offset, Fact::CommandRefused { id: "open".to_owned(), reason });
             }
@@ -36,10 +36,10 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
         Input::Command { id, .. } if !state.take_command(&id) => {}
         Input::Command {
             id,
-            command: Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why },
+            command: Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why, once_read },
         } => {
             let (mapping, entity, by) = (&mapping, &entity_definition, &*by);
-            let wanted = Wanted { mapping, entity, by, force, made_on, why: why.as_deref() };
+            let wanted = Wanted { mapping, entity, by, force, made_on, why: why.as_deref(), once_read };
             let fact = match activate(state, input, &wanted, &mut outcome) {
                 Ok(()) => Fact::CommandApplied { id },
                 Err(reason) => Fact::CommandRefused { id, reason },
@@ -82,6 +82,7 @@ pub(super) fn fold_control(state: &mut StreamState, input: InputBatch<'_>) -> Re
                 facts.push(Fact::CommandRefused { id, reason });
             }
         }
+        Input::RecallEnded { case, at, since } => state.drift.recall_ended(case, (at, since)),
         Input::SchemaDeclared { fields } => state.drift.declare(&fields, offset, &state.shape, &mut facts),
         Input::TimePassed { id } => {
             state.drift.time_passed(&id, input.logged_at, &state.shape, &mut facts);

@@ -144,6 +144,13 @@ impl StreamState {
             self.check_case(*case, *mapping_version)?;
         }
         self.waiting.check(*case, decide.version)?;
+        let lets_go =
+            matches!(verdict, Verdict::Approve { .. } | Verdict::Edit { .. } | Verdict::AcceptAsRemoved { .. });
+        if decide.once_read && lets_go && self.drift.is_reading(*case) {
+            return Err(
+                "what was accepted before is still being looked at again for it: try again a little later".to_owned()
+            );
+        }
         let lost = self.drift.lost(*case, &self.shape);
         let is_seen = matches!(verdict, Verdict::Approve { .. } | Verdict::AcceptAsRemoved { .. });
         if is_seen && self.drift.notice(*case).is_some_and(|notice| notice.lost.is_empty()) {
@@ -336,7 +343,7 @@ impl StreamState {
             self.opened = Some(Opened { entity, mapping, version });
         }
         self.bind();
-        self.drift.reopen(case, into, &self.shape, facts);
+        self.drift.reopen(case, into, at, &self.shape, facts);
         Ok(())
     }
 }

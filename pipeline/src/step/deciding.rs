@@ -78,8 +78,8 @@ impl House {
         };
         self.stream.control(&m);
         self.stream.control(&e);
-        let (by, force, made_on, why) = (by.to_owned(), true, None, None);
-        self.command(Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why })
+        let (by, force, made_on, why, once_read) = (by.to_owned(), true, None, None, true);
+        self.command(Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why, once_read })
     }
 
     fn case(&self) -> u64 {
@@ -134,7 +134,7 @@ impl House {
     fn decide_of(&mut self, case: u64, by: &str, version: Option<u32>, verdict: Verdict) -> Outcome {
         let mapping_version = self.stream.state.mapping().unwrap().1;
         let (by, why) = (by.to_owned(), "seen".to_owned());
-        self.command(Command::Decide(Decide { case, mapping_version, version, verdict, by, why }))
+        self.command(Command::Decide(Decide { case, mapping_version, version, once_read: false, verdict, by, why }))
     }
 
     /// A timer's time has come, at `now`.

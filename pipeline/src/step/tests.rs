@@ -212,8 +212,8 @@ fn activate_as(stream: &mut Stream, id: &str, mapping: &str, entity: &str, force
     };
     stream.control(&m);
     stream.control(&e);
-    let command =
-        Command::ActivateMapping { mapping, entity_definition, by: "test".into(), force, made_on: None, why: None };
+    let (by, made_on, why, once_read) = ("test".into(), None, None, false);
+    let command = Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why, once_read };
     let facts = stream.control(&Input::Command { id: id.into(), command }).decisions;
     facts.into_iter().map(|d| d.fact.type_name()).collect()
 }

@@ -188,7 +188,7 @@ mod tests {
             signals: vec![],
         };
         let (verdict, by, why) = (Verdict::Edit { moves: vec![to] }, "ada".into(), String::new());
-        Decide { case, mapping_version, version: None, verdict, by, why }
+        Decide { case, mapping_version, version: None, once_read: false, verdict, by, why }
     }
 
     #[test]

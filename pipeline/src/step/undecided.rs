@@ -1,5 +1,5 @@
 //! Mappings that would decide a case past its people: where two decide, one alone leaves the rules as they are that a case
-//! waits about.
+//! waits about; and while records are looked at again for a case, so does everybody.
 
 use std::collections::BTreeSet;
 
@@ -28,6 +28,20 @@ impl StreamState {
                     let case = Position { offset: case, ..self.next };
                     return Err(MappingChange::Undecided { case, what, class });
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a mapping that changes what a case is about for which records are looked at again: it may end the case, and
+    /// what was not read by then would stay as it is.
+    pub(crate) fn check_read(&self, wanted: &Mapping) -> Result<(), MappingChange> {
+        let Some(opened) = &self.opened else { return Ok(()) };
+        for case in self.drift.waiting().filter(|case| self.drift.is_reading(*case)) {
+            let lost = self.drift.lost(case, &self.shape);
+            let is_changed = |what: &String| rules_of(&opened.mapping, what) != rules_of(wanted, what);
+            if let Some(what) = lost.into_iter().flat_map(|lost| lost.feeds).find(is_changed) {
+                return Err(MappingChange::StillRead { case: Position { offset: case, ..self.next }, what });
             }
         }
         Ok(())

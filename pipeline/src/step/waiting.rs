@@ -178,6 +178,8 @@ impl StreamState {
         if !self.drift.is_open(case) {
             return;
         }
+        // What no view shows anything of is noted in the end, rejected or not.
+        let is_shown = self.drift.notice(case).is_none_or(|notice| !notice.lost.is_empty());
         let Some(waiting) = self.waiting.cases.get_mut(&case) else { return };
         let snoozed_until = waiting.snoozed_until.filter(|until| *until > now);
         match kind {
@@ -192,7 +194,7 @@ impl StreamState {
                 }
                 facts.push(timer(REMIND, case, again));
             }
-            "expire" if waiting.is_rejected => {}
+            "expire" if waiting.is_rejected && is_shown => {}
             "expire" => {
                 let expire = hours(self.policy.expire_hours, EXPIRE_HOURS);
                 if let Some(until) = snoozed_until {
@@ -211,7 +213,7 @@ impl StreamState {
     /// noted.
     fn expire(&mut self, case: u64, hours: i64, facts: &mut Vec<Fact>) {
         if self.drift.notice(case).is_some_and(|notice| notice.lost.is_empty()) {
-            let why = format!("nobody looked at it within {hours} hours, and no view shows anything of it");
+            let why = format!("nobody mapped it within {hours} hours, and no view shows anything of it");
             let (moves, removed, by) = (vec![], vec![], RULES.to_owned());
             facts.push(Fact::RepairApplied { case, moves, removed, by, why });
             return self.drift.settle_notice(case, &[], "noted", facts);

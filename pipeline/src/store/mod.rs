@@ -24,8 +24,8 @@ pub enum Table {
     /// System. `NAME` of a tenant → its id (JSON). A tenant's own row with an empty key → its name (JSON).
     Tenants = 1,
     /// System. `TOPIC/PARTITION/READER` → where the reader starts: the topic's epoch (4 bytes), for readers of `decisions` the
-    /// last one taken (its input's offset, 8 bytes, and ordinal, 4 bytes), and the offset (8 bytes), big-endian; the
-    /// projector's has the offset alone, and ends with `@URL` where views lie in a place that was named.
+    /// last one taken (its input's offset, 8 bytes, and ordinal, 4 bytes), and the offset (8 bytes), big-endian; a
+    /// projector's that is older has the offset alone, and its key ends with `@URL` where views lie in a place that was named.
     Checkpoints = 2,
     /// `CONNECTION/STREAM` → partition, entity, mapping (JSON): what was asked for last.
     Streams = 3,
@@ -34,10 +34,12 @@ pub enum Table {
     StreamStates = 4,
     /// `ENTITY` → its definition in force (JSON).
     Entities = 5,
-    /// `CONNECTION/STREAM/OFFSET` → a quarantined record's note (JSON).
+    /// `CONNECTION/STREAM/OFFSET` → a quarantined record's note (JSON). System. `TOPIC/EPOCH/PARTITION/MESSAGE` → the note of a
+    /// message on the log's servers that is none of the line's (JSON).
     Quarantine = 7,
     /// `ENTITY` → a note of the view: `since`, the event position before which it has none (JSON). `ENTITY@URL` where
-    /// views lie in a place that was named.
+    /// views lie in a place that was named. System. `asked/PARTITION/TIME` → what is asked of who writes tables that processes share
+    /// (JSON).
     Views = 9,
     /// `CONNECTION/STREAM/LANE` → a lane's place (JSON), where the snapshot does not have the lane.
     Lanes = 10,
@@ -56,6 +58,7 @@ pub enum Table {
     /// `TIME-NUMBER` → who did what (JSON).
     Journal = 17,
     /// `CONNECTION` → a connection made through the API: connector, settings, streams, whether it is paused (JSON).
+    /// System. `TENANT` → something of them has changed, where processes share the store.
     Connections = 18,
     /// `HASH` of caller, route and idempotency key → the answer that was given (JSON).
     Answers = 19,
@@ -63,7 +66,8 @@ pub enum Table {
     Syncs = 20,
     /// System. `TENANT` → the tenant's payload key, sealed by the master key; or that there was one.
     PayloadKeys = 21,
-    /// System. `TENANT` → its name (JSON): a deletion that is under way.
+    /// System. `TENANT` → its name (JSON): a deletion that is under way. `gone/TIME/TENANT` → its key was destroyed: for processes
+    /// that share the store.
     Deletions = 22,
     /// One row with an empty key → bytes of records that the tenant has brought in (JSON).
     Usage = 23,
@@ -87,7 +91,9 @@ pub enum Table {
     /// One row with an empty key → what language models have cost the tenant since it was reset (JSON).
     ModelUsage = 32,
     /// System. `node/ID` → a process that takes part, written again as long as it lives; `share/ROLE/PARTITION` → which one
-    /// works on it (JSON). `master` → which master key all processes have. In a data folder: `folder` → what it was made for.
+    /// works on it (JSON). `master` → which master key all processes have. `cluster` → an id that the store was given by the
+    /// first of them. In a data folder: `folder` → what it was made for, `cluster` → the id of the store that it belongs to,
+    /// `views` → the URL of the place at which its server has the views, if one was named.
     Leases = 33,
 }
 
@@ -198,8 +204,8 @@ pub enum StoreError {
     /// The store's servers do not answer. They may again, without anything being opened anew; a write under way may be there.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
-    /// The process works on the partition no more: another one may by now. Nothing was written.
-    #[error("nothing was written: the lease on {0} may be another process's by now")]
+    /// The process works on the partition no more: another one may by now. A write that was under way may have been done.
+    #[error("nothing more is written here: the lease on {0} may be another process's by now")]
     Fenced(String),
     /// The engine failed; the store takes no more until it is opened again.
     #[error("the store failed and must be opened again: {0}")]

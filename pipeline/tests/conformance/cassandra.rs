@@ -8,12 +8,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use pipeline::store::scylla::{Login, OpenError, ScyllaStore, Settings};
-use pipeline::{Expect, Store, StoreError, Table};
+use pipeline::store::scylla::{Login, OpenError, ScyllaStore, Settings, Tls};
+use pipeline::{Expect, Row, Store, StoreError, Table};
 use schemas::TenantId;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use scylla::statement::{Consistency, Statement};
 
+use crate::contention::{self, Contest};
 use crate::services::cassandra::Cassandra;
 
 const TENANT: TenantId = TenantId::from_bytes([7; 16]);
@@ -99,6 +101,38 @@ async fn an_older_schema_is_refused_or_migrated_and_a_newer_one_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_start_at_once_make_one_keyspace_and_use_it() {
+    let Some(cassandra) = Cassandra::shared() else { return };
+    let settings = cassandra.settings();
+    let stores = join_all((0..4).map(|_| open(&settings))).await;
+    for (n, store) in (0..).zip(&stores) {
+        let put = store.put(TENANT, Table::Streams, "a", Bytes::new(), Expect::Ordered(n)).await;
+        assert!(matches!(put, Ok(version) if version == n + 1), "{put:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_come_and_go_lie_where_what_was_removed_is_soon_forgotten() {
+    let Some(cassandra) = Cassandra::shared() else { return };
+    let settings = cassandra.settings();
+    let store = open(&settings).await;
+    for table in [Table::Timers, Table::Notices, Table::Quarantine, Table::Cases] {
+        assert!(matches!(store.put(TENANT, table, "a", Bytes::from_static(b"1"), Expect::Absent).await, Ok(1)));
+        assert!(matches!(store.put(TENANT, table, "a", Bytes::from_static(b"2"), Expect::Version(1)).await, Ok(2)));
+    }
+    assert_eq!((count(&settings, "queues").await, count(&settings, "rows").await), (3, 1));
+    let query = "SELECT gc_grace_seconds FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'queues'";
+    let found = session(&settings).await.query_unpaged(query, (&settings.keyspace,)).await.expect("the node answers");
+    let (seconds,) = found.into_rows_result().expect("rows").first_row::<(i32,)>().expect("a row");
+    assert_eq!(seconds, 4 * 60 * 60);
+    let found = store.scan(TENANT, Table::Timers, "", None, 10).await.expect("the rows are readable");
+    assert_eq!(found.iter().map(|(key, row)| (key.as_str(), row.version)).collect::<Vec<_>>(), [("a", 2)]);
+    store.delete(TENANT, Table::Timers, "a", Expect::Version(2)).await.expect("the removal is taken");
+    assert!(store.get(TENANT, Table::Timers, "a").await.expect("it is read").is_none());
+    assert_eq!(count(&settings, "queues").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_value_is_whole_while_it_is_replaced_and_leaves_nothing_behind() {
     let Some(cassandra) = Cassandra::shared() else { return };
     let settings = cassandra.settings();
@@ -161,12 +195,51 @@ async fn a_stale_writer_of_another_process_loses() {
     assert_eq!((&row.value[..], row.version), (&b"new"[..], 2));
 }
 
+/// The row of a contest as it was agreed upon, read past the store: that ends conditional writes under way.
+async fn settled(settings: &Settings) -> Row {
+    let rows = format!("{}.rows", settings.keyspace);
+    let text = format!("SELECT version, value FROM {rows} WHERE tenant = ? AND kind = ? AND bucket = 0 AND key = ?");
+    let mut statement = Statement::new(text);
+    statement.set_consistency(Consistency::LocalSerial);
+    let values = (contention::TENANT.to_bytes().to_vec(), contention::TABLE as i8, contention::KEY);
+    let found = session(settings).await.query_unpaged(statement, values).await.expect("the node answers");
+    let found = found.into_rows_result().expect("there are rows");
+    let (version, value) = found.first_row::<(i64, Vec<u8>)>().expect("there is a row");
+    Row { value: value.into(), version: version.unsigned_abs() }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_login_and_a_node_that_is_killed_under_writers() {
+async fn of_sixteen_processes_one_wins_each_version_that_survives_and_a_node_that_is_killed_changes_nothing() {
+    let Some(mut cassandra) = Cassandra::start(false) else { return };
+    let mut settings = cassandra.settings();
+    // While the node is away, writers give up and are not told how their writes ended.
+    settings.retry_for_ms = 3000;
+    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+    for _ in 0..16 {
+        stores.push(Arc::new(open(&settings).await));
+    }
+    let contest = Contest::of(2000);
+    let running = tokio::spawn(contest.clone().run(stores));
+    contest.begun.subscribe().wait_for(|begun| *begun >= 1000).await.expect("the contest goes on");
+    cassandra.kill();
+    cassandra.restart();
+    let told = running.await.expect("the contest ends");
+    told.check(&contest, "cassandra", &settled(&settings).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_login_tls_and_a_node_that_is_killed_under_writers() {
     let Some(mut cassandra) = Cassandra::start(true) else { return };
     let login = |password: &str| Login { username: "cassandra".into(), password: password.to_owned().into() };
     let mut settings = cassandra.settings();
     settings.login = Some(login("wrong"));
+    let error = refused(&settings).await;
+    assert!(matches!(error, OpenError::Login { .. }), "{error}");
+    // The login goes through TLS where the node's authority is known, and does not where it is not.
+    settings.tls = Some(Tls::of(cassandra.authority("other")));
+    let error = refused(&settings).await;
+    assert!(matches!(error, OpenError::Tls(_) | OpenError::Unreachable { .. }), "{error}");
+    settings.tls = Some(Tls::of(cassandra.authority("node")));
     let error = refused(&settings).await;
     assert!(matches!(error, OpenError::Login { .. }), "{error}");
     settings.login = Some(login("cassandra"));

@@ -12,13 +12,19 @@ use pipeline::{Durability, Log, LogError, MemoryLog, MemoryStore, Stored};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use schemas::Topic;
+use schemas::{Batch, Topic};
 
 use crate::services::kafka::{Kafka, USER};
 
 const ALL: usize = usize::MAX;
+/// Settings that a topic of ours needs and a broker does not give it by itself.
+const OURS: [(&str, &str); 3] =
+    [("retention.ms", "-1"), ("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", "83886080")];
+
+const UNCLEAN: (&str, &str) = ("unclean.leader.election.enable", "true");
 
 async fn open(settings: &Settings) -> KafkaLog {
     KafkaLog::open(settings.clone()).await.expect("the log opens")
@@ -55,6 +61,36 @@ fn send_foreign(settings: &Settings, topic: &str, headers: OwnedHeaders, value: 
     let record = BaseRecord::to(&name).partition(0).key("k").payload(value).headers(headers);
     producer.send(record).map_err(|(e, _)| e).expect("the message is queued");
     producer.flush(std::time::Duration::from_secs(60)).expect("the message is sent");
+}
+
+const WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Somebody else's message on a topic of ours, in a transaction that is open.
+fn begin_transaction(settings: &Settings, name: &str) -> BaseProducer {
+    let mut config = client(settings);
+    config.set("transactional.id", name);
+    let producer: BaseProducer = config.create().expect("the client is made");
+    producer.init_transactions(WITHIN).expect("the broker answers");
+    producer.begin_transaction().expect("a transaction begins");
+    let record = BaseRecord::to(name).partition(0).key("k").payload("theirs");
+    producer.send(record).map_err(|(e, _)| e).expect("the message is queued");
+    producer.flush(WITHIN).expect("the message is sent");
+    producer
+}
+
+/// The same, ended: the end is one more message, which readers are not given.
+fn send_in_transaction(settings: &Settings, topic: &str, is_committed: bool) {
+    let name = format!("{}{topic}", settings.topic_prefix);
+    let producer = begin_transaction(settings, &name);
+    let consumer: BaseConsumer = client(settings).create().expect("the client is made");
+    let behind = || consumer.fetch_watermarks(&name, 0, WITHIN).expect("the broker answers").1;
+    let before = behind();
+    let ended = if is_committed { producer.commit_transaction(WITHIN) } else { producer.abort_transaction(WITHIN) };
+    ended.expect("the transaction ends");
+    // The broker writes the end down after it has answered.
+    while behind() == before {
+        std::thread::yield_now();
+    }
 }
 
 async fn make_topic(settings: &Settings, name: &str, partitions: i32, config: &[(&str, &str)]) {
@@ -156,22 +192,31 @@ on_a_broker! {
 
     a_topic_with_too_few_partitions_is_refused(settings) {
         let name = format!("{}inputs", settings.topic_prefix);
-        let config = [
-            ("retention.ms", "-1"),
-            ("message.timestamp.type", "LogAppendTime"),
-            ("max.message.bytes", "83886080"),
-        ];
-        make_topic(&settings, &name, 1, &config).await;
+        make_topic(&settings, &name, 1, &OURS).await;
         let error = refused(&settings).await;
         assert!(matches!(error, OpenError::TooFewPartitions { found: 1, wanted: 2, .. }), "{error}");
     }
 
+    a_log_that_is_only_looked_at_is_not_changed_and_its_topics_can_still_be_moved_to(settings) {
+        let looking = Settings { create_topics: false, begin_topics: false, ..settings.clone() };
+        for topic in Topic::ALL {
+            make_topic(&settings, &format!("{}{topic}", settings.topic_prefix), 2, &OURS).await;
+        }
+        for _ in 0..2 {
+            let error = refused(&looking).await;
+            assert!(matches!(error, OpenError::NotBegun { .. }), "{error}");
+        }
+        let moving = Settings { create_topics: false, epoch: Some(1), ..settings.clone() };
+        assert_eq!(open(&moving).await.epoch(Topic::Inputs), 1);
+        assert_eq!(open(&looking).await.epoch(Topic::Decisions), 1);
+    }
+
     a_topic_that_would_forget_or_refuse_records_is_refused_with_the_command_that_mends_it(settings) {
         let name = format!("{}inputs", settings.topic_prefix);
-        make_topic(&settings, &name, 2, &[("cleanup.policy", "compact")]).await;
+        make_topic(&settings, &name, 2, &[("cleanup.policy", "compact"), UNCLEAN]).await;
         let error = refused(&settings).await;
         let OpenError::TopicSettings { wrong, command, .. } = error else { panic!("{error}") };
-        for key in ["cleanup.policy", "retention.ms", "message.timestamp.type", "max.message.bytes"] {
+        for key in ["cleanup.policy", "retention.ms", "message.timestamp.type", "max.message.bytes", UNCLEAN.0] {
             assert!(wrong.contains(key) && command.contains(key), "{wrong} / {command}");
         }
     }
@@ -180,12 +225,7 @@ on_a_broker! {
         let theirs = Settings { topic_prefix: format!("{}theirs.", settings.topic_prefix), ..settings.clone() };
         drop(open(&theirs).await);
         send_foreign(&theirs, "inputs", OwnedHeaders::new(), b"x");
-        let config = [
-            ("retention.ms", "-1"),
-            ("message.timestamp.type", "LogAppendTime"),
-            ("max.message.bytes", "83886080"),
-        ];
-        make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &config).await;
+        make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &OURS).await;
         send_foreign(&settings, "inputs", OwnedHeaders::new(), b"x");
         let error = refused(&settings).await;
         assert!(matches!(error, OpenError::NotOurs { .. }), "{error}");
@@ -193,13 +233,25 @@ on_a_broker! {
     }
 
     an_append_that_is_too_large_is_refused_and_the_log_goes_on(settings) {
-        settings.message_bytes_max = 100_000;
+        settings.message_bytes_max = 66 << 20;
         let log = open(&settings).await;
-        let noise: String = (0..200_000).map(|_| fastrand::alphanumeric()).collect();
-        let taken = log.append(Topic::Inputs, 0, vec![batch(&noise, 1)], Durability::Durable).await;
+        let noise = || {
+            let mut bytes = vec![0; 40 << 20];
+            fastrand::fill(&mut bytes);
+            Batch { body: bytes.into(), ..batch("", 1) }
+        };
+        let taken = log.append(Topic::Inputs, 0, vec![noise(), noise()], Durability::Durable).await;
         let Err(LogError::Refused(why)) = taken else { panic!("{taken:?}") };
         assert!(why.contains("message_bytes_max"), "{why}");
         assert_eq!(append(&log, "a", 1).await, 0);
+        let taken = log.append(Topic::Inputs, 0, vec![noise()], Durability::Durable).await;
+        assert_eq!(taken.expect("one alone is taken"), [1]);
+    }
+
+    a_limit_that_a_batch_may_not_fit_into_is_refused_at_the_start(settings) {
+        settings.message_bytes_max = 8 << 20;
+        let error = refused(&settings).await;
+        assert!(matches!(error, OpenError::Settings(_)) && error.to_string().contains("message_bytes_max"), "{error}");
     }
 
     a_limit_that_is_lowered_under_an_open_log_ends_it_with_a_remedy(settings) {
@@ -234,9 +286,49 @@ on_a_broker! {
                 ("a".to_owned(), 0),
                 ("b".to_owned(), 2)
             ]);
-            let foreign = log.foreign();
-            assert_eq!(foreign.iter().map(|foreign| foreign.message).collect::<Vec<_>>(), [2, 3], "{foreign:?}");
+            let foreign = log.oddities().expect("Kafka has servers").waiting(Topic::Inputs, 0);
+            let places: Vec<_> = foreign.iter().map(|foreign| (foreign.message, foreign.next)).collect();
+            assert_eq!(places, [(2, 2), (3, 2)], "{foreign:?}");
         }
+    }
+
+    a_transaction_of_somebody_else_at_the_end_of_a_partition_holds_nobody_up(settings) {
+        let log = open(&settings).await;
+        append(&log, "a", 2).await;
+        for is_committed in [true, false] {
+            send_in_transaction(&settings, "inputs", is_committed);
+            for log in [&log, &open(&settings).await] {
+                assert_eq!(log.end(Topic::Inputs, 0).await.expect("the end is known"), 2);
+                assert!(read(log, 2).await.is_empty());
+                assert_eq!(facts(&read(log, 0).await).len(), 1);
+            }
+        }
+        assert_eq!(append(&log, "b", 3).await, 2);
+        send_in_transaction(&settings, "inputs", true);
+        assert_eq!(append(&open(&settings).await, "c", 1).await, 5);
+        for log in [&log, &open(&settings).await] {
+            let found: Vec<_> = read_all(log).await.iter().map(|stored| (text(stored), stored.first)).collect();
+            assert_eq!(found, [("a".to_owned(), 0), ("b".to_owned(), 2), ("c".to_owned(), 5)]);
+        }
+    }
+
+    a_transaction_of_somebody_else_that_stays_open_hides_nothing(settings) {
+        let log = open(&settings).await;
+        append(&log, "a", 2).await;
+        let _open = begin_transaction(&settings, &format!("{}inputs", settings.topic_prefix));
+        assert_eq!(append(&log, "b", 3).await, 2);
+        for log in [&log, &open(&settings).await] {
+            assert_eq!(log.end(Topic::Inputs, 0).await.expect("the end is known"), 5);
+            assert_eq!(read_all(log).await.len(), 2);
+        }
+        assert_eq!(append(&log, "c", 1).await, 5);
+    }
+
+    a_topic_that_has_nothing_but_a_transaction_of_somebody_else_is_refused(settings) {
+        make_topic(&settings, &format!("{}inputs", settings.topic_prefix), 2, &OURS).await;
+        send_in_transaction(&settings, "inputs", true);
+        let error = refused(&settings).await;
+        assert!(matches!(error, OpenError::NotOurs { .. }), "{error}");
     }
 
     a_message_of_a_newer_build_stops_its_partition_and_no_other(settings) {
@@ -350,6 +442,29 @@ on_a_broker! {
             assert_eq!(all[..there.len()], there);
             assert!(all[there.len()].2 >= there[there.len() - 1].2, "{all:?}");
         }
+    }
+
+    a_start_that_was_cut_off_or_raced_ends_with_one_epoch_and_a_topic_made_again_has_another(settings) {
+        let name = |topic: Topic| format!("{}{topic}", settings.topic_prefix);
+        make_topic(&settings, &name(Topic::Inputs), 2, &OURS).await;
+        let headers = OwnedHeaders::new().insert(Header { key: "ce_type", value: Some("autonomos.TopicOpened.v1") });
+        let words = br#"{"format":1,"topic":"inputs","epoch":7,"partitions":2}"#;
+        send_foreign(&settings, "inputs", headers, words);
+        let logs = join_all((0..3).map(|_| open(&settings))).await;
+        for log in &logs {
+            assert_eq!(Topic::ALL.map(|topic| log.epoch(topic)), [7; 3]);
+        }
+        append(&logs[0], "a", 1).await;
+        drop(logs);
+        let gone = admin(&settings).delete_topics(&[&name(Topic::Events)], &AdminOptions::new()).await;
+        gone.expect("the broker answers").into_iter().for_each(|result| drop(result.expect("the topic is removed")));
+        let again = loop {
+            match KafkaLog::open(settings.clone()).await {
+                Ok(again) if again.epoch(Topic::Events) > 7 => break again,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!([again.epoch(Topic::Inputs), again.epoch(Topic::Decisions)], [7; 2]);
     }
 
     a_topic_that_was_made_again_has_another_epoch_and_who_has_it_open_is_told(settings) {

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "scylla")]
 mod cassandra;
+mod contention;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(all(feature = "kafka", feature = "scylla"))]

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use arrow::array::BooleanArray;
-use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
+use object_store::{ObjectStoreExt as _, PutPayload};
 use schemas::Entity;
 
 use super::deleted::DeletedKeys;
@@ -16,7 +16,7 @@ use super::memory::Memory;
 use super::moves::Moves;
 use super::place::TablePlace;
 use super::state::{Budgeted, Plan, State, Written};
-use super::table::{Change, Table, TableFile, now_millis};
+use super::table::{Change, Table, TableFile};
 use super::tail::live_rows;
 
 /// The open tables, and the files that have gone from them.
@@ -156,11 +156,11 @@ async fn index_files(state: &mut State, main: &Table, files: Vec<TableFile>, mem
 }
 
 /// Deletes data files that have gone from the table for longer than `grace`, those that no version named and that were
-/// written longer ago than that, and what a crash left of files and commits that were being written. What cannot be
-/// deleted now is tried again at the next opening. Answers the files that have gone and stay for who still reads them.
+/// written longer ago than that, and what a crash left of files and commits that were being written, by the clock of the
+/// storage. What cannot be deleted now is tried again at the next opening. Answers the files that have gone and stay for who
+/// still reads them.
 async fn sweep(place: &TablePlace, table: Option<&Table>, named: &[TableFile], grace: Duration) -> Vec<Gone> {
     let named: HashSet<_> = named.iter().map(|f| place.file(&f.name)).collect();
-    let (now, now_millis) = (Instant::now(), now_millis());
     let mut staying = Vec::new();
     let swept = async {
         let mut objects = place.views.list_with_delimiter(Some(&place.prefix)).await.map_err(fail(place))?.objects;
@@ -172,6 +172,10 @@ async fn sweep(place: &TablePlace, table: Option<&Table>, named: &[TableFile], g
         };
         let log = place.views.list_with_delimiter(Some(&place.log())).await.map_err(fail(place))?.objects;
         objects.extend(log.into_iter().filter(|object| object.location.as_ref().ends_with(STAGED)));
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let (now, now_millis) = (Instant::now(), now_at(place).await?);
         for object in objects {
             let removed = removed.get(&object.location).copied();
             let since = removed.unwrap_or(object.last_modified.timestamp_millis());
@@ -188,6 +192,16 @@ async fn sweep(place: &TablePlace, table: Option<&Table>, named: &[TableFile], g
         tracing::warn!(table = place.name(), %error, "files that no view needs could not be deleted");
     }
     staying
+}
+
+/// What time it is by the clock of the storage, in milliseconds since 1970 UTC: how old its files are no other clock tells, least
+/// of all one that jumps. What is put for that lies beside the files for a moment, and is swept like them if it stays.
+async fn now_at(place: &TablePlace) -> Result<i64, ViewError> {
+    let path = place.file(&format!("{}{STAGED}", uuid::Uuid::now_v7()));
+    place.views.put(&path, PutPayload::from_static(b"now")).await.map_err(fail(place))?;
+    let put = place.views.head(&path).await;
+    place.views.delete(&path).await.map_err(fail(place))?;
+    Ok(put.map_err(fail(place))?.last_modified.timestamp_millis())
 }
 
 fn fail(place: &TablePlace) -> impl Fn(object_store::Error) -> ViewError {

@@ -2,6 +2,7 @@
 
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::transaction::TransactionError;
+use schemas::Position;
 use schemas::ids::EntityName;
 use schemas::wire::WireError;
 
@@ -61,6 +62,17 @@ pub enum ViewError {
         view: u64,
         /// The log's end.
         log: u64,
+    },
+    /// The checkpoint of a partition is none of this log: it is of another epoch, or beyond the end.
+    #[error(
+        "the views were folded up to {views} of events, and the log ends at {end}, so it is another one or went back: name the \
+         log that they come from, restore log and store from one backup, or begin with an empty data folder and keyspace"
+    )]
+    OtherLog {
+        /// Up to where they were folded.
+        views: Position,
+        /// The log's end.
+        end: Position,
     },
     /// Rows of an entity that was never defined.
     #[error(
@@ -134,7 +146,7 @@ pub enum ViewError {
     },
     /// What only the process that writes the views can do.
     #[error(
-        "this process only reads the views; one with the role project writes them, within a minute of what comes. To have one made again, end those processes, delete the table's folder and start them"
+        "this process only reads the views; one with the role project writes them, within a minute of what comes, and at once when `autonomos views flush` or `views rebuild` asks it to"
     )]
     Followed,
     /// The projector has not committed for so long that this process cannot hold what came since.
@@ -211,9 +223,10 @@ impl ViewError {
     pub fn is_of_the_storage(&self) -> bool {
         matches!(self, Self::Away { .. } | Self::Denied { .. } | Self::NoBucket { .. })
     }
-    /// Whether it is past once the table is opened again: nothing is wrong with the table itself.
+    /// Whether it is past once the table is opened again: nothing is wrong with the table itself, and nobody has to give rights
+    /// to it.
     pub fn passes(&self) -> bool {
-        matches!(self, Self::Conflict { .. }) || self.is_retryable()
+        matches!(self, Self::Conflict { .. }) || self.is_retryable() && !matches!(self, Self::Denied { .. })
     }
     /// Whether another process works on the partition by now.
     pub fn is_overtaken(&self) -> bool {

@@ -260,7 +260,7 @@ fn transactions_of(commit: &[u8]) -> BTreeMap<String, u64> {
 }
 
 /// Milliseconds since 1970 UTC, for what other readers of the table want to know.
-pub(super) fn now_millis() -> i64 {
+fn now_millis() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +21,9 @@ use schemas::Topic;
 use schemas::batch::Batch;
 use tokio::sync::watch;
 
+/// How far a clock is behind.
+pub const BEHIND: Duration = Duration::from_secs(900);
+
 /// What a store does wrong: to objects whose path holds a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -34,6 +38,12 @@ pub enum Fault {
     PutAway(&'static str),
     /// What is to be made once is overwritten.
     Overwrites(&'static str),
+    /// Reading and putting are refused.
+    Denied(&'static str),
+    /// Reading data files is refused, and putting anything.
+    AllDenied,
+    /// The clock of the store is [`BEHIND`] that of this machine.
+    Late,
     /// Reading says that the disk is full.
     Full(&'static str),
     /// Reading waits.
@@ -79,12 +89,14 @@ impl Fault {
             | Self::PutDenied(part)
             | Self::PutAway(part)
             | Self::Overwrites(part)
+            | Self::Denied(part)
             | Self::Full(part)
             | Self::Wait(part)
                 if path.as_ref().contains(part) =>
             {
                 self
             }
+            Self::AllDenied | Self::Late => self,
             _ => Self::None,
         }
     }
@@ -105,6 +117,15 @@ impl FaultyStore {
     fn failure(kind: std::io::ErrorKind) -> Error {
         Error::Generic { store: "faulty", source: Box::new(std::io::Error::from(kind)) }
     }
+    fn dated(&self, mut object: ObjectMeta) -> ObjectMeta {
+        if self.fault(&object.location) == Fault::Late {
+            object.last_modified -= BEHIND;
+        }
+        object
+    }
+    fn refusal(path: &Path) -> Error {
+        Error::PermissionDenied { path: path.to_string(), source: "it is not ours".into() }
+    }
     async fn before_read(&self, path: &Path) -> Result<()> {
         self.faults.reads.send_modify(|reads| reads.push(path.clone()));
         match self.fault(path) {
@@ -113,6 +134,8 @@ impl FaultyStore {
                 let _ = self.faults.now.subscribe().wait_for(|fault| !matches!(fault, Fault::Wait(_))).await;
                 Ok(())
             }
+            Fault::Denied(_) => Err(Self::refusal(path)),
+            Fault::AllDenied if path.as_ref().ends_with(".parquet") => Err(Self::refusal(path)),
             _ => Ok(()),
         }
     }
@@ -130,9 +153,7 @@ impl ObjectStore for FaultyStore {
         match self.fault(location) {
             Fault::Put(_) => Err(Self::failure(std::io::ErrorKind::Other)),
             Fault::PutFull(_) => Err(Self::failure(std::io::ErrorKind::StorageFull)),
-            Fault::PutDenied(_) => {
-                Err(Error::PermissionDenied { path: location.to_string(), source: "it is read-only".into() })
-            }
+            Fault::PutDenied(_) | Fault::Denied(_) | Fault::AllDenied => Err(Self::refusal(location)),
             Fault::PutAway(_) => Err(Self::failure(std::io::ErrorKind::TimedOut)),
             Fault::Overwrites(_) => self.inner.put_opts(location, payload, PutOptions::default()).await,
             _ => self.inner.put_opts(location, payload, opts).await,
@@ -143,7 +164,9 @@ impl ObjectStore for FaultyStore {
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.before_read(location).await?;
-        self.inner.get_opts(location, options).await
+        let mut found = self.inner.get_opts(location, options).await?;
+        found.meta = self.dated(found.meta);
+        Ok(found)
     }
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.before_read(location).await?;
@@ -156,7 +179,9 @@ impl ObjectStore for FaultyStore {
         self.inner.list(prefix)
     }
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
+        let mut listed = self.inner.list_with_delimiter(prefix).await?;
+        listed.objects = listed.objects.into_iter().map(|object| self.dated(object)).collect();
+        Ok(listed)
     }
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await

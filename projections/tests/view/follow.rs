@@ -114,7 +114,7 @@ async fn a_storage_that_refuses_or_does_not_answer_is_told_and_nothing_is_lost()
     let running = Running::start_at(&log, &store, place.clone(), Budget::default());
     running.caught_up(&log).await;
     let before = running.rows(TENANT).await;
-    fault.send_replace(Fault::PutDenied("/orders/part-"));
+    fault.send_replace(Fault::AllDenied);
     assert!(matches!(running.handle.flush_all().await, Err(ViewError::Denied { .. })));
     fault.send_replace(Fault::PutAway("/orders/part-"));
     let away = running.handle.flush_all().await.unwrap_err();
@@ -140,4 +140,27 @@ async fn a_place_that_cannot_be_written_or_overwrites_is_refused_and_one_for_rea
     assert!(matches!(place.check(Access::Write).await, Err(PlaceError::Overwrites(_))));
     fault.send_replace(Fault::PutAway("_probe"));
     assert!(place.check(Access::Write).await.unwrap_err().is_retryable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_tenants_that_are_forgotten_those_that_have_tables_lose_them_and_no_other_does() {
+    let (log, store, folder) = (log(2), store(), tempfile::tempdir().unwrap());
+    let place = Place::local(folder.path()).unwrap();
+    for number in 1..=3 {
+        define(&log, tenant(number), &orders()).await;
+        append(&log, tenant(number), &events(0, 50)).await;
+    }
+    let writer = Running::start_at(&log, &store, place, Budget::default());
+    writer.caught_up(&log).await;
+    writer.handle.flush_all().await.unwrap();
+    writer.handle.forget_all(&[1, 2, 9].map(tenant).into()).await.unwrap();
+    assert_eq!(writer.handle.holdings().open, 1);
+    let has_files = |number| holds_a_file(&folder.path().join(tenant(number).to_string()));
+    assert_eq!([1, 2, 3].map(has_files), [false, false, true]);
+    writer.stop().await;
+}
+
+fn holds_a_file(folder: &std::path::Path) -> bool {
+    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.any(|path| path.is_file() || holds_a_file(&path))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pipeline::{Log, MemoryStore, Store, Table};
+use pipeline::{Expect, Log, MemoryLog, MemoryStore, Partitions, Store, Table};
 use projections::view::{Budget, Place, Projector, ProjectorHandle, ViewError};
 use schemas::{TenantId, Topic};
 use tokio::sync::watch;
@@ -73,11 +73,76 @@ pub fn events(from: u64, to: u64) -> Vec<Event> {
     (from..to).map(|n| event(&format!("k{}", n % 700), (n % 5) as i64, n, (n % 13 != 0).then_some(n as i64))).collect()
 }
 
+fn checkpoint_key() -> String {
+    format!("{}/0/projector", Topic::Events)
+}
+
 /// Where a restart begins.
 async fn checkpoint(store: &Arc<dyn Store>) -> u64 {
-    let key = format!("{}/0/projector", Topic::Events);
-    let row = store.get(TenantId::SYSTEM, Table::Checkpoints, &key).await.unwrap().unwrap();
-    u64::from_be_bytes(row.value.as_ref().try_into().unwrap())
+    let row = store.get(TenantId::SYSTEM, Table::Checkpoints, &checkpoint_key()).await.unwrap().unwrap();
+    let (epoch, offset) = row.value.split_first_chunk::<4>().unwrap();
+    assert_eq!(u32::from_be_bytes(*epoch), 1);
+    u64::from_be_bytes(offset.try_into().unwrap())
+}
+
+/// Folds 500 events into tables in `folder`, and answers where a restart begins.
+async fn folded(log: &Arc<dyn Log>, store: &Arc<dyn Store>, folder: &Path) -> u64 {
+    define(log, TENANT, &orders()).await;
+    append(log, TENANT, &events(0, 500)).await;
+    let running = Running::start(log, store, folder, Budget::default());
+    running.caught_up(log).await;
+    running.stop().await;
+    checkpoint(store).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_another_epoch_or_beyond_the_log_ends_the_partition_and_no_table_is_touched() {
+    for (epoch, upto) in [(2, 900), (1, 100)] {
+        let (first, store, folder) = (log(1), store(), tempfile::tempdir().unwrap());
+        let at = folded(&first, &store, folder.path()).await;
+        let partitions = Partitions { inputs: 1, events: 1, decisions: 1 };
+        let other: Arc<dyn Log> = Arc::new(MemoryLog::of_epoch(partitions, epoch));
+        define(&other, TENANT, &orders()).await;
+        append(&other, TENANT, &events(0, upto)).await;
+        let running = Running::start(&other, &store, folder.path(), Budget::default());
+        let told = running.handle.rebuild(TENANT, &order_name()).await.unwrap_err();
+        assert!(matches!(told, ViewError::OtherLog { .. }) && !told.is_of_the_table(), "{told}");
+        let ended = in_time(running.task).await.unwrap().unwrap_err();
+        let ViewError::OtherLog { views, end } = &ended else { panic!("{ended}") };
+        assert_eq!((views.epoch, views.offset, end.epoch, end.offset), (1, at, epoch, upto + 1));
+        assert_eq!(checkpoint(&store).await, at);
+        let running = Running::start(&first, &store, folder.path(), Budget::default());
+        running.caught_up(&first).await;
+        assert_eq!(running.rows(TENANT).await.len(), rows_of(&first).await);
+        running.stop().await;
+    }
+}
+
+/// How many rows a log makes.
+async fn rows_of(log: &Arc<dyn Log>) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(log, &store(), folder.path(), Budget::default());
+    running.caught_up(log).await;
+    let rows = running.rows(TENANT).await.len();
+    running.stop().await;
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_former_builds_is_gone_on_from_and_written_with_its_epoch() {
+    let (store, folder) = (store(), tempfile::tempdir().unwrap());
+    let faulty = FaultyLog::new(log(1));
+    let log: Arc<dyn Log> = faulty.clone();
+    let at = folded(&log, &store, folder.path()).await;
+    let former = at.to_be_bytes().to_vec().into();
+    store.put(TenantId::SYSTEM, Table::Checkpoints, &checkpoint_key(), former, Expect::Any).await.unwrap();
+    append(&log, TENANT, &events(500, 600)).await;
+    faulty.reads.send_modify(Vec::clear);
+    let running = Running::start(&log, &store, folder.path(), Budget::default());
+    running.caught_up(&log).await;
+    assert!(faulty.reads.borrow().iter().all(|from| *from >= at));
+    running.stop().await;
+    assert_eq!(checkpoint(&store).await, log.end(Topic::Events, 0).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use schemas::{Topic, Version};
 
 use projections::view::{GRACE, Place, View, ViewError};
 
+use crate::faulty::{Fault, faulty_place};
 use crate::support::*;
 
 /// What happens to a view between events.
@@ -361,6 +362,26 @@ async fn a_file_that_has_just_gone_stays_for_who_still_reads_it_however_long_ago
     assert_eq!(rows(&read, &[]).await.len(), 2, "the query goes on");
     open(&place).await;
     assert_eq!(count("orders"), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_another_process_has_just_put_stays_however_far_this_clock_is_ahead_of_the_storages() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, fault) = faulty_place(folder.path());
+    let patient = async || View::open(&place, TENANT, orders(), start(), GRACE).await.unwrap();
+    drop(patient().await);
+    let table = folder.path().join(TENANT.to_string()).join("orders");
+    let put = table.join("part-not-named-yet.parquet");
+    std::fs::write(&put, "").unwrap();
+    fault.send_replace(Fault::Late);
+    patient().await;
+    assert!(put.exists());
+    let old = std::time::SystemTime::now() - GRACE * 2;
+    std::fs::File::options().write(true).open(&put).unwrap().set_modified(old).unwrap();
+    patient().await;
+    assert!(!put.exists());
+    let left = std::fs::read_dir(&table).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["_delta_log"], "nothing stays of asking what time it is");
 }
 
 #[tokio::test]

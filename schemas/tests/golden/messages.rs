@@ -193,8 +193,15 @@ fn what_is_said_to_drift_is_written_as_it_always_was() {
         Verdict::Snooze { until: 1_700_000_030_000_000 },
     ];
     let decide = |verdict| {
-        let decide =
-            Decide { case: 41, mapping_version: 2, version: None, verdict, by: "ada".into(), why: "seen".into() };
+        let decide = Decide {
+            case: 41,
+            mapping_version: 2,
+            version: None,
+            once_read: false,
+            verdict,
+            by: "ada".into(),
+            why: "seen".into(),
+        };
         Input::Command { id: "c-1".into(), command: Command::Decide(decide) }
     };
     let (moves, alternatives) = (vec![a_move()], vec![]);
@@ -286,6 +293,7 @@ fn what_people_decide_is_written_as_it_always_was() {
             case,
             mapping_version: 2,
             version: Some(3),
+            once_read: false,
             verdict: edit(),
             by: by(),
             why: why(),
@@ -299,11 +307,33 @@ fn what_people_decide_is_written_as_it_always_was() {
             force: false,
             made_on: Some(2),
             why: Some(why()),
+            once_read: false,
         }),
         Input::Discarded { settlement: 91, offsets: vec![7, 9] },
         Input::SettlementEnded { settlement: 90 },
     ];
     assert_lines("deciding_inputs_v1.ndjson", &inputs);
+}
+
+#[test]
+fn what_ends_a_recall_is_written_as_it_always_was() {
+    let (verdict, by, why) = (Verdict::Approve { only: vec![] }, "ada".into(), "seen".into());
+    let decide = Decide { case: 41, mapping_version: 2, version: Some(3), once_read: true, verdict, by, why };
+    let command = |command| Input::Command { id: "c-1".into(), command };
+    let inputs = [
+        Input::RecallEnded { case: 41, at: 61, since: 30 },
+        command(Command::Decide(decide)),
+        command(Command::ActivateMapping {
+            mapping: DefinitionHash::of("mapping"),
+            entity_definition: DefinitionHash::of("entity"),
+            by: "ada".into(),
+            force: false,
+            made_on: Some(2),
+            why: None,
+            once_read: true,
+        }),
+    ];
+    assert_lines("recalled_inputs_v1.ndjson", &inputs);
 }
 
 #[test]
@@ -335,6 +365,7 @@ fn inputs_are_written_as_they_always_were() {
                 force: false,
                 made_on: None,
                 why: None,
+                once_read: false,
             },
         },
         Input::TimePassed { id: "t-1".into() },

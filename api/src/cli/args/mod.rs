@@ -31,7 +31,7 @@ pub use log::{CatArgs, LogCommand, RefoldArgs, StatArgs};
 pub use mappings::{DiffArgs, DriftCommand, MappingsCommand, SetMappingArgs, ShowMappingArgs, StreamArgs, TenantArgs};
 pub use migrate::MigrateArgs;
 pub use policy::{BacktestArgs, ModelWanted, PolicyArgs, PolicyCommand, RepairsWanted, SetPolicyArgs};
-pub use quarantine::{QuarantineArgs, QuarantineCommand, SettleArgs, ShowArgs};
+pub use quarantine::{ForeignArgs, QuarantineArgs, QuarantineCommand, SettleArgs, ShowArgs};
 pub use query::QueryArgs;
 pub use serve::{DemoArgs, ServeArgs};
 pub use server::{LoginArgs, ServerArgs};
@@ -166,6 +166,7 @@ impl Command {
     pub fn only_reads(&self) -> bool {
         match self {
             Self::Query(_) | Self::Log(_) | Self::Drift(_) | Self::Doctor => true,
+            Self::Quarantine(QuarantineCommand::Foreign(args)) => !args.seen,
             Self::Quarantine(command) => matches!(command, QuarantineCommand::List(_) | QuarantineCommand::Show(_)),
             Self::Views(command) => matches!(command, ViewsCommand::List(_) | ViewsCommand::Describe(_)),
             Self::Cases(command) => {
@@ -190,6 +191,7 @@ impl Command {
             Self::Log(LogCommand::Stat(args)) => Whose::OneOrAll(args.tenant.as_deref()),
             Self::Log(LogCommand::Cat(args)) => Whose::One(args.tenant.as_deref()),
             Self::Log(LogCommand::Refold(_)) | Self::Doctor => Whose::Operator,
+            Self::Quarantine(QuarantineCommand::Foreign(_)) => Whose::Operator,
             Self::Quarantine(command) => Whose::One(command.tenant()),
             Self::Cases(command) => Whose::One(command.tenant()),
             Self::Mappings(command) => Whose::One(command.tenant()),

@@ -16,6 +16,8 @@ pub enum QuarantineCommand {
     Retry(SettleArgs),
     /// Give records up. Their bytes stay on the log.
     Discard(SettleArgs),
+    /// List messages on the log's servers that are none of the line's and were passed over: of no tenant, for who operates it.
+    Foreign(ForeignArgs),
 }
 
 impl QuarantineCommand {
@@ -25,6 +27,7 @@ impl QuarantineCommand {
             Self::List(args) => args.tenant.as_deref(),
             Self::Show(args) => args.tenant.as_deref(),
             Self::Retry(args) | Self::Discard(args) => args.tenant.as_deref(),
+            Self::Foreign(_) => None,
         }
     }
 }
@@ -47,6 +50,20 @@ pub struct QuarantineArgs {
     /// Those that were retried or discarded, instead of those that wait.
     #[arg(long)]
     pub settled: bool,
+}
+
+/// Options of `quarantine foreign`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct ForeignArgs {
+    /// At most so many.
+    #[arg(long, default_value_t = 100, value_parser = limit)]
+    pub limit: usize,
+    /// Only what comes behind this one, as the end of a longer list names it.
+    #[arg(long)]
+    pub after: Option<String>,
+    /// Note of all that are there now that they were seen to: `doctor` tells of them no more.
+    #[arg(long)]
+    pub seen: bool,
 }
 
 /// Options of `quarantine show`.

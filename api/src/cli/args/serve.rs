@@ -16,9 +16,10 @@ pub struct ServeArgs {
     /// The roles that this process takes, by default every one; others take the rest. Only where log and store are on servers.
     #[arg(long, value_enum, env = "AUTONOMOS_ROLES", value_delimiter = ',')]
     pub roles: Vec<RoleName>,
-    /// Where the API answers. Beyond loopback it takes TLS, which the configuration names.
-    #[arg(long, default_value = "127.0.0.1:7400")]
-    pub listen: std::net::SocketAddr,
+    /// Where the API answers, by default 127.0.0.1:7400. Beyond loopback it takes TLS, which the configuration names. A process
+    /// without the role api answers nothing by default, and /healthz, /readyz and /metrics where this says.
+    #[arg(long)]
+    pub listen: Option<std::net::SocketAddr>,
     /// Listen beyond loopback without TLS: only behind a proxy that encrypts.
     #[arg(long)]
     pub allow_plain_http: bool,

@@ -6,7 +6,7 @@ use schemas::drift::Verdict;
 use super::{read_moves, told};
 use crate::cli::DryRunArgs;
 use crate::cli::backend::Backend;
-use crate::http::routes::cases::evidence::{DryRunInfo, EvidenceInfo, MappedInfo, SeenInfo, Values};
+use crate::http::routes::cases::evidence::{DryRunInfo, EvidenceInfo, MappedInfo, SeenInfo, SpreadInfo, Values};
 use crate::output::Output;
 
 /// Tells the evidence of a case.
@@ -22,6 +22,12 @@ pub(super) fn tell(seen: &EvidenceInfo, out: &mut dyn Output) -> anyhow::Result<
     for diff in &seen.schema_diff {
         let (what, before, held) = (&diff.change, share(&diff.before), share(&diff.held));
         out.line(&format!("  {what:<9} {}: {before} before, {held} held", diff.path))?;
+        let spreads = [(&diff.numbers_before, "before"), (&diff.numbers_held, "held"), (&diff.numbers_ever, "of all")];
+        for (SpreadInfo { p05, p50, p95 }, when) in
+            spreads.into_iter().filter_map(|(s, when)| Some((s.as_ref()?, when)))
+        {
+            out.line(&format!("            numbers {when:<6} 5 % below {p05}, half below {p50}, 95 % below {p95}"))?;
+        }
     }
     for row in &seen.before {
         out.line(&format!("  before    {} {} → {}", row.position, values(&row.source), values(&row.fields)))?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use pipeline::quarantine::{list_foreign, note_foreign};
 use pipeline::{LogError, Stored, Table};
 use schemas::{BatchKind, EntityName, Input, TenantId, Topic};
 
@@ -99,6 +100,41 @@ async fn read_some(
         }
     }
     Ok(read)
+}
+
+/// What was odd on the log's servers: messages of others that nobody has seen to, and readers that stood still.
+pub(super) async fn oddities(line: &Line, findings: &mut Findings) -> anyhow::Result<()> {
+    let Some(oddities) = line.log.oddities() else { return Ok(()) };
+    // What was met just now, by the checks before this one.
+    for topic in Topic::ALL {
+        for partition in 0..line.log.partitions(topic) {
+            note_foreign(&*line.log, &*line.store, topic, partition).await?;
+        }
+    }
+    let (mut after, mut unseen, mut last) = (None::<String>, 0, None);
+    loop {
+        let notes = list_foreign(&*line.store, after.as_deref(), PAGE).await?;
+        let Some((key, _)) = notes.last() else { break };
+        after = Some(key.clone());
+        for (_, note) in notes.into_iter().filter(|(_, note)| !note.is_seen) {
+            unseen += 1;
+            last = Some(note);
+        }
+    }
+    match last {
+        None => findings.ok("foreign messages", "none that nobody has seen to"),
+        Some(note) => findings.failed(
+            "foreign messages",
+            format!(
+                "{unseen} on the topics were passed over, one of them as message {} of {}, partition {}: {}",
+                note.message, note.topic, note.partition, note.why
+            ),
+            "see `autonomos quarantine foreign`, allow nobody else to write to the topics, then say `autonomos quarantine \
+             foreign --seen`",
+        ),
+    }
+    findings.ok("readers of the log", format!("{} times one stood still and was replaced", oddities.stalls()));
+    Ok(())
 }
 
 /// No reader may be further than what it reads.

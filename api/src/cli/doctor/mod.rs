@@ -4,10 +4,12 @@ mod log;
 mod servers;
 mod streams;
 
+use std::path::Path;
+
 use pipeline::engine::{FORMAT_VERSION, format_version, free_and_total_bytes};
 use serde_json::{Value, json};
 
-use crate::backends::Backends;
+use crate::backends::{Backends, Sections};
 use crate::line::Line;
 use crate::output::Output;
 use crate::serve::config::{self, Settings};
@@ -50,14 +52,19 @@ impl Findings {
 }
 
 /// Checks the servers that log and store are on, and the place of views, if any is outside the data folder, before anything
-/// is opened there. Fails when they are not as they have to be, having said what to do.
-pub async fn servers(backends: &Backends, out: &mut dyn Output) -> anyhow::Result<()> {
-    if backends.are_embedded() && backends.views.is_none() {
-        return Ok(());
+/// is opened there, and answers where they are. Fails when they are not as they have to be, having said what to do. A file that
+/// cannot be read is a finding of [`run`], if the folder opens without it.
+pub async fn servers(folder: &Path, out: &mut dyn Output) -> anyhow::Result<Backends> {
+    let backends = Backends::of_folder(folder).or_else(|error| {
+        tracing::warn!("{error:#}");
+        Backends::read(Sections::default(), folder)
+    })?;
+    if !backends.are_embedded() || backends.views.is_some() {
+        let mut findings = Findings::default();
+        servers::check(&backends, &mut findings).await;
+        findings.tell(out)?;
     }
-    let mut findings = Findings::default();
-    servers::check(backends, &mut findings).await;
-    findings.tell(out)
+    Ok(backends)
 }
 
 /// Checks the folder's format and disk, every batch of the log, what the store says of it, and each view.
@@ -70,6 +77,7 @@ pub async fn run(line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
     let counted = streams::counted(line).await?;
     let seen = log::read(line, &counted, &mut findings).await?;
     log::checkpoints(line, &mut findings).await?;
+    log::oddities(line, &mut findings).await?;
     streams::register(line, &seen, &mut findings).await?;
     streams::counters(&counted, &seen, &mut findings);
     views(line, &mut findings).await?;
@@ -136,15 +144,19 @@ fn fsync(line: &Line, findings: &mut Findings) {
     }
 }
 
-/// Which language model is asked, if one is: this process's, or the one that a server over the folder would read of.
+/// Whether `autonomos.yaml` can be read, and which language model is asked, if one is: this process's, or the one that a server
+/// over the folder would read of.
 fn model(line: &Line, findings: &mut Findings) {
-    if let Some(asking) = &line.asking {
-        return findings.ok("language model", format!("{} is asked what stays uncertain", asking.model()));
+    let read = config::read(&line.folder.join("autonomos.yaml"), false);
+    if let Err(error) = &read {
+        findings.failed("configuration", format!("{error:#}"), "mend autonomos.yaml");
     }
-    match config::read(&line.folder.join("autonomos.yaml"), false) {
-        Ok(Settings { llm: Some(llm), .. }) => findings.ok("language model", format!("a server asks {}", llm.told())),
-        Ok(_) => findings.ok("language model", "none is set up, so none is asked"),
-        Err(error) => findings.failed("language model", format!("{error:#}"), "mend autonomos.yaml"),
+    let check = "language model";
+    match (&line.asking, read) {
+        (Some(asking), _) => findings.ok(check, format!("{} is asked what stays uncertain", asking.model())),
+        (None, Ok(Settings { llm: Some(llm), .. })) => findings.ok(check, format!("a server asks {}", llm.told())),
+        (None, Ok(_)) => findings.ok(check, "none is set up, so none is asked"),
+        (None, Err(_)) => {}
     }
 }
 

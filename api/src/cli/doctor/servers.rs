@@ -58,12 +58,15 @@ async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Finding
     use pipeline::{KafkaLog, Log};
     use schemas::Topic;
 
-    let asked = pipeline::log::kafka::Settings { create_topics: false, ..settings.clone() };
+    let asked = pipeline::log::kafka::Settings { create_topics: false, begin_topics: false, ..settings.clone() };
     let log = match KafkaLog::open(asked).await {
         Ok(log) => log,
         Err(OpenError::MissingTopic { topic, .. }) if settings.create_topics => {
             return findings
                 .ok("kafka", format!("it answers; topic {topic} is not there yet and is made at the next start"));
+        }
+        Err(OpenError::NotBegun { topic }) => {
+            return findings.ok("kafka", format!("it answers; topic {topic} is there, and begins at the next start"));
         }
         Err(error) => {
             let what_to_do = match &error {
@@ -73,6 +76,7 @@ async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Finding
                 OpenError::NewerFormat { .. } => "use a newer autonomos",
                 OpenError::Settings(_) | OpenError::Partitions(_) => "mend log: kafka in the configuration",
                 OpenError::MissingTopic { .. }
+                | OpenError::NotBegun { .. }
                 | OpenError::Create { .. }
                 | OpenError::TooFewPartitions { .. }
                 | OpenError::TopicSettings { .. }
@@ -132,8 +136,9 @@ async fn scylla(settings: &pipeline::store::scylla::Settings, roles: &[RoleName]
         }
         Err(error) => {
             let what_to_do = match &error {
-                OpenError::Unreachable { .. } => "start the nodes, or mend store: scylla: nodes",
+                OpenError::Unreachable { .. } => "start the nodes, or mend store: scylla: nodes and tls",
                 OpenError::Login { .. } => "mend store: scylla: login, or the user at the nodes",
+                OpenError::Tls(_) => "mend store: scylla: tls, or the certificates of the nodes",
                 OpenError::Settings(_) => "mend store: scylla in the configuration",
                 OpenError::NewerSchema { .. } => "use a newer autonomos",
                 OpenError::MissingKeyspace { .. } | OpenError::OlderSchema { .. } | OpenError::Migrate { .. } => {
@@ -156,6 +161,12 @@ fn workers(peers: &Peers, roles: &[RoleName], findings: &mut Findings) {
     let names: Vec<String> =
         peers.nodes.values().map(|node| format!("{} ({})", node.name, node.roles.join(","))).collect();
     findings.ok("processes", format!("{} share the work: {}", names.len(), names.join("; ")));
+    for node in peers.nodes.values() {
+        if let Some(why) = &node.stall {
+            let check = format!("process {}", node.name);
+            findings.failed(&check, why.clone(), "see what it names and that process's log; it tries again by itself");
+        }
+    }
     let known: BTreeSet<&str> = peers.leases.keys().map(|share| share.role.as_str()).collect();
     for role in known.into_iter().chain(roles.iter().map(|role| role.name())).collect::<BTreeSet<_>>() {
         let of_role: Vec<_> = peers.leases.keys().filter(|share| share.role == role).collect();
@@ -166,10 +177,22 @@ fn workers(peers: &Peers, roles: &[RoleName], findings: &mut Findings) {
             .collect();
         let check = format!("role {role}");
         let start = format!("start a process with `autonomos serve --roles {role}`");
+        let without = of_role.iter().filter(|share| peers.owner(share).is_none());
+        let failed: BTreeSet<&str> =
+            without.flat_map(|share| peers.failed_at(share)).map(|node| node.name.as_str()).collect();
+        let failed: Vec<&str> = failed.into_iter().collect();
         match (of_role.is_empty(), alone.is_empty()) {
             (true, _) => findings.failed(&check, "nobody has ever worked on it", &start),
             (false, false) => {
-                findings.failed(&check, format!("nobody works on partitions {}", alone.join(", ")), &start)
+                let what = format!("nobody works on partitions {}", alone.join(", "));
+                let what_to_do = match &failed[..] {
+                    [] => start,
+                    _ => format!(
+                        "{} failed there and will try again: see that log output, or {start}",
+                        failed.join(", ")
+                    ),
+                };
+                findings.failed(&check, what, &what_to_do);
             }
             (false, true) => findings.ok(&check, format!("every one of {} partitions is worked on", of_role.len())),
         }
@@ -185,7 +208,9 @@ mod tests {
     #[test]
     fn partitions_that_nobody_works_on_are_named_with_what_to_do() {
         let mut peers = Peers::default();
-        let node = NodeRow { name: "a:1".into(), roles: vec!["process".into()], version: 3 };
+        let stall = Some("processor of partition 0 of process: the store cannot be reached".to_owned());
+        let roles = vec!["process".into()];
+        let node = NodeRow { name: "a:1".into(), roles, stall, failed: vec!["repair/00000".into()], version: 3 };
         peers.nodes.insert("id".into(), node);
         for (partition, owner) in [(0, Some("id")), (1, Some("gone")), (2, None)] {
             let share = Share { role: "process".into(), partition };
@@ -194,10 +219,17 @@ mod tests {
         }
         let mut findings = Findings::default();
         workers(&peers, &[RoleName::Process, RoleName::Repair], &mut findings);
+        let share = Share { role: "repair".into(), partition: 0 };
+        peers.leases.insert(share, Lease { owner: None, name: "a:1".into(), token: 1, version: 1 });
+        let mut later = Findings::default();
+        workers(&peers, &[RoleName::Process, RoleName::Repair], &mut later);
+        let told = format!("{:?}", later.rows[3]);
+        assert!(told.contains("a:1 failed there") && told.contains("--roles repair"), "{told}");
         let rows: Vec<String> = findings.rows.iter().map(|row| format!("{row:?}")).collect();
-        assert_eq!(findings.failed, 2, "{rows:?}");
-        assert!(rows[1].contains("partitions 1, 2") && rows[1].contains("--roles process"), "{}", rows[1]);
-        assert!(rows[2].contains("role repair") && rows[2].contains("nobody has ever"), "{}", rows[2]);
+        assert_eq!(findings.failed, 3, "{rows:?}");
+        assert!(rows[1].contains("process a:1") && rows[1].contains("cannot be reached"), "{}", rows[1]);
+        assert!(rows[2].contains("partitions 1, 2") && rows[2].contains("--roles process"), "{}", rows[2]);
+        assert!(rows[3].contains("role repair") && rows[3].contains("nobody has ever"), "{}", rows[3]);
     }
 
     #[tokio::test]

@@ -52,7 +52,10 @@ fn like(from: &Place) -> anyhow::Result<Like> {
         Partitions { inputs: of(Topic::Inputs), events: of(Topic::Events), decisions: of(Topic::Decisions) };
     let [epoch, events, decisions] = Topic::ALL.map(|topic| from.log.epoch(topic));
     if (events, decisions) != (epoch, epoch) {
-        bail!("the topics are of epochs {epoch}, {events} and {decisions}: only a log of one epoch can move");
+        bail!(
+            "the topics are of epochs {epoch}, {events} and {decisions}, so one of them was made again, and only a log of one \
+             epoch can move: restore all three from one backup"
+        );
     }
     Ok(Like { partitions, epoch })
 }

@@ -88,6 +88,7 @@ fn open_folder(path: &Path, missing: Missing) -> anyhow::Result<Place> {
 async fn open_log(log: LogBackend, missing: Missing) -> anyhow::Result<Arc<dyn Log>> {
     let LogBackend::Kafka(mut settings) = log else { bail!("the log is in a data folder: name the folder") };
     settings.create_topics = matches!(missing, Missing::Made(_));
+    settings.begin_topics = settings.create_topics;
     if let Missing::Made(Some(like)) = missing {
         settings.partitions = like.partitions;
         settings.epoch = Some(like.epoch);
@@ -132,9 +133,9 @@ mod tests {
         assert!(matches!(read(CLUSTER).unwrap(), Named::Cluster(_)));
     }
 
-    #[cfg(not(any(feature = "kafka", feature = "scylla")))]
+    #[cfg(not(all(feature = "kafka", feature = "scylla")))]
     #[test]
-    fn a_build_without_the_backends_says_how_to_get_one() {
+    fn a_build_that_lacks_a_backend_says_how_to_get_one() {
         let refused = format!("{:#}", read(CLUSTER).err().unwrap());
         assert!(refused.contains("--features kafka,scylla"), "{refused}");
     }

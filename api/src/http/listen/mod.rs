@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use poem::Response;
+use poem::endpoint::BoxEndpoint;
 use poem::http::uri::Scheme;
 use poem::listener::{Acceptor, AcceptorExt, IntoTlsConfigStream, RustlsCertificate, RustlsConfig, TcpAcceptor};
 use poem::web::{LocalAddr, RemoteAddr};
@@ -19,7 +21,6 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Doors, app};
 use client::Waits;
 use crowd::Crowd;
 
@@ -52,40 +53,43 @@ pub fn bind(address: SocketAddr, tls: Option<&Tls>, allow_plain: bool) -> anyhow
     Ok(listener)
 }
 
-/// Serves the API until `stop` says true.
-pub async fn serve(doors: Arc<Doors>, listener: TcpListener, tls: Option<Tls>, stop: watch::Receiver<bool>) {
-    if let Err(error) = try_serve(doors, listener, tls, stop).await {
+/// What is served.
+type Endpoint = BoxEndpoint<'static, Response>;
+
+/// Serves an endpoint until `stop` says true.
+pub async fn serve(endpoint: Endpoint, listener: TcpListener, tls: Option<Tls>, stop: watch::Receiver<bool>) {
+    if let Err(error) = try_serve(endpoint, listener, tls, stop).await {
         tracing::error!(error = format!("{error:#}"), "the HTTP listener has stopped");
     }
 }
 
 async fn try_serve(
-    doors: Arc<Doors>,
+    endpoint: Endpoint,
     listener: TcpListener,
     tls: Option<Tls>,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let tcp = Prompt(TcpAcceptor::from_std(listener)?);
     match tls {
-        None => run(doors, tcp, stop).await,
+        None => run(endpoint, tcp, stop).await,
         Some(tls) => {
             let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
             let certificate = RustlsCertificate::new().cert(read(&tls.certificate)?).key(read(&tls.key)?);
             let config = RustlsConfig::new().fallback(certificate);
             // A certificate that cannot be used ends the start: nothing goes on unencrypted.
             let checked = config.into_stream().context("the certificate or its key cannot be used")?;
-            run(doors, tcp.rustls(checked), stop).await
+            run(endpoint, tcp.rustls(checked), stop).await
         }
     }
 }
 
 /// Lets clients in until `stop` says true, then gives answers under way a moment.
 async fn run(
-    doors: Arc<Doors>,
+    endpoint: Endpoint,
     mut acceptor: impl Acceptor + 'static,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let (endpoint, crowd, waits) = (Arc::new(app(&doors)), Crowd::new(connections_max()), Waits::default());
+    let (endpoint, crowd, waits) = (Arc::new(endpoint), Crowd::new(connections_max()), Waits::default());
     let (mut clients, stopping) = (JoinSet::new(), stop.clone());
     loop {
         let accepted = tokio::select! {

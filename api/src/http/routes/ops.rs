@@ -9,8 +9,9 @@ use poem_openapi::{Object, OpenApi};
 
 use super::{Signed, Tag};
 use crate::auth::Role;
+use crate::http::Doors;
+use crate::http::ops::{self, Signals};
 use crate::http::problem::Problem;
-use crate::http::{Doors, ops};
 use crate::line::Lag;
 
 /// How far the roles are behind the log.
@@ -49,23 +50,35 @@ impl Routes {
 
     /// Does every role run?
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
-    async fn readyz(&self, doors: Data<&Arc<Doors>>) -> Result<PlainText<String>, Problem> {
-        match ops::ready(&doors.line).await {
+    async fn readyz(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        signals: Data<&Arc<Signals>>,
+    ) -> Result<PlainText<String>, Problem> {
+        match ops::ready(&doors.line, &signals).await {
             (StatusCode::OK, text) => Ok(PlainText(text)),
             (_, text) => {
                 tracing::warn!(why = text.trim(), "not ready");
-                Err(Problem::unavailable("a role has stopped or the views are far behind: the server's log says why"))
+                Err(Problem::unavailable(
+                    "a role has stopped, the views are far behind, or log and store are away: the server's log says",
+                ))
             }
         }
     }
 
     /// How far is each role behind the log?
     #[oai(path = "/api/v1/lag", method = "get", operation_id = "show_lag")]
-    async fn lag(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed) -> Result<Json<Lags>, Problem> {
+    async fn lag(
+        &self,
+        doors: Data<&Arc<Doors>>,
+        signals: Data<&Arc<Signals>>,
+        Signed(caller): Signed,
+    ) -> Result<Json<Lags>, Problem> {
         caller.require(Role::Admin)?;
-        let failed = |error: anyhow::Error| Problem::internal(format!("{error:#}"));
-        let behind = doors.line.behind().await.map_err(failed)?;
-        let lags = doors.line.lags().await.map_err(failed)?;
+        let (behind, lags) = signals.lags(&doors.line).await.map_err(|why| {
+            tracing::warn!(why, "how far the roles are behind cannot be told");
+            Problem::unavailable("log and store do not answer now, so it is not known: try again")
+        })?;
         let behind_ms = u64::try_from(behind.as_millis()).unwrap_or(u64::MAX);
         Ok(Json(Lags { behind_ms, roles: lags.into_iter().map(told).collect() }))
     }

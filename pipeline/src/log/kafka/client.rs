@@ -1,7 +1,5 @@
 //! The connections to a cluster.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -12,9 +10,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use schemas::Topic;
 use tokio::sync::watch;
 
+use super::cursor::Cursor;
 use super::error::{OpenError, of_operation};
+use super::place::Place;
 use super::settings::Settings;
-use crate::log::LogError;
+use crate::log::{LogError, Oddities};
 
 /// Hears what a client has to say besides answers.
 #[derive(Default)]
@@ -51,8 +51,6 @@ impl Context {
 
 /// Between two of the same question.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Messages on a partition that are not ours, at most so many of which are remembered.
-const FOREIGN_MAX: usize = 1000;
 
 /// What all partitions of a log share.
 pub(super) struct Clients {
@@ -61,23 +59,25 @@ pub(super) struct Clients {
     pub(super) control: BaseConsumer<Context>,
     /// Why the log takes no more.
     pub(super) failure: watch::Sender<Option<LogError>>,
-    /// Consumers that were found to stand still and made again.
-    pub(super) stalls: AtomicU64,
-    idle_readers: AtomicUsize,
-    foreign: Mutex<BTreeMap<(Topic, u32, i64), String>>,
+    /// Messages that are not ours, and consumers that stood still.
+    pub(super) oddities: Oddities,
+    /// Readers that nobody uses, of all partitions: the one that was used last at the end.
+    idle: Mutex<Vec<Cursor>>,
 }
 
 impl Clients {
     pub(super) fn new(settings: Settings) -> Result<Self, OpenError> {
-        let control = settings.client().create_with_context(Context::default());
+        let mut config = settings.client();
+        // Otherwise a foreign transaction that is open hides everything behind its beginning, and that looks lost.
+        config.set("isolation.level", "read_uncommitted");
+        let control = config.create_with_context(Context::default());
         let control = control.map_err(|e| OpenError::Settings(e.to_string()))?;
         Ok(Self {
             settings,
             control,
             failure: watch::Sender::new(None),
-            stalls: AtomicU64::new(0),
-            idle_readers: AtomicUsize::new(0),
-            foreign: Mutex::default(),
+            oddities: Oddities::default(),
+            idle: Mutex::default(),
         })
     }
 
@@ -129,38 +129,56 @@ impl Clients {
         }
     }
 
-    /// Notes a message that is not ours. It is passed over by every reader alike.
-    pub(super) fn note_foreign(&self, topic: Topic, partition: u32, message: i64, why: &str) {
-        let mut foreign = self.foreign.lock();
-        if foreign.len() < FOREIGN_MAX && foreign.insert((topic, partition, message), why.to_owned()).is_none() {
-            tracing::warn!(%topic, partition, message, why, "a message that is not ours was passed over");
-        }
-    }
-
-    pub(super) fn foreign(&self) -> Vec<super::Foreign> {
-        let foreign = self.foreign.lock();
-        let entry = |(&(topic, partition, message), why): (&(Topic, u32, i64), &String)| super::Foreign {
-            topic,
-            partition,
-            message,
-            why: why.clone(),
+    /// Keeps a reader open while nobody reads. Of too many, the one goes that has been idle longest, whatever partition it has.
+    pub(super) fn keep_idle(&self, cursor: Cursor) {
+        let longest = {
+            let mut idle = self.idle.lock();
+            idle.push(cursor);
+            (idle.len() > self.settings.idle_readers_max).then(|| idle.remove(0))
         };
-        foreign.iter().map(entry).collect()
+        drop(longest);
     }
 
-    /// Whether one more reader may be kept open while nobody reads.
-    pub(super) fn keep_idle(&self) -> bool {
-        let max = self.settings.idle_readers_max;
-        let more = |idle: usize| (idle < max).then_some(idle + 1);
-        self.idle_readers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    /// How many idle readers a partition has.
+    pub(super) fn idle_of(&self, topic: Topic, partition: u32) -> usize {
+        self.idle.lock().iter().filter(|cursor| cursor.is_of(topic, partition)).count()
     }
 
-    pub(super) fn take_idle(&self) {
-        self.idle_readers.fetch_sub(1, Ordering::Relaxed);
+    /// The idle reader of a partition that is farthest of those that can be used.
+    pub(super) fn take_idle(&self, topic: Topic, partition: u32, usable: impl Fn(Place) -> bool) -> Option<Cursor> {
+        let mut idle = self.idle.lock();
+        let fitting = idle.iter().enumerate().filter(|(_, cursor)| cursor.is_of(topic, partition) && usable(cursor.at));
+        let (n, _) = fitting.max_by_key(|(_, cursor)| cursor.at.message)?;
+        Some(idle.remove(n))
     }
 }
 
 /// Partition counts end at 4,096.
 pub(super) fn partition_number(partition: u32) -> i32 {
     i32::try_from(partition).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_idle_readers_the_one_goes_that_was_idle_longest_whatever_partition_it_has() {
+        let settings = Settings { idle_readers_max: 3, ..Settings::at("127.0.0.1:1") };
+        let clients = Clients::new(settings).unwrap();
+        let keep = |partition, message| {
+            let at = Place { message, ..Place::START };
+            clients.keep_idle(Cursor::new(&clients, Topic::Inputs, partition, at).unwrap());
+        };
+        keep(0, 7);
+        keep(1, 7);
+        keep(1, 9);
+        let used = clients.take_idle(Topic::Inputs, 0, |_| true).unwrap();
+        clients.keep_idle(used);
+        keep(2, 7);
+        let idle = [0, 1, 2].map(|partition| clients.idle_of(Topic::Inputs, partition));
+        assert_eq!(idle, [1, 1, 1], "the first of partition 1 had been idle longest");
+        assert!(clients.take_idle(Topic::Events, 1, |_| true).is_none(), "readers of another topic are none of it");
+        assert!(clients.take_idle(Topic::Inputs, 1, |at| at.message == 9).is_some(), "the one used later stays");
+    }
 }

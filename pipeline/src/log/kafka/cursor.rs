@@ -46,6 +46,11 @@ impl Cursor {
         Ok(cursor)
     }
 
+    /// Whether it reads a partition.
+    pub(super) fn is_of(&self, topic: Topic, partition: u32) -> bool {
+        (self.topic, self.partition) == (topic, partition)
+    }
+
     /// Goes to a place, wherever it stands.
     pub(super) fn go_to(&mut self, clients: &Clients, at: Place) -> Result<(), LogError> {
         let there = self.at.message == at.message;
@@ -106,6 +111,33 @@ impl Cursor {
         }
         self.silent_since = Instant::now();
         Ok(self.ahead.as_ref())
+    }
+
+    /// Goes over what is there and never comes, where that is all that is in front of it: the end of a foreign transaction has a
+    /// number and is given to nobody. librdkafka keeps the place behind it, and forgets it when it is moved. As with a jump, it has
+    /// to say so twice. Whether the cursor went on.
+    pub(super) fn pass(&mut self, clients: &Clients) -> Result<bool, LogError> {
+        if self.ahead.is_some() {
+            return Ok(false);
+        }
+        let consumer = self.consumer().map_err(|e| self.failed(&e))?;
+        let places = consumer.position().map_err(|e| self.failed(&e))?;
+        let place = places.find_partition(&self.name, partition_number(self.partition)).map(|place| place.offset());
+        let Some(Offset::Offset(behind)) = place else { return Ok(false) };
+        if behind <= self.at.message {
+            return Ok(false);
+        }
+        match self.jumped_to.filter(|doubted| (self.at.message + 1..=behind).contains(doubted)) {
+            Some(doubted) => {
+                self.at.message = doubted;
+                self.silent_since = Instant::now();
+                Ok(true)
+            }
+            None => {
+                self.jumped_to = Some(behind);
+                self.seek(clients).map(|()| false)
+            }
+        }
     }
 
     /// Only a foreign transaction leaves holes between messages; whatever else it is, it does not come twice.

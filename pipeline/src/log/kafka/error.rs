@@ -49,6 +49,14 @@ pub enum OpenError {
         /// A command that makes it.
         command: String,
     },
+    /// A topic is there, and empty.
+    #[error(
+        "topic {topic} is there and has not begun: it begins when a process of the line starts on it, or records move there"
+    )]
+    NotBegun {
+        /// Kafka's name of the topic.
+        topic: String,
+    },
     /// A topic cannot be made.
     #[error("topic {topic} cannot be made: {why}")]
     Create {

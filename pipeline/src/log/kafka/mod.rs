@@ -16,7 +16,6 @@ mod settings;
 mod topics;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,7 +25,7 @@ pub use error::OpenError;
 pub use settings::{Compression, Mechanism, Sasl, Settings, Tls};
 
 use super::partition::{ByPartition, check, check_adopted};
-use super::{Durability, Log, LogError, Stored};
+use super::{Durability, Log, LogError, Oddities, Stored};
 use crate::engine::Partitions;
 pub use crate::secret::Secret;
 use client::Clients;
@@ -43,19 +42,6 @@ pub struct KafkaLog {
     producer: Arc<Producer>,
     partitions: ByPartition<Arc<Reading>>,
     facts: Facts,
-}
-
-/// A message on a topic that is not ours, or not whole. It has no items, and readers go on behind it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Foreign {
-    /// The topic.
-    pub topic: Topic,
-    /// The partition.
-    pub partition: u32,
-    /// Kafka's offset.
-    pub message: i64,
-    /// What is wrong with it.
-    pub why: String,
 }
 
 /// What a topic's durability rests on.
@@ -103,16 +89,6 @@ impl KafkaLog {
     /// How many replicas stand behind a topic.
     pub fn replication(&self, topic: Topic) -> Replication {
         self.facts.replication[number(topic)]
-    }
-
-    /// The messages that are not ours and were passed over so far, the first thousand of them.
-    pub fn foreign(&self) -> Vec<Foreign> {
-        self.clients.foreign()
-    }
-
-    /// How often a consumer stood still and was replaced.
-    pub fn stalls(&self) -> u64 {
-        self.clients.stalls.load(Ordering::Relaxed)
     }
 
     fn reading(&self, topic: Topic, partition: u32) -> Result<Arc<Reading>, LogError> {
@@ -254,6 +230,10 @@ impl Log for KafkaLog {
 
     fn damage(&self, topic: Topic, partition: u32) -> Option<LogError> {
         self.partitions.get(topic, partition).ok()?.damage()
+    }
+
+    fn oddities(&self) -> Option<&Oddities> {
+        Some(&self.clients.oddities)
     }
 
     async fn sync(&self) -> Result<(), LogError> {

@@ -1,6 +1,5 @@
 //! Reading one partition: where items are, what is new, and who stands where.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use super::client::Clients;
 use super::cursor::Cursor;
 use super::message::{Content, Taken};
 use super::place::{Known, Place};
-use crate::log::{LogError, Stored};
+use crate::log::{Foreign, LogError, Stored};
 
 /// How long one look for new messages lasts.
 const LOOK: Duration = Duration::from_millis(250);
@@ -37,9 +36,12 @@ pub(super) struct Reading {
     known: Mutex<Known>,
     /// Items up to the end that is known.
     pub(super) end: watch::Sender<u64>,
-    idle: Mutex<Vec<Cursor>>,
     /// Held while somebody looks for new messages.
     pub(super) looking: Arc<tokio::sync::Mutex<()>>,
+    /// The cursor that looked last. It is kept however many others are.
+    looker: Mutex<Option<Cursor>>,
+    /// When a message came to who looks, or it was made sure that there was none.
+    heard: Mutex<Instant>,
     /// The place where that one looks, in items.
     looking_at: Mutex<Option<u64>>,
     /// What is wrong with the partition, once that is known: it takes no more.
@@ -54,8 +56,9 @@ impl Reading {
             partition,
             known: Mutex::new(Known::new()),
             end: watch::Sender::new(0),
-            idle: Mutex::default(),
             looking: Arc::default(),
+            looker: Mutex::default(),
+            heard: Mutex::new(Instant::now()),
             looking_at: Mutex::default(),
             damage: OnceLock::new(),
         }
@@ -189,8 +192,8 @@ impl Reading {
     /// What the writer of a message had counted. The cursor's count of items is void after that.
     fn anchor_of(&self, cursor: &mut Cursor, message: i64) -> Result<Option<Place>, LogError> {
         cursor.go_to(&self.clients, Place { message, ..Place::START })?;
-        let (_, taken) = self.wait_for_next(cursor)?;
-        Ok(taken.anchor)
+        self.wait(cursor)?;
+        Ok(cursor.take().and_then(|(_, taken)| taken.anchor))
     }
 
     /// Batches from the one that holds `from` on.
@@ -219,7 +222,7 @@ impl Reading {
         let (mut stored, mut bytes) = (Vec::new(), 0);
         let full = |bytes: usize| bytes >= bytes_max && bytes > 0;
         while !full(bytes) {
-            let taken = match self.take_counted(cursor, cursor.at.message < target) {
+            let taken = match self.take_counted(cursor, target) {
                 Ok(taken) => taken,
                 // What is in front of it is given first; the next read begins at it and fails.
                 Err(_) if !stored.is_empty() => break,
@@ -245,9 +248,12 @@ impl Reading {
         Ok(stored)
     }
 
-    /// The next message, counted; the cursor stays in front of one that cannot be. It is waited for where it `must` come.
-    fn take_counted(&self, cursor: &mut Cursor, must: bool) -> Result<Option<(Place, Taken)>, LogError> {
-        if !self.peek(cursor, must)? {
+    /// The next message, counted; the cursor stays in front of one that cannot be. What stands before `target` is waited for.
+    fn take_counted(&self, cursor: &mut Cursor, target: i64) -> Result<Option<(Place, Taken)>, LogError> {
+        while cursor.at.message < target && !self.wait(cursor)? {
+            self.passed(cursor.at);
+        }
+        if cursor.peek(&self.clients, Duration::ZERO)?.is_none() {
             return Ok(None);
         }
         let Some((before, taken)) = cursor.take() else { return Ok(None) };
@@ -258,22 +264,35 @@ impl Reading {
         Ok(Some((before, taken)))
     }
 
-    /// Whether a message is in front of the cursor: waits for it where it `must` come.
-    fn peek(&self, cursor: &mut Cursor, must: bool) -> Result<bool, LogError> {
-        if must {
-            return self.wait(cursor).map(|()| true);
+    /// Counts the next message, or goes over what is none.
+    fn next(&self, cursor: &mut Cursor) -> Result<(), LogError> {
+        if !self.wait(cursor)? {
+            self.passed(cursor.at);
+            return Ok(());
         }
-        Ok(cursor.peek(&self.clients, Duration::ZERO)?.is_some())
+        let taken = cursor.take().ok_or_else(|| LogError::Failed("a message that was there is gone".into()));
+        taken.and_then(|(before, taken)| self.count(before, &taken))
     }
 
-    fn next(&self, cursor: &mut Cursor) -> Result<(), LogError> {
-        let (before, taken) = self.wait_for_next(cursor)?;
-        self.count(before, &taken)
+    /// A counted cursor went over what is no message.
+    fn passed(&self, at: Place) {
+        self.learn(|known| {
+            if at.message > known.end.message {
+                known.anchored(at);
+            }
+        });
     }
 
     fn count(&self, before: Place, taken: &Taken) -> Result<(), LogError> {
         match &taken.content {
-            Content::Foreign(why) => self.clients.note_foreign(self.topic, self.partition, taken.message, why),
+            Content::Foreign(why) => self.clients.oddities.met(Foreign {
+                topic: self.topic,
+                partition: self.partition,
+                message: taken.message,
+                next: before.items,
+                logged_at: taken.time,
+                why: why.clone(),
+            }),
             Content::Newer(source) => {
                 let (topic, partition, offset) = (self.topic, self.partition, before.items);
                 return Err(LogError::Unreadable { topic, partition, offset, source: source.clone() });
@@ -293,17 +312,16 @@ impl Reading {
         Ok(())
     }
 
-    fn wait_for_next(&self, cursor: &mut Cursor) -> Result<(Place, Taken), LogError> {
-        self.wait(cursor)?;
-        cursor.take().ok_or_else(|| LogError::Failed("a message that was there is gone".into()))
-    }
-
-    /// Waits for a message that is there. A consumer that does not give it is replaced, for a while.
-    fn wait(&self, cursor: &mut Cursor) -> Result<(), LogError> {
+    /// Waits for a message that is there. A consumer that does not give it is replaced, for a while. Whether it came: where it is
+    /// none for readers, the cursor stands behind it instead.
+    fn wait(&self, cursor: &mut Cursor) -> Result<bool, LogError> {
         let until = Instant::now() + self.clients.settings.request_timeout();
         loop {
             if cursor.peek(&self.clients, LOOK)?.is_some() {
-                return Ok(());
+                return Ok(true);
+            }
+            if cursor.pass(&self.clients)? {
+                return Ok(false);
             }
             self.clients.check()?;
             if Instant::now() >= until {
@@ -320,7 +338,7 @@ impl Reading {
     fn replace(&self, cursor: &mut Cursor) -> Result<(), LogError> {
         let (topic, partition, message) = (self.topic, self.partition, cursor.at.message);
         tracing::warn!(%topic, partition, message, "a consumer stands still and is replaced");
-        self.clients.stalls.fetch_add(1, Ordering::Relaxed);
+        self.clients.oddities.stalled();
         cursor.replace(&self.clients)
     }
 
@@ -334,24 +352,40 @@ impl Reading {
     }
 
     fn look_at(&self, from: Place) -> Result<(), LogError> {
-        let mut cursor = self.cursor_at(from)?;
-        let found = cursor.peek(&self.clients, LOOK)?.is_some();
-        if found {
+        let mut cursor = self.cursor_to_look(from)?;
+        if cursor.peek(&self.clients, LOOK)?.is_some() || self.is_overdue(&mut cursor, from)? {
+            *self.heard.lock() = Instant::now();
             // It is counted here and stays in front of the cursor, for the reader who waits for it.
-            if let Some((before, taken)) = self.take_counted(&mut cursor, false)? {
+            if let Some((before, taken)) = self.take_counted(&mut cursor, 0)? {
                 cursor.give_back(before, taken);
             }
-        } else if cursor.silent_since.elapsed() > SILENCE {
-            match self.clients.watermarks(self.topic, self.partition) {
-                Ok((_, high)) if high > cursor.at.message => self.replace(&mut cursor)?,
-                Ok((_, high)) if high < from.message => drop(self.high()?),
-                Ok(_) => cursor.silent_since = Instant::now(),
-                Err(error) if error.is_retryable() => tracing::warn!(%error, "waiting for Kafka"),
-                Err(error) => return Err(error),
-            }
         }
-        self.put_back(cursor);
+        let before = self.looker.lock().replace(cursor);
+        if let Some(before) = before {
+            self.put_back(before);
+        }
         Ok(())
+    }
+
+    /// Makes sure, where nothing came for long, that there is nothing; what is there is waited for. Whether it came.
+    fn is_overdue(&self, cursor: &mut Cursor, from: Place) -> Result<bool, LogError> {
+        if self.heard.lock().elapsed() <= SILENCE {
+            return Ok(false);
+        }
+        match self.clients.watermarks(self.topic, self.partition) {
+            Ok((_, high)) if high > cursor.at.message => {
+                if self.wait(cursor)? {
+                    return Ok(true);
+                }
+                self.passed(cursor.at);
+            }
+            Ok((_, high)) if high < from.message => drop(self.high()?),
+            Ok(_) => cursor.silent_since = Instant::now(),
+            Err(error) if error.is_retryable() => tracing::warn!(%error, "waiting for Kafka"),
+            Err(error) => return Err(error),
+        }
+        *self.heard.lock() = Instant::now();
+        Ok(false)
     }
 
     /// Items before a message, if it was counted lately.
@@ -412,29 +446,35 @@ impl Reading {
         }
     }
 
+    /// A cursor at a place, for who looks there: rather the one that looked last than another.
+    fn cursor_to_look(&self, at: Place) -> Result<Cursor, LogError> {
+        let there = self.take_idle(|idle| idle.message == at.message);
+        match there.or_else(|| self.looker.lock().take()) {
+            Some(mut cursor) => cursor.go_to(&self.clients, at).map(|()| cursor),
+            None => self.any_cursor(at),
+        }
+    }
+
     /// A cursor that goes to a place. The first two of a partition are left to who reads on there.
     fn any_cursor(&self, at: Place) -> Result<Cursor, LogError> {
-        let many = self.idle.lock().len() > IDLE_LEFT;
-        match self.take_idle(|_| many) {
+        let many = self.clients.idle_of(self.topic, self.partition) > IDLE_LEFT;
+        match self.clients.take_idle(self.topic, self.partition, |_| many) {
             Some(mut cursor) => cursor.go_to(&self.clients, at).map(|()| cursor),
             None => Cursor::new(&self.clients, self.topic, self.partition, at),
         }
     }
 
-    /// The idle cursor that is farthest of those that can be used.
+    /// The idle cursor that is farthest of those that can be used, the one that looked last among them.
     fn take_idle(&self, usable: impl Fn(Place) -> bool) -> Option<Cursor> {
-        let mut idle = self.idle.lock();
-        let fitting = idle.iter().enumerate().filter(|(_, cursor)| usable(cursor.at));
-        let (n, _) = fitting.max_by_key(|(_, cursor)| cursor.at.message)?;
-        let cursor = idle.swap_remove(n);
-        self.clients.take_idle();
-        Some(cursor)
+        let mut looker = self.looker.lock();
+        let at = looker.as_ref().map(|cursor| cursor.at).filter(|at| usable(*at));
+        let farther = |place: Place| usable(place) && at.is_none_or(|at| place.message > at.message);
+        let idle = self.clients.take_idle(self.topic, self.partition, farther);
+        idle.or_else(|| at.and_then(|_| looker.take()))
     }
 
     fn put_back(&self, cursor: Cursor) {
-        if self.clients.keep_idle() {
-            self.idle.lock().push(cursor);
-        }
+        self.clients.keep_idle(cursor);
     }
 
     pub(super) fn lost(&self, what: &str) -> LogError {

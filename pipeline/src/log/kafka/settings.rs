@@ -4,10 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use schemas::batch::BODY_BYTES_MAX;
 use serde::Deserialize;
 
+use super::error::OpenError;
 use crate::engine::Partitions;
 use crate::secret::Secret;
+
+/// The largest batch that a log takes, and what may stand around it in an append.
+const MESSAGE_BYTES_LEAST: u32 = (BODY_BYTES_MAX + (2 << 20)) as u32;
 
 /// How to reach a Kafka cluster and how to use it. Everything but `brokers` has a default.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,6 +29,10 @@ pub struct Settings {
     /// Makes topics that are not there. Where it is off, somebody else has to make them.
     #[serde(default = "yes")]
     pub create_topics: bool,
+    /// Writes down in an empty topic what it is. Where it is off nothing at all is written or made at the start, and a topic that
+    /// has not begun is told.
+    #[serde(skip, default = "yes")]
+    pub begin_topics: bool,
     /// The generation of topics that are made, where records move here from a log of that one; the second in which they are
     /// made otherwise.
     #[serde(skip)]
@@ -40,7 +49,8 @@ pub struct Settings {
     /// How long a message waits for company, in milliseconds.
     #[serde(default = "default_linger_ms")]
     pub linger_ms: u32,
-    /// An append larger than this is refused; topics need `max.message.bytes` of as much. In bytes.
+    /// An append larger than this is refused; topics need `max.message.bytes` of as much. It has room for the largest batch that
+    /// there may be: 66 MiB at least. In bytes.
     #[serde(default = "default_message_bytes_max")]
     pub message_bytes_max: u32,
     /// Appends wait while so many bytes are under way.
@@ -56,7 +66,8 @@ pub struct Settings {
     /// is something. In milliseconds.
     #[serde(default = "default_request_timeout_ms")]
     pub request_timeout_ms: u32,
-    /// Readers that are kept open while nobody reads; each has a connection to a broker.
+    /// Readers that are kept open while nobody reads; each has a connection to a broker. The one that looks for new messages
+    /// in a partition that is waited for is kept besides.
     #[serde(default = "default_idle_readers_max")]
     pub idle_readers_max: usize,
     /// TLS; without it connections are in clear.
@@ -132,6 +143,7 @@ impl Settings {
             topic_prefix: default_prefix(),
             partitions: Partitions::default(),
             create_topics: true,
+            begin_topics: true,
             epoch: None,
             replication: 0,
             min_insync_replicas: 0,
@@ -148,8 +160,28 @@ impl Settings {
         }
     }
 
+    /// Says what cannot be, before anything is tried with it.
+    pub(super) fn check(&self) -> Result<(), OpenError> {
+        let bytes = self.message_bytes_max;
+        if bytes < MESSAGE_BYTES_LEAST {
+            let why = format!(
+                "`message_bytes_max` is {bytes} and must be at least {MESSAGE_BYTES_LEAST}: a batch of records may be that \
+                 large, and nothing behind it would be processed; a broker that allows less cannot be used"
+            );
+            return Err(OpenError::Settings(why));
+        }
+        if !self.partitions.are_valid() {
+            return Err(OpenError::Partitions(self.partitions));
+        }
+        Ok(())
+    }
+
     pub(super) fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.request_timeout_ms.into())
+    }
+
+    pub(super) fn delivery_timeout(&self) -> Duration {
+        Duration::from_millis(self.delivery_timeout_ms.into())
     }
 
     /// What all clients have in common.
@@ -214,7 +246,8 @@ impl Settings {
             .set("linger.ms", self.linger_ms.to_string())
             .set("batch.size", "1048576")
             .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
-            .set("message.timeout.ms", self.delivery_timeout_ms.to_string());
+            // Ours, for librdkafka goes on behind a message that it has given up.
+            .set("message.timeout.ms", "0");
         config
     }
 
@@ -277,6 +310,14 @@ mod tests {
         assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::at("a:9092,b:9092")));
         assert!(serde_json::from_str::<Settings>(r#"{"brokers":"a:9092","brookers":"b"}"#).is_err());
         assert!(serde_json::from_str::<Settings>("{}").is_err());
+    }
+
+    #[test]
+    fn a_limit_that_a_batch_may_not_fit_into_is_refused_before_anything_is_tried() {
+        let refused = Settings { message_bytes_max: 8 << 20, ..Settings::at("a") }.check().unwrap_err().to_string();
+        assert!(refused.contains("`message_bytes_max` is 8388608 and must be at least 69206016"), "{refused}");
+        assert!(Settings { message_bytes_max: 66 << 20, ..Settings::at("a") }.check().is_ok());
+        assert!(Settings::at("a").check().is_ok());
     }
 
     #[test]

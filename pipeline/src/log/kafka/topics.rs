@@ -25,17 +25,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A topic's first words are looked for among so many messages of its first partition.
 const BEGINNING: i64 = 1000;
 
-/// Finds, makes and checks all topics. Blocks.
+/// Finds, makes and checks all topics, then begins those that have not begun. Blocks.
 pub(super) fn open(clients: &Arc<Clients>, producer: &Producer) -> Result<Facts, OpenError> {
-    let wanted = clients.settings.partitions;
-    if !wanted.are_valid() {
-        return Err(OpenError::Partitions(wanted));
-    }
+    clients.settings.check()?;
     reach(clients)?;
-    let mut opened = Vec::with_capacity(Topic::ALL.len());
-    let epoch = clients.settings.epoch.unwrap_or_else(this_second);
+    let mut found = Vec::with_capacity(Topic::ALL.len());
     for topic in Topic::ALL {
-        opened.push(open_topic(clients, producer, topic, epoch)?);
+        found.push(find_or_make(clients, topic)?);
+    }
+    let mut opened = Vec::with_capacity(Topic::ALL.len());
+    for (topic, found) in Topic::ALL.into_iter().zip(found) {
+        let replication = Replication { replicas: found.replicas, min_insync: found.min_insync };
+        let words = first_words_of(clients, producer, topic, found, &opened)?;
+        opened.push((words, replication));
     }
     let [inputs, events, decisions] = [0, 1, 2].map(|n: usize| &opened[n].0);
     let partitions =
@@ -77,15 +79,10 @@ fn this_second() -> u32 {
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// Finds, makes and checks a topic; one that has not begun is begun with `epoch`.
-fn open_topic(
-    clients: &Arc<Clients>,
-    producer: &Producer,
-    topic: Topic,
-    epoch: u32,
-) -> Result<(Opened, Replication), OpenError> {
+/// Finds, makes and checks a topic.
+fn find_or_make(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
     let name = clients.name(topic);
-    let found = match find(clients, topic)? {
+    let mut found = match find(clients, topic)? {
         Some(found) => found,
         None if clients.settings.create_topics => create(clients, topic)?,
         None => {
@@ -93,16 +90,37 @@ fn open_topic(
             return Err(OpenError::MissingTopic { topic: name, command });
         }
     };
-    let min_insync = check_settings(clients, &name)?;
+    found.min_insync = check_settings(clients, &name)?;
     for partition in 0..found.partitions {
         let (low, _) = clients.watermarks(topic, partition).map_err(|e| OpenError::Failed(e.to_string()))?;
         if low > 0 {
             return Err(OpenError::Shortened { topic: name, partition, first: low });
         }
     }
-    let opened = match first_words(clients, topic, &name)? {
+    found.opened = first_words(clients, topic)?;
+    let wanted = found.opened.as_ref().map_or(clients.settings.partitions.of(topic), |opened| opened.partitions);
+    if found.partitions < wanted {
+        return Err(OpenError::TooFewPartitions { topic: name, found: found.partitions, wanted });
+    }
+    Ok(found)
+}
+
+/// What a topic has begun with; one that has not begun is begun, behind those before it.
+fn first_words_of(
+    clients: &Clients,
+    producer: &Producer,
+    topic: Topic,
+    found: Found,
+    before: &[(Opened, Replication)],
+) -> Result<Opened, OpenError> {
+    let name = clients.name(topic);
+    let opened = match found.opened {
         Some(opened) => opened,
-        None => begin(clients, producer, topic, &name, (found.partitions, epoch))?,
+        None if clients.settings.begin_topics => {
+            let epoch = generation(clients, before)?;
+            begin(clients, producer, topic, &name, (found.partitions, epoch))?
+        }
+        None => return Err(OpenError::NotBegun { topic: name }),
     };
     if found.partitions < opened.partitions {
         return Err(OpenError::TooFewPartitions { topic: name, found: found.partitions, wanted: opened.partitions });
@@ -111,13 +129,17 @@ fn open_topic(
         let (has, made_with) = (found.partitions, opened.partitions);
         tracing::warn!(topic = name, has, made_with, "partitions that were added later are not used");
     }
-    Ok((opened, Replication { replicas: found.replicas, min_insync }))
+    Ok(opened)
 }
 
 struct Found {
     partitions: u32,
     /// Of the partition with the fewest.
     replicas: u32,
+    /// `min.insync.replicas`, where we may ask for it.
+    min_insync: Option<u32>,
+    /// What it begins with, if it has begun.
+    opened: Option<Opened>,
 }
 
 fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
@@ -146,7 +168,8 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
         if led && !found.partitions().is_empty() {
             let replicas = found.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
             let partitions = u32::try_from(found.partitions().len()).unwrap_or(u32::MAX);
-            return Ok(Some(Found { partitions, replicas: u32::try_from(replicas).unwrap_or(u32::MAX) }));
+            let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+            return Ok(Some(Found { partitions, replicas, min_insync: None, opened: None }));
         }
         if Instant::now() >= until {
             return Err(OpenError::Failed(format!("topic {name} has partitions without a leader: is a broker down?")));
@@ -155,14 +178,18 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
     }
 }
 
+/// Where it is on, a replica that lacks acknowledged messages may become the one that all follow.
+const UNCLEAN: &str = "unclean.leader.election.enable";
+
 /// What a topic is made with, and what it must have.
-fn needed(clients: &Clients) -> [(&'static str, String); 5] {
+fn needed(clients: &Clients) -> [(&'static str, String); 6] {
     [
         ("cleanup.policy", "delete".into()),
         ("retention.ms", "-1".into()),
         ("retention.bytes", "-1".into()),
         ("message.timestamp.type", "LogAppendTime".into()),
         ("max.message.bytes", clients.settings.message_bytes_max.to_string()),
+        (UNCLEAN, "false".into()),
     ]
 }
 
@@ -216,7 +243,8 @@ fn create(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
     }
 }
 
-/// Refuses a topic that forgets, compacts, takes our clock's time, or small messages only. Answers `min.insync.replicas`.
+/// Refuses a topic that forgets, compacts, takes our clock's time or small messages only, or may be led by who lacks messages.
+/// Answers `min.insync.replicas`.
 fn check_settings(clients: &Clients, name: &str) -> Result<Option<u32>, OpenError> {
     let admin = admin(clients)?;
     let asked = [ResourceSpecifier::Topic(name)];
@@ -253,46 +281,89 @@ fn check_settings(clients: &Clients, name: &str) -> Result<Option<u32>, OpenErro
 fn is_enough(key: &str, found: &str, needed: &str) -> bool {
     match (key, found.parse::<u64>(), needed.parse::<u64>()) {
         ("max.message.bytes", Ok(found), Ok(needed)) => found >= needed,
+        // A server that does not know it does not do it.
+        (UNCLEAN, ..) => found.is_empty() || found == needed,
         _ => found == needed,
     }
 }
 
 /// What a topic begins with, if it has begun.
-fn first_words(clients: &Clients, topic: Topic, name: &str) -> Result<Option<Opened>, OpenError> {
+fn first_words(clients: &Clients, topic: Topic) -> Result<Option<Opened>, OpenError> {
+    let name = clients.name(topic);
+    let not_ours = |why: String| Err(OpenError::NotOurs { topic: clients.name(topic), why });
+    let look = |content: Content| match content {
+        Content::Opened(opened) if opened.format > FORMAT => {
+            Err(OpenError::NewerFormat { topic: clients.name(topic), found: opened.format, known: FORMAT })
+        }
+        Content::Opened(opened) if opened.topic == topic => Ok(Some(opened)),
+        Content::Opened(opened) => not_ours(format!("it says that it is the topic of {}", opened.topic)),
+        Content::Foreign(why) => {
+            tracing::debug!(topic = name, why, "a foreign message at the topic's beginning");
+            Ok(None)
+        }
+        Content::Batches(_) | Content::Newer(_) => not_ours("records stand in front of its first words".into()),
+    };
+    match look_through(clients, topic, look)? {
+        (None, messages) if messages > 0 => not_ours(format!("{messages} messages of others are on it")),
+        (opened, _) => Ok(opened),
+    }
+}
+
+/// Whether there are records on a topic.
+fn has_records(clients: &Clients, topic: Topic, partitions: u32) -> Result<bool, OpenError> {
+    for partition in 1..partitions {
+        let (_, high) = clients.watermarks(topic, partition).map_err(|e| OpenError::Failed(e.to_string()))?;
+        if high > 0 {
+            return Ok(true);
+        }
+    }
+    let look = |content: Content| Ok(matches!(content, Content::Batches(_) | Content::Newer(_)).then_some(()));
+    let (found, messages) = look_through(clients, topic, look)?;
+    Ok(found.is_some() || messages > BEGINNING)
+}
+
+/// Shows the first messages of a topic's first partition, one after the other, until something is found. Answers also how many
+/// messages there are.
+fn look_through<T>(
+    clients: &Clients,
+    topic: Topic,
+    mut look: impl FnMut(Content) -> Result<Option<T>, OpenError>,
+) -> Result<(Option<T>, i64), OpenError> {
     let failed = |e: crate::log::LogError| OpenError::Failed(e.to_string());
     let (_, high) = clients.watermarks(topic, 0).map_err(failed)?;
     if high == 0 {
-        return Ok(None);
+        return Ok((None, 0));
     }
     let until = Instant::now() + clients.settings.request_timeout();
     let mut cursor = Cursor::new(clients, topic, 0, Place::START).map_err(failed)?;
     while cursor.at.message < high.min(BEGINNING) {
         if cursor.peek(clients, PAUSE).map_err(failed)?.is_none() {
-            if Instant::now() >= until {
+            if !cursor.pass(clients).map_err(failed)? && Instant::now() >= until {
+                let name = clients.name(topic);
                 return Err(OpenError::Failed(format!("the first messages of topic {name} do not come")));
             }
             continue;
         }
         let Some((_, taken)) = cursor.take() else { continue };
-        match taken.content {
-            Content::Opened(opened) if opened.format > FORMAT => {
-                let (topic, found) = (name.to_owned(), opened.format);
-                return Err(OpenError::NewerFormat { topic, found, known: FORMAT });
-            }
-            Content::Opened(opened) if opened.topic == topic => return Ok(Some(opened)),
-            Content::Opened(opened) => {
-                let why = format!("it says that it is the topic of {}", opened.topic);
-                return Err(OpenError::NotOurs { topic: name.to_owned(), why });
-            }
-            Content::Foreign(why) => tracing::debug!(topic = name, why, "a foreign message at the topic's beginning"),
-            Content::Batches(_) | Content::Newer(_) => {
-                let why = "records stand in front of its first words".to_owned();
-                return Err(OpenError::NotOurs { topic: name.to_owned(), why });
-            }
+        if let Some(found) = look(taken.content)? {
+            return Ok((Some(found), high));
         }
     }
-    let why = format!("{high} messages of others are on it");
-    Err(OpenError::NotOurs { topic: name.to_owned(), why })
+    Ok((None, high))
+}
+
+/// The epoch of a topic that is begun, behind those before it. Several processes may start at once, or one may have ended between
+/// two topics: while no topic has records, all take that of the first. Later it is a topic that was made again.
+fn generation(clients: &Clients, before: &[(Opened, Replication)]) -> Result<u32, OpenError> {
+    if let Some(epoch) = clients.settings.epoch {
+        return Ok(epoch);
+    }
+    for (opened, _) in before {
+        if has_records(clients, opened.topic, opened.partitions)? {
+            return Ok(this_second());
+        }
+    }
+    Ok(before.first().map_or_else(this_second, |(first, _)| first.epoch))
 }
 
 /// Writes a topic's first words. Of several who do so at once, the first is believed by all.
@@ -303,13 +374,9 @@ fn begin(
     name: &str,
     (partitions, epoch): (u32, u32),
 ) -> Result<Opened, OpenError> {
-    let wanted = clients.settings.partitions.of(topic);
-    if partitions < wanted {
-        return Err(OpenError::TooFewPartitions { topic: name.to_owned(), found: partitions, wanted });
-    }
     let opened = Opened { format: FORMAT, topic, epoch, partitions };
     let out = Outgoing::opened(&opened, &producer.next_id());
     block_on(producer.send(topic, 0, out, None)).map_err(|e| OpenError::Failed(e.to_string()))?;
-    let found = first_words(clients, topic, name)?;
+    let found = first_words(clients, topic)?;
     found.ok_or_else(|| OpenError::Failed(format!("what topic {name} begins with was written and is not there")))
 }

@@ -1,6 +1,6 @@
 //! Cases: what is held for one cause, from the first record that lacks something to the last that came again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::decision::Fact;
 use schemas::drift::{Change, Lost, Move, Severity};
@@ -57,6 +57,9 @@ pub struct Case {
     /// What was accepted behind the first of these inputs, and up to the second, comes again under it: it was not sure yet.
     #[serde(default)]
     pub(super) recalled: Option<(u64, u64)>,
+    /// What is looked at again for it and has not all come: the inputs that asked for it, and those behind which it stands.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) reading: BTreeSet<(u64, u64)>,
     /// Paths that were never, or hardly ever, there before, with how many of its held records have them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) fresh: BTreeMap<NodeId, u64>,
@@ -110,9 +113,10 @@ impl Drift {
         let due = if case.waits < WAITS_MAX { Due::Yes } else { Due::Last };
         self.settle(id, due, tree, facts);
         // What waits for others to come again is looked at as soon as before.
-        let is_sparse = self.watches.iter().any(|watch| watch.case == Some(id) && watch.is_sparse);
+        let is_of_few = |watch: &Watch| watch.is_sparse || watch.is_typed;
+        let is_rare = self.watches.iter().any(|watch| watch.case == Some(id) && is_of_few(watch));
         if let Some(case) = self.cases.get_mut(&id).filter(is_watching) {
-            case.waits = if is_sparse { case.waits.saturating_add(1) } else { 0 };
+            case.waits = if is_rare { case.waits.saturating_add(1) } else { 0 };
             facts.push(timer_after(id, now, case.waits));
         }
     }

@@ -101,6 +101,7 @@ impl Drift {
             let is_gone = was && !now.has_any(watch) && !watch.may_lack;
             let is_retyped = before.is_some_and(|before| before.is_retyped(now, watch));
             watch.is_due = is_gone || is_retyped;
+            watch.is_typed &= !watch.is_due;
             if is_retyped && watch.types != 0 {
                 watch.know_types();
             }

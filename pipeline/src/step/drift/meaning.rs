@@ -12,6 +12,7 @@ use super::cases::Cause;
 use super::habit::{Alarm, Habit, Held};
 use super::style::{Reads, Style};
 use super::traits::Traits;
+use super::waning::Waning;
 use super::watch::Watch;
 use super::{Case, Drift, Passing, Phase};
 use crate::step::rules::Rules;
@@ -71,7 +72,10 @@ impl Drift {
         self.alarmed_of_values(alarms, record, tree, facts);
         for (at, alarm) in nulls {
             if let Alarm::Nulls(before, now) = alarm {
-                self.more_nulls(at, Change::Nulls { before, now }, record.offset, tree, facts);
+                let (change, since) = (Change::Nulls { before, now }, self.habits[at].since_nulls());
+                if self.more_nulls(at, change, since, record.offset, tree, facts) {
+                    self.habits[at].rest();
+                }
             }
         }
     }
@@ -115,8 +119,10 @@ impl Drift {
             Some((low, high)) => vec![(since, low), (since.max(high), until)],
         };
         case.recalled = Some((case.recalled.map_or(since, |(low, _)| low.min(since)), until));
-        let ranges = ranges.into_iter().filter(|(since, until)| since < until);
-        facts.extend(ranges.map(|(since, until)| Fact::RecordsRecalled { case: id, since, until }));
+        for (since, last) in ranges.into_iter().filter(|(since, last)| since < last) {
+            case.reading.insert((until, since));
+            facts.push(Fact::RecordsRecalled { case: id, since, until: last });
+        }
     }
 
     /// What changed at a watch, and at the one that it was swapped with; and the input behind which it did.
@@ -218,6 +224,9 @@ impl Drift {
                 habit.forget_nulls();
             }
             habit.forget_styles();
+        }
+        for watch in self.watches.iter_mut().filter(|watch| lost.iter().any(|lost| lost.paths == watch.paths)) {
+            watch.waning = Waning::default();
         }
     }
 

@@ -11,6 +11,7 @@ mod meaning;
 mod newcomers;
 mod notice;
 mod profile;
+mod quantiles;
 mod rare;
 mod refill;
 mod revert;
@@ -19,6 +20,7 @@ mod style;
 #[cfg(test)]
 mod tests;
 mod traits;
+mod waning;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,6 +36,7 @@ pub use format::{FORMATS, Format};
 pub(super) use maps::anchor;
 pub use notice::Notice;
 pub use profile::{PATHS_MAX, Profile, Profiles, SAMPLES_MAX, Sample};
+pub use quantiles::Quantiles;
 pub(super) use revert::Applied;
 
 use super::rules::Rules;
@@ -146,6 +149,7 @@ impl Drift {
             if let Some(old) = same.or_else(|| before.iter().find(part)) {
                 (watch.usual, watch.case, watch.since, watch.beside) = (old.usual, old.case, old.since, old.beside);
                 (watch.is_sparse, watch.is_due, watch.may_lack) = (old.is_sparse, old.is_due, old.may_lack);
+                (watch.is_typed, watch.waning) = (old.is_typed, old.waning);
                 // Another path may be of another type: what it has is learnt anew.
                 if old.paths == watch.paths {
                     (watch.types, watch.learnt) = (old.types, old.learnt);
@@ -269,6 +273,7 @@ impl Drift {
         if is_due {
             self.profiles.look(tree, record.payload, record.offset, &mut |_, _, _| {});
             self.look_for_new(record, tree, facts);
+            self.look_for_waning(record.offset, tree, facts);
         }
         self.see(record, tree, facts);
     }
@@ -298,19 +303,18 @@ impl Drift {
     }
 
     /// A case for what the record lacks and no case is about, if it is missed: also of what only some records have, if
-    /// another path came with this one.
+    /// another path came with this one, or its value is of a type that it never had.
     fn begin(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let watches = &mut self.watches;
         let has_new = record.has_fresh();
-        let is_new = |watch: &Watch| watch.is_missed() || (has_new && watch.usual.is_sparse());
+        let is_new = |watch: &Watch| watch.is_missed() || watch.is_strange() || (has_new && watch.usual.is_sparse());
         let is_free = |at: &usize| watches[*at].case.is_none() && is_new(&watches[*at]);
         let missed: Vec<usize> = self.lacking.iter().copied().filter(is_free).collect();
         if missed.is_empty() {
             return;
         }
         for at in missed {
-            watches[at].case = Some(record.offset);
-            watches[at].is_sparse = !watches[at].is_missed();
+            watches[at].begin(record.offset);
         }
         watches.iter_mut().for_each(|watch| watch.beside = 0);
         let strays = self.strays.iter().map(|stray| stray.node).collect();
@@ -394,7 +398,7 @@ impl Drift {
             let is_lacking = lacking.next_if(|next| **next == at).is_some();
             match (watch.case, is_lacking) {
                 (Some(_), _) => {}
-                (None, true) if watch.now == 0 => watch.usual.lack(1),
+                (None, true) if watch.now == 0 => watch.lack(1),
                 (None, _) => watch.have(),
             }
         }

@@ -71,28 +71,27 @@ impl Drift {
         known.map(|(id, _)| *id).or(is_free.then_some(offset))
     }
 
-    /// A watch has more nulls than usual.
+    /// A watch has more nulls than usual, or is missing more often, since an input; true when it was told, or need not be.
     pub(super) fn more_nulls(
         &mut self,
         at: usize,
         change: Change,
+        since: u64,
         offset: u64,
         tree: &ShapeTree,
         facts: &mut Vec<Fact>,
-    ) {
-        let (Some(watch), Some(id)) = (self.watches.get(at), self.notice_of(true, offset)) else { return };
+    ) -> bool {
+        let (Some(watch), Some(id)) = (self.watches.get(at), self.notice_of(true, offset)) else { return false };
         let lost = Lost { change: Some(change), ..self.lost_of(watch, tree) };
-        let habit = &mut self.habits[at];
-        let since = habit.since_nulls();
-        habit.rest();
         let notice = self.notices.entry(id).or_insert_with(|| Notice { since, ..Notice::default() });
         if notice.lost.iter().any(|known| known.paths == lost.paths) {
-            return;
+            return true;
         }
         notice.lost.push(lost);
         // Its nulls may have begun before those of the first were told.
         notice.since = notice.since.min(since);
         self.detected(id, 0, 0, tree, facts);
+        true
     }
 
     /// Fields came that no rule names; true when it was told, or need not be.

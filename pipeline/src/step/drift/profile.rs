@@ -6,7 +6,8 @@ use schemas::shape::{NodeId, ShapeTree, SlotKind, TypeClass, leaves, unescape};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::format::{FORMATS, Format, format, magnitude};
+use super::format::{FORMATS, Format, format};
+use super::quantiles::Quantiles;
 
 /// Paths with a profile; those that come later have none.
 pub const PATHS_MAX: usize = 2_000;
@@ -43,8 +44,9 @@ pub struct Profile {
     pub classes: [u64; TypeClass::ALL.len()],
     /// Texts and numbers of each format.
     pub formats: [u64; FORMATS],
-    /// Numbers by how many digits stand before the point; below 1 how many zeros stand behind it.
-    pub magnitudes: BTreeMap<i8, u64>,
+    /// How large its numbers are. An earlier release counted their digits alone.
+    #[serde(default, skip_serializing_if = "Quantiles::is_empty")]
+    pub numbers: Quantiles,
     /// Some distinct values, ordered by their hashes.
     pub samples: Vec<Sample>,
     /// Values that stood in held records where something else was missing, which came back then.
@@ -163,8 +165,8 @@ impl Profile {
         };
         let found = format(value);
         self.formats[found as usize] += 1;
-        if let Some(digits) = magnitude(value).filter(|_| matches!(found, Format::Integer | Format::Decimal)) {
-            *self.magnitudes.entry(digits).or_default() += 1;
+        if matches!(found, Format::Integer | Format::Decimal) {
+            self.numbers.add(value);
         }
         self.keep(value, class == TypeClass::Text);
     }
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_tells_types_nulls_formats_magnitudes_and_distinct_values() {
+    fn a_profile_tells_types_nulls_formats_quantiles_and_distinct_values() {
         let record = |n: usize| {
             let status = ["open", "won", "lost"][n % 3];
             let chance = if n.is_multiple_of(4) { "null".to_owned() } else { format!("0.{n}") };
@@ -246,7 +248,9 @@ mod tests {
         assert_eq!((status.values, status.distinct(), status.samples.len()), (100, 3, 3));
         assert_eq!(of(&all, "chance").nulls, 25);
         assert_eq!(of(&all, "chance").types(), TypeClass::Number as u8);
-        assert_eq!(of(&all, "cents").magnitudes, BTreeMap::from([(4, 100)]));
+        let half = of(&all, "cents").numbers.below(500).unwrap();
+        assert!((1_000.0..1_100.0).contains(&half), "{half}");
+        assert!(of(&all, "status").numbers.is_empty());
         assert_eq!(of(&all, "cents").formats[Format::Integer as usize], 100);
         assert_eq!(of(&all, "tags").types(), TypeClass::Array as u8);
         let ids = of(&all, "id").distinct();
@@ -260,6 +264,19 @@ mod tests {
         let bytes = serde_json::to_vec(&all.1).unwrap().len();
         assert!(bytes < 4_000, "{bytes} bytes");
         assert!(of(&all, "number").samples.is_empty(), "a number is kept whole or not at all");
+    }
+
+    #[test]
+    fn a_profile_that_an_earlier_release_has_written_is_read_and_goes_on() {
+        let all = profiled(&[r#"{"v":12}"#.to_owned()]);
+        let mut earlier = serde_json::to_value(of(&all, "v")).unwrap();
+        let members = earlier.as_object_mut().unwrap();
+        members.remove("numbers");
+        members.insert("magnitudes".to_owned(), serde_json::json!({ "2": 1 }));
+        let mut profile: Profile = serde_json::from_value(earlier).unwrap();
+        assert!(profile.values == 1 && profile.numbers.is_empty());
+        profile.add(SlotKind::Number, "40");
+        assert!(profile.numbers.below(500).is_some_and(|half| (38.0..42.0).contains(&half)));
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Decisions that can be taken back, and what becomes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::EntityName;
 use schemas::decision::Fact;
@@ -70,14 +70,21 @@ impl Drift {
     }
 
     /// A case that holds for the want that a decision had settled: another one, or the same if it is open still. The former
-    /// rules are bound already.
-    pub(in crate::step) fn reopen(&mut self, old: u64, new: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+    /// rules are bound already; what was accepted since is looked at again, as the input `at` says.
+    pub(in crate::step) fn reopen(&mut self, old: u64, new: u64, at: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let Some(applied) = self.applied.remove(&old) else { return };
+        let asked = (at, applied.at);
         self.refills.remove(&old);
         let cause = self.hold_values_again(&applied.lost);
+        let strays: Vec<NodeId> = applied.fresh.keys().copied().collect();
         for watch in &mut self.watches {
-            if watch.case.is_none() && applied.lost.iter().any(|lost| lost.paths == watch.paths) {
+            let lost = applied.lost.iter().find(|lost| lost.paths == watch.paths);
+            if let Some(lost) = lost.filter(|_| watch.case.is_none()) {
                 (watch.case, watch.since) = (Some(new), Since::default());
+                watch.is_typed = lost.retyped && !watch.is_missed();
+                // What only some records have is held where it may have gone; what has neither flows on.
+                let is_absence = !watch.is_typed && lost.change.is_none();
+                watch.is_sparse = is_absence && watch.usual.is_sparse() && !strays.is_empty();
             }
         }
         let is_meant = |paths: &Vec<String>| applied.lost.iter().any(|lost| lost.paths == *paths);
@@ -86,6 +93,8 @@ impl Drift {
             case.freed.retain(|paths| !is_meant(paths));
             case.moves.clear();
             case.is_reverted = true;
+            case.reading.insert(asked);
+            case.strays.extend(strays);
             case.fresh = fresh.into_iter().chain(applied.fresh).collect();
             if cause == Cause::Values {
                 case.cause = cause;
@@ -93,7 +102,9 @@ impl Drift {
             return self.told(new, tree, facts);
         }
         let (phase, since, fresh) = (Phase::Open, Some(applied.since), applied.fresh);
-        self.cases.insert(new, Case { phase, is_reverted: true, since, cause, fresh, ..Case::default() });
+        let reading = BTreeSet::from([asked]);
+        let case = Case { phase, is_reverted: true, since, cause, fresh, reading, strays, ..Case::default() };
+        self.cases.insert(new, case);
         self.detected(new, 0, 0, tree, facts);
         // What else of a notice waits for a decision waits on.
         if self.notices.contains_key(&old) {
@@ -104,6 +115,23 @@ impl Drift {
     /// Whether records that were accepted before it was sure come again under this case.
     pub(in crate::step) fn is_recalling(&self, case: u64) -> bool {
         self.cases.get(&case).is_some_and(|case| case.recalled.is_some() && case.phase == Phase::Open)
+    }
+
+    /// Whether not all records that are looked at again for a case have come.
+    pub(in crate::step) fn is_reading(&self, case: u64) -> bool {
+        self.cases.get(&case).is_some_and(|case| !case.reading.is_empty())
+    }
+
+    /// What is looked at again for a case and has not all come: the inputs that asked for it, and those behind which it stands.
+    pub(crate) fn awaited(&self, case: u64) -> Vec<(u64, u64)> {
+        self.cases.get(&case).map_or_else(Vec::new, |case| case.reading.iter().copied().collect())
+    }
+
+    /// All records have come that an input asked for, behind another one.
+    pub(in crate::step) fn recall_ended(&mut self, case: u64, asked: (u64, u64)) {
+        if let Some(case) = self.cases.get_mut(&case) {
+            case.reading.remove(&asked);
+        }
     }
 
     /// Whether records that were accepted come again under this case.

@@ -9,6 +9,7 @@ mod reverts;
 mod sparse;
 mod swaps;
 mod values;
+mod waning;
 
 use proptest::prelude::*;
 use schemas::decision::Fact;
@@ -116,8 +117,35 @@ fn clean() -> Option<Tried> {
 
 fn decide(stream: &mut Stream, id: &str, verdict: Verdict) -> Outcome {
     let (case, mapping_version) = (only_case(stream), stream.state.mapping().unwrap().1);
-    let decide = Decide { case, mapping_version, version: None, verdict, by: "ada".to_owned(), why: "seen".to_owned() };
+    let decide = Decide {
+        case,
+        mapping_version,
+        version: None,
+        once_read: false,
+        verdict,
+        by: "ada".to_owned(),
+        why: "seen".to_owned(),
+    };
     stream.control(&Input::Command { id: id.to_owned(), command: Command::Decide(decide) })
+}
+
+/// The same as people give it: not while records are looked at again for the case.
+fn decide_once_read(stream: &mut Stream, id: &str, verdict: Verdict) -> Outcome {
+    let (case, mapping_version) = (only_case(stream), stream.state.mapping().unwrap().1);
+    let (version, once_read, by, why) = (None, true, "ada".to_owned(), "seen".to_owned());
+    let decide = Decide { case, mapping_version, version, once_read, verdict, by, why };
+    stream.control(&Input::Command { id: id.to_owned(), command: Command::Decide(decide) })
+}
+
+/// The ends of everything that is looked at again, as the repairer says them.
+fn recall_ends(asked: &Outcome) -> Vec<Input> {
+    let end = |d: &schemas::Decision| match d.fact {
+        Fact::RecordsRecalled { case, since, .. } | Fact::RepairReverted { into: case, since, .. } => {
+            Some(Input::RecallEnded { case, at: d.input_offset, since })
+        }
+        _ => None,
+    };
+    asked.decisions.iter().filter_map(end).collect()
 }
 
 /// Every held record of a batch that was fed, as the repairer sends it again.
@@ -148,7 +176,15 @@ fn send_again(stream: &mut Stream, case: u64, why: Again, offsets: &[u64], paylo
 /// A person says of a case where its values have gone.
 fn edit(stream: &mut Stream, case: u64, moves: Vec<Move>) -> Outcome {
     let (verdict, mapping_version) = (Verdict::Edit { moves }, stream.state.mapping().unwrap().1);
-    let decide = Decide { case, mapping_version, version: None, verdict, by: "ada".to_owned(), why: "seen".to_owned() };
+    let decide = Decide {
+        case,
+        mapping_version,
+        version: None,
+        once_read: false,
+        verdict,
+        by: "ada".to_owned(),
+        why: "seen".to_owned(),
+    };
     stream.control(&Input::Command { id: format!("e-{case}"), command: Command::Decide(decide) })
 }
 
@@ -342,7 +378,7 @@ fn a_decision_on_another_mapping_version_or_of_no_open_case_is_refused() {
     let case = only_case(&stream);
     for (case, mapping_version, why) in [(case, 7, "mapping version 7"), (case + 1, 1, "not open")] {
         let (version, verdict, by) = (None, Verdict::Reject, "ada".into());
-        let decide = Decide { case, mapping_version, version, verdict, by, why: String::new() };
+        let decide = Decide { case, mapping_version, version, once_read: false, verdict, by, why: String::new() };
         let id = format!("{case}-{mapping_version}");
         let outcome = stream.control(&Input::Command { id, command: Command::Decide(decide) });
         let Fact::CommandRefused { reason, .. } = &outcome.decisions[0].fact else { panic!("{outcome:?}") };

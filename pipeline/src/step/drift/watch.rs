@@ -5,6 +5,7 @@ use schemas::shape::{Slot, SlotKind, TypeClass};
 use serde::{Deserialize, Serialize};
 
 use super::sparse;
+use super::waning::Waning;
 use crate::step::rules::{Choice, Rules};
 
 /// Present in so many records in a row, what is missing is missed …
@@ -18,6 +19,8 @@ const RUNS: u64 = 12;
 const WINDOW: u64 = 1_000;
 /// So many records tell as much as waiting on would, when they all say the same.
 const ENOUGH: u64 = 20;
+/// Values of what only some records have, that must have come before a new type of it is judged for want of more.
+const TELLING: u64 = 5;
 
 /// How often something was there, up to the last record that flowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,15 +133,24 @@ pub(super) struct Watch {
     /// In a case though only some records had it: those that have a new path are held for it, the others flow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_sparse: bool,
+    /// In a case for a type that it never had, though only some records had it: its values tell, and what lacks it flows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_typed: bool,
     /// The source declares it no more, or of another type: it is missed from the first record on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_due: bool,
     /// A person accepted that it is gone: that a schema lacks it is nothing new.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) may_lack: bool,
+    /// Whether it is there less often for good.
+    #[serde(default)]
+    pub(super) waning: Waning,
     /// The type in the record at hand, as a bit; 0 where there is no value.
     #[serde(skip)]
     pub(super) now: u8,
+    /// Whether the record at hand lacks it; one that has it as null does not.
+    #[serde(skip)]
+    is_absent: bool,
     /// Whether the records that are not counted yet lack it; and how many records were counted, of those in a row that
     /// bring nothing new.
     #[serde(skip)]
@@ -209,9 +221,22 @@ impl Watch {
     pub(super) fn count_as_ever(&mut self, so_far: u64) {
         let records = so_far - std::mem::replace(&mut self.counted, so_far);
         match self.lacks {
-            true => self.usual.lack(records),
-            false => self.usual.have(records),
+            true => self.lack(records),
+            false => self.had(records),
         }
+    }
+
+    /// So many records in a row had it.
+    #[inline]
+    fn had(&mut self, records: u64) {
+        self.usual.have(records);
+        self.waning.have(records);
+    }
+
+    /// So many records in a row lacked it, and flowed.
+    pub(super) fn lack(&mut self, records: u64) {
+        self.usual.lack(records);
+        self.waning.lack(records);
     }
 
     /// The next records are looked at one by one, or are the first ones.
@@ -220,12 +245,13 @@ impl Watch {
     }
 
     /// Looks for it in a record; true when it lacks it: none of its paths is there, or what is there is of a type that
-    /// it never had.
+    /// it never had. In a case for its type alone, only the latter counts.
     #[inline]
     pub(super) fn is_lacking(&mut self, slots: &[Slot], payload: &[u8]) -> bool {
         let seen = self.see(slots, payload);
         self.now = if let Seen::Value(class) = seen { class } else { 0 };
-        seen == Seen::Absent || self.is_strange()
+        self.is_absent = seen == Seen::Absent;
+        (self.is_absent && !self.is_typed) || self.is_strange()
     }
 
     /// Whether what is there is of a type that it never had.
@@ -237,7 +263,7 @@ impl Watch {
     /// The record has it and flows.
     #[inline]
     pub(super) fn have(&mut self) {
-        self.usual.have(1);
+        self.had(1);
         if self.now & !self.types != 0 || self.learnt < RUN {
             self.types |= self.now;
             self.learnt += u64::from(self.now != 0);
@@ -246,6 +272,9 @@ impl Watch {
 
     /// A record since it was first missed.
     pub(super) fn count(&mut self, is_lacking: bool) {
+        if self.is_typed && self.now == 0 {
+            return if self.is_absent { self.lack(1) } else { self.had(1) };
+        }
         if !is_lacking {
             self.since.having += 1;
             self.since.run += 1;
@@ -255,6 +284,13 @@ impl Watch {
         self.since.lacking += 1;
         self.since.strange += u64::from(self.now != 0);
         self.since.types |= self.now;
+    }
+
+    /// What the record at hand lacks of it begins a case.
+    pub(super) fn begin(&mut self, case: u64) {
+        self.case = Some(case);
+        self.is_typed = self.is_strange() && !self.is_missed();
+        self.is_sparse = !self.is_typed && !self.is_missed();
     }
 
     /// The types that it has are all that it may have.
@@ -288,7 +324,12 @@ impl Watch {
         if self.is_sparse {
             return sparse::look(&self.usual, &self.since, held, if records >= WINDOW { Due::Last } else { due });
         }
-        let is_rarer = lacking > self.usual.tolerated(records, with_new);
+        // Of its type only what had it tells; too few values are waited on.
+        if self.is_typed && due == Due::Yes && records < TELLING {
+            return Look::Unclear;
+        }
+        let usual = if self.is_typed { Usual { records: self.usual.present, ..self.usual } } else { self.usual };
+        let is_rarer = lacking > usual.tolerated(records, with_new);
         if due != Due::No || records >= WINDOW {
             return if is_rarer { Look::Gone } else { Look::Back };
         }
@@ -304,16 +345,20 @@ impl Watch {
         let Since { lacking, having, strange, types, run } = std::mem::take(&mut self.since);
         self.usual.records += lacking + having;
         self.usual.present += having + strange;
+        self.waning.lack(lacking - strange);
+        self.waning.have(having + strange);
         self.types |= types;
         // What had it since then says as much as it would have said before: the next without it is suspect again.
-        self.usual.run = run;
+        if !self.is_typed {
+            self.usual.run = run;
+        }
         self.leave();
     }
 
     /// It belongs to no case any more.
     pub(super) fn leave(&mut self) {
         (self.case, self.since, self.beside) = (None, Since::default(), 0);
-        (self.is_sparse, self.is_due) = (false, false);
+        (self.is_sparse, self.is_typed, self.is_due) = (false, false, false);
     }
 
     pub(super) fn lost(&self, seen: Option<String>) -> Lost {

@@ -12,8 +12,17 @@ pub enum OpenError {
     /// A setting cannot be.
     #[error("the settings of the store cannot be used: {0}")]
     Settings(String),
+    /// A certificate or a key cannot be used, or a node's is not trusted.
+    #[error(
+        "the certificates of the store cannot be used: {0}; mend `tls`: its files are PEM, and a node's certificate names the \
+         IP address at which it is asked unless `check_addresses` is off"
+    )]
+    Tls(String),
     /// Nobody answers.
-    #[error("no node answers at {nodes}: {why}; make sure that ScyllaDB or Cassandra runs there and takes CQL clients")]
+    #[error(
+        "no node answers at {nodes}: {why}; make sure that ScyllaDB or Cassandra runs there, takes CQL clients, and that both \
+         sides use TLS or neither"
+    )]
     Unreachable {
         /// The addresses tried.
         nodes: String,
@@ -72,6 +81,9 @@ pub(super) fn of_session(error: &NewSessionError, nodes: String) -> OpenError {
     let why = chain(error);
     if why.contains("uthentication") || why.contains("credentials") || why.contains("username") {
         return OpenError::Login { nodes, why };
+    }
+    if why.contains("peer certificate") {
+        return OpenError::Tls(format!("{nodes}: {why}"));
     }
     match error {
         NewSessionError::EmptyKnownNodesList | NewSessionError::IllegalConfig(_) => OpenError::Settings(why),
@@ -139,7 +151,18 @@ impl From<PagerExecutionError> for Failed {
 
 /// Pages are only read: they may always be asked for again, for as long as that is tried.
 pub(super) fn of_page(why: String) -> Failed {
-    Failed::InPassing(why)
+    Failed::InPassing(of_read(why))
+}
+
+/// Says what to do where a node gave up reading over rows that were removed.
+fn of_read(why: String) -> String {
+    if !why.contains("TOO_MANY_TOMBSTONES") {
+        return why;
+    }
+    format!(
+        "{why}; very many rows were removed lately: raise tombstone_failure_threshold in cassandra.yaml for now, or wait until the \
+         table's gc_grace_seconds are over and run nodetool compact on the keyspace"
+    )
 }
 
 impl From<PrepareError> for Failed {
@@ -179,15 +202,29 @@ fn of_cluster(error: &DbError, why: String) -> Failed {
         | DbError::TruncateError
         | DbError::ReadTimeout { .. }
         | DbError::WriteTimeout { .. }
-        | DbError::ReadFailure { .. }
         | DbError::WriteFailure { .. }
         | DbError::RateLimitReached { .. }
         | DbError::ServerError => Failed::InPassing(why),
+        DbError::ReadFailure { .. } => Failed::InPassing(of_read(why)),
         DbError::Unauthorized => {
             Failed::ForGood(format!("{why}; allow SELECT and MODIFY on the keyspace, and CREATE where it is migrated"))
         }
         // What Cassandra 4.1 and later say of a conditional write whose outcome they do not know.
         DbError::Other(0x1700) => Failed::InPassing(why),
         _ => Failed::ForGood(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_met_too_many_removed_rows_says_what_to_do_and_another_only_what_happened() {
+        let said = "Operation failed - received 0 responses and 1 failures: READ_TOO_MANY_TOMBSTONES from /127.0.0.1";
+        let Failed::InPassing(why) = of_page(said.into()) else { panic!("it passes") };
+        assert!(why.starts_with(said) && why.contains("tombstone_failure_threshold"), "{why}");
+        let Failed::InPassing(why) = of_page("a node is away".into()) else { panic!("it passes") };
+        assert_eq!(why, "a node is away");
     }
 }

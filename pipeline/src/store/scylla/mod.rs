@@ -10,6 +10,7 @@ mod range;
 mod schema;
 mod settings;
 mod statements;
+mod tls;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -29,14 +30,14 @@ use scylla::statement::prepared::PreparedStatement;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use error::OpenError;
-pub use settings::{Login, Settings};
+pub use settings::{Login, Settings, Tls};
 
 pub use crate::secret::Secret;
 
 use super::{Expect, Row, Store, StoreError, Table, check_key, check_value};
 use error::{Failed, of_page, of_session};
 use range::Range;
-use statements::Statements;
+use statements::{Rows, Statements};
 
 /// A larger value is put down in parts of this size. Cassandra refuses a write of 16 MiB, and ScyllaDB warns of 1 MiB.
 const PART_BYTES: usize = 512 << 10;
@@ -64,6 +65,7 @@ pub struct ScyllaStore {
 #[derive(Debug, Clone, Copy)]
 struct Place<'a> {
     tenant: [u8; 16],
+    table: Table,
     kind: i8,
     bucket: i16,
     key: &'a str,
@@ -165,11 +167,18 @@ const fn buckets(table: Table) -> i16 {
     }
 }
 
+/// Whether the rows of a kind come and go in great numbers. What is removed is read over until `gc_grace_seconds` are over, and
+/// Cassandra refuses to read over too much; so they lie in a table where that is soon. A removed row that comes back, because a
+/// replica was away for longer than that, does no harm: these are told or listed again. Part of the schema.
+const fn is_queue(table: Table) -> bool {
+    matches!(table, Table::Quarantine | Table::Timers | Table::Notices)
+}
+
 impl<'a> Place<'a> {
     fn of(tenant: TenantId, table: Table, key: &'a str) -> Self {
         let bucket = xxh3_64(key.as_bytes()) % u64::from(buckets(table).unsigned_abs());
         let bucket = i16::try_from(bucket).unwrap_or(0);
-        Self { tenant: tenant.to_bytes(), kind: kind(table), bucket, key }
+        Self { tenant: tenant.to_bytes(), table, kind: kind(table), bucket, key }
     }
 
     fn values(&self) -> (&[u8], i8, i16, &str) {
@@ -208,6 +217,10 @@ impl ScyllaStore {
         }
     }
 
+    fn rows(&self, place: &Place<'_>) -> &Rows {
+        self.statements.of(place.table)
+    }
+
     async fn head(&self, place: &Place<'_>, statement: &PreparedStatement) -> Result<Option<Head>, Failed> {
         let found = self.session.execute_unpaged(statement, place.values()).await?;
         let row = first_row::<(i64, Vec<u8>, i32)>(found)?;
@@ -215,7 +228,7 @@ impl ScyllaStore {
     }
 
     async fn row(&self, place: &Place<'_>) -> Result<Option<(Head, Vec<u8>)>, Failed> {
-        let found = self.session.execute_unpaged(&self.statements.get, place.values()).await?;
+        let found = self.session.execute_unpaged(&self.rows(place).get, place.values()).await?;
         let row = first_row::<(i64, Vec<u8>, i32, Vec<u8>)>(found)?;
         Ok(row.map(|(version, marks, parts, value)| (Head { version, marks, parts }, value)))
     }
@@ -279,11 +292,11 @@ impl ScyllaStore {
         let answer = match found {
             None => {
                 let values = (tenant, kind, bucket, key, version, marks, parts, value);
-                self.session.execute_unpaged(&self.statements.insert, values).await?
+                self.session.execute_unpaged(&self.rows(place).insert, values).await?
             }
             Some(old) => {
                 let values = (version, marks, parts, value, tenant, kind, bucket, key, old.version, &old.marks);
-                self.session.execute_unpaged(&self.statements.update, values).await?
+                self.session.execute_unpaged(&self.rows(place).update, values).await?
             }
         };
         applied(answer)
@@ -291,7 +304,7 @@ impl ScyllaStore {
 
     /// Finds out how a write ended that nobody told about: `found` was there before, `mark` is the one it left.
     async fn settle(&self, place: &Place<'_>, found: Option<&Head>, mark: &[u8]) -> Result<Ended, StoreError> {
-        let now = self.again(|| self.head(place, &self.statements.head_settled)).await?;
+        let now = self.again(|| self.head(place, &self.rows(place).head_settled)).await?;
         Head::outcome(now.as_ref(), found, mark).ok_or_else(|| {
             let why = "a write was not answered and many were made since: read the row again to see what became of it";
             StoreError::Unreachable(why.into())
@@ -319,7 +332,7 @@ impl ScyllaStore {
         let _turn = self.turn(place).await;
         let mut pauses = Pauses::new(self.retry_for);
         loop {
-            let found = self.again(|| self.head(place, &self.statements.head)).await?;
+            let found = self.again(|| self.head(place, &self.rows(place).head)).await?;
             // A try that nobody told about may have come about after it was asked for.
             if let Some(version) = found.as_ref().and_then(|head| head.version_of(&mark)) {
                 return Ok(version);
@@ -349,7 +362,7 @@ impl ScyllaStore {
     async fn removed(&self, place: &Place<'_>, old: &Head) -> Result<Outcome, Failed> {
         let (tenant, kind, bucket, key) = place.values();
         let values = (tenant, kind, bucket, key, old.version, &old.marks);
-        applied(self.session.execute_unpaged(&self.statements.delete, values).await?)
+        applied(self.session.execute_unpaged(&self.rows(place).delete, values).await?)
     }
 
     /// The rows of one bucket that a scan wants.
@@ -359,7 +372,8 @@ impl ScyllaStore {
         range: &Range,
         limit: i32,
     ) -> Result<Vec<(String, Head, Vec<u8>)>, Failed> {
-        let statement = &self.statements.scan[usize::from(!range.inclusive)][usize::from(range.to.is_some())];
+        let scan = &self.statements.of(table).scan;
+        let statement = &scan[usize::from(!range.inclusive)][usize::from(range.to.is_some())];
         let tenant = tenant.to_bytes();
         let (tenant, kind, from) = (tenant.as_slice(), kind(table), range.from.as_str());
         let pages = match &range.to {
@@ -392,6 +406,9 @@ async fn connect(settings: &Settings) -> Result<Session, OpenError> {
         .connection_timeout(Duration::from_millis(settings.connect_timeout_ms.into()))
         .fetch_schema_metadata(false)
         .default_execution_profile_handle(profile.into_handle());
+    if let Some(tls) = &settings.tls {
+        builder = builder.tls_context(Some(tls::config(tls)?));
+    }
     if let Some(login) = &settings.login {
         builder = builder.user(&login.username, login.password.expose());
     }
@@ -476,7 +493,8 @@ impl Store for ScyllaStore {
         let mark: [u8; MARK_BYTES] = fastrand::u128(..).to_be_bytes();
         let parts = self.put_parts(&mark, &value).await?;
         let written = self.put_row(&place, mark, parts, &value, expect).await;
-        if matches!(written, Err(StoreError::Conflict { .. } | StoreError::Failed(_))) {
+        // After any other error a try may have been done that nobody told about: its row names the parts.
+        if matches!(written, Err(StoreError::Conflict { .. })) {
             self.drop_parts(&mark, parts).await;
         }
         written
@@ -488,7 +506,7 @@ impl Store for ScyllaStore {
         let _turn = self.turn(&place).await;
         let mut pauses = Pauses::new(self.retry_for);
         loop {
-            let found = self.again(|| self.head(&place, &self.statements.head)).await?;
+            let found = self.again(|| self.head(&place, &self.rows(&place).head)).await?;
             expect.check(version_of(found.as_ref()))?;
             let Some(old) = found else { return Ok(()) };
             let gone = match self.removed(&place, &old).await {
@@ -496,7 +514,7 @@ impl Store for ScyllaStore {
                 Err(failed @ Failed::ForGood(_)) => return Err(failed.into()),
                 Err(failed) => {
                     pauses.before_trying_again(failed).await?;
-                    self.again(|| self.head(&place, &self.statements.head_settled)).await?.is_none()
+                    self.again(|| self.head(&place, &self.rows(&place).head_settled)).await?.is_none()
                 }
             };
             if gone {

@@ -1,10 +1,15 @@
 //! The tables, and how they came to be.
 //!
 //! `rows` has one partition for the rows of a tenant and a kind, or several where there may be many rows; in it keys are
-//! in the order of their bytes, as a scan wants them. Conditional writes to one partition agree one after the other.
+//! in the order of their bytes, as a scan wants them. Conditional writes to one partition agree one after the other. `queues` is
+//! the same for kinds of rows that come and go: what was removed there is forgotten after hours and not after ten days.
 //! `chunks` has the parts of values that are too large for a row, by the mark of the write that they belong to.
 
+use std::sync::Arc;
+
 use scylla::client::session::Session;
+use scylla::policies::load_balancing::{LoadBalancingPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::statement::Statement;
 
 use super::error::{Failed, OpenError};
 use super::settings::Settings;
@@ -19,6 +24,11 @@ const MIGRATIONS: [&[&str]; NEEDED as usize] = [&[
         version bigint, marks blob, parts int, value blob,
         PRIMARY KEY ((tenant, kind, bucket), key)
     )",
+    "CREATE TABLE IF NOT EXISTS {keyspace}.queues (
+        tenant blob, kind tinyint, bucket smallint, key text,
+        version bigint, marks blob, parts int, value blob,
+        PRIMARY KEY ((tenant, kind, bucket), key)
+    ) WITH gc_grace_seconds = 14400",
     "CREATE TABLE IF NOT EXISTS {keyspace}.chunks (mark blob, part int, value blob, PRIMARY KEY (mark, part))",
 ]];
 
@@ -78,10 +88,25 @@ async fn migrate(session: &Session, settings: &Settings, found: i32) -> Result<(
     Ok(())
 }
 
+/// Runs a statement, and waits until all nodes have the same schema.
 async fn run(session: &Session, keyspace: &str, statement: &str) -> Result<(), OpenError> {
+    let failed = |why: String| OpenError::Migrate { keyspace: keyspace.to_owned(), why };
+    let mut statement = Statement::new(statement);
+    statement.set_load_balancing_policy(one_node(session));
     let done = session.query_unpaged(statement, ()).await;
     done.map(drop).map_err(|e| {
         let (Failed::InPassing(why) | Failed::ForGood(why)) = Failed::from(e);
-        OpenError::Migrate { keyspace: keyspace.to_owned(), why }
-    })
+        failed(why)
+    })?;
+    session.await_schema_agreement().await.map_err(|e| failed(e.to_string()))?;
+    Ok(())
+}
+
+/// The node that is told to make tables, the same for all processes: two nodes of Cassandra that are told to make one table at
+/// once make two of that name and agree no more.
+fn one_node(session: &Session) -> Option<Arc<dyn LoadBalancingPolicy>> {
+    let cluster = session.get_cluster_state();
+    let nodes = cluster.get_nodes_info().iter().filter(|node| node.is_connected());
+    let node = nodes.min_by_key(|node| node.host_id)?;
+    Some(SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None))
 }

@@ -1,5 +1,7 @@
 //! What has to be said about a ScyllaDB or Cassandra cluster before it can be the store.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use crate::secret::Secret;
@@ -23,6 +25,9 @@ pub struct Settings {
     /// to say the same.
     #[serde(default)]
     pub datacenter: Option<String>,
+    /// TLS; without it connections are in clear.
+    #[serde(default)]
+    pub tls: Option<Tls>,
     /// A login; without it none is tried.
     #[serde(default)]
     pub login: Option<Login>,
@@ -35,6 +40,31 @@ pub struct Settings {
     /// What fails in passing is tried again for so long. In milliseconds.
     #[serde(default = "default_retry_for_ms")]
     pub retry_for_ms: u32,
+}
+
+/// TLS to the nodes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// A PEM file of the authorities that are trusted.
+    pub ca_file: PathBuf,
+    /// A PEM file of our own certificate, where the nodes ask for one.
+    #[serde(default)]
+    pub certificate_file: Option<PathBuf>,
+    /// A PEM file of its key.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+    /// Whether a node's certificate has to name the IP address at which it is asked. Where it is off, whoever has any
+    /// certificate of these authorities is taken for a node.
+    #[serde(default = "yes")]
+    pub check_addresses: bool,
+}
+
+impl Tls {
+    /// With these authorities, everything else as it is by default.
+    pub fn of(ca_file: impl Into<PathBuf>) -> Self {
+        Self { ca_file: ca_file.into(), certificate_file: None, key_file: None, check_addresses: true }
+    }
 }
 
 /// A login.
@@ -56,6 +86,7 @@ impl Settings {
             migrate: true,
             replication: default_replication(),
             datacenter: None,
+            tls: None,
             login: None,
             connect_timeout_ms: default_connect_timeout_ms(),
             request_timeout_ms: default_request_timeout_ms(),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -51,10 +52,39 @@ const LOGBACK: &str = r#"<configuration>
 </configuration>
 "#;
 
-/// A commit log that is synced before the answer, as production should have it. With `login` nobody gets in without.
+/// The password of the key stores.
+const STORE_PASSWORD: &str = "of-the-tests";
+/// Whose certificates there are: the node's, and one that nobody has reason to trust.
+const AUTHORITIES: [&str; 2] = ["node", "other"];
+
+fn keytool(words: &[&str]) {
+    let done = Command::new("keytool").args(words).output().expect("keytool is part of Java");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+}
+
+/// A key for 127.0.0.1, and in a file of its own its certificate, which is its own authority.
+fn certify(folder: &Path, name: &str) {
+    let file = |ending: &str| folder.join(format!("{name}.{ending}")).display().to_string();
+    let (store, certificate) = (file("jks"), file("pem"));
+    let of = ["-alias", "node", "-storetype", "JKS", "-storepass", STORE_PASSWORD, "-keystore", &store];
+    let make = ["-genkeypair", "-keyalg", "EC", "-keysize", "256", "-validity", "30", "-dname", "CN=node"];
+    let named = ["-ext", "SAN=IP:127.0.0.1", "-keypass", STORE_PASSWORD];
+    keytool(&[&make[..], &named[..], &of[..]].concat());
+    keytool(&[&["-exportcert", "-rfc", "-file", &certificate][..], &of[..]].concat());
+}
+
+/// A commit log that is synced before the answer, as production should have it. With `login` nobody gets in without, and
+/// clients may use TLS.
 fn yaml(folder: &Path, port: u16, storage_port: u16, login: bool) -> String {
     let folder = folder.display();
     let authenticator = if login { "PasswordAuthenticator" } else { "AllowAllAuthenticator" };
+    let encryption = match login {
+        true => format!(
+            "client_encryption_options: {{enabled: true, optional: true, keystore: {folder}/conf/node.jks, \
+             keystore_password: {STORE_PASSWORD}}}"
+        ),
+        false => String::new(),
+    };
     format!(
         "cluster_name: test
 num_tokens: 1
@@ -82,6 +112,7 @@ key_cache_size: 8MiB
 auto_snapshot: false
 authenticator: {authenticator}
 authorizer: AllowAllAuthorizer
+{encryption}
 "
     )
 }
@@ -97,6 +128,9 @@ impl Cassandra {
         fs::write(conf.join("cassandra.yaml"), yaml(&folder, port, free_port(), login))
             .expect("the folder is writable");
         fs::write(conf.join("logback.xml"), LOGBACK).expect("the folder is writable");
+        if login {
+            AUTHORITIES.iter().for_each(|name| certify(&conf, name));
+        }
         let mut cassandra = Self { port, lib, folder, server: None };
         cassandra.restart();
         Some(cassandra)
@@ -106,6 +140,11 @@ impl Cassandra {
     pub fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Cassandra>> = OnceLock::new();
         SHARED.get_or_init(|| Self::start(false)).as_ref()
+    }
+
+    /// The certificate of an authority of a node with logins: `node` or `other`.
+    pub fn authority(&self, name: &str) -> PathBuf {
+        self.folder.join("conf").join(format!("{name}.pem"))
     }
 
     /// Ends the node as a crash does.

@@ -39,9 +39,37 @@ impl Place {
             .with_virtual_hosted_style_request(!path_style)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_retry(retry);
-        let builder = settings.region.iter().fold(builder, |builder, region| builder.with_region(region));
+        let region = region(settings, |name| std::env::var(name).ok());
+        let builder = region.iter().fold(builder, |builder, region| builder.with_region(region));
         let builder = settings.endpoint.iter().fold(builder, |builder, endpoint| builder.with_endpoint(endpoint));
         let store = builder.build().map_err(|e| settings.wrong(e))?;
         Ok(Self::remote(Arc::new(store), url))
+    }
+}
+
+/// The region that is named, in the settings or in the environment, whoever signs in.
+fn region(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let said = |name| variable(name).filter(|region| !region.is_empty());
+    settings.region.clone().or_else(|| said("AWS_REGION")).or_else(|| said("AWS_DEFAULT_REGION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_is_the_one_that_is_named_else_that_of_the_environment_with_a_login_or_without() {
+        let environment = |region: &'static str| move |name: &str| (name == region).then(|| format!("of {region}"));
+        let mut settings = Settings::at("s3://lake/v");
+        for login in [None, Some("autonomos".to_owned())] {
+            settings.access_key = login;
+            assert_eq!(region(&settings, |_| None), None);
+            for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+                assert_eq!(region(&settings, environment(name)), Some(format!("of {name}")));
+            }
+            assert_eq!(region(&settings, |_| Some(String::new())), None);
+        }
+        settings.region = Some("eu-central-1".to_owned());
+        assert_eq!(region(&settings, environment("AWS_REGION")).as_deref(), Some("eu-central-1"));
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::upkeep::RETRY_AFTER;
 use super::{Duty, Incomplete, Shared, Slot, ViewKey};
 use crate::view::error::ViewError;
+use crate::view::place::Access;
 
 /// Packed bytes read at a time; what is applied between two looks at the budget.
 const READ_BYTES: usize = 1 << 20;
@@ -92,7 +93,7 @@ impl Shared {
         };
         let end = self.log.end(Topic::Events, number).await?;
         if offset > end {
-            return Err(ViewError::WentBack { view: offset, log: end });
+            return Err(self.other_log(number, (None, offset)).await?);
         }
         *gate = offset;
         partition.checkpoint.store(offset, Ordering::Relaxed);
@@ -149,9 +150,11 @@ impl Shared {
         match self.open(number, &key, stored.first).await {
             Ok(slot) => Ok(slot.view.stopped().is_none().then_some(slot)),
             Err(error @ (ViewError::Log(_) | ViewError::Store(_))) => Err(error),
-            // No other view can be opened either: they wait for it together.
-            Err(error) if error.is_of_the_storage() => Err(error),
             Err(error) => {
+                if self.is_of_all(&error).await {
+                    // No other view can be opened either: they wait for it together.
+                    return Err(error);
+                }
                 let (tenant, entity) = &key;
                 let mut incomplete = incomplete.lock();
                 // Told once, not at every batch.
@@ -163,6 +166,12 @@ impl Shared {
                 Ok(None)
             }
         }
+    }
+    /// Whether the storage of all tables cannot be used. What refuses one table alone, where others can be written, is of that
+    /// one.
+    pub(super) async fn is_of_all(&self, error: &ViewError) -> bool {
+        error.is_of_the_storage()
+            && !(matches!(error, ViewError::Denied { .. }) && self.place.check(Access::Write).await.is_ok())
     }
     async fn control(&self, number: u32, stored: &Stored) -> Result<(), ViewError> {
         let Some(body) = stored.body(Topic::Events, number)? else { return Ok(()) };

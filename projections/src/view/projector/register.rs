@@ -305,7 +305,7 @@ impl Shared {
         let (mut note, _) = self.note(key, at).await?;
         let is_new = from == 0 || view.committed() == from && view.is_empty();
         let lacks = is_new || note.is_partial || partition.incomplete.lock().contains_key(key);
-        let mut offset = if lacks { from } else { at };
+        let (mut offset, mut is_noted) = (if lacks { from } else { at }, false);
         while offset < at {
             let batches = self.log.read(Topic::Events, number, offset, CATCH_UP_BYTES).await?;
             let Some(last) = batches.last() else { break };
@@ -315,8 +315,9 @@ impl Shared {
             work.await.unwrap_or(Err(ViewError::ShutDown))?;
             let load = view.load();
             if load.tail_rows >= SPILL_ROWS || load.tail_bytes >= SPILL_BYTES {
-                if !note.is_partial {
-                    note.is_partial = true;
+                // Anew where it is partial already: what one before this one may have under way there is too late then.
+                if !is_noted {
+                    (note.is_partial, is_noted) = (true, true);
                     self.put_note(key, note).await?;
                 }
                 view.flush(self.log.clone()).await?;

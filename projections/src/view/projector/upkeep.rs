@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use pipeline::quarantine::note_foreign;
 use pipeline::{Expect, StoreError, Table};
-use schemas::{TenantId, Topic};
+use schemas::{Position, TenantId, Topic};
 use tokio::sync::watch;
 
 use super::{Duty, Shared, Slot};
@@ -173,11 +174,11 @@ impl Shared {
         };
         let (tenant, entity) = slot.key();
         tracing::error!(%tenant, %entity, %error, "a view could not be flushed");
-        if error.is_retryable() {
+        let is_of_others = self.is_of_all(&error).await
+            || matches!(error, ViewError::DiskFull | ViewError::Log(_) | ViewError::Store(_));
+        if is_of_others && error.is_retryable() {
             *self.full.lock() = Some(error.clone());
         }
-        let is_of_others =
-            error.is_of_the_storage() || matches!(error, ViewError::DiskFull | ViewError::Log(_) | ViewError::Store(_));
         // A rebuild that is under way puts a table in place that can be written again.
         if !is_of_others && !slot.is_pinned.load(Ordering::Acquire) {
             slot.view.stop(error.clone());
@@ -219,7 +220,8 @@ impl Shared {
         if lowest <= partition.checkpoint.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let (key, value) = (self.checkpoint_key(number), Bytes::copy_from_slice(&lowest.to_be_bytes()));
+        note_foreign(&*self.log, &*self.store, Topic::Events, number).await?;
+        let (key, value) = (self.checkpoint_key(number), checkpoint_value(self.log.epoch(Topic::Events), lowest));
         let expect = Expect::Ordered(*version);
         *version = match self.store.put(TenantId::SYSTEM, Table::Checkpoints, &key, value, expect).await {
             Ok(version) => version,
@@ -229,15 +231,46 @@ impl Shared {
         partition.checkpoint.fetch_max(lowest, Ordering::Relaxed);
         Ok(())
     }
-    /// The checkpoint that the store has, and the version of its row; 0 for none.
+    /// The checkpoint that the store has, and the version of its row; 0 for none. One of another log is refused.
     pub(super) async fn stored_checkpoint(&self, number: u32) -> Result<(u64, u64), ViewError> {
         let row = self.store.get(TenantId::SYSTEM, Table::Checkpoints, &self.checkpoint_key(number)).await?;
-        let version = row.as_ref().map_or(0, |row| row.version);
-        let offset = row.and_then(|r| Some(u64::from_be_bytes(r.value.as_ref().try_into().ok()?)));
-        Ok((offset.unwrap_or(0), version))
+        let Some(row) = row else { return Ok((0, 0)) };
+        let (epoch, offset) = read_checkpoint(&row.value);
+        if epoch.is_some_and(|epoch| epoch != self.log.epoch(Topic::Events)) {
+            return Err(self.other_log(number, (epoch, offset)).await?);
+        }
+        Ok((offset, row.version))
+    }
+    /// What is said of a checkpoint that the log cannot have come to.
+    pub(super) async fn other_log(
+        &self,
+        partition: u32,
+        (epoch, offset): (Option<u32>, u64),
+    ) -> Result<ViewError, ViewError> {
+        let found = self.log.epoch(Topic::Events);
+        let end = Position { epoch: found, partition, offset: self.log.end(Topic::Events, partition).await? };
+        let views = Position { epoch: epoch.unwrap_or(found), partition, offset };
+        Ok(ViewError::OtherLog { views, end })
     }
     /// Under which the store has the checkpoint of a partition. It is one of these tables.
     fn checkpoint_key(&self, partition: u32) -> String {
         format!("{}/{partition}/projector{}", Topic::Events, self.place.mark())
+    }
+}
+
+/// The epoch of `events` (4 bytes) and the offset (8 bytes).
+fn checkpoint_value(epoch: u32, offset: u64) -> Bytes {
+    [&epoch.to_be_bytes()[..], &offset.to_be_bytes()].concat().into()
+}
+
+/// Reads it. Older ones are the offset alone, and are taken to be of the epoch that is met. One that cannot be read costs time,
+/// not rows.
+fn read_checkpoint(value: &[u8]) -> (Option<u32>, u64) {
+    let Some((before, offset)) = value.split_last_chunk::<8>() else { return (None, 0) };
+    let offset = u64::from_be_bytes(*offset);
+    match <[u8; 4]>::try_from(before) {
+        Ok(epoch) => (Some(u32::from_be_bytes(epoch)), offset),
+        Err(_) if before.is_empty() => (None, offset),
+        Err(_) => (None, 0),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pipeline::repair::{self, Change, DryRun, Evidence, Mapped, Seen};
+use pipeline::repair::{self, Change, DryRun, Evidence, Mapped, Seen, Spread};
 use poem_openapi::Object;
 use poem_openapi::types::Any;
 use schemas::Position;
@@ -34,6 +34,7 @@ pub struct EvidenceInfo {
 
 /// A path before the case, and in the records that it holds.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct PathDiffInfo {
     /// The path.
     pub path: String,
@@ -45,6 +46,23 @@ pub struct PathDiffInfo {
     pub before: SeenInfo,
     /// In the last records that it holds.
     pub held: SeenInfo,
+    /// How large its numbers were in the last records before the case; null without any, and where they are masked.
+    pub numbers_before: Option<SpreadInfo>,
+    /// How large they are in the last records that it holds.
+    pub numbers_held: Option<SpreadInfo>,
+    /// How large they are among all that were looked at, the held ones too, within 5 %.
+    pub numbers_ever: Option<SpreadInfo>,
+}
+
+/// How numbers are spread.
+#[derive(Debug, Object)]
+pub struct SpreadInfo {
+    /// One in twenty is below.
+    pub p05: f64,
+    /// Half of them are.
+    pub p50: f64,
+    /// All but one in twenty are.
+    pub p95: f64,
 }
 
 /// How often a path was there among some records, and as what.
@@ -260,8 +278,20 @@ fn diff(diff: repair::PathDiff) -> PathDiffInfo {
         Change::Retyped => "retyped",
         Change::Added => "added",
     };
-    let (path, change, feeds) = (diff.path, change.to_owned(), diff.feeds);
-    PathDiffInfo { path, change, feeds, before: seen(diff.before), held: seen(diff.held) }
+    PathDiffInfo {
+        path: diff.path,
+        change: change.to_owned(),
+        feeds: diff.feeds,
+        before: seen(diff.before),
+        held: seen(diff.held),
+        numbers_before: diff.numbers_before.map(spread),
+        numbers_held: diff.numbers_held.map(spread),
+        numbers_ever: diff.numbers_ever.map(spread),
+    }
+}
+
+fn spread(Spread { p05, p50, p95 }: Spread) -> SpreadInfo {
+    SpreadInfo { p05, p50, p95 }
 }
 
 fn seen(seen: Seen) -> SeenInfo {

@@ -69,7 +69,7 @@ fn a_repair_that_is_taken_back_has_the_path_that_a_stray_had_among_its_candidate
     redrive(&mut stream, case, &held(&outcome), &payloads);
     let mapping_version = stream.state.mapping().unwrap().1;
     let (verdict, by) = (Verdict::Revert, "ada".into());
-    let revert = Decide { case, mapping_version, version: None, verdict, by, why: String::new() };
+    let revert = Decide { case, mapping_version, version: None, once_read: false, verdict, by, why: String::new() };
     stream.control(&Input::Command { id: "r".into(), command: Command::Decide(revert) });
     assert_eq!(added(&stream), ["Amount2"]);
 }

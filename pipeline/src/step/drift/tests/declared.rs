@@ -16,7 +16,15 @@ fn last_input(stream: &Stream) -> u64 {
 }
 
 fn decide_of(stream: &mut Stream, case: u64, id: &str, verdict: Verdict) {
-    let decide = Decide { case, mapping_version: 1, version: None, verdict, by: "ada".into(), why: String::new() };
+    let decide = Decide {
+        case,
+        mapping_version: 1,
+        version: None,
+        once_read: false,
+        verdict,
+        by: "ada".into(),
+        why: String::new(),
+    };
     let outcome = stream.control(&Input::Command { id: id.into(), command: Command::Decide(decide) });
     assert_eq!(names(&outcome), ["RepairApplied", "RecordsReleased", "CommandApplied"]);
 }

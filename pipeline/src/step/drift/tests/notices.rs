@@ -35,6 +35,7 @@ fn a_jump_in_the_share_of_nulls_opens_a_case_and_holds_nothing() {
         case: *case,
         mapping_version: 1,
         version: None,
+        once_read: false,
         verdict,
         by: "ada".into(),
         why: "known".into(),
@@ -95,6 +96,7 @@ fn a_field_that_came_to_stay_is_told_and_rare_ones_are_not() {
         case: *case,
         mapping_version: 1,
         version: None,
+        once_read: false,
         verdict: approve,
         by: "ada".into(),
         why: "seen".into(),
@@ -118,7 +120,15 @@ fn nothing_is_suggested_for_a_case_that_lacks_nothing() {
 /// A command that decides a case as somebody who has seen it.
 fn decide_of(stream: &mut Stream, case: u64, verdict: Verdict) -> Outcome {
     let mapping_version = stream.state.mapping().unwrap().1;
-    let decide = Decide { case, mapping_version, version: None, verdict, by: "ada".into(), why: "seen".into() };
+    let decide = Decide {
+        case,
+        mapping_version,
+        version: None,
+        once_read: false,
+        verdict,
+        by: "ada".into(),
+        why: "seen".into(),
+    };
     stream.control(&Input::Command { id: format!("d-{case}"), command: Command::Decide(decide) })
 }
 
@@ -185,6 +195,30 @@ fn a_case_of_new_fields_that_nobody_looks_at_is_noted_in_the_end() {
     let told: Vec<&str> = outcome.decisions.iter().map(|d| d.fact.type_name()).collect();
     assert_eq!(told, ["RepairApplied", "RecordsReleased"]);
     assert!(detected(&feed(&mut stream, &(400..500).map(came).collect::<Vec<_>>())).is_empty());
+}
+
+#[test]
+fn a_case_of_new_fields_that_was_rejected_is_noted_in_the_end_too_and_one_of_nulls_stays_rejected() {
+    let came = |id: usize| with(id, "Total").replacen('{', r#"{"Came":1,"#, 1);
+    let nulls = |id: usize| with_null(id, true);
+    for (is_of_nulls, expected) in [(false, vec!["RepairApplied", "RecordsReleased"]), (true, vec![])] {
+        let mut stream = steady(300);
+        let payloads: Vec<String> = (300..400).map(|id| if is_of_nulls { nulls(id) } else { came(id) }).collect();
+        let outcome = feed(&mut stream, &payloads);
+        let case = detected(&outcome)[0].0;
+        assert_eq!(names(&decide_of(&mut stream, case, Verdict::Reject)), ["RepairRejected", "CommandApplied"]);
+        let expires = outcome.decisions.iter().find_map(|d| match &d.fact {
+            Fact::TimerSet { id, at } if id.starts_with("expire-") => Some((id.clone(), *at)),
+            _ => None,
+        });
+        let (id, at) = expires.unwrap();
+        let body = serde_json::to_vec(&Input::TimePassed { id }).unwrap();
+        let (first, kind) = (stream.state.next.offset, BatchKind::Control);
+        let input = InputBatch { kind, first, count: 1, logged_at: at, body: &body };
+        let outcome = fold(&mut stream.state, input, &mut Scratch::default()).unwrap();
+        let told: Vec<&str> = outcome.decisions.iter().map(|d| d.fact.type_name()).collect();
+        assert_eq!(told, expected);
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn what_a_revert_holds_is_not_mapped_by_another_case_and_comes_by_the_decision_o
     let nulls = nulls_of(&stream);
 
     let (verdict, by, why) = (Verdict::Revert, "ada".to_owned(), String::new());
-    let revert = Decide { case, mapping_version: 0, version: None, verdict, by, why };
+    let revert = Decide { case, mapping_version: 0, version: None, once_read: false, verdict, by, why };
     stream.control(&Input::Command { id: "r".into(), command: Command::Decide(revert) });
     let reverted = only_case(&stream);
     let withdrawn = send_again(&mut stream, reverted, Again::Reverted, &offsets, &payloads);

@@ -6,7 +6,7 @@ use super::*;
 
 fn revert_of(stream: &mut Stream, case: u64, id: &str, mapping_version: u32, version: Option<u32>) -> Outcome {
     let (verdict, by) = (Verdict::Revert, "ada".into());
-    let decide = Decide { case, mapping_version, version, verdict, by, why: String::new() };
+    let decide = Decide { case, mapping_version, version, once_read: false, verdict, by, why: String::new() };
     stream.control(&Input::Command { id: id.into(), command: Command::Decide(decide) })
 }
 
@@ -126,6 +126,36 @@ fn what_a_revert_sends_once_its_case_is_decided_is_not_taken_for_what_the_case_h
     assert_eq!(totals(&again), [None; 3], "and what was held comes, all of it");
     assert_eq!(names(&again), ["RecordsRedriven"]);
     assert_eq!((stream.state.counters.held, stream.state.drift().cases().len()), (0, 0));
+    reconciles(&stream);
+}
+
+#[test]
+fn a_case_is_not_decided_while_a_revert_still_reads_for_it_and_then_all_of_it_comes() {
+    let mut stream = steady(100);
+    let case = repaired("Total", "Amount", &mut stream, 100..130);
+    let at = stream.state.next.offset;
+    let (payloads, offsets): (Vec<String>, Vec<u64>) = (0..6).map(|n| (with(130 + n, "Amount"), at + n as u64)).unzip();
+    feed(&mut stream, &payloads);
+    let asked = revert_of(&mut stream, case, "r", 0, None);
+    let reverted = only_case(&stream);
+    let first = send_again(&mut stream, reverted, Again::Reverted, &offsets[..3], &payloads[..3]);
+    let accept = || Verdict::AcceptAsRemoved { only: vec![] };
+    let early = decide_once_read(&mut stream, "c", accept());
+    assert!(refused(&early).contains("try again a little later"), "{early:?}");
+    let rejected = decide_once_read(&mut stream, "d", Verdict::Reject);
+    assert_eq!(names(&rejected), ["RepairRejected", "CommandApplied"], "that lets nothing go");
+
+    let snapshot = stream.state.snapshot();
+    stream.state = crate::step::StreamState::from_snapshot(&snapshot).unwrap();
+    let rest = send_again(&mut stream, reverted, Again::Reverted, &offsets[3..], &payloads[3..]);
+    let offsets: Vec<u64> = held(&first).into_iter().chain(held(&rest)).collect();
+    assert_eq!(offsets.len(), 6);
+    for _ in ["said once", "and once more"] {
+        recall_ends(&asked).iter().for_each(|end| assert!(stream.control(end).decisions.is_empty()));
+    }
+    assert!(names(&decide_once_read(&mut stream, "e", accept())).contains(&"RecordsReleased"));
+    assert_eq!(totals(&redrive(&mut stream, reverted, &offsets, &payloads)), [None; 6]);
+    assert_eq!(stream.state.counters.held, 0);
     reconciles(&stream);
 }
 

@@ -1,5 +1,7 @@
 //! Fields that only some records have, and their renames.
 
+use schemas::drift::Severity;
+
 use super::*;
 
 /// A record of which some have a note, under this name.
@@ -132,4 +134,89 @@ fn an_object_with_many_members_that_come_again_is_no_map() {
     feed(&mut stream, &(0..1_000).map(|id| with_members(id, "Note", &many)).collect::<Vec<_>>());
     let renamed: Vec<String> = (1_000..1_200).map(|id| with_members(id, "Remark", &many)).collect();
     assert_eq!(held(&feed(&mut stream, &renamed)).len(), 60);
+}
+
+#[test]
+fn a_rename_of_a_field_that_only_some_records_have_holds_those_with_the_new_name_alone_once_it_is_taken_back() {
+    let mut stream = sometimes();
+    let payloads = noted_all(1_000..1_200, "Remark");
+    let outcome = feed(&mut stream, &payloads);
+    let case = only_case(&stream);
+    suggest(&mut stream, "s", vec![renamed("Note", "Remark", 950)]);
+    let with_new: Vec<String> = payloads.into_iter().filter(|payload| payload.contains("Remark")).collect();
+    assert_eq!(row_count(&redrive(&mut stream, case, &held(&outcome), &with_new)), 60);
+    let (version, once_read, verdict, by, why) = (None, true, Verdict::Revert, "ada".into(), String::new());
+    let revert = Decide { case, mapping_version: 0, version, once_read, verdict, by, why };
+    let reverted = stream.control(&Input::Command { id: "r".into(), command: Command::Decide(revert) });
+    assert!(names(&reverted).contains(&"RepairReverted"), "{reverted:?}");
+    let outcome = feed(&mut stream, &noted_all(1_200..1_300, "Remark"));
+    assert_eq!((held(&outcome).len(), row_count(&outcome)), (30, 70), "what has neither flows on");
+    reconciles(&stream);
+}
+
+/// The same, its note a number.
+fn numbered(id: usize) -> String {
+    noted(id, "Note").replace(&format!(r#""n{id}""#), &id.to_string())
+}
+
+#[test]
+fn another_type_of_a_field_that_only_some_records_have_is_held_and_what_lacks_it_flows_on() {
+    let mut stream = sometimes();
+    let payloads: Vec<String> = (1_000..1_200).map(numbered).collect();
+    let outcome = feed(&mut stream, &payloads);
+    assert_eq!(names(&outcome), ["TimerSet", "DriftDetected"]);
+    assert_eq!((held(&outcome).len(), row_count(&outcome)), (60, 140));
+    let told = outcome.decisions.iter().find_map(|d| match &d.fact {
+        Fact::DriftDetected { lost, lacking, having, severity, .. } => {
+            Some((lost.clone(), *lacking, *having, *severity))
+        }
+        _ => None,
+    });
+    let (lost, lacking, having, severity) = told.unwrap();
+    assert_eq!((lost.len(), &*lost[0].path, lost[0].retyped), (1, "Note", true));
+    assert_eq!((lacking, having, severity), (20, 0, Some(Severity::Warning)), "of its values, not of all records");
+    assert_eq!(held(&feed(&mut stream, &noted_all(1_200..1_300, "Note"))).len(), 0, "what has the old type flows on");
+    let same = Move { kind: DriftKind::Retyped, ..renamed("Note", "Note", 990) };
+    assert_eq!(names(&suggest(&mut stream, "s", vec![same])), ["RepairProposed"], "and waits");
+    let case = only_case(&stream);
+    decide(&mut stream, "c", Verdict::Approve { only: vec![] });
+    let with_note: Vec<String> = payloads.into_iter().filter(|payload| payload.contains("Note")).collect();
+    assert_eq!(row_count(&redrive(&mut stream, case, &held(&outcome), &with_note)), 60);
+    let more: Vec<String> = (1_300..1_400).map(numbered).collect();
+    assert_eq!(names(&feed(&mut stream, &more)), Vec::<&str>::new());
+    assert_eq!(stream.state.counters.held, 0);
+    reconciles(&stream);
+}
+
+#[test]
+fn a_field_that_only_some_records_have_and_whose_type_is_one_in_a_hundred_wrong_makes_no_case() {
+    let mut stream = sometimes();
+    let wrong = |id: usize| if id.is_multiple_of(300) { numbered(id) } else { noted(id, "Note") };
+    let outcome = feed(&mut stream, &(1_000..9_000).map(wrong).collect::<Vec<_>>());
+    assert_eq!(names(&outcome), ["TimerSet", "RecordsReleased"], "the first one is looked at twice");
+    assert_eq!(held(&outcome).len(), 1);
+}
+
+#[test]
+fn on_a_slow_stream_another_type_is_held_until_some_values_came_to_tell() {
+    let mut stream = sometimes();
+    let first = feed(&mut stream, &(1_000..1_003).map(numbered).collect::<Vec<_>>());
+    let case = only_case(&stream);
+    let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+    assert_eq!((held(&first).len(), names(&past)), (1, vec!["TimerSet"]), "one value says little");
+    assert!(timer_of(&past) > timer_of(&first));
+    let snapshot = stream.state.snapshot();
+    stream.state = crate::step::StreamState::from_snapshot(&snapshot).unwrap();
+    let more = feed(&mut stream, &(1_003..1_020).map(numbered).collect::<Vec<_>>());
+    assert_eq!((held(&more).len(), names(&more)), (5, vec![]));
+    let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+    assert_eq!(names(&past), ["DriftDetected"]);
+}
+
+#[test]
+fn the_first_values_of_a_field_that_only_some_records_have_may_be_of_any_type() {
+    let mut stream = stream();
+    feed(&mut stream, &noted_all(0..60, "Note"));
+    let outcome = feed(&mut stream, &(60..100).map(numbered).collect::<Vec<_>>());
+    assert_eq!((held(&outcome).len(), names(&outcome)), (0, vec![]));
 }

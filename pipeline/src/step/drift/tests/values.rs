@@ -310,6 +310,49 @@ fn units_that_change_one_after_the_other_are_one_case() {
 }
 
 #[test]
+fn a_case_for_which_two_ranges_are_looked_at_again_is_decided_once_both_were_read() {
+    let mut stream = steady(200);
+    let both = |id: usize, r: &mut serde_json::Value| {
+        cents(id, r);
+        if id >= 260 {
+            r["Chance"] = (r["Chance"].as_f64().unwrap() * 100.0).into();
+        }
+    };
+    let ends = recall_ends(&feed(&mut stream, &orders(200..400, both)));
+    assert_eq!(ends.len(), 2);
+    propose(&mut stream);
+    let all = || Verdict::Approve { only: vec![] };
+    for (n, end) in ends.iter().enumerate() {
+        let early = decide_once_read(&mut stream, &format!("c{n}"), all());
+        assert_eq!(names(&early), ["CommandRefused"], "{n}");
+        stream.control(end);
+    }
+    assert!(names(&decide_once_read(&mut stream, "d", all())).contains(&"RepairApplied"));
+}
+
+#[test]
+fn a_mapping_that_changes_what_is_looked_at_again_is_refused_until_all_of_it_was_read() {
+    let mut stream = steady(200);
+    let ends = recall_ends(&feed(&mut stream, &orders(200..300, cents)));
+    let put = |stream: &mut Stream, id: &str, mapping: &str| {
+        let [m, e, Input::StreamOpened { mapping, entity_definition, .. }] = opening(mapping, ENTITY) else {
+            unreachable!()
+        };
+        stream.control(&m);
+        stream.control(&e);
+        let (by, force, made_on, why, once_read) = ("ada".into(), false, None, None, true);
+        let command = Command::ActivateMapping { mapping, entity_definition, by, force, made_on, why, once_read };
+        names(&stream.control(&Input::Command { id: id.into(), command }))
+    };
+    let other = MAPPING.replace(r#""total":"Total""#, r#""total":"Sum""#);
+    assert_eq!(put(&mut stream, "a", &other), ["CommandRefused"]);
+    let beside = MAPPING.replace(r#""buyer":"Buyer""#, r#""buyer":"Customer | Buyer""#);
+    assert_eq!(put(&mut stream, "b", &beside), ["MappingActivated", "CommandApplied"], "what the case is not about");
+    ends.iter().for_each(|end| drop(stream.control(end)));
+    assert!(put(&mut stream, "c", &other).contains(&"RecordsReleased"));
+}
+
+#[test]
 fn a_change_of_unit_that_is_taken_back_holds_again() {
     let mut stream = steady(200);
     feed(&mut stream, &orders(200..300, cents));
@@ -323,6 +366,7 @@ fn a_change_of_unit_that_is_taken_back_holds_again() {
         case,
         mapping_version: 0,
         version: None,
+        once_read: false,
         verdict: Verdict::Revert,
         by: "ada".into(),
         why: String::new(),

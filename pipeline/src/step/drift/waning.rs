@@ -1,0 +1,163 @@
+//! What is there less often for good, though so seldom missing that each time it is soon back at its usual rate. Every record
+//! counts, held or not: the sum rises with each that lacks it, and falls with all of them by as much as was to be expected
+//! (Page's test, in millionths of a record).
+//!
+//! How sure it is: of a field that as many records as half of the expected always lacked, the sum comes so high once in
+//! e^(1.25 × 25), 4 × 10^13, absences. How many always lacked it is known from a thousand records at least, six absences
+//! more than there were; that these are still too few by so much happens to one field in twenty thousand.
+
+use schemas::decision::Fact;
+use schemas::drift::Change;
+use schemas::shape::ShapeTree;
+use serde::{Deserialize, Serialize};
+
+use super::Drift;
+
+/// A whole record.
+const WHOLE: u64 = 1_000_000;
+/// Absences beyond the expected ones that are no chance.
+const SURE: u64 = 25;
+/// Of so many records it must be known how many lacked it …
+const KNOWN_MIN: u64 = 1_000;
+/// … and so many absences more than there were count.
+const MORE: u64 = 6;
+/// Of a record so much is expected to lack it at least, of whatever never lacked it: one in five hundred …
+const EXPECTED_MIN: u64 = 2_000;
+/// … and of what more than half are expected to lack nothing is told here: the share of nulls tells it.
+const EXPECTED_MAX: u64 = 500_000;
+
+/// How often something was missing, and evidence that it is missing more often by now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Waning {
+    records: u64,
+    absent: u64,
+    /// The sum.
+    rise: u64,
+    /// `records` and `absent` when it began to rise.
+    from: (u64, u64),
+    /// The last record was without it.
+    lacked: bool,
+    /// The last input that was looked at before it rose.
+    since: u64,
+}
+
+impl Waning {
+    /// So many records in a row had it.
+    #[inline]
+    pub(super) fn have(&mut self, records: u64) {
+        if records == 0 {
+            return;
+        }
+        if self.rise > 0 {
+            self.rise = self.rise.saturating_sub(self.expected().saturating_mul(records));
+        }
+        self.records += records;
+        self.lacked = false;
+    }
+
+    /// So many records in a row lacked it: they say the same, one by one or all at once.
+    pub(super) fn lack(&mut self, records: u64) {
+        if records == 0 {
+            return;
+        }
+        if self.rise == 0 && !self.lacked {
+            self.from = (self.records, self.absent);
+        }
+        let expected = self.expected();
+        if self.from.0 >= KNOWN_MIN && expected <= EXPECTED_MAX {
+            self.rise = self.rise.saturating_add((WHOLE - expected).saturating_mul(records));
+        }
+        self.records += records;
+        self.absent += records;
+        self.lacked = true;
+    }
+
+    /// How much of a record is expected to lack it: twice as many as did before the sum rose.
+    fn expected(&self) -> u64 {
+        let (records, absent) = self.from;
+        (2 * (absent + MORE)).saturating_mul(WHOLE).checked_div(records).unwrap_or(WHOLE).max(EXPECTED_MIN)
+    }
+
+    fn is_sure(&self) -> bool {
+        self.rise >= SURE * WHOLE
+    }
+
+    /// An input was looked at.
+    fn note(&mut self, offset: u64) {
+        if self.rise == 0 {
+            self.since = offset;
+        }
+    }
+
+    fn change(&self) -> Change {
+        let share = |absent: u64, records: u64| u16::try_from(absent * 1_000 / records.max(1)).unwrap_or(1_000);
+        let (records, absent) = self.from;
+        Change::Nulls { before: share(absent, records), now: share(self.absent - absent, self.records - records) }
+    }
+}
+
+impl Drift {
+    /// Tells what is there less often for good. It is looked for at records that are looked at anyway, wherever batches end.
+    pub(super) fn look_for_waning(&mut self, offset: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        self.count_as_ever();
+        let mut waning = Vec::new();
+        for (at, (watch, habit)) in self.watches.iter_mut().zip(&self.habits).enumerate() {
+            watch.waning.note(offset);
+            if habit.is_shown && watch.case.is_none() && watch.waning.is_sure() {
+                waning.push((at, watch.waning));
+            }
+        }
+        for (at, found) in waning {
+            if self.more_nulls(at, found.change(), found.since, offset, tree, facts) {
+                // What it is from here on is learnt anew.
+                self.watches[at].waning = Waning::default();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After so many records that all had it, every so many lack it: how many came until that is sure.
+    fn sure_after(records: u64, one_in: u64, most: u64) -> Option<u64> {
+        let mut waning = Waning::default();
+        waning.have(records);
+        (1..=most).find(|n| {
+            if n.is_multiple_of(one_in) {
+                waning.lack(1)
+            } else {
+                waning.have(1)
+            }
+            waning.is_sure()
+        })
+    }
+
+    #[test]
+    fn the_rarer_it_is_that_something_lacks_the_longer_it_takes_until_it_is_sure() {
+        assert_eq!(sure_after(10_000, 2, 100), Some(52));
+        assert!(sure_after(10_000, 25, 1_000).is_some_and(|n| (600..=750).contains(&n)));
+        assert!(sure_after(10_000, 100, 5_000).is_some_and(|n| (3_000..=3_600).contains(&n)));
+        assert_eq!(sure_after(10_000, 500, 100_000), None, "one in five hundred is told to nobody");
+        assert_eq!(sure_after(100, 25, 20_000), None, "it always was so, as far as is known");
+    }
+
+    #[test]
+    fn records_that_are_counted_together_say_what_they_say_one_by_one() {
+        for (records, absent) in [(998, 0), (5_000, 7), (5_000, 1_200), (0, 3)] {
+            let mut one = Waning::default();
+            one.have(records);
+            one.lack(absent);
+            one.have(1);
+            let mut all = one;
+            for (having, lacking) in [(30, 2), (0, 3), (40, 1), (700, 9), (1, 0)] {
+                (0..having).for_each(|_| one.have(1));
+                (0..lacking).for_each(|_| one.lack(1));
+                all.have(having);
+                all.lack(lacking);
+                assert_eq!(one, all);
+            }
+        }
+    }
+}
