@@ -143,11 +143,9 @@ unit:
 	cargo test --locked --workspace
 
 # The ports on real servers alone; `unit` runs them with everything else. Here none is skipped.
-backends: programs venv
+backends: system-test
 	@CAMPAIGN_REQUIRED=1 cargo test --locked -p pipeline --test conformance
 	CAMPAIGN_REQUIRED=1 cargo test --locked -p projections --test view
-	CAMPAIGN_REQUIRED=1 $(PYTHON) benches/campaign/cluster.py --seed $(SEED) --records 60000 --keys 6000 --kills 6 --broker-kills 1 \
-	  --pauses 2 --move-kills 2
 
 cluster: programs venv
 	@CAMPAIGN_REQUIRED=1 $(PYTHON) benches/campaign/cluster.py --seed $(SEED)
@@ -177,7 +175,7 @@ slice: programs venv
 	$(PYTHON) benches/campaign/neighbours.py --seed $(SEED)
 	$(PYTHON) benches/campaign/abuse.py --seed $(SEED)
 	$(PYTHON) benches/campaign/live.py --seed $(SEED) --count 3
-	$(PYTHON) benches/campaign/cluster.py --seed $(SEED) --records 60000 --keys 6000 --kills 6 --broker-kills 1 --pauses 3 --move-kills 2
+	$(PYTHON) benches/campaign/cluster.py --seed $(SEED) --records 60000 --keys 6000 --kills 6 --broker-kills 1 --pauses 2 --move-kills 2
 	$(PYTHON) benches/bench.py --seed $(SEED) --quick
 	$(PYTHON) benches/doors.py --seed $(SEED) --quick
 
