@@ -628,6 +628,28 @@ proptest! {
 }
 
 #[test]
+fn where_batches_end_makes_no_difference_once_a_false_alarm_is_over_about_a_thousand_records_in() {
+    let text = |id: usize| with(id, "Total").replace(&format!("{id}.5"), &format!("\"{id}.5\""));
+    let without = |id: usize| format!(r#"{{"Id":"{id}","Note":"n{id}","Buyer":{{"Name":"b"}}}}"#);
+    let told = |before: usize, size: usize| {
+        let mut stream = steady(before);
+        let odd = feed(&mut stream, &[text(before)]);
+        feed(&mut stream, &(0..19).map(|id| with(id, "Total")).collect::<Vec<_>>());
+        let case = only_case(&stream);
+        let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+        assert_eq!(names(&past), ["RecordsReleased"]);
+        redrive(&mut stream, case, &held(&odd), &[text(before)]);
+        let payloads: Vec<String> = (0..4).map(without).collect();
+        let decisions: Vec<schemas::Decision> =
+            payloads.chunks(size).flat_map(|part| feed(&mut stream, part).decisions).collect();
+        (decisions, String::from_utf8(stream.state.snapshot()).unwrap())
+    };
+    for before in 970..990 {
+        assert_eq!(told(before, 1), told(before, 4), "{before} records before it");
+    }
+}
+
+#[test]
 fn a_re_driven_batch_that_names_no_case_stops_the_partition() {
     let mut stream = steady(1);
     let batch = batch(Lane(5), 0, &["{}"]);

@@ -10,7 +10,7 @@ use crate::step::rules::{Choice, Rules};
 
 /// Present in so many records in a row, what is missing is missed …
 const RUN: u64 = 20;
-/// … or in 99.9 % of so many.
+/// … or in so many, and in 99.9 % of all.
 const MANY: u64 = 1_000;
 /// Of what many records lack, a run must be so many times as long as runs of it usually are, to be missed: of a million
 /// records that lack one at random in twenty, or more, it is once in a while.
@@ -47,9 +47,10 @@ impl Usual {
     }
 
     /// Whether a record that lacks it is suspect. Of what one record in twenty lacks, as many are known, twenty in a row
-    /// are nothing: it must be longer by far than runs of it usually are.
+    /// are nothing: it must be longer by far than runs of it usually are. A record that lacks it never makes it so: those that
+    /// follow are not asked about, as long as they lack it, too.
     pub(super) fn is_steady(&self) -> bool {
-        if self.records >= MANY && self.absent() * 1_000 <= self.records {
+        if self.present >= MANY && self.absent() * 1_000 <= self.records {
             return true;
         }
         let is_rare = self.records >= MANY && self.absent() * 20 >= self.records;
@@ -433,8 +434,20 @@ mod tests {
         assert!(!usual(990, 9, 3).is_steady());
         assert!(usual(1998, 2, 3).is_steady());
         assert!(!usual(1997, 3, 3).is_steady());
+        assert!(usual(1000, 0, 3).is_steady() && usual(1000, 1, 0).is_steady());
         assert!(usual(960, 40, 20).is_steady());
         assert!(!usual(900, 100, 119).is_steady() && usual(900, 100, 120).is_steady(), "one in ten lacks it anyway");
+    }
+
+    #[test]
+    fn nothing_is_missed_for_the_first_time_because_a_record_lacks_it() {
+        for (present, absent) in (900..2_100).flat_map(|present| (0..4).map(move |absent| (present, absent))) {
+            for run in [0, 3, 19] {
+                let (before, mut after) = (usual(present, absent, run), usual(present, absent, run));
+                after.lack(1);
+                assert!(before.is_steady() || !after.is_steady(), "{before:?}");
+            }
+        }
     }
 
     #[test]
