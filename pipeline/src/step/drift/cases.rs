@@ -126,7 +126,12 @@ impl Drift {
         let Some(case) = self.cases.get(&id) else { return };
         let (held, with_new) = (case.held, case.with_new);
         let mine = |watch: &&Watch| watch.case == Some(id);
-        let looks: Vec<Look> = self.watches.iter().filter(mine).map(|watch| watch.look(held, with_new, due)).collect();
+        // What is missed beside its type has an end of its own.
+        let look = |watch: &Watch| match watch.look(held, with_new, due) {
+            Look::Back if watch.is_widened() && due != Due::Last => Look::Unclear,
+            look => look,
+        };
+        let looks: Vec<Look> = self.watches.iter().filter(mine).map(look).collect();
         if looks.contains(&Look::Gone) {
             self.open(id, tree, facts);
         } else if looks.iter().all(|look| *look == Look::Back) && self.released() < RELEASED_MAX {
@@ -164,7 +169,7 @@ impl Drift {
         let Some(case) = self.cases.get_mut(&id) else { return };
         (case.phase, case.is_early) = (Phase::Open, is_early);
         let (held, with_new) = (case.held, case.with_new);
-        self.let_go(id, |watch| watch.look(held, with_new, Due::Last) == Look::Back);
+        self.let_go(id, |watch| !watch.is_widened() && watch.look(held, with_new, Due::Last) == Look::Back);
         for watch in &mut self.watches {
             let is_beside = watch.case.is_none() && held >= BESIDE_MIN && watch.beside == held;
             if is_beside && watch.usual.is_common() {

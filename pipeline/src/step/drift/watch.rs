@@ -137,6 +137,9 @@ pub(super) struct Watch {
     /// In a case for a type that it never had, though only some records had it: its values tell, and what lacks it flows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_typed: bool,
+    /// In such a case, and missed besides: what was seen of its type, until it is told whether it is back, or gone as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) of_type: Option<Box<Since>>,
     /// The source declares it no more, or of another type: it is missed from the first record on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_due: bool,
@@ -271,10 +274,17 @@ impl Watch {
         }
     }
 
-    /// A record since it was first missed.
+    /// A record since it was first missed. Of what is in a case for its type every one tells what is usual, and its values of
+    /// what type it is.
     pub(super) fn count(&mut self, is_lacking: bool) {
-        if self.is_typed && self.now == 0 {
-            return if self.is_absent { self.lack(1) } else { self.had(1) };
+        if self.is_typed {
+            match self.is_absent {
+                true => self.lack(1),
+                false => self.had(1),
+            }
+            if self.now == 0 {
+                return;
+            }
         }
         if !is_lacking {
             self.since.having += 1;
@@ -292,6 +302,41 @@ impl Watch {
         self.case = Some(case);
         self.is_typed = self.is_strange() && !self.is_missed();
         self.is_sparse = !self.is_typed && !self.is_missed();
+    }
+
+    /// In a case for its type alone: the record at hand lacks it, which would begin a case by itself, and is missed from here
+    /// on. One of what only some records have does where it came `with_new` paths. True when it is so.
+    pub(super) fn widen(&mut self, with_new: bool) -> bool {
+        let is_missed = self.is_missed();
+        let is_wider = self.is_typed && self.is_absent && (is_missed || (with_new && self.usual.is_sparse()));
+        if is_wider {
+            self.of_type = Some(Box::new(std::mem::take(&mut self.since)));
+            (self.is_typed, self.is_sparse, self.beside) = (false, !is_missed, 0);
+        }
+        is_wider
+    }
+
+    /// Whether it is missed beside its type, and not told yet whether it is back.
+    pub(super) fn is_widened(&self) -> bool {
+        self.of_type.is_some()
+    }
+
+    /// What the records say since it was missed beside its type. Back, it is in the case for its type alone again.
+    pub(super) fn look_widened(&mut self) -> Look {
+        let look = self.look(self.beside.max(1), 0, Due::No);
+        if look == Look::Unclear {
+            return look;
+        }
+        let mut of_type = self.of_type.take().unwrap_or_default();
+        if look == Look::Gone {
+            self.since.types |= of_type.types;
+            return look;
+        }
+        let case = self.case;
+        of_type.types |= std::mem::take(&mut self.since.types);
+        self.settle();
+        (self.case, self.since, self.is_typed) = (case, *of_type, true);
+        look
     }
 
     /// The types that it has are all that it may have.
@@ -317,19 +362,25 @@ impl Watch {
     /// What the records since it was first missed say; at the end of the time they must say something. Of `held` records
     /// `with_new` had a path that was new.
     pub(super) fn look(&self, held: u64, with_new: u64, due: Due) -> Look {
-        let Since { lacking, having, .. } = self.since;
+        let Since { mut lacking, mut having, strange, .. } = self.since;
+        if self.is_widened() {
+            // What is of another type is there.
+            (lacking, having) = (lacking - strange, having + strange);
+        }
         let (records, with_new) = (lacking + having, with_new * 2 >= held);
         if self.is_due && lacking > 0 {
             return Look::Gone;
         }
         if self.is_sparse {
-            return sparse::look(&self.usual, &self.since, held, if records >= WINDOW { Due::Last } else { due });
+            let since = Since { lacking, having, ..self.since };
+            return sparse::look(&self.usual, &since, held, if records >= WINDOW { Due::Last } else { due });
         }
         // Of its type only what had it tells; too few values are waited on.
         if self.is_typed && due == Due::Yes && records < TELLING {
             return Look::Unclear;
         }
-        let usual = if self.is_typed { Usual { records: self.usual.present, ..self.usual } } else { self.usual };
+        let before = self.usual.present.saturating_sub(records);
+        let usual = if self.is_typed { Usual { records: before, present: before, run: 0 } } else { self.usual };
         let is_rarer = lacking > usual.tolerated(records, with_new);
         if due != Due::No || records >= WINDOW {
             return if is_rarer { Look::Gone } else { Look::Back };
@@ -344,13 +395,14 @@ impl Watch {
     /// It belongs to no case any more; what was seen meanwhile counts.
     pub(super) fn settle(&mut self) {
         let Since { lacking, having, strange, types, run } = std::mem::take(&mut self.since);
-        self.usual.records += lacking + having;
-        self.usual.present += having + strange;
-        self.waning.lack(lacking - strange);
-        self.waning.have(having + strange);
-        self.types |= types;
-        // What had it since then says as much as it would have said before: the next without it is suspect again.
+        self.types |= types | self.of_type.take().map_or(0, |of_type| of_type.types);
+        // Of what is in a case for its type every record has counted already.
         if !self.is_typed {
+            self.usual.records += lacking + having;
+            self.usual.present += having + strange;
+            self.waning.lack(lacking - strange);
+            self.waning.have(having + strange);
+            // What had it since then says as much as it would have said before: the next without it is suspect again.
             self.usual.run = run;
         }
         self.leave();
@@ -359,12 +411,13 @@ impl Watch {
     /// It belongs to no case any more.
     pub(super) fn leave(&mut self) {
         (self.case, self.since, self.beside) = (None, Since::default(), 0);
-        (self.is_sparse, self.is_typed, self.is_due) = (false, false, false);
+        (self.is_sparse, self.is_typed, self.is_due, self.of_type) = (false, false, false, None);
     }
 
     pub(super) fn lost(&self, seen: Option<String>) -> Lost {
         let last = || self.paths.last().cloned().unwrap_or_default();
-        let retyped = self.since.strange * 2 > self.since.lacking;
+        let since = self.of_type.as_deref().unwrap_or(&self.since);
+        let retyped = since.strange * 2 > since.lacking;
         let (paths, feeds) = (self.paths.clone(), self.feeds.clone());
         Lost { path: seen.unwrap_or_else(last), paths, feeds, retyped, change: None }
     }
