@@ -277,7 +277,7 @@ impl Drift {
     }
 
     /// Paths of a case that were decided: repaired ones are missed again where the new path is absent, too; removed ones
-    /// are not missed until they were there for a while. The case ends when nothing is left of it.
+    /// are not missed until they have come to stay. The case ends when nothing is left of it.
     pub(in crate::step) fn decide(
         &mut self,
         id: u64,
@@ -297,9 +297,12 @@ impl Drift {
         for watch in self.watches.iter_mut().filter(|watch| is_meant(watch)) {
             if is_removed {
                 watch.usual = Usual::default();
-                watch.may_lack = !lost.iter().any(|lost| lost.paths == watch.paths && lost.retyped);
                 watch.forget_types();
             }
+            // What is there, and of another type or meaning from here on, may not be missing for that.
+            let is_gone = |lost: &Lost| lost.paths == watch.paths && !lost.retyped && lost.change.is_none();
+            let may_lack = is_removed && lost.iter().any(is_gone);
+            watch.decided(may_lack);
             watch.leave();
         }
         self.forget_values(lost, is_removed);

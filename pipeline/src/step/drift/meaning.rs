@@ -89,6 +89,11 @@ impl Drift {
         self.alarmed_of_values(alarms, record, tree, facts);
         for (at, alarm) in nulls {
             if let Alarm::Nulls(before, now) = alarm {
+                if self.watches[at].may_lack {
+                    // It may be null from here on, as a person accepted.
+                    self.habits[at].rest();
+                    continue;
+                }
                 let (change, since) = (Change::Nulls { before, now }, self.habits[at].since_nulls());
                 if self.more_nulls(at, change, since, record.offset, tree, facts) {
                     self.habits[at].rest();

@@ -151,6 +151,7 @@ impl Drift {
                 (watch.usual, watch.case, watch.since, watch.beside) = (old.usual, old.case, old.since, old.beside);
                 (watch.is_sparse, watch.is_due, watch.may_lack) = (old.is_sparse, old.is_due, old.may_lack);
                 (watch.is_typed, watch.waning) = (old.is_typed, old.waning);
+                watch.away = old.away;
                 watch.of_type.clone_from(&old.of_type);
                 // Another path may be of another type: what it has is learnt anew.
                 if old.paths == watch.paths {
@@ -312,7 +313,7 @@ impl Drift {
     fn begin(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let watches = &mut self.watches;
         let has_new = record.has_fresh();
-        let is_new = |watch: &Watch| watch.is_missed() || watch.is_strange() || (has_new && watch.usual.is_sparse());
+        let is_new = |watch: &Watch| watch.is_missed() || watch.is_strange() || (has_new && watch.is_sometimes());
         let is_free = |at: &usize| watches[*at].case.is_none() && is_new(&watches[*at]);
         let missed: Vec<usize> = self.lacking.iter().copied().filter(is_free).collect();
         if missed.is_empty() {

@@ -81,6 +81,7 @@ impl Drift {
             let lost = applied.lost.iter().find(|lost| lost.paths == watch.paths);
             if let Some(lost) = lost.filter(|_| watch.case.is_none()) {
                 (watch.case, watch.since) = (Some(new), Since::default());
+                watch.decided(false);
                 watch.is_typed = lost.retyped && !watch.is_missed();
                 // What only some records have is held where it may have gone; what has neither flows on.
                 let is_absence = !watch.is_typed && lost.change.is_none();

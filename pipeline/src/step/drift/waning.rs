@@ -103,7 +103,7 @@ impl Drift {
         let mut waning = Vec::new();
         for (at, (watch, habit)) in self.watches.iter_mut().zip(&self.habits).enumerate() {
             watch.waning.note(offset);
-            let is_seen = watch.case.is_none() || watch.is_typed;
+            let is_seen = !watch.may_lack && (watch.case.is_none() || watch.is_typed);
             if habit.is_shown && is_seen && watch.waning.is_sure() {
                 waning.push((at, watch.waning));
             }

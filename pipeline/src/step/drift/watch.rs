@@ -19,6 +19,10 @@ const RUNS: u64 = 12;
 const WINDOW: u64 = 1_000;
 /// So many records tell as much as waiting on would, when they all say the same.
 const ENOUGH: u64 = 20;
+/// What was accepted as gone is missed again once so many records in a row had it, and so many times as many as ever lacked
+/// it in a row since it was first missed.
+const STAYS: u64 = 1_000;
+const STAYS_RUNS: u64 = 12;
 /// Values of what only some records have, that must have come before a new type of it is judged for want of more.
 const TELLING: u64 = 5;
 
@@ -90,6 +94,24 @@ pub(super) struct Since {
     pub(super) run: u64,
 }
 
+/// Records in a row that lacked something, since it was first missed: up to the last, and the most there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Away {
+    now: u64,
+    most: u64,
+}
+
+impl Away {
+    fn lack(&mut self, records: u64) {
+        self.now += records;
+        self.most = self.most.max(self.now);
+    }
+
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Whether the records since then must say something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
@@ -143,9 +165,12 @@ pub(super) struct Watch {
     /// The source declares it no more, or of another type: it is missed from the first record on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_due: bool,
-    /// A person accepted that it is gone: that a schema lacks it is nothing new.
+    /// A person accepted that it is gone: that a schema or a record lacks it is nothing new, until it has come to stay.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) may_lack: bool,
+    /// How long it was away, while it is in a case or may be missing.
+    #[serde(default, skip_serializing_if = "Away::is_none")]
+    pub(super) away: Away,
     /// Whether it is there less often for good.
     #[serde(default)]
     pub(super) waning: Waning,
@@ -235,12 +260,30 @@ impl Watch {
     fn had(&mut self, records: u64) {
         self.usual.have(records);
         self.waning.have(records);
+        if self.may_lack && records > 0 {
+            self.came_back();
+        }
+    }
+
+    /// What may be missing is there: for so long, it is as if it never had been away.
+    fn came_back(&mut self) {
+        self.away.now = 0;
+        let run = self.usual.run;
+        if run >= STAYS.max(self.away.most.saturating_mul(STAYS_RUNS)) {
+            (self.may_lack, self.away) = (false, Away::default());
+            self.usual = Usual { records: run, present: run, run };
+            self.waning = Waning::default();
+            self.waning.have(run);
+        }
     }
 
     /// So many records in a row lacked it, and flowed.
     pub(super) fn lack(&mut self, records: u64) {
         self.usual.lack(records);
         self.waning.lack(records);
+        if self.may_lack {
+            self.away.lack(records);
+        }
     }
 
     /// The next records are looked at one by one, or are the first ones.
@@ -289,7 +332,12 @@ impl Watch {
         if !is_lacking {
             self.since.having += 1;
             self.since.run += 1;
+            self.away.now = 0;
             return;
+        }
+        match self.is_absent {
+            true => self.away.lack(1),
+            false => self.away.now = 0,
         }
         self.since.run = 0;
         self.since.lacking += 1;
@@ -300,6 +348,9 @@ impl Watch {
     /// What the record at hand lacks of it begins a case.
     pub(super) fn begin(&mut self, case: u64) {
         self.case = Some(case);
+        if !self.may_lack {
+            self.away = Away::default();
+        }
         self.is_typed = self.is_strange() && !self.is_missed();
         self.is_sparse = !self.is_typed && !self.is_missed();
     }
@@ -308,7 +359,7 @@ impl Watch {
     /// on. One of what only some records have does where it came `with_new` paths. True when it is so.
     pub(super) fn widen(&mut self, with_new: bool) -> bool {
         let is_missed = self.is_missed();
-        let is_wider = self.is_typed && self.is_absent && (is_missed || (with_new && self.usual.is_sparse()));
+        let is_wider = self.is_typed && self.is_absent && (is_missed || (with_new && self.is_sometimes()));
         if is_wider {
             self.of_type = Some(Box::new(std::mem::take(&mut self.since)));
             (self.is_typed, self.is_sparse, self.beside) = (false, !is_missed, 0);
@@ -346,7 +397,20 @@ impl Watch {
 
     /// Whether a record that lacks it is suspect.
     pub(super) fn is_missed(&self) -> bool {
-        self.is_due || self.usual.is_steady()
+        self.is_due || (!self.may_lack && self.usual.is_steady())
+    }
+
+    /// Whether it is known how often it comes, though no single absence tells anything.
+    pub(super) fn is_sometimes(&self) -> bool {
+        self.usual.is_known() && !self.is_missed()
+    }
+
+    /// A person accepted that it is gone, or decided otherwise of it.
+    pub(super) fn decided(&mut self, may_lack: bool) {
+        self.may_lack = may_lack;
+        if !may_lack {
+            self.away = Away::default();
+        }
     }
 
     /// What it has been so far counts no more.
