@@ -23,7 +23,8 @@ const ENOUGH: u64 = 20;
 /// it in a row since it was first missed.
 const STAYS: u64 = 1_000;
 const STAYS_RUNS: u64 = 12;
-/// Values of what only some records have, that must have come before a new type of it is judged for want of more.
+/// Values of what only some records have, that must have come before a new type that most of them have is judged for want of
+/// more.
 const TELLING: u64 = 5;
 
 /// How often something was there, up to the last record that flowed.
@@ -92,6 +93,9 @@ pub(super) struct Since {
     /// Records in a row that had it, up to the last.
     #[serde(default)]
     pub(super) run: u64,
+    /// Records without a value, of what is in a case for its type.
+    #[serde(default)]
+    pub(super) passed: u64,
 }
 
 /// Records in a row that lacked something, since it was first missed: up to the last, and the most there were.
@@ -326,6 +330,7 @@ impl Watch {
                 false => self.had(1),
             }
             if self.now == 0 {
+                self.since.passed += 1;
                 return;
             }
         }
@@ -435,30 +440,40 @@ impl Watch {
         if self.is_due && lacking > 0 {
             return Look::Gone;
         }
+        let due = if records + self.since.passed >= WINDOW { Due::Last } else { due };
         if self.is_sparse {
             let since = Since { lacking, having, ..self.since };
-            return sparse::look(&self.usual, &since, held, if records >= WINDOW { Due::Last } else { due });
+            return sparse::look(&self.usual, &since, held, due);
         }
-        // Of its type only what had it tells; too few values are waited on.
-        if self.is_typed && due == Due::Yes && records < TELLING {
-            return Look::Unclear;
-        }
+        // Of its type only what had it tells.
         let before = self.usual.present.saturating_sub(records);
         let usual = if self.is_typed { Usual { records: before, present: before, run: 0 } } else { self.usual };
         let is_rarer = lacking > usual.tolerated(records, with_new);
-        if due != Due::No || records >= WINDOW {
-            return if is_rarer { Look::Gone } else { Look::Back };
+        let told = |is_rarer: bool| if is_rarer { Look::Gone } else { Look::Back };
+        let is_few = records < ENOUGH && having > lacking;
+        match due {
+            // Of too few one that lacks it is one too many, unless most say the same: they are waited on …
+            Due::Yes if (is_few && is_rarer) || (self.is_typed && records < TELLING) => Look::Unclear,
+            // … and where no others come, one says nothing.
+            Due::Last if is_few => told(lacking > usual.tolerated(ENOUGH, with_new)),
+            Due::Yes | Due::Last => told(is_rarer),
+            Due::No if !is_rarer && having >= ENOUGH => Look::Back,
+            Due::No if is_rarer && lacking >= ENOUGH && lacking * 2 > records => Look::Gone,
+            Due::No => Look::Unclear,
         }
-        match is_rarer {
-            false if having >= ENOUGH => Look::Back,
-            true if lacking >= ENOUGH && lacking * 2 > records => Look::Gone,
-            _ => Look::Unclear,
+    }
+
+    /// The same, of all that a case is about: what is missed beside its type has an end of its own.
+    pub(super) fn look_at_case(&self, held: u64, with_new: u64, due: Due) -> Look {
+        match self.look(held, with_new, due) {
+            Look::Back if self.is_widened() && due != Due::Last => Look::Unclear,
+            look => look,
         }
     }
 
     /// It belongs to no case any more; what was seen meanwhile counts.
     pub(super) fn settle(&mut self) {
-        let Since { lacking, having, strange, types, run } = std::mem::take(&mut self.since);
+        let Since { lacking, having, strange, types, run, .. } = std::mem::take(&mut self.since);
         self.types |= types | self.of_type.take().map_or(0, |of_type| of_type.types);
         // Of what is in a case for its type every record has counted already.
         if !self.is_typed {
@@ -580,6 +595,8 @@ mod tests {
         assert_eq!(look(often, 2, 0, true), Look::Back, "one in twenty was always missing");
         assert_eq!(look(often, 60, 940, false), Look::Back);
         assert_eq!(look(often, 20, 0, false), Look::Gone);
+        assert_eq!(look(always, 1, 1, true), Look::Gone, "half of them lack it");
+        assert_eq!(look(always, 1, 10, true), Look::Unclear, "it is waited on");
         assert_eq!(look(usual(20, 0, 20), 40, 960, false), Look::Back, "twenty records know little of what is rare");
     }
 }

@@ -214,6 +214,47 @@ fn on_a_slow_stream_another_type_is_held_until_some_values_came_to_tell() {
 }
 
 #[test]
+fn on_a_slow_stream_one_odd_value_among_few_makes_no_case() {
+    let mut stream = sometimes();
+    let mut payloads = noted_all(1_000..1_030, "Note");
+    payloads[0] = numbered(1_000);
+    let first = feed(&mut stream, &payloads);
+    let case = only_case(&stream);
+    let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+    assert_eq!((held(&first).len(), names(&past)), (1, vec!["TimerSet"]), "one of nine says little");
+    assert!(timer_of(&past) > timer_of(&first));
+    let more = feed(&mut stream, &noted_all(1_030..1_080, "Note"));
+    assert_eq!((held(&more).len(), names(&more)), (0, vec!["RecordsReleased"]));
+}
+
+#[test]
+fn on_a_slow_stream_one_absence_among_few_records_makes_no_case() {
+    let mut stream = steady(100);
+    let mut payloads: Vec<String> = (100..106).map(|id| with(id, "Total")).collect();
+    payloads[0] = with(100, "None");
+    assert_eq!(held(&feed(&mut stream, &payloads)).len(), 1);
+    let case = only_case(&stream);
+    let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+    assert_eq!(names(&past), ["TimerSet"]);
+    let more = feed(&mut stream, &(106..126).map(|id| with(id, "Total")).collect::<Vec<_>>());
+    assert_eq!((held(&more).len(), names(&more)), (0, vec!["RecordsReleased"]));
+}
+
+#[test]
+fn another_type_of_a_field_that_hardly_any_record_has_is_told_after_a_thousand_records() {
+    let note = |id: usize| if id.is_multiple_of(100) { format!(r#","Note":{id}"#) } else { String::new() };
+    let text = |id: usize| note(id).replace(&format!(":{id}"), &format!(r#":"n{id}""#));
+    let record = |id: usize, note: String| format!(r#"{{"Id":"{id}","Total":{id},"Buyer":{{"Name":"b"}}{note}}}"#);
+    let mut stream = stream();
+    let before = feed(&mut stream, &(0..3_000).map(|id| record(id, text(id))).collect::<Vec<_>>());
+    assert_eq!(names(&before), Vec::<&str>::new());
+    let early = feed(&mut stream, &(3_000..3_990).map(|id| record(id, note(id))).collect::<Vec<_>>());
+    assert_eq!((held(&early).len(), names(&early)), (10, vec!["TimerSet"]));
+    let outcome = feed(&mut stream, &(3_990..4_010).map(|id| record(id, note(id))).collect::<Vec<_>>());
+    assert_eq!((held(&outcome).len(), names(&outcome)), (1, vec!["DriftDetected"]));
+}
+
+#[test]
 fn the_first_values_of_a_field_that_only_some_records_have_may_be_of_any_type() {
     let mut stream = stream();
     feed(&mut stream, &noted_all(0..60, "Note"));
