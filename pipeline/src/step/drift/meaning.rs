@@ -248,7 +248,9 @@ impl Drift {
             habit.forget_styles();
         }
         for watch in self.watches.iter_mut().filter(|watch| lost.iter().any(|lost| lost.paths == watch.paths)) {
-            watch.waning = Waning::default();
+            let is_share = |l: &Lost| l.paths == watch.paths && matches!(l.change, Some(Change::Nulls { .. }));
+            let is_accepted = is_removed && lost.iter().any(is_share);
+            watch.waning = if is_accepted { watch.waning.once_accepted() } else { Waning::default() };
         }
     }
 

@@ -333,6 +333,8 @@ impl Watch {
                 self.since.passed += 1;
                 return;
             }
+        } else {
+            self.count_waning();
         }
         if !is_lacking {
             self.since.having += 1;
@@ -348,6 +350,14 @@ impl Watch {
         self.since.lacking += 1;
         self.since.strange += u64::from(self.now != 0);
         self.since.types |= self.now;
+    }
+
+    /// Whether it is there less often is told by every record as it comes.
+    fn count_waning(&mut self) {
+        match self.is_absent {
+            true => self.waning.lack(1),
+            false => self.waning.have(1),
+        }
     }
 
     /// What the record at hand lacks of it begins a case.
@@ -479,8 +489,6 @@ impl Watch {
         if !self.is_typed {
             self.usual.records += lacking + having;
             self.usual.present += having + strange;
-            self.waning.lack(lacking - strange);
-            self.waning.have(having + strange);
             // What had it since then says as much as it would have said before: the next without it is suspect again.
             self.usual.run = run;
         }
