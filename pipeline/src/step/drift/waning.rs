@@ -52,6 +52,9 @@ pub(super) struct Waning {
     told: u64,
     /// The last input that was looked at before it rose.
     since: u64,
+    /// How much of a record is expected to lack it, by `from`; 0 until that is asked for.
+    #[serde(skip)]
+    expected: u64,
 }
 
 impl Waning {
@@ -62,7 +65,8 @@ impl Waning {
             return;
         }
         if self.rise > 0 {
-            self.rise = self.rise.saturating_sub(self.expected().saturating_mul(records));
+            let expected = self.expected();
+            self.rise = self.rise.saturating_sub(expected.saturating_mul(records));
         }
         self.records += records;
         self.row = 0;
@@ -74,11 +78,11 @@ impl Waning {
             return;
         }
         if self.rise == 0 && self.row == 0 {
-            self.from = (self.records, self.absent);
+            (self.from, self.expected) = ((self.records, self.absent), 0);
         }
         let row = records.saturating_add(u64::from(self.row)).min(u64::from(ROW_MAX)) as u8;
-        let expected = self.expected();
-        if self.from.0 >= KNOWN_MIN && expected <= EXPECTED_MAX {
+        if self.may_rise() {
+            let expected = self.expected();
             self.rise = self.rise.saturating_add((WHOLE - expected).saturating_mul(u64::from(row - self.row)));
         }
         self.records += records;
@@ -98,8 +102,21 @@ impl Waning {
         Self { told: self.told, ..Self::default() }
     }
 
+    /// Whether it is known how many lack it, and no more than half are expected to.
+    fn may_rise(&self) -> bool {
+        let (records, absent) = self.from;
+        records >= KNOWN_MIN && 2 * (absent + MORE) * WHOLE <= records * EXPECTED_MAX && self.told <= EXPECTED_MAX
+    }
+
     /// How much of a record is expected to lack it: twice as many as did before the sum rose.
-    fn expected(&self) -> u64 {
+    fn expected(&mut self) -> u64 {
+        if self.expected == 0 {
+            self.expected = self.expected_anew();
+        }
+        self.expected
+    }
+
+    fn expected_anew(&self) -> u64 {
         let (records, absent) = self.from;
         let usual = (2 * (absent + MORE)).saturating_mul(WHOLE).checked_div(records).unwrap_or(WHOLE);
         usual.max(EXPECTED_MIN).max(self.told)
@@ -126,9 +143,11 @@ impl Waning {
 impl Drift {
     /// Tells what is there less often for good. It is looked for at records that are looked at anyway, wherever batches end.
     pub(super) fn look_for_waning(&mut self, offset: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
-        self.count_as_ever();
+        let so_far = self.as_ever;
         let mut waning = Vec::new();
         for (at, (watch, habit)) in self.watches.iter_mut().zip(&self.habits).enumerate() {
+            // What brings nothing new goes on being counted together.
+            watch.count_as_ever(so_far);
             watch.waning.note(offset);
             let is_seen = !watch.may_lack && (watch.case.is_none() || watch.is_typed);
             if habit.is_shown && is_seen && watch.waning.is_sure() {
