@@ -112,28 +112,35 @@ impl Drift {
         let Some(case) = self.cases.get_mut(&id).filter(is_watching) else { return };
         let due = if case.waits < WAITS_MAX { Due::Yes } else { Due::Last };
         self.settle(id, due, tree, facts);
-        // What waits for others to come again is looked at as soon as before.
-        let is_of_few = |watch: &Watch| watch.is_sparse || watch.is_typed;
-        let is_rare = self.watches.iter().any(|watch| watch.case == Some(id) && is_of_few(watch));
+        let is_unclear = self.looks(id, due).any(|look| look == Look::Unclear);
         if let Some(case) = self.cases.get_mut(&id).filter(is_watching) {
-            case.waits = if is_rare { case.waits.saturating_add(1) } else { 0 };
+            // What waits for others to come again is looked at as soon as before.
+            case.waits = if is_unclear { case.waits.saturating_add(1) } else { 0 };
             facts.push(timer_after(id, now, case.waits));
         }
     }
 
     /// Opens a case or releases what it holds, once the records since it began tell which.
     pub(super) fn settle(&mut self, id: u64, due: Due, tree: &ShapeTree, facts: &mut Vec<Fact>) {
-        let Some(case) = self.cases.get(&id) else { return };
-        let (held, with_new) = (case.held, case.with_new);
-        let mine = |watch: &&Watch| watch.case == Some(id);
-        let looks: Vec<Look> = self.watches.iter().filter(mine).map(|watch| watch.look(held, with_new, due)).collect();
+        let looks: Vec<Look> = self.looks(id, due).collect();
         if looks.contains(&Look::Gone) {
             self.open(id, tree, facts);
         } else if looks.iter().all(|look| *look == Look::Back) && self.released() < RELEASED_MAX {
             self.let_go(id, |_| true);
             self.were_strays(id);
             self.end(id, "what was missing is back at its usual rate", facts);
+        } else if due != Due::No && looks.contains(&Look::Unclear) && looks.contains(&Look::Back) {
+            // What is back flows, though the rest is waited on.
+            let (held, with_new) = self.cases.get(&id).map_or((0, 0), |case| (case.held, case.with_new));
+            self.let_go(id, |watch| watch.look_at_case(held, with_new, due) == Look::Back);
         }
+    }
+
+    /// What the records since it began say of each thing that a case is about.
+    fn looks(&self, id: u64, due: Due) -> impl Iterator<Item = Look> {
+        let (held, with_new) = self.cases.get(&id).map_or((0, 0), |case| (case.held, case.with_new));
+        let mine = self.watches.iter().filter(move |watch| watch.case == Some(id));
+        mine.map(move |watch| watch.look_at_case(held, with_new, due))
     }
 
     /// Takes watches out of a case, and never again holds for want of them what it held.
@@ -164,7 +171,7 @@ impl Drift {
         let Some(case) = self.cases.get_mut(&id) else { return };
         (case.phase, case.is_early) = (Phase::Open, is_early);
         let (held, with_new) = (case.held, case.with_new);
-        self.let_go(id, |watch| watch.look(held, with_new, Due::Last) == Look::Back);
+        self.let_go(id, |watch| !watch.is_widened() && watch.look(held, with_new, Due::Last) == Look::Back);
         for watch in &mut self.watches {
             let is_beside = watch.case.is_none() && held >= BESIDE_MIN && watch.beside == held;
             if is_beside && watch.usual.is_common() {
@@ -272,7 +279,7 @@ impl Drift {
     }
 
     /// Paths of a case that were decided: repaired ones are missed again where the new path is absent, too; removed ones
-    /// are not missed until they were there for a while. The case ends when nothing is left of it.
+    /// are not missed until they have come to stay. The case ends when nothing is left of it.
     pub(in crate::step) fn decide(
         &mut self,
         id: u64,
@@ -292,9 +299,12 @@ impl Drift {
         for watch in self.watches.iter_mut().filter(|watch| is_meant(watch)) {
             if is_removed {
                 watch.usual = Usual::default();
-                watch.may_lack = !lost.iter().any(|lost| lost.paths == watch.paths && lost.retyped);
                 watch.forget_types();
             }
+            // What is there, and of another type or meaning from here on, may not be missing for that.
+            let is_gone = |lost: &Lost| lost.paths == watch.paths && !lost.retyped && lost.change.is_none();
+            let may_lack = is_removed && lost.iter().any(is_gone);
+            watch.decided(may_lack);
             watch.leave();
         }
         self.forget_values(lost, is_removed);

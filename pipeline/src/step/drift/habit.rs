@@ -206,13 +206,18 @@ impl Habit {
 
     /// A record has it so, or as null. Says what is wrong once that is sure.
     pub(super) fn see(&mut self, is_null: bool, value: Option<&str>, offset: u64) -> Option<Alarm> {
-        let nulls = if self.is_shown { self.nulls.see(is_null, offset) } else { None };
+        let nulls = self.see_null(is_null, offset);
         let value = value.and_then(|text| Some((Style::of(text, self.reads)?, text)));
         let Some((style, text)) = value else { return nulls };
         let sure = self.judge(style, offset);
         self.take(style, text);
         let is_unlike = self.has_traits && self.traits.see(text, offset);
         sure.or(is_unlike.then_some(Alarm::Unlike)).or(nulls)
+    }
+
+    /// A record has it as null, or not; nothing is said of its value.
+    pub(super) fn see_null(&mut self, is_null: bool, offset: u64) -> Option<Alarm> {
+        if self.is_shown { self.nulls.see(is_null, offset) } else { None }
     }
 
     /// A value is as its values are, whatever it is.

@@ -19,6 +19,8 @@ use crate::step::rules::Rules;
 
 /// Records that are looked at behind a suspect one.
 const LOOKS: u8 = 16;
+/// Of what is in a case for its type alone one record in so many is looked at for its nulls, as of all else.
+const TYPED_EVERY: u64 = 31;
 /// Fields whose texts are looked at for their traits: what a stream knows must fit a row of `Store`.
 const TRAITS_MAX: usize = 256;
 
@@ -55,10 +57,25 @@ impl Drift {
                 continue;
             }
             let value = value.as_deref().map(str::trim_ascii).filter(|text| !text.is_empty());
-            let is_null = watch.now == 0 || (value.is_none() && watch.now == TypeClass::Text as u8);
+            let is_null = is_null(watch, value);
             alarms.extend(habit.see(is_null, value, record.offset).map(|alarm| (at, alarm)));
             if habit.is_suspect() {
                 self.looks_left = LOOKS;
+            }
+        }
+        if !alarms.is_empty() {
+            self.alarmed(alarms, record, tree, facts);
+        }
+    }
+
+    /// Counts the nulls of what is in a case for its type alone: of all records, since of those that flow fewer have it.
+    pub(super) fn see_typed(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
+        let mut alarms = Vec::new();
+        for (at, (watch, habit)) in self.watches.iter().zip(&mut self.habits).enumerate() {
+            if watch.is_typed && watch.usual.records.is_multiple_of(TYPED_EVERY) {
+                let value = value(watch, record);
+                let value = value.as_deref().map(str::trim_ascii).filter(|text| !text.is_empty());
+                alarms.extend(habit.see_null(is_null(watch, value), record.offset).map(|alarm| (at, alarm)));
             }
         }
         if !alarms.is_empty() {
@@ -72,6 +89,11 @@ impl Drift {
         self.alarmed_of_values(alarms, record, tree, facts);
         for (at, alarm) in nulls {
             if let Alarm::Nulls(before, now) = alarm {
+                if self.watches[at].may_lack {
+                    // It may be null from here on, as a person accepted.
+                    self.habits[at].rest();
+                    continue;
+                }
                 let (change, since) = (Change::Nulls { before, now }, self.habits[at].since_nulls());
                 if self.more_nulls(at, change, since, record.offset, tree, facts) {
                     self.habits[at].rest();
@@ -226,7 +248,9 @@ impl Drift {
             habit.forget_styles();
         }
         for watch in self.watches.iter_mut().filter(|watch| lost.iter().any(|lost| lost.paths == watch.paths)) {
-            watch.waning = Waning::default();
+            let is_share = |l: &Lost| l.paths == watch.paths && matches!(l.change, Some(Change::Nulls { .. }));
+            let is_accepted = is_removed && lost.iter().any(is_share);
+            watch.waning = if is_accepted { watch.waning.once_accepted() } else { Waning::default() };
         }
     }
 
@@ -251,6 +275,11 @@ fn reads(watch: &Watch, rules: &Rules) -> (Reads, bool) {
     let first = |wanted: &Reads| types.contains(wanted);
     let reads = [Reads::Time, Reads::Number, Reads::Text].into_iter().find(first).unwrap_or_default();
     (reads, !types.is_empty())
+}
+
+/// Whether a record has nothing there, or a text without anything in it.
+fn is_null(watch: &Watch, value: Option<&str>) -> bool {
+    watch.now == 0 || (value.is_none() && watch.now == TypeClass::Text as u8)
 }
 
 /// The value of a watch in a record, if it is a text or a number.

@@ -22,6 +22,7 @@ mod tests;
 mod traits;
 mod waning;
 mod watch;
+mod widen;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -150,6 +151,8 @@ impl Drift {
                 (watch.usual, watch.case, watch.since, watch.beside) = (old.usual, old.case, old.since, old.beside);
                 (watch.is_sparse, watch.is_due, watch.may_lack) = (old.is_sparse, old.is_due, old.may_lack);
                 (watch.is_typed, watch.waning) = (old.is_typed, old.waning);
+                watch.away = old.away;
+                watch.of_type.clone_from(&old.of_type);
                 // Another path may be of another type: what it has is learnt anew.
                 if old.paths == watch.paths {
                     (watch.types, watch.learnt) = (old.types, old.learnt);
@@ -284,9 +287,11 @@ impl Drift {
         if let Some(case) = record.freed_by.and_then(|case| self.cases.get(&case)) {
             self.lacking.retain(|at| !case.freed.contains(&watches[*at].paths));
         }
+        self.widen(record, tree);
         self.lack_changed(record);
         self.begin(record, tree, facts);
         self.count();
+        self.see_typed(record, tree, facts);
         let first_time = || if record.freed_by.is_none() { self.stopped_by() } else { None };
         let holder = self.holder(record, tree).or_else(first_time);
         match holder {
@@ -294,6 +299,7 @@ impl Drift {
             None if record.freed_by.is_none() => self.flow(record, tree, facts),
             None => {}
         }
+        self.look_widened(tree, facts);
         let watching: Vec<u64> =
             self.cases.iter().filter(|(_, c)| c.phase == Phase::Watching).map(|(id, _)| *id).collect();
         for case in watching {
@@ -307,7 +313,7 @@ impl Drift {
     fn begin(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let watches = &mut self.watches;
         let has_new = record.has_fresh();
-        let is_new = |watch: &Watch| watch.is_missed() || watch.is_strange() || (has_new && watch.usual.is_sparse());
+        let is_new = |watch: &Watch| watch.is_missed() || watch.is_strange() || (has_new && watch.is_sometimes());
         let is_free = |at: &usize| watches[*at].case.is_none() && is_new(&watches[*at]);
         let missed: Vec<usize> = self.lacking.iter().copied().filter(is_free).collect();
         if missed.is_empty() {
@@ -317,16 +323,22 @@ impl Drift {
             watches[at].begin(record.offset);
         }
         watches.iter_mut().for_each(|watch| watch.beside = 0);
-        let strays = self.strays.iter().map(|stray| stray.node).collect();
-        let new_from = record.new_from.or_else(|| NodeId::try_from(tree.paths() + 1).ok());
+        let (new_from, strays) = self.new_with(record, tree);
         self.cases.insert(record.offset, Case { new_from, strays, ..Case::default() });
         facts.push(cases::timer(record.offset, record.logged_at));
+    }
+
+    /// The paths that are new with a record: from which one on, and those that are as good as new.
+    fn new_with(&self, record: &Passing<'_>, tree: &ShapeTree) -> (Option<NodeId>, Vec<NodeId>) {
+        let strays = self.strays.iter().map(|stray| stray.node).collect();
+        (record.new_from.or_else(|| NodeId::try_from(tree.paths() + 1).ok()), strays)
     }
 
     /// The case that holds a record for what it lacks.
     fn holder(&self, record: &Passing<'_>, tree: &ShapeTree) -> Option<u64> {
         let lacking = || self.lacking.iter().map(|at| &self.watches[*at]);
-        let first = lacking().filter(|watch| !watch.is_sparse).filter_map(|watch| watch.case).min();
+        let is_always = |watch: &&Watch| !watch.is_sparse || watch.is_strange();
+        let first = lacking().filter(is_always).filter_map(|watch| watch.case).min();
         first.or_else(|| {
             let sparse: BTreeSet<u64> =
                 lacking().filter(|watch| watch.is_sparse).filter_map(|watch| watch.case).collect();

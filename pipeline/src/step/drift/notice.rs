@@ -82,7 +82,7 @@ impl Drift {
         facts: &mut Vec<Fact>,
     ) -> bool {
         let (Some(watch), Some(id)) = (self.watches.get(at), self.notice_of(true, offset)) else { return false };
-        let lost = Lost { change: Some(change), ..self.lost_of(watch, tree) };
+        let lost = Lost { change: Some(change), retyped: false, ..self.lost_of(watch, tree) };
         let notice = self.notices.entry(id).or_insert_with(|| Notice { since, ..Notice::default() });
         if notice.lost.iter().any(|known| known.paths == lost.paths) {
             return true;

@@ -80,6 +80,7 @@ impl Drift {
         for watch in &mut self.watches {
             let lost = applied.lost.iter().find(|lost| lost.paths == watch.paths);
             if let Some(lost) = lost.filter(|_| watch.case.is_none()) {
+                watch.decided(false);
                 (watch.case, watch.since) = (Some(new), Since::default());
                 watch.is_typed = lost.retyped && !watch.is_missed();
                 // What only some records have is held where it may have gone; what has neither flows on.

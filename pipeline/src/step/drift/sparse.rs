@@ -12,9 +12,14 @@ const LIKELY: u64 = 5;
 const THINKABLE: u64 = 1;
 
 impl Usual {
-    /// Whether it is known how often it comes, though no single absence tells anything.
+    /// Whether it is known how often it comes.
+    pub(super) fn is_known(&self) -> bool {
+        self.present >= PRESENT_MIN && self.records >= RECORDS_MIN
+    }
+
+    /// The same, though no single absence tells anything.
     pub(super) fn is_sparse(&self) -> bool {
-        self.present >= PRESENT_MIN && self.records >= RECORDS_MIN && !self.is_steady()
+        self.is_known() && !self.is_steady()
     }
 }
 

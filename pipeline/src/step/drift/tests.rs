@@ -307,6 +307,39 @@ fn what_was_accepted_as_removed_is_no_jump_of_nulls() {
 }
 
 #[test]
+fn what_was_accepted_as_removed_may_come_and_go_until_it_has_come_to_stay() {
+    let without = |id: usize| format!(r#"{{"Id":"{id}","Note":"n{id}","Buyer":{{"Name":"b"}}}}"#);
+    let all_without = |ids: std::ops::Range<usize>| ids.map(without).collect::<Vec<_>>();
+    let all_with = |ids: std::ops::Range<usize>, name: &str| ids.map(|id| with(id, name)).collect::<Vec<_>>();
+    let come_and_gone = || {
+        let mut stream = steady(300);
+        let first = feed(&mut stream, &all_without(300..360));
+        assert_eq!((held(&first).len(), names(&first)), (60, vec!["TimerSet", "DriftDetected"]));
+        let case = only_case(&stream);
+        decide(&mut stream, "c", Verdict::AcceptAsRemoved { only: vec![] });
+        assert_eq!(totals(&redrive(&mut stream, case, &held(&first), &all_without(300..360))), [None; 60]);
+        for block in 0..3 {
+            let start = 1_000 + block * 200;
+            let (here, gone) = (all_with(start..start + 100, "Total"), all_without(start + 100..start + 200));
+            assert_eq!((held(&feed(&mut stream, &here)).len(), held(&feed(&mut stream, &gone)).len()), (0, 0));
+        }
+        assert!(stream.state.drift().cases().is_empty());
+        stream
+    };
+    let mut stream = come_and_gone();
+    let outcome = feed(&mut stream, &all_with(2_000..2_060, "Amount"));
+    assert_eq!((held(&outcome).len(), names(&outcome)), (60, vec!["TimerSet", "DriftDetected"]), "by the new path");
+
+    for (stays, expected) in [(1_150, 0), (1_250, 30)] {
+        let mut stream = come_and_gone();
+        feed(&mut stream, &all_with(2_000..2_000 + stays, "Total"));
+        let outcome = feed(&mut stream, &all_without(4_000..4_030));
+        assert_eq!(held(&outcome).len(), expected, "there in {stays}, away in a hundred before");
+        reconciles(&stream);
+    }
+}
+
+#[test]
 fn a_mapping_can_have_a_person_approve_every_repair() {
     let mut stream = Stream::new();
     for input in opening(&MAPPING.replace(r#""fields""#, r#""repairs":"approve","fields""#), ENTITY) {
@@ -624,6 +657,28 @@ proptest! {
         }
         let whole = told(&runs, usize::MAX);
         prop_assert_eq!(told(&runs, size), whole);
+    }
+}
+
+#[test]
+fn where_batches_end_makes_no_difference_once_a_false_alarm_is_over_about_a_thousand_records_in() {
+    let text = |id: usize| with(id, "Total").replace(&format!("{id}.5"), &format!("\"{id}.5\""));
+    let without = |id: usize| format!(r#"{{"Id":"{id}","Note":"n{id}","Buyer":{{"Name":"b"}}}}"#);
+    let told = |before: usize, size: usize| {
+        let mut stream = steady(before);
+        let odd = feed(&mut stream, &[text(before)]);
+        feed(&mut stream, &(0..19).map(|id| with(id, "Total")).collect::<Vec<_>>());
+        let case = only_case(&stream);
+        let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+        assert_eq!(names(&past), ["RecordsReleased"]);
+        redrive(&mut stream, case, &held(&odd), &[text(before)]);
+        let payloads: Vec<String> = (0..4).map(without).collect();
+        let decisions: Vec<schemas::Decision> =
+            payloads.chunks(size).flat_map(|part| feed(&mut stream, part).decisions).collect();
+        (decisions, String::from_utf8(stream.state.snapshot()).unwrap())
+    };
+    for before in 970..990 {
+        assert_eq!(told(before, 1), told(before, 4), "{before} records before it");
     }
 }
 

@@ -10,7 +10,7 @@ use crate::step::rules::{Choice, Rules};
 
 /// Present in so many records in a row, what is missing is missed …
 const RUN: u64 = 20;
-/// … or in 99.9 % of so many.
+/// … or in so many, and in 99.9 % of all.
 const MANY: u64 = 1_000;
 /// Of what many records lack, a run must be so many times as long as runs of it usually are, to be missed: of a million
 /// records that lack one at random in twenty, or more, it is once in a while.
@@ -19,7 +19,12 @@ const RUNS: u64 = 12;
 const WINDOW: u64 = 1_000;
 /// So many records tell as much as waiting on would, when they all say the same.
 const ENOUGH: u64 = 20;
-/// Values of what only some records have, that must have come before a new type of it is judged for want of more.
+/// What was accepted as gone is missed again once so many records in a row had it, and so many times as many as ever lacked
+/// it in a row since it was first missed.
+const STAYS: u64 = 1_000;
+const STAYS_RUNS: u64 = 12;
+/// Values of what only some records have, that must have come before a new type that most of them have is judged for want of
+/// more.
 const TELLING: u64 = 5;
 
 /// How often something was there, up to the last record that flowed.
@@ -47,9 +52,10 @@ impl Usual {
     }
 
     /// Whether a record that lacks it is suspect. Of what one record in twenty lacks, as many are known, twenty in a row
-    /// are nothing: it must be longer by far than runs of it usually are.
+    /// are nothing: it must be longer by far than runs of it usually are. A record that lacks it never makes it so: those that
+    /// follow are not asked about, as long as they lack it, too.
     pub(super) fn is_steady(&self) -> bool {
-        if self.records >= MANY && self.absent() * 1_000 <= self.records {
+        if self.present >= MANY && self.absent() * 1_000 <= self.records {
             return true;
         }
         let is_rare = self.records >= MANY && self.absent() * 20 >= self.records;
@@ -87,6 +93,27 @@ pub(super) struct Since {
     /// Records in a row that had it, up to the last.
     #[serde(default)]
     pub(super) run: u64,
+    /// Records without a value, of what is in a case for its type.
+    #[serde(default)]
+    pub(super) passed: u64,
+}
+
+/// Records in a row that lacked something, since it was first missed: up to the last, and the most there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Away {
+    now: u64,
+    most: u64,
+}
+
+impl Away {
+    fn lack(&mut self, records: u64) {
+        self.now += records;
+        self.most = self.most.max(self.now);
+    }
+
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Whether the records since then must say something.
@@ -136,12 +163,18 @@ pub(super) struct Watch {
     /// In a case for a type that it never had, though only some records had it: its values tell, and what lacks it flows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_typed: bool,
+    /// In such a case, and missed besides: what was seen of its type, until it is told whether it is back, or gone as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) of_type: Option<Box<Since>>,
     /// The source declares it no more, or of another type: it is missed from the first record on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_due: bool,
-    /// A person accepted that it is gone: that a schema lacks it is nothing new.
+    /// A person accepted that it is gone: that a schema or a record lacks it is nothing new, until it has come to stay.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) may_lack: bool,
+    /// How long it was away, while it is in a case or may be missing.
+    #[serde(default, skip_serializing_if = "Away::is_none")]
+    pub(super) away: Away,
     /// Whether it is there less often for good.
     #[serde(default)]
     pub(super) waning: Waning,
@@ -231,12 +264,30 @@ impl Watch {
     fn had(&mut self, records: u64) {
         self.usual.have(records);
         self.waning.have(records);
+        if self.may_lack && records > 0 {
+            self.came_back();
+        }
+    }
+
+    /// What may be missing is there: for so long, it is as if it never had been away.
+    fn came_back(&mut self) {
+        self.away.now = 0;
+        let run = self.usual.run;
+        if run >= STAYS.max(self.away.most.saturating_mul(STAYS_RUNS)) {
+            (self.may_lack, self.away) = (false, Away::default());
+            self.usual = Usual { records: run, present: run, run };
+            self.waning = Waning::default();
+            self.waning.have(run);
+        }
     }
 
     /// So many records in a row lacked it, and flowed.
     pub(super) fn lack(&mut self, records: u64) {
         self.usual.lack(records);
         self.waning.lack(records);
+        if self.may_lack {
+            self.away.lack(records);
+        }
     }
 
     /// The next records are looked at one by one, or are the first ones.
@@ -270,15 +321,30 @@ impl Watch {
         }
     }
 
-    /// A record since it was first missed.
+    /// A record since it was first missed. Of what is in a case for its type every one tells what is usual, and its values of
+    /// what type it is.
     pub(super) fn count(&mut self, is_lacking: bool) {
-        if self.is_typed && self.now == 0 {
-            return if self.is_absent { self.lack(1) } else { self.had(1) };
+        if self.is_typed {
+            match self.is_absent {
+                true => self.lack(1),
+                false => self.had(1),
+            }
+            if self.now == 0 {
+                self.since.passed += 1;
+                return;
+            }
+        } else {
+            self.count_waning();
         }
         if !is_lacking {
             self.since.having += 1;
             self.since.run += 1;
+            self.away.now = 0;
             return;
+        }
+        match self.is_absent {
+            true => self.away.lack(1),
+            false => self.away.now = 0,
         }
         self.since.run = 0;
         self.since.lacking += 1;
@@ -286,11 +352,57 @@ impl Watch {
         self.since.types |= self.now;
     }
 
+    /// Whether it is there less often is told by every record as it comes.
+    fn count_waning(&mut self) {
+        match self.is_absent {
+            true => self.waning.lack(1),
+            false => self.waning.have(1),
+        }
+    }
+
     /// What the record at hand lacks of it begins a case.
     pub(super) fn begin(&mut self, case: u64) {
         self.case = Some(case);
+        if !self.may_lack {
+            self.away = Away::default();
+        }
         self.is_typed = self.is_strange() && !self.is_missed();
         self.is_sparse = !self.is_typed && !self.is_missed();
+    }
+
+    /// In a case for its type alone: the record at hand lacks it, which would begin a case by itself, and is missed from here
+    /// on. One of what only some records have does where it came `with_new` paths. True when it is so.
+    pub(super) fn widen(&mut self, with_new: bool) -> bool {
+        let is_missed = self.is_missed();
+        let is_wider = self.is_typed && self.is_absent && (is_missed || (with_new && self.is_sometimes()));
+        if is_wider {
+            self.of_type = Some(Box::new(std::mem::take(&mut self.since)));
+            (self.is_typed, self.is_sparse, self.beside) = (false, !is_missed, 0);
+        }
+        is_wider
+    }
+
+    /// Whether it is missed beside its type, and not told yet whether it is back.
+    pub(super) fn is_widened(&self) -> bool {
+        self.of_type.is_some()
+    }
+
+    /// What the records say since it was missed beside its type. Back, it is in the case for its type alone again.
+    pub(super) fn look_widened(&mut self) -> Look {
+        let look = self.look(self.beside.max(1), 0, Due::No);
+        if look == Look::Unclear {
+            return look;
+        }
+        let mut of_type = self.of_type.take().unwrap_or_default();
+        if look == Look::Gone {
+            self.since.types |= of_type.types;
+            return look;
+        }
+        let case = self.case;
+        of_type.types |= std::mem::take(&mut self.since.types);
+        self.settle();
+        (self.case, self.since, self.is_typed) = (case, *of_type, true);
+        look
     }
 
     /// The types that it has are all that it may have.
@@ -300,7 +412,20 @@ impl Watch {
 
     /// Whether a record that lacks it is suspect.
     pub(super) fn is_missed(&self) -> bool {
-        self.is_due || self.usual.is_steady()
+        self.is_due || (!self.may_lack && self.usual.is_steady())
+    }
+
+    /// Whether it is known how often it comes, though no single absence tells anything.
+    pub(super) fn is_sometimes(&self) -> bool {
+        self.usual.is_known() && !self.is_missed()
+    }
+
+    /// A person accepted that it is gone, or decided otherwise of it.
+    pub(super) fn decided(&mut self, may_lack: bool) {
+        self.may_lack = may_lack;
+        if !may_lack {
+            self.away = Away::default();
+        }
     }
 
     /// What it has been so far counts no more.
@@ -316,40 +441,55 @@ impl Watch {
     /// What the records since it was first missed say; at the end of the time they must say something. Of `held` records
     /// `with_new` had a path that was new.
     pub(super) fn look(&self, held: u64, with_new: u64, due: Due) -> Look {
-        let Since { lacking, having, .. } = self.since;
+        let Since { mut lacking, mut having, strange, .. } = self.since;
+        if self.is_widened() {
+            // What is of another type is there.
+            (lacking, having) = (lacking - strange, having + strange);
+        }
         let (records, with_new) = (lacking + having, with_new * 2 >= held);
         if self.is_due && lacking > 0 {
             return Look::Gone;
         }
+        let due = if records + self.since.passed >= WINDOW { Due::Last } else { due };
         if self.is_sparse {
-            return sparse::look(&self.usual, &self.since, held, if records >= WINDOW { Due::Last } else { due });
+            let since = Since { lacking, having, ..self.since };
+            return sparse::look(&self.usual, &since, held, due);
         }
-        // Of its type only what had it tells; too few values are waited on.
-        if self.is_typed && due == Due::Yes && records < TELLING {
-            return Look::Unclear;
-        }
-        let usual = if self.is_typed { Usual { records: self.usual.present, ..self.usual } } else { self.usual };
+        // Of its type only what had it tells.
+        let before = self.usual.present.saturating_sub(records);
+        let usual = if self.is_typed { Usual { records: before, present: before, run: 0 } } else { self.usual };
         let is_rarer = lacking > usual.tolerated(records, with_new);
-        if due != Due::No || records >= WINDOW {
-            return if is_rarer { Look::Gone } else { Look::Back };
+        let told = |is_rarer: bool| if is_rarer { Look::Gone } else { Look::Back };
+        let is_few = records < ENOUGH && having > lacking;
+        match due {
+            // Of too few one that lacks it is one too many, unless most say the same: they are waited on …
+            Due::Yes if (is_few && is_rarer) || (self.is_typed && records < TELLING) => Look::Unclear,
+            // … and where no others come, one says nothing.
+            Due::Last if is_few => told(lacking > usual.tolerated(ENOUGH, with_new)),
+            Due::Yes | Due::Last => told(is_rarer),
+            Due::No if !is_rarer && having >= ENOUGH => Look::Back,
+            Due::No if is_rarer && lacking >= ENOUGH && lacking * 2 > records => Look::Gone,
+            Due::No => Look::Unclear,
         }
-        match is_rarer {
-            false if having >= ENOUGH => Look::Back,
-            true if lacking >= ENOUGH && lacking * 2 > records => Look::Gone,
-            _ => Look::Unclear,
+    }
+
+    /// The same, of all that a case is about: what is missed beside its type has an end of its own.
+    pub(super) fn look_at_case(&self, held: u64, with_new: u64, due: Due) -> Look {
+        match self.look(held, with_new, due) {
+            Look::Back if self.is_widened() && due != Due::Last => Look::Unclear,
+            look => look,
         }
     }
 
     /// It belongs to no case any more; what was seen meanwhile counts.
     pub(super) fn settle(&mut self) {
-        let Since { lacking, having, strange, types, run } = std::mem::take(&mut self.since);
-        self.usual.records += lacking + having;
-        self.usual.present += having + strange;
-        self.waning.lack(lacking - strange);
-        self.waning.have(having + strange);
-        self.types |= types;
-        // What had it since then says as much as it would have said before: the next without it is suspect again.
+        let Since { lacking, having, strange, types, run, .. } = std::mem::take(&mut self.since);
+        self.types |= types | self.of_type.take().map_or(0, |of_type| of_type.types);
+        // Of what is in a case for its type every record has counted already.
         if !self.is_typed {
+            self.usual.records += lacking + having;
+            self.usual.present += having + strange;
+            // What had it since then says as much as it would have said before: the next without it is suspect again.
             self.usual.run = run;
         }
         self.leave();
@@ -358,12 +498,13 @@ impl Watch {
     /// It belongs to no case any more.
     pub(super) fn leave(&mut self) {
         (self.case, self.since, self.beside) = (None, Since::default(), 0);
-        (self.is_sparse, self.is_typed, self.is_due) = (false, false, false);
+        (self.is_sparse, self.is_typed, self.is_due, self.of_type) = (false, false, false, None);
     }
 
     pub(super) fn lost(&self, seen: Option<String>) -> Lost {
         let last = || self.paths.last().cloned().unwrap_or_default();
-        let retyped = self.since.strange * 2 > self.since.lacking;
+        let since = self.of_type.as_deref().unwrap_or(&self.since);
+        let retyped = since.strange * 2 > since.lacking;
         let (paths, feeds) = (self.paths.clone(), self.feeds.clone());
         Lost { path: seen.unwrap_or_else(last), paths, feeds, retyped, change: None }
     }
@@ -433,8 +574,20 @@ mod tests {
         assert!(!usual(990, 9, 3).is_steady());
         assert!(usual(1998, 2, 3).is_steady());
         assert!(!usual(1997, 3, 3).is_steady());
+        assert!(usual(1000, 0, 3).is_steady() && usual(1000, 1, 0).is_steady());
         assert!(usual(960, 40, 20).is_steady());
         assert!(!usual(900, 100, 119).is_steady() && usual(900, 100, 120).is_steady(), "one in ten lacks it anyway");
+    }
+
+    #[test]
+    fn nothing_is_missed_for_the_first_time_because_a_record_lacks_it() {
+        for (present, absent) in (900..2_100).flat_map(|present| (0..4).map(move |absent| (present, absent))) {
+            for run in [0, 3, 19] {
+                let (before, mut after) = (usual(present, absent, run), usual(present, absent, run));
+                after.lack(1);
+                assert!(before.is_steady() || !after.is_steady(), "{before:?}");
+            }
+        }
     }
 
     #[test]
@@ -450,6 +603,8 @@ mod tests {
         assert_eq!(look(often, 2, 0, true), Look::Back, "one in twenty was always missing");
         assert_eq!(look(often, 60, 940, false), Look::Back);
         assert_eq!(look(often, 20, 0, false), Look::Gone);
+        assert_eq!(look(always, 1, 1, true), Look::Gone, "half of them lack it");
+        assert_eq!(look(always, 1, 10, true), Look::Unclear, "it is waited on");
         assert_eq!(look(usual(20, 0, 20), 40, 960, false), Look::Back, "twenty records know little of what is rare");
     }
 }

@@ -1,6 +1,6 @@
 //! Fields that only some records have, and their renames.
 
-use schemas::drift::Severity;
+use schemas::drift::{Change, Severity};
 
 use super::*;
 
@@ -214,9 +214,118 @@ fn on_a_slow_stream_another_type_is_held_until_some_values_came_to_tell() {
 }
 
 #[test]
+fn on_a_slow_stream_one_odd_value_among_few_makes_no_case() {
+    let mut stream = sometimes();
+    let mut payloads = noted_all(1_000..1_030, "Note");
+    payloads[0] = numbered(1_000);
+    let first = feed(&mut stream, &payloads);
+    let case = only_case(&stream);
+    let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+    assert_eq!((held(&first).len(), names(&past)), (1, vec!["TimerSet"]), "one of nine says little");
+    assert!(timer_of(&past) > timer_of(&first));
+    let more = feed(&mut stream, &noted_all(1_030..1_080, "Note"));
+    assert_eq!((held(&more).len(), names(&more)), (0, vec!["RecordsReleased"]));
+}
+
+#[test]
+fn on_a_slow_stream_one_absence_among_few_records_makes_no_case() {
+    let mut stream = steady(100);
+    let mut payloads: Vec<String> = (100..106).map(|id| with(id, "Total")).collect();
+    payloads[0] = with(100, "None");
+    assert_eq!(held(&feed(&mut stream, &payloads)).len(), 1);
+    let case = only_case(&stream);
+    let past = stream.control(&Input::TimePassed { id: format!("hold-{case}") });
+    assert_eq!(names(&past), ["TimerSet"]);
+    let more = feed(&mut stream, &(106..126).map(|id| with(id, "Total")).collect::<Vec<_>>());
+    assert_eq!((held(&more).len(), names(&more)), (0, vec!["RecordsReleased"]));
+}
+
+#[test]
+fn another_type_of_a_field_that_hardly_any_record_has_is_told_after_a_thousand_records() {
+    let note = |id: usize| if id.is_multiple_of(100) { format!(r#","Note":{id}"#) } else { String::new() };
+    let text = |id: usize| note(id).replace(&format!(":{id}"), &format!(r#":"n{id}""#));
+    let record = |id: usize, note: String| format!(r#"{{"Id":"{id}","Total":{id},"Buyer":{{"Name":"b"}}{note}}}"#);
+    let mut stream = stream();
+    let before = feed(&mut stream, &(0..3_000).map(|id| record(id, text(id))).collect::<Vec<_>>());
+    assert_eq!(names(&before), Vec::<&str>::new());
+    let early = feed(&mut stream, &(3_000..3_990).map(|id| record(id, note(id))).collect::<Vec<_>>());
+    assert_eq!((held(&early).len(), names(&early)), (10, vec!["TimerSet"]));
+    let outcome = feed(&mut stream, &(3_990..4_010).map(|id| record(id, note(id))).collect::<Vec<_>>());
+    assert_eq!((held(&outcome).len(), names(&outcome)), (1, vec!["DriftDetected"]));
+}
+
+#[test]
 fn the_first_values_of_a_field_that_only_some_records_have_may_be_of_any_type() {
     let mut stream = stream();
     feed(&mut stream, &noted_all(0..60, "Note"));
     let outcome = feed(&mut stream, &(60..100).map(numbered).collect::<Vec<_>>());
     assert_eq!((held(&outcome).len(), names(&outcome)), (0, vec![]));
+}
+
+/// A stream with an open case for the type of the field that some of its records have.
+fn retyped() -> Stream {
+    let mut stream = sometimes();
+    assert_eq!(held(&feed(&mut stream, &(1_000..1_200).map(numbered).collect::<Vec<_>>())).len(), 60);
+    stream
+}
+
+fn lost_of(stream: &Stream) -> Vec<(String, bool)> {
+    let lost = stream.state.drift().lost(only_case(stream), stream.state.shape());
+    lost.into_iter().map(|lost| (lost.path, lost.retyped)).collect()
+}
+
+#[test]
+fn a_field_that_is_renamed_while_its_new_type_waits_for_a_person_is_held_and_told_again() {
+    let often = |id: usize, name: &str| {
+        let note = if id.is_multiple_of(10) { String::new() } else { format!(r#","{name}":"n{id}""#) };
+        format!(r#"{{"Id":"{id}","Total":{id},"Buyer":{{"Name":"b"}}{note}}}"#)
+    };
+    let all = |ids: std::ops::Range<usize>, name: &str| ids.map(|id| often(id, name)).collect::<Vec<_>>();
+    let mut stream = stream();
+    feed(&mut stream, &all(0..1_000, "Note"));
+    let number = |id: usize| often(id, "Note").replace(&format!(r#""n{id}""#), &id.to_string());
+    let outcome = feed(&mut stream, &(1_000..1_040).map(number).collect::<Vec<_>>());
+    assert_eq!((names(&outcome), held(&outcome).len()), (vec!["TimerSet", "DriftDetected"], 36));
+    assert_eq!(lost_of(&stream), [("Note".to_owned(), true)]);
+    let outcome = feed(&mut stream, &all(1_040..1_240, "Note"));
+    assert_eq!((names(&outcome).len(), held(&outcome).len()), (0, 0), "as it was before, it flows");
+    let outcome = feed(&mut stream, &all(1_240..1_440, "Remark"));
+    assert_eq!((held(&outcome).len(), row_count(&outcome)), (180, 20), "what has neither flows on");
+    assert_eq!(names(&outcome), ["DriftDetected"]);
+    assert_eq!(lost_of(&stream), [("Note".to_owned(), false)]);
+    assert_eq!(held(&feed(&mut stream, &[number(1_441)])).len(), 1, "and so is what has the new type");
+    reconciles(&stream);
+}
+
+#[test]
+fn a_path_that_comes_while_a_new_type_waits_takes_the_place_of_nothing_that_is_still_there() {
+    let mut stream = retyped();
+    let both = |id: usize| {
+        let extra = if id.is_multiple_of(3) { r#","Extra":1}"# } else { "}" };
+        noted(id, "Note").strip_suffix('}').unwrap().to_owned() + extra
+    };
+    let outcome = feed(&mut stream, &(1_207..1_607).map(both).collect::<Vec<_>>());
+    assert!((1..=10).contains(&held(&outcome).len()), "{}", held(&outcome).len());
+    assert_eq!(names(&outcome), Vec::<&str>::new());
+    assert_eq!(lost_of(&stream), [("Note".to_owned(), true)]);
+    let snapshot = stream.state.snapshot();
+    stream.state = crate::step::StreamState::from_snapshot(&snapshot).unwrap();
+    let outcome = feed(&mut stream, &(1_610..1_710).map(numbered).collect::<Vec<_>>());
+    assert_eq!((held(&outcome).len(), row_count(&outcome)), (30, 70), "the new type is held as before");
+    reconciles(&stream);
+}
+
+#[test]
+fn a_field_that_comes_less_often_while_its_new_type_waits_is_told() {
+    let mut stream = retyped();
+    let none: Vec<String> =
+        (1_200..9_000).map(|id| format!(r#"{{"Id":"{id}","Total":{id},"Buyer":{{"Name":"b"}}}}"#)).collect();
+    let outcome = feed(&mut stream, &none);
+    assert_eq!((names(&outcome), held(&outcome).len()), (vec!["DriftDetected"], 0));
+    let told = outcome.decisions.iter().find_map(|d| match &d.fact {
+        Fact::DriftDetected { case, lost, .. } => Some((*case, lost.clone())),
+        _ => None,
+    });
+    let (case, lost) = told.unwrap();
+    assert!(case != only_case(&stream) && matches!(lost[0].change, Some(Change::Nulls { .. })), "{lost:?}");
 }
