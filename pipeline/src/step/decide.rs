@@ -280,7 +280,8 @@ impl StreamState {
         if !is_of_nulls || !moves.is_empty() {
             let version = if mapping == opened.mapping { opened.version } else { version };
             let new = self.drift.new_paths(case, moves.iter().map(|(_, to)| to), &self.shape);
-            self.drift.remember(case, Applied { at, since, lost, former, fresh, new, version });
+            let types = self.drift.former_types(&lost);
+            self.drift.remember(case, Applied { at, since, lost, former, fresh, new, types, version });
         }
         if mapping != opened.mapping {
             facts.push(activated(version, &entity, &mapping, mapping.text(), &by));

@@ -10,7 +10,7 @@ use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
 
 use super::cases::Cause;
-use super::watch::Since;
+use super::watch::{Since, Watch};
 use super::{Case, Drift, Phase};
 
 /// Decisions that are remembered; older ones cannot be taken back.
@@ -33,6 +33,9 @@ pub(in crate::step) struct Applied {
     /// What was new to the case; nothing where that is not known in full, or an earlier release decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::step) new: Option<NewPaths>,
+    /// The types, as bits, that what was lost by its type had before; with the paths of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::step) types: Vec<(Vec<String>, u8)>,
     /// The mapping version that it left in force.
     #[serde(default)]
     pub(in crate::step) version: u32,
@@ -63,6 +66,7 @@ impl Drift {
                     new.strays.extend(more.strays);
                     new
                 });
+                known.types.extend(applied.types);
                 known.version = applied.version;
             }
             None => _ = self.applied.insert(case, applied),
@@ -87,6 +91,12 @@ impl Drift {
             }
         }
         Some(NewPaths { from: case.new_from?, strays })
+    }
+
+    /// The types that lost paths had, of those that were lost by their type: an acceptance has them learnt anew.
+    pub(in crate::step) fn former_types(&self, lost: &[Lost]) -> Vec<(Vec<String>, u8)> {
+        let is_meant = |watch: &&Watch| lost.iter().any(|lost| lost.retyped && lost.paths == watch.paths);
+        self.watches.iter().filter(is_meant).map(|watch| (watch.paths.clone(), watch.types)).collect()
     }
 
     /// The decision of a case, if it can be taken back.
@@ -116,6 +126,11 @@ impl Drift {
             let lost = applied.lost.iter().find(|lost| lost.paths == watch.paths);
             if let Some(lost) = lost.filter(|_| watch.case.is_none()) {
                 (watch.case, watch.since) = (Some(new), Since::default());
+                // The type that was accepted is as strange again as it was.
+                if let Some((_, types)) = applied.types.iter().find(|(paths, _)| *paths == watch.paths) {
+                    watch.types = *types;
+                    watch.know_types();
+                }
                 watch.is_typed = lost.retyped && !watch.is_missed();
                 // What only some records have is held where it may have gone, if it is known where that is; what has neither
                 // flows on.
