@@ -9,7 +9,7 @@ use schemas::mapping::{FieldRules, Path};
 use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
 
-use super::cases::Cause;
+use super::cases::{Cause, once_more};
 use super::watch::{Since, Watch};
 use super::{Case, Drift, Phase};
 
@@ -150,7 +150,8 @@ impl Drift {
             if cause == Cause::Values {
                 case.cause = cause;
             }
-            return self.told(new, tree, facts);
+            self.told(new, tree, facts);
+            return once_more(facts);
         }
         let (phase, since, fresh) = (Phase::Open, Some(applied.since), applied.fresh);
         let (reading, strays) = (BTreeSet::from([asked]), strays.into_iter().collect());
@@ -160,6 +161,7 @@ impl Drift {
         // What else of a notice waits for a decision waits on.
         if self.notices.contains_key(&old) {
             self.detected(old, 0, 0, tree, facts);
+            once_more(facts);
         }
     }
 
