@@ -45,7 +45,7 @@ use crate::advice;
 use crate::ingest::{Ingest, OpenStream};
 use crate::log::{Log, LogError, Stored};
 use crate::process::{Checkpoint, Mark, ProcessError, RETRY_AFTER, Stall, decode_decisions, read_snapshot, stream_of};
-use crate::step::StreamState;
+use crate::step::{StreamState, is_still_read};
 use crate::store::{Expect, Store, StoreError, Table};
 use asking::Doubt;
 use case::{case_of, key_of};
@@ -95,8 +95,8 @@ enum Call {
     Redrive(u64),
     Revert(Revert),
     Time(Timer),
-    /// A case still waits, and should not wait for records that were sent.
-    Reminded(u64),
+    /// A case still waits, or all of a stream: it should not wait for records that were sent.
+    EndRecalls(Option<u64>),
     /// Another mapping is in force: what was suggested for the open cases was made on a former one.
     Again,
 }
@@ -332,7 +332,7 @@ impl Repairer {
                 let open = self.open(stream);
                 return self.revert(&open, offset, &revert).await;
             }
-            Call::Reminded(case) => return self.end_recalls(&self.open(stream), offset, case).await,
+            Call::EndRecalls(only) => return self.end_recalls(&self.open(stream), offset, only).await,
             Call::Again => return self.suggest(stream, offset, None).await,
             Call::Redrive(case) => {
                 let key = key_of(&stream.to_string(), case);
@@ -462,7 +462,9 @@ fn call(stream: &StreamId, decision: &Decision) -> Option<Call> {
     match &decision.fact {
         Fact::TimerSet { id, at } => Some(Call::Time(Timer { stream: stream.clone(), id: id.clone(), at: *at })),
         Fact::DriftDetected { case, .. } => Some(Call::Suggest(*case)),
-        Fact::CaseReminded { case } => Some(Call::Reminded(*case)),
+        // Of one that was rejected, or has expired, nobody is reminded any more.
+        Fact::CaseReminded { case } | Fact::RepairRejected { case, .. } => Some(Call::EndRecalls(Some(*case))),
+        Fact::CommandRefused { reason, .. } if is_still_read(reason) => Some(Call::EndRecalls(None)),
         Fact::MappingActivated { version, .. } if *version > 1 => Some(Call::Again),
         Fact::RecordsReleased { case, count, .. } if *count > 0 => Some(Call::Redrive(*case)),
         Fact::RepairReverted { into, since, .. } => {

@@ -63,17 +63,24 @@ impl Repairer {
             }
         }
         let (case, since) = (revert.into, revert.since);
-        if state.drift().awaited(case).contains(&(at, since)) {
+        if state.drift().awaited().any(|awaited| awaited == (case, at, since)) {
             self.ingest.send(open, &[Input::RecallEnded { case, at, since }]).await?;
         }
         Ok(true)
     }
 
-    /// Says the end of what was sent for a case long ago, should nobody have said it: whatever inputs before `offset` asked for
-    /// was sent before. Else nobody could decide the case. False when it is to stop before.
-    pub(super) async fn end_recalls(&self, open: &OpenStream, offset: u64, case: u64) -> Result<bool, ProcessError> {
+    /// Says the end of what was sent long ago for a case, or for every one of the stream, should nobody have said it: whatever
+    /// inputs before `offset` asked for was sent before. Else nobody could decide the case. False when it is to stop before.
+    pub(super) async fn end_recalls(
+        &self,
+        open: &OpenStream,
+        offset: u64,
+        only: Option<u64>,
+    ) -> Result<bool, ProcessError> {
         let Some(state) = self.state_behind(&open.id, offset).await? else { return Ok(false) };
-        for (at, since) in state.drift().awaited(case).into_iter().filter(|(at, _)| *at < offset) {
+        let is_meant = |(case, at, _): &(u64, u64, u64)| *at < offset && only.is_none_or(|only| only == *case);
+        let sent: Vec<_> = state.drift().awaited().filter(is_meant).collect();
+        for (case, at, since) in sent {
             self.ingest.send(open, &[Input::RecallEnded { case, at, since }]).await?;
         }
         Ok(true)

@@ -273,6 +273,42 @@ async fn a_repair_that_is_taken_back_withdraws_its_rows_and_another_decision_bri
     assert_eq!(line.visible().await, 181);
 }
 
+async fn refusals(line: &Line) -> usize {
+    line.facts().await.iter().filter(|(_, fact)| *fact == "CommandRefused").count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_case_whose_records_were_sent_and_nobody_said_so_is_decided_after_a_refusal_or_a_rejection() {
+    for (first, refused) in [(Verdict::Approve { only: vec![] }, 1), (Verdict::Reject, 0)] {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        feed(&line, &open, 1, 0..100, "Total").await;
+        feed(&line, &open, 2, 100..150, "TotalAmount").await;
+        settle(&line).await;
+        decide(&line, "c", Verdict::Revert).await;
+        settle(&line).await;
+        let asked = cases(&line).await[1].position.offset;
+        // As if a repairer of an earlier release had sent them: it knows nothing of an end.
+        let row = line.store.get(TENANT, Table::StreamStates, "crm/orders").await.unwrap().unwrap();
+        let mut state: serde_json::Value = serde_json::from_slice(&row.value).unwrap();
+        state["drift"]["cases"][asked.to_string()]["reading"] = serde_json::json!([[asked, 0]]);
+        let value = Bytes::from(serde_json::to_vec(&state).unwrap());
+        line.store.put(TENANT, Table::StreamStates, "crm/orders", value, Expect::Any).await.unwrap();
+
+        let before = refusals(&line).await;
+        decide_of(&line, 1, "d", first).await;
+        settle(&line).await;
+        assert_eq!(refusals(&line).await - before, refused);
+        let state = read_state(&*line.store, &stream("orders")).await.unwrap().unwrap();
+        assert_eq!(state.drift().awaited().count(), 0);
+        decide_of(&line, 1, "e", Verdict::Edit { moves: vec![renamed("Total", "TotalAmount")] }).await;
+        settle(&line).await;
+        assert_eq!(cases(&line).await[1].status, Status::Repaired);
+        let now = counters(&line).await;
+        assert_eq!((now.taken, now.accepted, now.held), (150, 150, 0));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_decision_that_is_taken_back_holds_another_one_does_not_hold_again() {
     for at_once in [false, true] {

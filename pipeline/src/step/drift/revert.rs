@@ -175,9 +175,9 @@ impl Drift {
         self.cases.get(&case).is_some_and(|case| !case.reading.is_empty())
     }
 
-    /// What is looked at again for a case and has not all come: the inputs that asked for it, and those behind which it stands.
-    pub(crate) fn awaited(&self, case: u64) -> Vec<(u64, u64)> {
-        self.cases.get(&case).map_or_else(Vec::new, |case| case.reading.iter().copied().collect())
+    /// What is looked at again and has not all come: the cases, the inputs that asked for it, and those behind which it stands.
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.cases.iter().flat_map(|(id, case)| case.reading.iter().map(move |(at, since)| (*id, *at, *since)))
     }
 
     /// All records have come that an input asked for, behind another one.

@@ -169,6 +169,7 @@ fn a_case_is_not_decided_while_a_revert_still_reads_for_it_and_then_all_of_it_co
     let accept = || Verdict::AcceptAsRemoved { only: vec![] };
     let early = decide_once_read(&mut stream, "c", accept());
     assert!(refused(&early).contains("try again a little later"), "{early:?}");
+    assert!(crate::step::is_still_read(&refused(&early)), "the repairer sees it");
     let rejected = decide_once_read(&mut stream, "d", Verdict::Reject);
     assert_eq!(names(&rejected), ["RepairRejected", "CommandApplied"], "that lets nothing go");
 
