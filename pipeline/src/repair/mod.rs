@@ -10,6 +10,7 @@ mod history;
 mod knowledge;
 mod mask;
 mod names;
+mod places;
 mod redrive;
 mod revert;
 mod suggest;
@@ -49,6 +50,7 @@ use crate::step::{StreamState, is_still_read};
 use crate::store::{Expect, Store, StoreError, Table};
 use asking::Doubt;
 use case::{case_of, key_of};
+use places::{NOTED_EVERY, Places};
 use redrive::Redrive;
 use revert::Revert;
 use timers::{Timer, Timers};
@@ -78,6 +80,8 @@ pub struct Repairer {
     sent: BTreeMap<StreamId, Vec<(u64, u64)>>,
     /// Behind the last record that was sent back to be looked at again, by stream.
     looked_at_again: BTreeMap<StreamId, u64>,
+    /// From where on rows are looked for.
+    places: Places,
 }
 
 /// How far a repairer is on `decisions`.
@@ -133,6 +137,7 @@ impl Repairer {
                 asking: None,
                 sent: BTreeMap::new(),
                 looked_at_again: BTreeMap::new(),
+                places: Places::default(),
             },
             repaired,
         ))
@@ -178,6 +183,7 @@ impl Repairer {
             tokio::select! {
                 waited = self.log.wait_beyond(Topic::Decisions, self.partition, self.checkpoint.offset()) => waited?,
                 () = due => {}
+                () = tokio::time::sleep(NOTED_EVERY) => {}
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
         }
@@ -208,6 +214,7 @@ impl Repairer {
     /// Does everything that the decisions which are there call for.
     pub async fn drain(&mut self) -> Result<(), ProcessError> {
         loop {
+            self.places.note(&*self.log, self.partition).await;
             let next = self.checkpoint.offset();
             let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else {

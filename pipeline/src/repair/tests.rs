@@ -37,18 +37,22 @@ async fn settle(line: &Line) {
     loop {
         let end = line.log.end(Topic::Inputs, 0).await.unwrap();
         line.process().await;
-        let mut repairer = repairer(line).await;
-        let mut draining = pin!(repairer.drain());
-        // What it sends may have to be processed before it goes on.
-        loop {
-            tokio::select! {
-                biased;
-                drained = &mut draining => break drained.unwrap(),
-                () = tokio::task::yield_now() => drop(line.process().await),
-            }
-        }
+        drain(line, &mut repairer(line).await).await;
         if line.log.end(Topic::Inputs, 0).await.unwrap() == end {
             return;
+        }
+    }
+}
+
+/// Has one repairer do what there is to do.
+async fn drain(line: &Line, repairer: &mut Repairer) {
+    let mut draining = pin!(repairer.drain());
+    // What it sends may have to be processed before it goes on.
+    loop {
+        tokio::select! {
+            biased;
+            drained = &mut draining => break drained.unwrap(),
+            () = tokio::task::yield_now() => drop(line.process().await),
         }
     }
 }
@@ -271,6 +275,31 @@ async fn a_repair_that_is_taken_back_withdraws_its_rows_and_another_decision_bri
     let now = counters(&line).await;
     assert_eq!((now.taken, now.accepted, now.held), (181, 181, 0));
     assert_eq!(line.visible().await, 181);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_looked_at_again_is_read_from_a_known_place_on_and_nothing_of_it_is_left_out() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    let mut repairer = repairer(&line).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    let mut settle = async || {
+        for _ in 0..6 {
+            line.process().await;
+            drain(&line, &mut repairer).await;
+        }
+        (0..line.log.partitions(Topic::Events)).map(|events| repairer.places.behind(u64::MAX, events)).sum::<u64>()
+    };
+    assert!(settle().await >= 100, "the rows of the first records stand before it");
+    feed(&line, &open, 2, 100..150, "TotalAmount").await;
+    settle().await;
+    feed(&line, &open, 3, 150..170, "TotalAmount").await;
+    settle().await;
+    decide(&line, "c", Verdict::Revert).await;
+    settle().await;
+    let now = counters(&line).await;
+    assert_eq!((now.taken, now.accepted, now.held), (170, 100, 70));
+    assert_eq!(line.visible().await, 100);
 }
 
 async fn refusals(line: &Line) -> usize {
