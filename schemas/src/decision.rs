@@ -122,7 +122,7 @@ pub enum Fact {
         /// How much hangs on it.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         severity: Option<Severity>,
-        /// It was told before; more of it is known by now.
+        /// It was told before, and more of it is known by now. One that was rejected is told anew when something joins it.
         #[serde(skip_serializing_if = "std::ops::Not::not", default)]
         again: bool,
         /// Paths that came beside those in `added`, which names some hundreds at most.

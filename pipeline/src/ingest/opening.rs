@@ -104,7 +104,9 @@ impl Ingest {
         Ok(self.register(&open, &wanted, Expect::Version(version)).await?.map(|_| open))
     }
 
-    /// Refuses what the step would refuse. Before a stream's first record everything but its entity may change.
+    /// Refuses what the step would refuse, as far as the last state that was written tells. Before a stream's first record
+    /// everything but its entity may change. That records are looked at again for a case since then is not known here: a
+    /// mapping that changes what the case is about is in force all the same, and what was not read by then stays as it is.
     async fn check(
         &self,
         stream: &StreamId,
@@ -203,6 +205,8 @@ impl Ingest {
                 force,
                 made_on: None,
                 why: None,
+                // The register says by now that it is in force, and nobody looks at the outcome: a refusal would be told to
+                // nobody, and the two would differ for good.
                 once_read: false,
             };
             Input::Command { id: format!("activate-{version}"), command }
@@ -344,6 +348,28 @@ mod tests {
         let refused = line.ingest().open(&stream("orders"), &other, Some(&entity), "test").await;
         let is_undecided = matches!(refused, Err(IngestError::Change { source: MappingChange::Undecided { .. }, .. }));
         assert!(is_undecided, "{refused:?}");
+        assert_eq!(register(&line).await.mapping, with_total("Total").0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_mapping_that_may_end_a_case_for_which_records_are_still_read_is_refused_at_the_door_too() {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        let payload = |id: usize, name: &str| format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:00Z","{name}":1}}"#);
+        let all: Vec<String> = (0..80).map(|id| payload(id, if id < 50 { "Total" } else { "zq" })).collect();
+        line.append(&open, 1, 0, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        line.process().await;
+        let row = line.store.get(TENANT, Table::StreamStates, "crm/orders").await.unwrap().unwrap();
+        let mut state: serde_json::Value = serde_json::from_slice(&row.value).unwrap();
+        for (_, case) in state["drift"]["cases"].as_object_mut().unwrap() {
+            case["reading"] = serde_json::json!([[60, 0]]);
+        }
+        let value = bytes::Bytes::from(serde_json::to_vec(&state).unwrap());
+        line.store.put(TENANT, Table::StreamStates, "crm/orders", value, Expect::Any).await.unwrap();
+        let (other, entity) = with_total("zq");
+        let refused = line.ingest().open(&stream("orders"), &other, Some(&entity), "test").await;
+        let is_read = matches!(refused, Err(IngestError::Change { source: MappingChange::StillRead { .. }, .. }));
+        assert!(is_read, "{refused:?}");
         assert_eq!(register(&line).await.mapping, with_total("Total").0);
     }
 

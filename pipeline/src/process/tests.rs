@@ -81,6 +81,33 @@ async fn names_that_grow_when_they_are_written_do_not_make_a_snapshot_too_large(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_grow_when_they_are_written_do_not_make_a_snapshot_too_large() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    let all = |value: String| (0..1_900).map(|n| format!(r#""p{n}":{value}"#)).collect::<Vec<_>>().join(",");
+    // Of each path as many samples as are kept, of control characters alone, and as many buckets of numbers.
+    let ugly = |id: u64| format!(r#""{}{id}""#, r"\u0001".repeat(50));
+    // A number that is so long is no sample.
+    let numbers = |id: u64| format!("{}.{}e{}", 100 + 37 * (id % 25), "0".repeat(48), id / 25);
+    let values = (0..30).map(ugly).chain((0..100).map(numbers));
+    for (id, value) in (0..).zip(values) {
+        line.append(&open, 1, id, &[&small(id, &all(value))]).await;
+    }
+    let name = r"\u0001".repeat(165);
+    for id in 130..140 {
+        let fields: Vec<String> = (0..1000).map(|n| format!(r#""{name}{}_{n}":1"#, id % 10)).collect();
+        line.append(&open, 1, id, &[&small(id, &fields.join(","))]).await;
+    }
+    let mut processor = line.process().await;
+    let counters = state(&line).await.counters;
+    assert!(counters.accepted >= 135, "{counters:?}");
+    let row = line.store.get(TENANT, Table::StreamStates, "crm/orders").await.unwrap().unwrap();
+    assert!(row.value.len() > 9 << 20 && row.value.len() < 15 << 20, "{} bytes", row.value.len());
+    line.append(&open, 1, 140, &[&record(100)]).await;
+    processor.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_are_cut_into_batches_and_a_row_that_is_too_large_by_itself_is_quarantined() {
     let fields: Vec<String> = (0..12).map(|n| format!(r#"{{"name":"f{n}","type":"text"}}"#)).collect();
     let entity = format!(r#"{{"entity":"order","table":"orders","fields":[{}]}}"#, fields.join(","));

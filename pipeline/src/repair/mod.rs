@@ -10,6 +10,7 @@ mod history;
 mod knowledge;
 mod mask;
 mod names;
+mod places;
 mod redrive;
 mod revert;
 mod suggest;
@@ -45,10 +46,11 @@ use crate::advice;
 use crate::ingest::{Ingest, OpenStream};
 use crate::log::{Log, LogError, Stored};
 use crate::process::{Checkpoint, Mark, ProcessError, RETRY_AFTER, Stall, decode_decisions, read_snapshot, stream_of};
-use crate::step::StreamState;
+use crate::step::{StreamState, is_still_read};
 use crate::store::{Expect, Store, StoreError, Table};
 use asking::Doubt;
 use case::{case_of, key_of};
+use places::{NOTED_EVERY, Places};
 use redrive::Redrive;
 use revert::Revert;
 use timers::{Timer, Timers};
@@ -78,6 +80,8 @@ pub struct Repairer {
     sent: BTreeMap<StreamId, Vec<(u64, u64)>>,
     /// Behind the last record that was sent back to be looked at again, by stream.
     looked_at_again: BTreeMap<StreamId, u64>,
+    /// From where on rows are looked for.
+    places: Places,
 }
 
 /// How far a repairer is on `decisions`.
@@ -95,8 +99,8 @@ enum Call {
     Redrive(u64),
     Revert(Revert),
     Time(Timer),
-    /// A case still waits, and should not wait for records that were sent.
-    Reminded(u64),
+    /// A case still waits, or all of a stream: it should not wait for records that were sent.
+    EndRecalls(Option<u64>),
     /// Another mapping is in force: what was suggested for the open cases was made on a former one.
     Again,
 }
@@ -133,6 +137,7 @@ impl Repairer {
                 asking: None,
                 sent: BTreeMap::new(),
                 looked_at_again: BTreeMap::new(),
+                places: Places::default(),
             },
             repaired,
         ))
@@ -178,6 +183,7 @@ impl Repairer {
             tokio::select! {
                 waited = self.log.wait_beyond(Topic::Decisions, self.partition, self.checkpoint.offset()) => waited?,
                 () = due => {}
+                () = tokio::time::sleep(NOTED_EVERY) => {}
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
         }
@@ -208,6 +214,7 @@ impl Repairer {
     /// Does everything that the decisions which are there call for.
     pub async fn drain(&mut self) -> Result<(), ProcessError> {
         loop {
+            self.places.note(&*self.log, self.partition).await;
             let next = self.checkpoint.offset();
             let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else {
@@ -332,7 +339,7 @@ impl Repairer {
                 let open = self.open(stream);
                 return self.revert(&open, offset, &revert).await;
             }
-            Call::Reminded(case) => return self.end_recalls(&self.open(stream), offset, case).await,
+            Call::EndRecalls(only) => return self.end_recalls(&self.open(stream), offset, only).await,
             Call::Again => return self.suggest(stream, offset, None).await,
             Call::Redrive(case) => {
                 let key = key_of(&stream.to_string(), case);
@@ -462,7 +469,9 @@ fn call(stream: &StreamId, decision: &Decision) -> Option<Call> {
     match &decision.fact {
         Fact::TimerSet { id, at } => Some(Call::Time(Timer { stream: stream.clone(), id: id.clone(), at: *at })),
         Fact::DriftDetected { case, .. } => Some(Call::Suggest(*case)),
-        Fact::CaseReminded { case } => Some(Call::Reminded(*case)),
+        // Of one that was rejected, or has expired, nobody is reminded any more.
+        Fact::CaseReminded { case } | Fact::RepairRejected { case, .. } => Some(Call::EndRecalls(Some(*case))),
+        Fact::CommandRefused { reason, .. } if is_still_read(reason) => Some(Call::EndRecalls(None)),
         Fact::MappingActivated { version, .. } if *version > 1 => Some(Call::Again),
         Fact::RecordsReleased { case, count, .. } if *count > 0 => Some(Call::Redrive(*case)),
         Fact::RepairReverted { into, since, .. } => {

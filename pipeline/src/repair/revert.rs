@@ -9,7 +9,7 @@ use schemas::wire::WireError;
 use schemas::{BatchKind, EntityName, Input, Topic};
 
 use super::redrive::Held;
-use super::{READ_BYTES, Repairer};
+use super::{READ_BYTES, Repairer, now};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
 use crate::process::{ProcessError, events_partition};
@@ -28,8 +28,8 @@ pub(super) struct Revert {
 
 impl Repairer {
     /// Sends the records back in whose rows were made behind `since` and up to `until`, as the input `at` said. The rows
-    /// are read from `events`: each tells its input. Behind the last of them it says so: until then nobody decides the case.
-    /// False when it is to stop before the end.
+    /// are read from `events`, from the last known place before them on: each tells its input. Behind the last of them it says
+    /// so: until then nobody decides the case. False when it is to stop before the end.
     pub(super) async fn revert(&mut self, open: &OpenStream, at: u64, revert: &Revert) -> Result<bool, ProcessError> {
         // What an earlier run sent back has its fate by then: it is on `events`.
         let behind = self.looked_at_again.get(&open.id).map_or(at, |end| at.max(end.saturating_sub(1)));
@@ -42,7 +42,7 @@ impl Repairer {
         last = last.max(revert.since + 1);
         let sent_for = redriven_for(revert.into, if revert.is_recall { Again::Recalled } else { Again::Reverted });
         let latest = self.latest(open, &entity, partition, revert.since).await?;
-        let mut next = 0;
+        let mut next = self.places.behind(revert.since, partition);
         while let Some((end, bodies)) = self.row_batches(open, &entity, partition, next).await? {
             next = end;
             let mut held = Vec::new();
@@ -61,19 +61,28 @@ impl Repairer {
             if sent > 0 {
                 self.looked_at_again.insert(open.id.clone(), sent);
             }
+            // Times that have come are told however much is looked at.
+            self.tell_due(now()).await?;
         }
         let (case, since) = (revert.into, revert.since);
-        if state.drift().awaited(case).contains(&(at, since)) {
+        if state.drift().awaited().any(|awaited| awaited == (case, at, since)) {
             self.ingest.send(open, &[Input::RecallEnded { case, at, since }]).await?;
         }
         Ok(true)
     }
 
-    /// Says the end of what was sent for a case long ago, should nobody have said it: whatever inputs before `offset` asked for
-    /// was sent before. Else nobody could decide the case. False when it is to stop before.
-    pub(super) async fn end_recalls(&self, open: &OpenStream, offset: u64, case: u64) -> Result<bool, ProcessError> {
+    /// Says the end of what was sent long ago for a case, or for every one of the stream, should nobody have said it: whatever
+    /// inputs before `offset` asked for was sent before. Else nobody could decide the case. False when it is to stop before.
+    pub(super) async fn end_recalls(
+        &self,
+        open: &OpenStream,
+        offset: u64,
+        only: Option<u64>,
+    ) -> Result<bool, ProcessError> {
         let Some(state) = self.state_behind(&open.id, offset).await? else { return Ok(false) };
-        for (at, since) in state.drift().awaited(case).into_iter().filter(|(at, _)| *at < offset) {
+        let is_meant = |(case, at, _): &(u64, u64, u64)| *at < offset && only.is_none_or(|only| only == *case);
+        let sent: Vec<_> = state.drift().awaited().filter(is_meant).collect();
+        for (case, at, since) in sent {
             self.ingest.send(open, &[Input::RecallEnded { case, at, since }]).await?;
         }
         Ok(true)
@@ -81,13 +90,13 @@ impl Repairer {
 
     /// Of each record of the stream that came again behind `since` the last input that made a row of it, by its origin.
     async fn latest(
-        &self,
+        &mut self,
         open: &OpenStream,
         entity: &EntityName,
         partition: u32,
         since: u64,
     ) -> Result<HashMap<u64, u64>, ProcessError> {
-        let (mut latest, mut next) = (HashMap::new(), 0);
+        let (mut latest, mut next) = (HashMap::new(), self.places.behind(since, partition));
         while let Some((end, bodies)) = self.row_batches(open, entity, partition, next).await? {
             next = end;
             for (first, body) in &bodies {
@@ -98,6 +107,7 @@ impl Repairer {
                     }
                 })?;
             }
+            self.tell_due(now()).await?;
         }
         Ok(latest)
     }

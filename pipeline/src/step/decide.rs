@@ -279,7 +279,9 @@ impl StreamState {
         // That nulls were accepted changed nothing that could be put back.
         if !is_of_nulls || !moves.is_empty() {
             let version = if mapping == opened.mapping { opened.version } else { version };
-            self.drift.remember(case, Applied { at, since, lost, former, fresh, version });
+            let new = self.drift.new_paths(case, moves.iter().map(|(_, to)| to), &self.shape);
+            let types = self.drift.former_types(&lost);
+            self.drift.remember(case, Applied { at, since, lost, former, fresh, new, types, version });
         }
         if mapping != opened.mapping {
             facts.push(activated(version, &entity, &mapping, mapping.text(), &by));

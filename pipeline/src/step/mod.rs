@@ -32,6 +32,7 @@ pub use key::KeyReader;
 pub(crate) use record::{Again, redriven_for};
 pub use state::{Counters, LaneState, StreamState};
 pub use trial::{Fate, Trial};
+pub(crate) use undecided::is_still_read;
 
 use record::RecordFold;
 

@@ -48,6 +48,11 @@ impl StreamState {
     }
 }
 
+/// Whether a command was refused because records are still being looked at again for a case.
+pub(crate) fn is_still_read(reason: &str) -> bool {
+    reason.contains("still being looked at again")
+}
+
 /// What a field, or the key, the version or the signs of deletion are made by; how sure it is makes no difference.
 fn rules_of(mapping: &Mapping, what: &str) -> Vec<Rule> {
     let read = |path: &Path| Rule { from: Paths(vec![path.clone()]), ..Rule::default() };
@@ -138,6 +143,13 @@ mod tests {
         for (after, expected) in cases {
             assert_eq!(classes(&before, &rules(after)).into_iter().collect::<Vec<_>>(), expected, "{after}");
         }
+    }
+
+    #[test]
+    fn a_refusal_until_everything_is_read_is_told_from_others() {
+        let case = Position { epoch: 1, partition: 0, offset: 7 };
+        assert!(is_still_read(&MappingChange::StillRead { case, what: "total".into() }.to_string()));
+        assert!(!is_still_read(&MappingChange::Key.to_string()));
     }
 
     #[test]

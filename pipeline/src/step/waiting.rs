@@ -41,6 +41,9 @@ struct Case {
     snoozed_until: Option<i64>,
     /// A proposal was rejected: only a person decides from here on.
     is_rejected: bool,
+    /// A timer is set, behind which people are reminded. Of an earlier release it is known once it has come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_reminding: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +61,8 @@ pub(super) enum Approved {
 }
 
 impl Waiting {
-    /// Follows what was said, and adds what follows from it: a case that opens has its times.
+    /// Follows what was said, and adds what follows from it: a case that opens has its times. What joins a case that was
+    /// rejected, or that nobody decided in time, would be seen by nobody: it opens anew.
     pub(super) fn follow(&mut self, policy: &Policy, now: i64, facts: &mut Vec<Fact>) {
         let mut more = Vec::new();
         for fact in facts.iter_mut() {
@@ -66,8 +70,17 @@ impl Waiting {
                 Fact::RecordsReleased { case, .. } => self.is_over(*case),
                 Fact::RepairReverted { case, .. } => _ = self.approvals.remove(case),
                 Fact::DriftDetected { case, again, .. } => {
-                    *again = self.cases.contains_key(case);
-                    self.cases.entry(*case).or_default();
+                    *again = match self.cases.get_mut(case) {
+                        Some(known) if known.is_rejected && !*again => {
+                            known.is_rejected = false;
+                            false
+                        }
+                        Some(_) => true,
+                        None => {
+                            self.cases.insert(*case, Case::default());
+                            false
+                        }
+                    };
                 }
                 _ => {}
             }
@@ -85,7 +98,8 @@ impl Waiting {
                     case.expires_at = now.saturating_add(hours(policy.expire_hours, EXPIRE_HOURS));
                     more.push(timer(EXPIRE, id, case.expires_at));
                     // Of one that no view shows anything of nobody is reminded.
-                    if lost.iter().any(|lost| !lost.feeds.is_empty()) {
+                    let is_shown = lost.iter().any(|lost| !lost.feeds.is_empty());
+                    if is_shown && !std::mem::replace(&mut case.is_reminding, true) {
                         more.push(timer(REMIND, id, now.saturating_add(hours(policy.remind_hours, REMIND_HOURS))));
                     }
                 }
@@ -186,8 +200,9 @@ impl StreamState {
             "snooze" if snoozed_until.is_none() && waiting.snoozed_until.take().is_some() => {
                 facts.push(Fact::CaseReminded { case });
             }
-            "remind" if waiting.is_rejected => {}
+            "remind" if waiting.is_rejected => waiting.is_reminding = false,
             "remind" => {
+                waiting.is_reminding = true;
                 let again = snoozed_until.unwrap_or(now).saturating_add(hours(self.policy.remind_hours, REMIND_HOURS));
                 if snoozed_until.is_none() {
                     facts.push(Fact::CaseReminded { case });

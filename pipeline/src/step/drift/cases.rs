@@ -104,6 +104,13 @@ fn timer_after(case: u64, now: i64, waits: u8) -> Fact {
     Fact::TimerSet { id: format!("{TIMER}{case}"), at: now.saturating_add(HOLD_MICROS << waits.min(WAITS_MAX)) }
 }
 
+/// Nothing joins the case that was told last: it is told once more.
+pub(super) fn once_more(facts: &mut [Fact]) {
+    if let Some(Fact::DriftDetected { again, .. }) = facts.last_mut() {
+        *again = true;
+    }
+}
+
 impl Drift {
     /// The time of a timer has come.
     pub(in crate::step) fn time_passed(&mut self, id: &str, now: i64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
@@ -182,7 +189,7 @@ impl Drift {
         self.told(id, tree, facts);
     }
 
-    /// Tells of a case, with what its records came to so far.
+    /// Tells of a case, with what its records came to so far: it has opened, or something joins it.
     pub(super) fn told(&self, id: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         let (mut lacking, mut having) = (0, u64::MAX);
         for watch in self.watches.iter().filter(|watch| watch.case == Some(id)) {
@@ -195,6 +202,7 @@ impl Drift {
         let (lost, mapping_version) = (self.told_lost(case, tree), self.mapping_version);
         let (added, more) = self.added_and_more(case, tree);
         let severity = Some(self.severity(&lost));
+        // Whoever follows the cases that wait knows which ones were told before.
         let again = false;
         facts.push(Fact::DriftDetected { case, lost, added, lacking, having, mapping_version, severity, again, more });
     }

@@ -41,7 +41,7 @@ pub use quantiles::Quantiles;
 pub(super) use revert::Applied;
 
 use super::rules::Rules;
-use cases::TOLD_AGAIN;
+use cases::{TOLD_AGAIN, once_more};
 use habit::Habit;
 use newcomers::Newcomers;
 use notice::unread;
@@ -396,6 +396,7 @@ impl Drift {
         facts.push(Fact::RecordHeld { case: holder, origin: record.origin });
         if is_told_again {
             self.told(holder, tree, facts);
+            once_more(facts);
         }
         // Whatever else changed with it is told before it comes again.
         if is_first {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Drift;
-use super::cases::ADDED_MAX;
+use super::cases::{ADDED_MAX, once_more};
 
 /// Fields that came or went are told once, as long as they are among the last so many: as many as a schema may declare.
 const TOLD_MAX: usize = 4_096;
@@ -130,6 +130,8 @@ impl Drift {
         let room = ADDED_MAX.saturating_sub(notice.gone.len());
         notice.gone.extend(gone.into_iter().take(room));
         self.detected(id, 0, 0, tree, facts);
+        // Rejected or not, it is noted in the end.
+        once_more(facts);
         true
     }
 
@@ -158,7 +160,10 @@ impl Drift {
         for (id, is_over) in changed {
             match is_over {
                 true => self.settle_notice(id, &[], "what came is mapped now", facts),
-                false => self.detected(id, 0, 0, tree, facts),
+                false => {
+                    self.detected(id, 0, 0, tree, facts);
+                    once_more(facts);
+                }
             }
         }
     }

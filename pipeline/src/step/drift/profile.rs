@@ -13,7 +13,7 @@ use super::quantiles::Quantiles;
 pub const PATHS_MAX: usize = 2_000;
 /// Values kept of a path: those whose hashes are the smallest, so that each distinct value is as likely as another.
 pub const SAMPLES_MAX: usize = 20;
-/// A kept value's bytes; of a longer one the beginning is kept.
+/// A kept value's bytes as a snapshot writes them, escapes and all; of a longer one the beginning is kept.
 const SAMPLE_BYTES_MAX: usize = 48;
 /// So many records are looked at wholly, and behind them …
 const WHOLE: u64 = 1_000;
@@ -177,12 +177,12 @@ impl Profile {
         if at == SAMPLES_MAX {
             return;
         }
-        let end = value.floor_char_boundary(SAMPLE_BYTES_MAX);
+        let kept = beginning(value, SAMPLE_BYTES_MAX);
         // A number that is cut off would be another number.
-        if end < value.len() && !is_text {
+        if kept.len() < value.len() && !is_text {
             return;
         }
-        self.samples.insert(at, Sample(hash, is_text, value[..end].to_owned()));
+        self.samples.insert(at, Sample(hash, is_text, kept.to_owned()));
         self.samples.truncate(SAMPLES_MAX);
     }
 
@@ -206,6 +206,25 @@ impl Profile {
 /// Of the first so many records those that are looked at.
 fn looked(records: u64) -> u64 {
     records.min(WHOLE) + records.saturating_sub(WHOLE) / EVERY
+}
+
+/// The longest beginning of a value that takes so many bytes at most as JSON.
+fn beginning(value: &str, bytes_max: usize) -> &str {
+    let mut bytes = 0;
+    let too_long = value.char_indices().find(|(_, char)| {
+        bytes += bytes_written(*char);
+        bytes > bytes_max
+    });
+    &value[..too_long.map_or(value.len(), |(at, _)| at)]
+}
+
+/// Bytes of a character in a text of JSON.
+fn bytes_written(char: char) -> usize {
+    match char {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        control if control < ' ' => 6,
+        other => other.len_utf8(),
+    }
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -264,6 +283,26 @@ mod tests {
         let bytes = serde_json::to_vec(&all.1).unwrap().len();
         assert!(bytes < 4_000, "{bytes} bytes");
         assert!(of(&all, "number").samples.is_empty(), "a number is kept whole or not at all");
+    }
+
+    #[test]
+    fn values_that_grow_when_they_are_written_leave_a_profile_small() {
+        let ugly = |n: usize| format!("{}{}", n % 10, "\u{1}\"\n".repeat(1 + n));
+        let record = |n: usize| serde_json::json!({ "text": ugly(n), "other": "9".repeat(1 + n % 60) }).to_string();
+        let all = profiled(&(0..200).map(record).collect::<Vec<_>>());
+        for path in ["text", "other"] {
+            let bytes = serde_json::to_vec(of(&all, path)).unwrap().len();
+            assert!(bytes < 3_500, "{path}: {bytes} bytes");
+        }
+        for sample in &of(&all, "text").samples {
+            let written = serde_json::to_string(sample.value()).unwrap().len() - 2;
+            assert!((9..=SAMPLE_BYTES_MAX).contains(&written), "{sample:?}");
+        }
+        assert_eq!(beginning(&"é".repeat(30), 48), "é".repeat(24));
+        for char in ('\0'..='\u{ff}').chain(['\u{2028}', '😀']) {
+            let text = char.to_string();
+            assert_eq!(bytes_written(char), serde_json::to_string(&text).unwrap().len() - 2, "{char:?}");
+        }
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::EntityName;
 use schemas::decision::Fact;
-use schemas::drift::Lost;
-use schemas::mapping::FieldRules;
+use schemas::drift::{Lost, Move};
+use schemas::mapping::{FieldRules, Path};
 use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
 
-use super::cases::Cause;
-use super::watch::Since;
+use super::cases::{Cause, once_more};
+use super::watch::{Since, Watch};
 use super::{Case, Drift, Phase};
 
 /// Decisions that are remembered; older ones cannot be taken back.
@@ -30,9 +30,24 @@ pub(in crate::step) struct Applied {
     /// Paths that were known before the case, and that what was lost may have gone to all the same.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(in crate::step) fresh: BTreeMap<NodeId, u64>,
+    /// What was new to the case; nothing where that is not known in full, or an earlier release decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::step) new: Option<NewPaths>,
+    /// The types, as bits, that what was lost by its type had before; with the paths of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::step) types: Vec<(Vec<String>, u8)>,
     /// The mapping version that it left in force.
     #[serde(default)]
     pub(in crate::step) version: u32,
+}
+
+/// Paths that are new to a case: what was lost may have gone there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::step) struct NewPaths {
+    /// All from this one on …
+    from: NodeId,
+    /// … and of those before it the strays, and where it was decided that what was lost has gone.
+    strays: BTreeSet<NodeId>,
 }
 
 impl Drift {
@@ -47,6 +62,11 @@ impl Drift {
                     known.former.entry(field).or_insert(rules);
                 }
                 known.fresh.extend(applied.fresh);
+                known.new = known.new.take().zip(applied.new).map(|(mut new, more)| {
+                    new.strays.extend(more.strays);
+                    new
+                });
+                known.types.extend(applied.types);
                 known.version = applied.version;
             }
             None => _ = self.applied.insert(case, applied),
@@ -54,6 +74,29 @@ impl Drift {
         while self.applied.len() > APPLIED_MAX {
             self.applied.pop_first();
         }
+    }
+
+    /// What is new to a case of which it is decided that its lost paths have gone so; nothing where that is not known in full.
+    pub(in crate::step) fn new_paths<'a>(
+        &self,
+        case: u64,
+        moves: impl Iterator<Item = &'a Move>,
+        tree: &ShapeTree,
+    ) -> Option<NewPaths> {
+        let case = self.cases.get(&case)?;
+        let mut strays: BTreeSet<NodeId> = case.strays.iter().copied().collect();
+        for text in moves.flat_map(|to| &to.to) {
+            for parts in Path::new(text).ok()?.choices() {
+                strays.insert(tree.find(parts)?);
+            }
+        }
+        Some(NewPaths { from: case.new_from?, strays })
+    }
+
+    /// The types that lost paths had, of those that were lost by their type: an acceptance has them learnt anew.
+    pub(in crate::step) fn former_types(&self, lost: &[Lost]) -> Vec<(Vec<String>, u8)> {
+        let is_meant = |watch: &&Watch| lost.iter().any(|lost| lost.retyped && lost.paths == watch.paths);
+        self.watches.iter().filter(is_meant).map(|watch| (watch.paths.clone(), watch.types)).collect()
     }
 
     /// The decision of a case, if it can be taken back.
@@ -76,16 +119,24 @@ impl Drift {
         let asked = (at, applied.at);
         self.refills.remove(&old);
         let cause = self.hold_values_again(&applied.lost);
-        let strays: Vec<NodeId> = applied.fresh.keys().copied().collect();
+        let new_from = applied.new.as_ref().map(|new| new.from);
+        let decided = applied.new.iter().flat_map(|new| &new.strays);
+        let strays: BTreeSet<NodeId> = applied.fresh.keys().chain(decided).copied().collect();
         for watch in &mut self.watches {
             let lost = applied.lost.iter().find(|lost| lost.paths == watch.paths);
             if let Some(lost) = lost.filter(|_| watch.case.is_none()) {
                 watch.decided(false);
                 (watch.case, watch.since) = (Some(new), Since::default());
+                // The type that was accepted is as strange again as it was.
+                if let Some((_, types)) = applied.types.iter().find(|(paths, _)| *paths == watch.paths) {
+                    watch.types = *types;
+                    watch.know_types();
+                }
                 watch.is_typed = lost.retyped && !watch.is_missed();
-                // What only some records have is held where it may have gone; what has neither flows on.
+                // What only some records have is held where it may have gone, if it is known where that is; what has neither
+                // flows on.
                 let is_absence = !watch.is_typed && lost.change.is_none();
-                watch.is_sparse = is_absence && watch.usual.is_sparse() && !strays.is_empty();
+                watch.is_sparse = is_absence && watch.usual.is_sparse() && new_from.is_some();
             }
         }
         let is_meant = |paths: &Vec<String>| applied.lost.iter().any(|lost| lost.paths == *paths);
@@ -100,16 +151,18 @@ impl Drift {
             if cause == Cause::Values {
                 case.cause = cause;
             }
-            return self.told(new, tree, facts);
+            self.told(new, tree, facts);
+            return once_more(facts);
         }
         let (phase, since, fresh) = (Phase::Open, Some(applied.since), applied.fresh);
-        let reading = BTreeSet::from([asked]);
-        let case = Case { phase, is_reverted: true, since, cause, fresh, reading, strays, ..Case::default() };
+        let (reading, strays) = (BTreeSet::from([asked]), strays.into_iter().collect());
+        let case = Case { phase, is_reverted: true, since, cause, fresh, reading, strays, new_from, ..Case::default() };
         self.cases.insert(new, case);
         self.detected(new, 0, 0, tree, facts);
         // What else of a notice waits for a decision waits on.
         if self.notices.contains_key(&old) {
             self.detected(old, 0, 0, tree, facts);
+            once_more(facts);
         }
     }
 
@@ -123,9 +176,9 @@ impl Drift {
         self.cases.get(&case).is_some_and(|case| !case.reading.is_empty())
     }
 
-    /// What is looked at again for a case and has not all come: the inputs that asked for it, and those behind which it stands.
-    pub(crate) fn awaited(&self, case: u64) -> Vec<(u64, u64)> {
-        self.cases.get(&case).map_or_else(Vec::new, |case| case.reading.iter().copied().collect())
+    /// What is looked at again and has not all come: the cases, the inputs that asked for it, and those behind which it stands.
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.cases.iter().flat_map(|(id, case)| case.reading.iter().map(move |(at, since)| (*id, *at, *since)))
     }
 
     /// All records have come that an input asked for, behind another one.

@@ -241,3 +241,67 @@ fn a_field_that_joins_a_case_of_nulls_later_has_its_earlier_blanks_mapped_again_
     });
     assert_eq!(since, Some(first - 1), "from the first note that was null");
 }
+
+/// The times that people have, as an outcome sets them.
+fn times(outcome: &Outcome) -> Vec<(String, i64)> {
+    let time = |d: &schemas::Decision| match &d.fact {
+        Fact::TimerSet { id, at } if !id.starts_with("hold-") => Some((id.clone(), *at)),
+        _ => None,
+    };
+    outcome.decisions.iter().filter_map(time).collect()
+}
+
+fn time_passed(stream: &mut Stream, (id, at): &(String, i64)) -> Outcome {
+    let body = serde_json::to_vec(&Input::TimePassed { id: id.clone() }).unwrap();
+    let (first, kind) = (stream.state.next.offset, BatchKind::Control);
+    let input = InputBatch { kind, first, count: 1, logged_at: *at, body: &body };
+    fold(&mut stream.state, input, &mut Scratch::default()).unwrap()
+}
+
+/// Of each case that was told whether it had been told before.
+fn told_again(outcome: &Outcome) -> Vec<bool> {
+    let again = |d: &schemas::Decision| if let Fact::DriftDetected { again, .. } = d.fact { Some(again) } else { None };
+    outcome.decisions.iter().filter_map(again).collect()
+}
+
+#[test]
+fn what_joins_a_case_of_nulls_that_nobody_decided_or_that_was_rejected_opens_it_anew() {
+    for (is_rejected, is_reminder_over) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut stream = steady(300);
+        let outcome = feed(&mut stream, &(300..400).map(|id| with_null(id, true)).collect::<Vec<_>>());
+        let case = detected(&outcome)[0].0;
+        let set = times(&outcome);
+        let [expire, remind] = &set[..] else { panic!("{set:?}") };
+        assert_eq!((told_again(&outcome), remind.0.starts_with("remind-")), (vec![false], true));
+        let over = match is_rejected {
+            true => decide_of(&mut stream, case, Verdict::Reject),
+            false => time_passed(&mut stream, expire),
+        };
+        assert_eq!(names(&over)[0], "RepairRejected");
+        if is_reminder_over {
+            assert!(time_passed(&mut stream, remind).decisions.is_empty(), "nobody is reminded of it");
+        }
+        let snapshot = stream.state.snapshot();
+        stream.state = crate::step::StreamState::from_snapshot(&snapshot).unwrap();
+
+        let both = |id: usize| with_null(id, true).replace(&format!("\"n{id}\""), "null");
+        let outcome = feed(&mut stream, &(400..500).map(both).collect::<Vec<_>>());
+        let told = detected(&outcome);
+        let [(joined, lost, ..)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((*joined, lost.len(), told_again(&outcome)), (case, 2, vec![false]), "as one that opens");
+        let anew = times(&outcome);
+        assert_eq!(anew.first(), Some(expire));
+        assert_eq!(anew.get(1), Some(remind).filter(|_| is_reminder_over), "one reminder at a time");
+        assert_eq!(names(&time_passed(&mut stream, remind)), ["CaseReminded"]);
+        assert_eq!(names(&time_passed(&mut stream, expire)), ["RepairRejected"], "and it ends in time once more");
+    }
+}
+
+#[test]
+fn what_joins_a_case_of_nulls_that_waits_tells_it_again() {
+    let mut stream = steady(300);
+    feed(&mut stream, &(300..400).map(|id| with_null(id, true)).collect::<Vec<_>>());
+    let both = |id: usize| with_null(id, true).replace(&format!("\"n{id}\""), "null");
+    let outcome = feed(&mut stream, &(400..500).map(both).collect::<Vec<_>>());
+    assert_eq!((told_again(&outcome), times(&outcome)), (vec![true], vec![]));
+}

@@ -105,6 +105,33 @@ fn redrive_again(stream: &mut Stream, case: u64, offsets: &[u64], payloads: &[St
 }
 
 #[test]
+fn an_acceptance_of_another_type_that_is_taken_back_holds_that_type_and_not_the_old_one() {
+    let mut stream = steady(100);
+    let text = |id: usize| with(id, "Total").replace(&format!("{id}.5"), &format!("\"{id}.5\""));
+    let payloads: Vec<String> = (100..130).map(text).collect();
+    let outcome = feed(&mut stream, &payloads);
+    let case = only_case(&stream);
+    suggest(&mut stream, "s", vec![Move { kind: DriftKind::Retyped, ..renamed("Total", "Total", 990) }]);
+    decide(&mut stream, "c", Verdict::Approve { only: vec![] });
+    redrive(&mut stream, case, &held(&outcome), &payloads);
+    let at = stream.state.next.offset;
+    let (payloads, offsets): (Vec<String>, Vec<u64>) = (0..30).map(|n| (text(130 + n), at + n as u64)).unzip();
+    assert!(held(&feed(&mut stream, &payloads)).is_empty(), "it is learnt anew");
+    let snapshot = stream.state.snapshot();
+    stream.state = crate::step::StreamState::from_snapshot(&snapshot).unwrap();
+    revert_of(&mut stream, case, "r", 0, None);
+    let reverted = only_case(&stream);
+    let again = send_again(&mut stream, reverted, Again::Reverted, &offsets, &payloads);
+    assert_eq!(held(&again).len(), 30);
+    let lost = stream.state.drift().lost(reverted, stream.state.shape());
+    assert!(lost.len() == 1 && lost[0].retyped, "{lost:?}");
+    let old: Vec<String> = (200..230).map(|id| with(id, "Total")).collect();
+    assert_eq!(totals(&feed(&mut stream, &old)).iter().flatten().count(), 30, "numbers flow");
+    assert_eq!(held(&feed(&mut stream, &[text(300)])).len(), 1);
+    reconciles(&stream);
+}
+
+#[test]
 fn what_a_revert_sends_once_its_case_is_decided_is_not_taken_for_what_the_case_holds() {
     let mut stream = steady(100);
     let case = repaired("Total", "Amount", &mut stream, 100..130);
@@ -142,6 +169,7 @@ fn a_case_is_not_decided_while_a_revert_still_reads_for_it_and_then_all_of_it_co
     let accept = || Verdict::AcceptAsRemoved { only: vec![] };
     let early = decide_once_read(&mut stream, "c", accept());
     assert!(refused(&early).contains("try again a little later"), "{early:?}");
+    assert!(crate::step::is_still_read(&refused(&early)), "the repairer sees it");
     let rejected = decide_once_read(&mut stream, "d", Verdict::Reject);
     assert_eq!(names(&rejected), ["RepairRejected", "CommandApplied"], "that lets nothing go");
 
