@@ -105,17 +105,21 @@ def moved(campaign, source, target):
 
 def cut_off(campaign, rng, source, target, seconds, kills):
     """Moves, and is killed a few times before it is done."""
+    killed = 0
     for _ in range(kills):
         process = subprocess.Popen([line.program(), "migrate", "--json", "--from", str(source), "--to", str(target)],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=line.environment())
         try:
-            process.communicate(timeout=rng.uniform(0.1, 1.0) * seconds)
+            process.communicate(timeout=rng.uniform(0.1, 0.7) * seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+        killed += process.returncode < 0
         campaign.fired("move killed" if process.returncode < 0 else "move ended before the kill")
         if process.returncode > 0:
             campaign.anomaly(f"a move that was cut off before ends with {process.returncode}")
+    if kills and not killed:
+        campaign.anomaly("no move was killed")
 
 
 def run(campaign, scratch, options):
