@@ -78,7 +78,7 @@ class Faults:
 
         victim = self.rng.choice(line.until(f"a {role} works", found, PATIENCE_S))
         time.sleep(self.rng.uniform(0, 2))
-        held, lags = set(victim.holds()), self.lag.look()
+        held, lags = victim.holds(), self.lag.look()
         alive = victim.is_running()
         at = time.time()
         victim.kill()
