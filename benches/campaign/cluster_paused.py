@@ -170,7 +170,7 @@ def run(campaign, scratch, options):
                 crew.add(role, count=2)
             crew.add("repair")
             tenants = [feed.Tenant(f"tenant{n}", api.listen, file) for n, file in enumerate(sources)]
-            feeder, lag = feed.Feeder(tenants, [api.listen]), feed.Lag(tenants[0], api.listen)
+            feeder, lag = feed.Feeder(tenants, [api.listen]), feed.Lag(tenants[0].token, api.listen)
             pauses = Pauses(campaign, rng, crew, feeder, lag)
             kinds = [KINDS[n % len(KINDS)] for n in range(options.pauses)]
             feeder.start()
@@ -179,7 +179,7 @@ def run(campaign, scratch, options):
                 for number, kind in enumerate(kinds):
                     pauses.one(kind, lambda part: (number + part) / len(kinds))
                     campaign.cycle(every=1, total=len(kinds))
-                cluster_crew.settle(crew, feeder, lag)
+                cluster_crew.settle(crew, feeder, [lag])
             finally:
                 feeder.stop()
             print(json.dumps({"pauses": pauses.figures, "fenced_or_overtaken": crew.count(OVERTAKEN),
