@@ -78,7 +78,7 @@ class Faults:
 
         victim = self.rng.choice(line.until(f"a {role} works", found, PATIENCE_S))
         time.sleep(self.rng.uniform(0, 2))
-        held, lags = set(victim.holds()), self.lag.look()
+        held, lags = victim.holds(), self.lag.look()
         alive = victim.is_running()
         at = time.time()
         victim.kill()
@@ -127,16 +127,16 @@ def run(campaign, scratch, options):
                 crew.add(role, count=ROLES[role])
             tenants = [feed.Tenant(f"tenant{n}", apis[n % 2].listen, file) for n, file in enumerate(files)]
             feeder = feed.Feeder(tenants, [node.listen for node in apis])
-            lag = feed.Lag(tenants[0], apis[0].listen)
-            faults = Faults(campaign, rng, cluster, crew, feeder, lag, options.kills, options.broker_kills)
+            lags = [feed.Lag(tenants[0].token, node.listen) for node in apis]
+            faults = Faults(campaign, rng, cluster, crew, feeder, lags[0], options.kills, options.broker_kills)
             started = time.monotonic()
             feeder.start()
             try:
                 faults.run()
-                settle(crew, feeder, lag)
+                settle(crew, feeder, lags)
             finally:
                 feeder.stop()
-            figures(faults, feeder, lag, crew, time.monotonic() - started)
+            figures(faults, feeder, lags[0], crew, time.monotonic() - started)
             if feeder.refusals[500]:
                 campaign.anomaly(f"{feeder.refusals[500]} pushes were answered 500")
             line_is_whole(campaign, cluster, crew, tenants)
@@ -144,11 +144,11 @@ def run(campaign, scratch, options):
             crew.stop()
 
 
-def settle(crew, feeder, lag):
-    """Lets everything come to its end: all is pushed, processed, folded and in tables."""
+def settle(crew, feeder, lags):
+    """Lets everything come to its end: all is pushed, processed, folded and in tables, by the word of every node."""
     def is_done():
         crew.mend()
-        return feeder.is_done() and lag.is_none()
+        return feeder.is_done() and all(lag.is_none() for lag in lags)
 
     feeder.allow(1)
     line.until("everything is pushed and in tables", is_done, PATIENCE_S)

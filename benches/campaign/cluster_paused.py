@@ -60,8 +60,9 @@ class Pauses:
         victim = self.rng.choice(line.until(f"a {role} has something to do", able, TAKEN_WITHIN_S))
         lost = self.count(victim)
         self.feeder.allow(share(1 / 3))
+        tables = self.of(victim.holds())
         if in_flush:
-            line.until(f"{victim.name} flushes", lambda: self.stop_in_flush(victim), COMMITTED_WITHIN_S)
+            tables = [line.until(f"{victim.name} flushes", lambda: self.stop_in_flush(victim), COMMITTED_WITHIN_S)]
         else:
             line.until("records are on their way", lambda: not self.lag.is_none("processor") or not self.feeder.is_behind())
             time.sleep(self.rng.uniform(0, 0.3))
@@ -72,7 +73,7 @@ class Pauses:
                            lambda: self.all_taken(at, held, victim), TAKEN_WITHIN_S)
         self.tokens_have_risen(held, victim)
         if until_committed:
-            line.until("a successor has committed", lambda: self.is_committed(held, at), COMMITTED_WITHIN_S)
+            line.until("a successor has committed", lambda: self.is_committed(tables, at), COMMITTED_WITHIN_S)
         woken = time.time()
         victim.resume()
         self.feeder.allow(share(1))
@@ -85,7 +86,8 @@ class Pauses:
         self.crew.mend()
 
     def stop_in_flush(self, victim):
-        """Stops a projector once it has written a file that no commit names yet; lets it go on where that was too late."""
+        """Stops a projector once it has written a file that no commit names yet, and gives the table; lets it go on where that
+        was too late."""
         folders = self.of(victim.holds())
         known = {folder: files(folder) for folder in folders}
         deadline = time.monotonic() + 1
@@ -96,14 +98,14 @@ class Pauses:
                     continue
                 victim.pause()
                 if not any(name in commit.read_text() for commit in commits(folder) for name in new):
-                    return True
+                    return folder
                 victim.resume()
-                return False
-        return False
+                return None
+        return None
 
-    def is_committed(self, held, since):
-        """Whether anybody has committed to every table of these partitions that has one since."""
-        changed = [commit for folder in self.of(held) for commit in commits(folder) if commit.stat().st_mtime > since]
+    def is_committed(self, tables, since):
+        """Whether anybody has committed rows to one of these tables since."""
+        changed = [commit for folder in tables for commit in commits(folder) if commit.stat().st_mtime > since]
         return any('"add"' in commit.read_text() for commit in changed)
 
     def all_taken(self, at, held, victim):
@@ -168,7 +170,7 @@ def run(campaign, scratch, options):
                 crew.add(role, count=2)
             crew.add("repair")
             tenants = [feed.Tenant(f"tenant{n}", api.listen, file) for n, file in enumerate(sources)]
-            feeder, lag = feed.Feeder(tenants, [api.listen]), feed.Lag(tenants[0], api.listen)
+            feeder, lag = feed.Feeder(tenants, [api.listen]), feed.Lag(tenants[0].token, api.listen)
             pauses = Pauses(campaign, rng, crew, feeder, lag)
             kinds = [KINDS[n % len(KINDS)] for n in range(options.pauses)]
             feeder.start()
@@ -177,7 +179,7 @@ def run(campaign, scratch, options):
                 for number, kind in enumerate(kinds):
                     pauses.one(kind, lambda part: (number + part) / len(kinds))
                     campaign.cycle(every=1, total=len(kinds))
-                cluster_crew.settle(crew, feeder, lag)
+                cluster_crew.settle(crew, feeder, [lag])
             finally:
                 feeder.stop()
             print(json.dumps({"pauses": pauses.figures, "fenced_or_overtaken": crew.count(OVERTAKEN),

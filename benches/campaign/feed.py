@@ -116,8 +116,8 @@ def feed(tenants, listens):
 class Lag:
     """How far each role is behind, by what a server says."""
 
-    def __init__(self, tenant, listen):
-        self.token, self.wire, self.behind_ms = tenant.token, Wire(listen), 0
+    def __init__(self, token, listen):
+        self.token, self.wire, self.behind_ms = token, Wire(listen), 0
 
     def look(self):
         """Items that are not done yet, by role; nothing while nobody answers."""

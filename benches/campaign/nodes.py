@@ -219,15 +219,16 @@ class Crew:
                 self.campaign.anomaly(f"{node.name} ended with {node.process.returncode} by itself: {node.said()}")
             node.start()
 
-    def takeovers(self, since, shares, but=()):
-        """When each of these shares was taken behind a time by a process that is not among `but`: seconds after it, by share."""
+    def takeovers(self, since, held, but=()):
+        """How many seconds behind a time each of these shares was taken anew, by share; whoever takes one has a greater token
+        than who had it."""
         found = {}
         for node in self.nodes:
             node.look()
             for told in node.told if node not in but else []:
                 share = (told.get("role"), told.get("partition"))
-                if told["message"] == TAKES and share in shares and told["at"] > since:
-                    found[share] = min(found.get(share, 1e9), told["at"] - since)
+                if told["message"] == TAKES and share in held and told["token"] > held[share]:
+                    found[share] = min(found.get(share, 1e9), max(0.0, told["at"] - since))
         return found
 
     def count(self, message):
