@@ -144,8 +144,7 @@ unit:
 
 # The ports on real servers alone; `unit` runs them with everything else. Here none is skipped.
 backends: system-test
-	@CAMPAIGN_REQUIRED=1 cargo test --locked -p pipeline --test conformance
-	CAMPAIGN_REQUIRED=1 cargo test --locked -p projections --test view
+	@CAMPAIGN_REQUIRED=1 cargo test --locked --workspace --test conformance --test view
 
 cluster: programs venv
 	@CAMPAIGN_REQUIRED=1 $(PYTHON) benches/campaign/cluster.py --seed $(SEED)

@@ -1,7 +1,8 @@
 """A stream that changes in every way that is no drift makes no case; one whose amount is renamed half way shows no row without
 it at any moment, and all of them once that is decided.
 
-The steady stream has optional fields, sparse nested objects, keys in any order, nulls, and values and fields that come late.
+The steady stream has optional fields, sparse nested objects, keys in any order, nulls, values and fields that come late, and
+mapped fields that one record in a hundred, and three in a hundred, lack.
 The renamed one comes at a steady rate and is the same, with another name for its amount from the middle on, which nobody could
 guess. Readers ask for blank amounts over SQL and HTTP all the while. Its records before the rename, and another stream's at any
 time, must be seen soon after they are acknowledged.
@@ -38,14 +39,17 @@ RATES = "rates: {%s}\n" % ", ".join(f"{kind}: {{per_minute: 6000000, burst: 1000
 LATE_FIELDS = 20
 
 
-def records(count, seed):
-    """Opportunities whose source changes nothing, each a list of members."""
+def records(count, seed, mostly=False):
+    """Opportunities whose source changes nothing, each a list of members; `mostly` with fields that nearly all have."""
     rng = random.Random(seed)
     for n in range(count):
         members = [("Id", f"D{n}"), ("Name", f"Deal {n}"), ("Amount", round(rng.lognormvariate(9, 1.5) + 1, 2)),
                    ("LastModifiedDate", f"2026-01-{1 + n % 28:02}T10:00:00.000+0000")]
         # Values that were never there before come all the time.
         members.append(("StageName", f"Stage {rng.randrange(3 + n * 40 // count)}"))
+        for field, share in (("AccountId", 0.99), ("OwnerId", 0.97)) if mostly else ():
+            if rng.random() < share:
+                members.append((field, f"{field}{rng.randrange(500)}"))
         if rng.random() < 0.85:
             members.append(("Probability", rng.randrange(101)))
         if rng.random() < 0.6:
@@ -173,7 +177,7 @@ def stat(data, tenant, connection="crm"):
 def steady(campaign, data, scratch, count, seed):
     """No drift, no case."""
     file = scratch / "steady.ndjson"
-    write(file, records(count, seed))
+    write(file, records(count, seed, mostly=True))
     started = time.monotonic()
     line.ingest(data, STEADY, [file])
     seconds = time.monotonic() - started
