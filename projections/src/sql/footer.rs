@@ -10,7 +10,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::error::Result;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
@@ -19,9 +18,9 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 use super::QueryError;
 use crate::{Lost, LostFile};
@@ -72,11 +71,8 @@ impl FooterCache {
         {
             return Ok(metadata);
         }
-        let metadata = DFParquetMetadata::new(store.as_ref(), file)
-            .with_metadata_size_hint(Some(FOOTER_BYTES))
-            .with_page_index_policy(Some(pages))
-            .fetch_metadata()
-            .await?;
+        let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_BYTES)).with_page_index_policy(pages);
+        let metadata = Arc::new(reader.load_and_finish(Whole { store, file }, file.size).await?);
         self.put(key, Arc::clone(store), &metadata);
         Ok(metadata)
     }
@@ -149,6 +145,28 @@ impl ParquetFileReaderFactory for Reader {
     }
 }
 
+/// Reads parts of a file that are whole: of one that was cut short some stores give what is left, which no decoder checks.
+struct Whole<'a> {
+    store: &'a Arc<dyn ObjectStore>,
+    file: &'a ObjectMeta,
+}
+
+impl Whole<'_> {
+    async fn read(&self, ranges: &[Range<u64>]) -> parquet::errors::Result<Vec<Bytes>> {
+        let parts = self.store.get_ranges(&self.file.location, ranges).await.map_err(external)?;
+        match parts.iter().zip(ranges).all(|(part, range)| part.len() as u64 == range.end - range.start) {
+            true => Ok(parts),
+            false => Err(ParquetError::EOF("the file ends before that".into())),
+        }
+    }
+}
+
+impl MetadataFetch for Whole<'_> {
+    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        async move { self.read(&[range]).await.map(|mut parts| parts.pop().unwrap_or_default()) }.boxed()
+    }
+}
+
 struct FileReader {
     store: Arc<dyn ObjectStore>,
     footers: Arc<FooterCache>,
@@ -159,15 +177,12 @@ struct FileReader {
 impl FileReader {
     /// Parts of the file, whole.
     async fn read(&self, ranges: &[Range<u64>]) -> parquet::errors::Result<Vec<Bytes>> {
-        let is_whole = |parts: &[Bytes]| {
-            parts.iter().zip(ranges).all(|(part, range)| part.len() as u64 == range.end - range.start)
-        };
-        match self.store.get_ranges(&self.file.location, ranges).await {
-            Ok(parts) if is_whole(&parts) => Ok(parts),
-            Ok(_) => Err(self.told(ParquetError::EOF("the file ends before that".into())).await),
+        match (Whole { store: &self.store, file: &self.file }).read(ranges).await {
+            Ok(parts) => Ok(parts),
             Err(error) => Err(self.told(error).await),
         }
     }
+
     /// What an error while reading means.
     async fn told(&self, error: impl std::error::Error + Send + Sync + 'static) -> ParquetError {
         match lost(&self.store, &self.file, &self.lost).await {

@@ -164,7 +164,7 @@ async fn snapshot(running: &Running) -> Arc<ViewSnapshot> {
 /// Asks for something that only reading the files tells.
 async fn ask(snapshot: Arc<ViewSnapshot>) -> Result<usize, QueryError> {
     let engine = QueryEngine::new(QueryLimits::default()).unwrap();
-    let result = engine.query(TENANT, vec![snapshot], "select amount from orders where amount > 1").await?;
+    let result = engine.query(TENANT, vec![snapshot], "select amount from orders where amount > 0.01").await?;
     let batches: Vec<_> = result.batches.try_collect().await?;
     Ok(batches.iter().map(|batch| batch.num_rows()).sum())
 }
