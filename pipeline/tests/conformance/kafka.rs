@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
@@ -473,11 +474,15 @@ on_a_broker! {
         for n in 0..5 {
             append(&log, &n.to_string(), 1).await;
         }
+        // A topic's epoch is the second in which it was made: the next one has to come first.
+        while SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() <= u64::from(epochs[0])) {
+            tokio::task::yield_now().await;
+        }
         let name = format!("{}inputs", settings.topic_prefix);
         let gone = admin(&settings).delete_topics(&[&name], &AdminOptions::new()).await.expect("the broker answers");
         gone.into_iter().for_each(|result| drop(result.expect("the topic is removed")));
         let again = loop {
-            // A generation lasts a second at least, and a topic's removal may take a moment.
+            // A topic's removal may take a moment.
             match KafkaLog::open(settings.clone()).await {
                 Ok(again) if again.epoch(Topic::Inputs) > epochs[0] => break again,
                 _ => tokio::task::yield_now().await,
