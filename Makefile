@@ -174,7 +174,7 @@ slice: programs venv
 	$(PYTHON) benches/campaign/neighbours.py --seed $(SEED)
 	$(PYTHON) benches/campaign/abuse.py --seed $(SEED)
 	$(PYTHON) benches/campaign/live.py --seed $(SEED) --count 3
-	$(PYTHON) benches/campaign/cluster.py --seed $(SEED) --records 60000 --keys 6000 --kills 6 --broker-kills 1 --pauses 2 --move-kills 2
+	$(PYTHON) benches/campaign/cluster.py --seed $(SEED) --only crew,demo --records 40000 --keys 4000 --kills 4 --broker-kills 1
 	$(PYTHON) benches/bench.py --seed $(SEED) --quick
 	$(PYTHON) benches/doors.py --seed $(SEED) --quick
 
