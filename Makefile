@@ -113,13 +113,13 @@ npm: system-test
 
 # The features of every dependency are the same for one crate, the workspace and its tests, so nothing is built twice.
 programs: system
-	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 20 minutes on two cores)); fi
+	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 30 minutes on two cores)); fi
 	cargo build --locked --workspace --bins
 
 # -- the two commands --------------------------------------------------------------------------------------------------
 
 run: system
-	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 20 minutes on two cores)); fi
+	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 30 minutes on two cores)); fi
 	cargo build --locked -p api --bin autonomos
 	$(call say,demo in $(DEMO))
 	exec $(BIN)/autonomos demo --data-dir "$(DEMO)" --seed $(SEED)
@@ -139,7 +139,7 @@ test: system-test venv
 	$(call say,all tests passed in $$((SECONDS - started)) s)
 
 unit:
-	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 20 minutes on two cores)); fi
+	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 30 minutes on two cores)); fi
 	cargo test --locked --workspace
 
 # The ports on real servers alone; `unit` runs them with everything else. Here none is skipped.
