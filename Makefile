@@ -140,7 +140,7 @@ test: system-test venv
 
 unit:
 	@if [ ! -x $(BIN)/autonomos ]; then $(call say,building (the first time it takes some 30 minutes on two cores)); fi
-	cargo test --locked --workspace
+	cargo test --locked --workspace --no-fail-fast
 
 # The ports on real servers alone; `unit` runs them with everything else. Here none is skipped.
 backends: system-test

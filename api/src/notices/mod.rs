@@ -175,7 +175,7 @@ impl Notices {
             for (key, notice) in page {
                 let due = match webhook.paused || notice.due > now() {
                     true => Some(notice.due),
-                    false => self.send(tenant, id, &webhook, &key, notice).await?,
+                    false => self.send(tenant, id, &key, notice).await?,
                 };
                 next = next.min(due.unwrap_or(i64::MAX));
             }
@@ -192,16 +192,15 @@ impl Notices {
     }
 
     /// Sends one notice; answers when to try again, or nothing when it is done with.
-    async fn send(
-        &self,
-        tenant: TenantId,
-        id: &str,
-        webhook: &Webhook,
-        key: &str,
-        mut notice: Notice,
-    ) -> anyhow::Result<Option<i64>> {
+    async fn send(&self, tenant: TenantId, id: &str, key: &str, mut notice: Notice) -> anyhow::Result<Option<i64>> {
         let store = &*self.line.store;
-        let sent = self.try_send(tenant, id, webhook, key, &notice).await?;
+        // As it is now: a page takes its time, and who has paused or removed a webhook expects no more of it.
+        let webhook = match notices::webhook(store, tenant, id).await? {
+            None => return Ok(None),
+            Some((webhook, _)) if webhook.paused => return Ok(Some(notice.due)),
+            Some((webhook, _)) => webhook,
+        };
+        let sent = self.try_send(tenant, id, &webhook, key, &notice).await?;
         let at = now();
         let Err(error) = sent else {
             notices::forget(store, tenant, key).await?;
