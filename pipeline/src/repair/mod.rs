@@ -11,6 +11,7 @@ mod knowledge;
 mod mask;
 mod names;
 mod places;
+mod portion;
 mod redrive;
 mod revert;
 mod suggest;
@@ -51,6 +52,7 @@ use crate::store::{Expect, Store, StoreError, Table};
 use asking::Doubt;
 use case::{case_of, key_of};
 use places::{NOTED_EVERY, Places};
+use portion::ROWS_MAX;
 use redrive::Redrive;
 use revert::Revert;
 use timers::{Timer, Timers};
@@ -82,6 +84,8 @@ pub struct Repairer {
     looked_at_again: BTreeMap<StreamId, u64>,
     /// From where on rows are looked for.
     places: Places,
+    /// Rows of which it is kept in memory whether they are to be looked at again.
+    rows_max: usize,
 }
 
 /// How far a repairer is on `decisions`.
@@ -118,6 +122,7 @@ impl Repairer {
     ) -> Result<(Self, Repaired), ProcessError> {
         let checkpoint = Checkpoint::read(&*log, &*store, Topic::Decisions, partition, READER).await?;
         let timers = Timers::read(&*store, partition).await?;
+        let places = Places::read(&*log, &*store, partition).await?;
         // Nothing is done before what is due by now is told.
         let ((kept, kept_too), (done, done_too)) = (watch::channel(0), watch::channel(0));
         let repaired = Repaired { kept: kept_too, done: done_too };
@@ -137,7 +142,8 @@ impl Repairer {
                 asking: None,
                 sent: BTreeMap::new(),
                 looked_at_again: BTreeMap::new(),
-                places: Places::default(),
+                places,
+                rows_max: ROWS_MAX,
             },
             repaired,
         ))
@@ -214,7 +220,7 @@ impl Repairer {
     /// Does everything that the decisions which are there call for.
     pub async fn drain(&mut self) -> Result<(), ProcessError> {
         loop {
-            self.places.note(&*self.log, self.partition).await;
+            self.places.note(&*self.log, &*self.store).await;
             let next = self.checkpoint.offset();
             let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else {

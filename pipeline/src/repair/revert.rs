@@ -1,19 +1,21 @@
 //! Revert and recall: what was accepted since a decision that is taken back, or since values began to mean something else,
 //! goes back in, so that the step looks at it again.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
-use schemas::event::{EventBatchReader, EventRow, RowKind};
+use schemas::event::{EventBatchReader, EventRow};
 use schemas::wire::WireError;
 use schemas::{BatchKind, EntityName, Input, Topic};
 
+use super::portion::Portion;
 use super::redrive::Held;
 use super::{READ_BYTES, Repairer, now};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
 use crate::process::{ProcessError, events_partition};
 use crate::step::{Again, StepError, redriven_for};
+
+/// Records that are sent before one looks whether a time has come.
+const SENT_AT_ONCE: usize = 10_000;
 
 /// Records that were accepted and are looked at again.
 pub(super) struct Revert {
@@ -28,8 +30,8 @@ pub(super) struct Revert {
 
 impl Repairer {
     /// Sends the records back in whose rows were made behind `since` and up to `until`, as the input `at` said. The rows
-    /// are read from `events`, from the last known place before them on: each tells its input. Behind the last of them it says
-    /// so: until then nobody decides the case. False when it is to stop before the end.
+    /// are read from `events`, from the last known place before them on, so many at a time: each tells its input. Behind the last
+    /// of them it says so: until then nobody decides the case. False when it is to stop before the end.
     pub(super) async fn revert(&mut self, open: &OpenStream, at: u64, revert: &Revert) -> Result<bool, ProcessError> {
         // What an earlier run sent back has its fate by then: it is on `events`.
         let behind = self.looked_at_again.get(&open.id).map_or(at, |end| at.max(end.saturating_sub(1)));
@@ -41,28 +43,32 @@ impl Repairer {
         let (lane, mut last) = self.lane(&run, open, revert.into).await?;
         last = last.max(revert.since + 1);
         let sent_for = redriven_for(revert.into, if revert.is_recall { Again::Recalled } else { Again::Reverted });
-        let latest = self.latest(open, &entity, partition, revert.since).await?;
-        let mut next = self.places.behind(revert.since, partition);
-        while let Some((end, bodies)) = self.row_batches(open, &entity, partition, next).await? {
-            next = end;
-            let mut held = Vec::new();
-            for (first, body) in &bodies {
-                self.each_row(open, *first, body, |row| {
-                    let is_meant = row.input_offset + 1 > last && row.input_offset <= revert.until;
-                    // What was withdrawn, or came again, since then has another fate.
-                    let is_over = latest.get(&row.origin).is_some_and(|latest| *latest > row.input_offset);
-                    if row.kind == RowKind::Accepted && is_meant && !is_over {
-                        last = row.input_offset + 1;
-                        held.push(Held { offset: row.input_offset, origin: row.origin });
-                    }
-                })?;
+        let mut from = Some(self.places.behind(revert.since, partition));
+        while let Some(mut next) = from {
+            let mut portion = Portion::new(self.rows_max, last, revert.until);
+            while let Some((end, batches)) = self.row_batches(open, &entity, partition, next).await? {
+                next = end;
+                for (first, batch_end, body) in &batches {
+                    self.each_row(open, *first, body, |row| {
+                        portion.see(row.kind, Held { offset: row.input_offset, origin: row.origin });
+                    })?;
+                    portion.batch_ends(*batch_end);
+                }
+                // Times that have come are told however much is looked at.
+                self.tell_due(now()).await?;
+                if self.is_stopping() {
+                    return Ok(false);
+                }
             }
-            let Some(sent) = self.send(open, &sent_for, lane, &held).await? else { return Ok(false) };
-            if sent > 0 {
-                self.looked_at_again.insert(open.id.clone(), sent);
+            let (held, end, more) = portion.finish();
+            (last, from) = (end, more);
+            for held in held.chunks(SENT_AT_ONCE) {
+                let Some(sent) = self.send(open, &sent_for, lane, held).await? else { return Ok(false) };
+                if sent > 0 {
+                    self.looked_at_again.insert(open.id.clone(), sent);
+                }
+                self.tell_due(now()).await?;
             }
-            // Times that have come are told however much is looked at.
-            self.tell_due(now()).await?;
         }
         let (case, since) = (revert.into, revert.since);
         if state.drift().awaited().any(|awaited| awaited == (case, at, since)) {
@@ -88,38 +94,14 @@ impl Repairer {
         Ok(true)
     }
 
-    /// Of each record of the stream that came again behind `since` the last input that made a row of it, by its origin.
-    async fn latest(
-        &mut self,
-        open: &OpenStream,
-        entity: &EntityName,
-        partition: u32,
-        since: u64,
-    ) -> Result<HashMap<u64, u64>, ProcessError> {
-        let (mut latest, mut next) = (HashMap::new(), self.places.behind(since, partition));
-        while let Some((end, bodies)) = self.row_batches(open, entity, partition, next).await? {
-            next = end;
-            for (first, body) in &bodies {
-                self.each_row(open, *first, body, |row| {
-                    if row.input_offset != row.origin && row.input_offset > since {
-                        let last: &mut u64 = latest.entry(row.origin).or_default();
-                        *last = row.input_offset.max(*last);
-                    }
-                })?;
-            }
-            self.tell_due(now()).await?;
-        }
-        Ok(latest)
-    }
-
-    /// The next batches of rows of a view, each with its place; where they end, and nothing behind the last.
+    /// The next batches of rows of a view, each with its place and its end; where they end, and nothing behind the last.
     async fn row_batches(
         &self,
         open: &OpenStream,
         entity: &EntityName,
         partition: u32,
         from: u64,
-    ) -> Result<Option<(u64, Vec<(u64, Bytes)>)>, ProcessError> {
+    ) -> Result<Option<(u64, Vec<(u64, u64, Bytes)>)>, ProcessError> {
         let batches = self.log.read(Topic::Events, partition, from, READ_BYTES).await?;
         let Some(end) = batches.last().map(Stored::end) else { return Ok(None) };
         let mut bodies = Vec::new();
@@ -129,7 +111,7 @@ impl Repairer {
                 && header.subject == entity.as_str()
                 && let Some(body) = stored.body(Topic::Events, partition)?
             {
-                bodies.push((stored.first, body));
+                bodies.push((stored.first, stored.end(), body));
             }
         }
         Ok(Some((end, bodies)))

@@ -302,6 +302,61 @@ async fn what_is_looked_at_again_is_read_from_a_known_place_on_and_nothing_of_it
     assert_eq!(line.visible().await, 100);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_looked_at_again_is_read_from_a_known_place_on_after_a_restart_too() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    line.process().await;
+    drain(&line, &mut repairer(&line).await).await;
+    feed(&line, &open, 2, 100..150, "TotalAmount").await;
+    settle(&line).await;
+    feed(&line, &open, 3, 150..170, "TotalAmount").await;
+    settle(&line).await;
+    let began = cases(&line).await[0].position.offset;
+    let known = repairer(&line).await.places.behind(began, 0);
+    assert!(known >= 100, "the rows of the first records stand before it: {known}");
+    decide(&line, "c", Verdict::Revert).await;
+    settle(&line).await;
+    let now = counters(&line).await;
+    assert_eq!((now.taken, now.accepted, now.held), (170, 100, 70));
+    assert_eq!(line.visible().await, 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_few_rows_are_kept_in_memory_the_same_records_are_looked_at_again() {
+    for rows_max in [1, 30, ROWS_MAX] {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        let mut repairer = repairer(&line).await;
+        repairer.rows_max = rows_max;
+        let mut settle = async || {
+            for _ in 0..6 {
+                line.process().await;
+                drain(&line, &mut repairer).await;
+            }
+        };
+        feed(&line, &open, 1, 0..100, "Total").await;
+        feed(&line, &open, 2, 100..150, "TotalAmount").await;
+        settle().await;
+        feed(&line, &open, 3, 150..170, "TotalAmount").await;
+        feed(&line, &open, 4, 170..180, "Total").await;
+        settle().await;
+        // The second time all of it has come again, and some was withdrawn, since the first decision.
+        for (at, decided) in [(0, "first"), (1, "second")] {
+            decide_of(&line, at, &format!("revert the {decided}"), Verdict::Revert).await;
+            settle().await;
+            let now = counters(&line).await;
+            assert_eq!((now.accepted, now.held), (110, 70), "the {decided}, {rows_max} rows at a time");
+            assert_eq!(line.visible().await, 110);
+            let edit = Verdict::Edit { moves: vec![renamed("Total", "TotalAmount")] };
+            decide_of(&line, at + 1, &format!("edit after the {decided}"), edit).await;
+            settle().await;
+            assert_eq!(counters_of(&line).await, (180, 180), "the {decided}, {rows_max} rows at a time");
+        }
+    }
+}
+
 async fn refusals(line: &Line) -> usize {
     line.facts().await.iter().filter(|(_, fact)| *fact == "CommandRefused").count()
 }

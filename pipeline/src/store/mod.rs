@@ -95,11 +95,14 @@ pub enum Table {
     /// first of them. In a data folder: `folder` → what it was made for, `cluster` → the id of the store that it belongs to,
     /// `views` → the URL of the place at which its server has the views, if one was named.
     Leases = 33,
+    /// System. `PARTITION/OFFSET` of `inputs` → where the partitions of `events` ended before that input was there, and the epochs
+    /// of both topics (JSON).
+    Places = 34,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Tenants,
         Self::Checkpoints,
         Self::Streams,
@@ -131,6 +134,7 @@ impl Table {
         Self::Notices,
         Self::ModelUsage,
         Self::Leases,
+        Self::Places,
     ];
 }
 

@@ -163,7 +163,8 @@ const fn buckets(table: Table) -> i16 {
         | Table::Mappings
         | Table::Webhooks
         | Table::ModelUsage
-        | Table::Leases => 1,
+        | Table::Leases
+        | Table::Places => 1,
     }
 }
 
