@@ -331,7 +331,7 @@ impl From<IngestError> for Problem {
             IngestError::Log(error) => error.into(),
             IngestError::Store(error) => error.into(),
             IngestError::Change { ref source, .. } => Self::conflict(format!("{error}: {source}")),
-            error @ (IngestError::OtherEntity { .. } | IngestError::Contended { .. }) => {
+            error @ (IngestError::OtherEntity { .. } | IngestError::Contended { .. } | IngestError::Refused { .. }) => {
                 Self::conflict(error.to_string())
             }
             error @ IngestError::MappingTooLong => Self::too_large(error.to_string()),

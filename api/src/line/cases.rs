@@ -1,6 +1,7 @@
 //! Cases of drift, as people find and decide them.
 
-use pipeline::process::decode_decisions;
+use pipeline::ingest::OpenStream;
+use pipeline::process::{self, decode_decisions};
 use pipeline::repair::{self, Case};
 use pipeline::{StoreError, Stored};
 use schemas::decision::Fact;
@@ -107,7 +108,7 @@ impl Line {
         let input = Input::Command { id: id.clone(), command: Command::Decide(decide) };
         self.ingest.send(&open, &[input]).await.map_err(anyhow::Error::from)?;
         self.wait_processed(open.partition).await?;
-        let outcome = self.outcome(open.partition, from, &id).await?;
+        let outcome = self.outcome(&open, from, &id).await?;
         self.wait_kept(open.partition).await?;
         Ok(outcome)
     }
@@ -123,15 +124,16 @@ impl Line {
         }
     }
 
-    /// What became of a command whose outcome stands at or behind `from`.
-    pub(super) async fn outcome(&self, partition: u32, from: u64, id: &str) -> anyhow::Result<Outcome> {
-        let mut next = from;
+    /// What became of a command to a stream whose outcome stands at or behind `from`.
+    pub(super) async fn outcome(&self, open: &OpenStream, from: u64, id: &str) -> anyhow::Result<Outcome> {
+        let (partition, mut next) = (open.partition, from);
         loop {
             let batches = self.log.read(Topic::Decisions, partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else {
                 anyhow::bail!("the outcome of command {id} is not on the log")
             };
-            for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Decisions) {
+            let is_its = |s: &&Stored| process::stream_of(s.header()).as_ref() == Some(&open.id);
+            for stored in batches.iter().filter(|s| s.header().kind == BatchKind::Decisions).filter(is_its) {
                 let Some(body) = stored.body(Topic::Decisions, partition)? else { continue };
                 for decision in decode_decisions(&body)? {
                     match decision.fact {

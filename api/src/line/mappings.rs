@@ -186,7 +186,7 @@ impl Line {
         let from = self.log.end(Topic::Decisions, open.partition).await.map_err(anyhow::Error::from)?;
         self.ingest.set_mapping(&open, mapping, &id, made_on, by_why).await?;
         self.wait_processed(open.partition).await?;
-        if let Outcome::Refused(reason) = self.outcome(open.partition, from, &id).await? {
+        if let Outcome::Refused(reason) = self.outcome(&open, from, &id).await? {
             return Err(SetMappingError::Refused(reason));
         }
         self.wait_kept(open.partition).await?;

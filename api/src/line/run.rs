@@ -1,13 +1,13 @@
 //! A run: records of one stream that are brought in together, and what became of them.
 
-use pipeline::ingest::OpenStream;
+use pipeline::ingest::{IngestError, OpenStream};
 use pipeline::source::LaneCursor;
 use pipeline::step::drift::Declared;
 use pipeline::step::{Counters, StreamState};
 use schemas::{Entity, Mapping, StreamId, Topic};
 use serde::{Deserialize, Serialize};
 
-use super::{Line, Superseded};
+use super::{Line, Outcome, Superseded};
 
 /// What became of the records of one run. `in` + released + others = visible + superseded + quarantined + held + duplicate
 /// + pending.
@@ -91,8 +91,8 @@ pub struct Run {
 }
 
 impl Line {
-    /// Begins a run: opens the stream, and notes where it is. Rows that are beaten are counted from now on, if wanted, which
-    /// keeps the view in memory until the run is settled or dropped.
+    /// Begins a run: opens the stream, unless the step refuses its mapping, and notes where it is. Rows that are beaten are
+    /// counted from now on, if wanted, which keeps the view in memory until the run is settled or dropped.
     pub async fn begin_run(
         &self,
         stream: &StreamId,
@@ -102,10 +102,21 @@ impl Line {
         is_counted: bool,
     ) -> anyhow::Result<Run> {
         let former = self.stream_snapshot(stream).await?;
-        let open = self.ingest.open(stream, &mapping, entity, by).await?;
+        let from = match self.ingest.find(stream).await? {
+            Some(known) => self.log.end(Topic::Decisions, known.partition).await?,
+            None => 0,
+        };
+        let (open, asked) = self.ingest.open_asking(stream, &mapping, entity, by).await?;
         // A run before this one that was left may have had an append under way: it stands before what is counted from here.
         self.log.sync().await?;
         self.wait_processed(open.partition).await?;
+        if let Some(id) = asked
+            && let Outcome::Refused(reason) = self.outcome(&open, from, &id).await?
+        {
+            // The repairer does the same, but in its own time: who tries again is not to be taken for somebody who has it.
+            self.ingest.refused(&open, &id).await?;
+            return Err(IngestError::Refused { stream: stream.clone(), reason }.into());
+        }
         let before = self.stream_state(stream).await?;
         let counting = match is_counted {
             true => {

@@ -95,7 +95,7 @@ impl Line {
         let input = Input::Command { id: id.clone(), command: Command::Settle(settle) };
         let end = self.ingest.send(&open, &[input]).await.map_err(anyhow::Error::from)?;
         self.wait_processed(open.partition).await?;
-        if let Outcome::Refused(reason) = self.outcome(open.partition, from, &id).await? {
+        if let Outcome::Refused(reason) = self.outcome(&open, from, &id).await? {
             return Err(SettleError::Refused(reason));
         }
         self.wait_settling(open.partition).await?;

@@ -31,6 +31,14 @@ pub enum IngestError {
         /// Why.
         source: MappingChange,
     },
+    /// The step refused the mapping: what stood on the log before it was not known when it was asked for.
+    #[error("stream {stream} cannot take this mapping: {reason}")]
+    Refused {
+        /// The stream.
+        stream: StreamId,
+        /// Why.
+        reason: String,
+    },
     /// Nobody writes a mapping of this size.
     #[error("the mapping is longer than {DEFINITION_BYTES_MAX} bytes")]
     MappingTooLong,

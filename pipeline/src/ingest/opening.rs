@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemas::input::{Command, DefinitionKind};
 use schemas::{Entity, EntityName, Input, Mapping, StreamId, Topic};
 
-use super::register::{StreamRow, read_row};
+use super::register::{StreamRow, announcement, read_row};
 use super::{Ingest, IngestError, OPENING, OpenStream};
 use crate::definitions::{self, DefinitionError};
 use crate::policies;
@@ -27,6 +27,18 @@ impl Ingest {
         entity: Option<&Entity>,
         by: &str,
     ) -> Result<OpenStream, IngestError> {
+        Ok(self.open_asking(stream, mapping, entity, by).await?.0)
+    }
+
+    /// The same; beside it the id of the command by which an open stream was asked to use this mapping, if it was: its outcome
+    /// tells whether it does.
+    pub async fn open_asking(
+        &self,
+        stream: &StreamId,
+        mapping: &Mapping,
+        entity: Option<&Entity>,
+        by: &str,
+    ) -> Result<(OpenStream, Option<String>), IngestError> {
         self.open_with(stream, mapping, entity, by, false).await
     }
 
@@ -38,7 +50,7 @@ impl Ingest {
         entity: Option<&Entity>,
         by: &str,
     ) -> Result<OpenStream, IngestError> {
-        self.open_with(stream, mapping, entity, by, true).await
+        Ok(self.open_with(stream, mapping, entity, by, true).await?.0)
     }
 
     async fn open_with(
@@ -48,7 +60,7 @@ impl Ingest {
         entity: Option<&Entity>,
         by: &str,
         force: bool,
-    ) -> Result<OpenStream, IngestError> {
+    ) -> Result<(OpenStream, Option<String>), IngestError> {
         let entity = match entity {
             Some(entity) => definitions::define_entity(&*self.store, stream.tenant, entity).await?,
             None => self.known_entity(stream, &mapping.entity).await?,
@@ -59,8 +71,8 @@ impl Ingest {
         }
         let _turn = self.opening[(stream.hash() % OPENING as u64) as usize].lock().await;
         for attempt in 0..OPEN_ATTEMPTS {
-            if let Some(open) = self.try_open(stream, mapping, &entity, by, force).await? {
-                return Ok(open);
+            if let Some(opened) = self.try_open(stream, mapping, &entity, by, force).await? {
+                return Ok(opened);
             }
             tokio::time::sleep(pause(attempt)).await;
         }
@@ -75,7 +87,7 @@ impl Ingest {
         entity: &Entity,
         by: &str,
         force: bool,
-    ) -> Result<Option<OpenStream>, IngestError> {
+    ) -> Result<Option<(OpenStream, Option<String>)>, IngestError> {
         let row = self.store.get(stream.tenant, Table::Streams, &stream.to_string()).await?;
         let known = row.as_ref().map(|row| read_row(stream, row)).transpose()?;
         let partition = match &known {
@@ -92,7 +104,7 @@ impl Ingest {
         };
         if let Some(known) = &known {
             if *known == wanted {
-                return Ok(Some(open));
+                return Ok(Some((open, None)));
             }
             self.check(stream, known, &wanted, force).await?;
         }
@@ -101,12 +113,13 @@ impl Ingest {
         let Some(version) = self.register(&open, &wanted, expect).await? else { return Ok(None) };
         self.announce(&open, &wanted, known.is_none(), by, version, force).await?;
         wanted.announced = true;
-        Ok(self.register(&open, &wanted, Expect::Version(version)).await?.map(|_| open))
+        let asked = known.map(|_| announcement(version));
+        Ok(self.register(&open, &wanted, Expect::Version(version)).await?.map(|_| (open, asked)))
     }
 
-    /// Refuses what the step would refuse, as far as the last state that was written tells. Before a stream's first record
-    /// everything but its entity may change. That records are looked at again for a case since then is not known here: a
-    /// mapping that changes what the case is about is in force all the same, and what was not read by then stays as it is.
+    /// Refuses what the step would refuse, as far as the last state that was written tells: nothing is said on the log then.
+    /// Before a stream's first record everything but its entity may change. What came since then the step alone knows, such as
+    /// that records are looked at again for a case.
     async fn check(
         &self,
         stream: &StreamId,
@@ -123,9 +136,11 @@ impl Ingest {
             IngestError::Unreadable { stream: stream.clone(), message }
         })?;
         let Some(state) = state else { return Ok(()) };
+        // What was refused, or not said to its end, is in force if the state says so.
+        let before = state.mapping().filter(|_| !known.announced).map_or(&known.mapping, |(in_force, _)| in_force);
         let is_fit = match state.counters.taken {
             0 => Ok(()),
-            _ => check_change(&known.mapping, &wanted.mapping, force),
+            _ => check_change(before, &wanted.mapping, force),
         };
         let checked = is_fit
             .and_then(|()| state.check_undecided(&wanted.mapping))
@@ -205,11 +220,10 @@ impl Ingest {
                 force,
                 made_on: None,
                 why: None,
-                // The register says by now that it is in force, and nobody looks at the outcome: a refusal would be told to
-                // nobody, and the two would differ for good.
-                once_read: false,
+                // The register says by now that it is in force: of a refusal it is told by the repairer.
+                once_read: true,
             };
-            Input::Command { id: format!("activate-{version}"), command }
+            Input::Command { id: announcement(version), command }
         };
         let inputs = [
             Input::Definition { hash: mapping, kind: DefinitionKind::Mapping, text: row.mapping.text() },
@@ -371,6 +385,25 @@ mod tests {
         let is_read = matches!(refused, Err(IngestError::Change { source: MappingChange::StillRead { .. }, .. }));
         assert!(is_read, "{refused:?}");
         assert_eq!(register(&line).await.mapping, with_total("Total").0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_step_refused_is_announced_again_by_who_asks_for_it_and_a_later_announcement_is_left_alone() {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        let ((other, entity), ingest) = (with_total("Amount"), line.ingest());
+        let asked = async || ingest.open_asking(&stream("orders"), &other, Some(&entity), "test").await.unwrap().1;
+        let first = asked().await.unwrap();
+        assert_eq!(asked().await, None, "it was announced");
+        ingest.refused(&open, "of somebody else").await.unwrap();
+        assert!(register(&line).await.announced);
+        ingest.refused(&open, &first).await.unwrap();
+        assert!(!register(&line).await.announced);
+        let second = asked().await.unwrap();
+        assert_ne!(first, second);
+        ingest.refused(&open, &first).await.unwrap();
+        assert!(register(&line).await.announced);
+        assert_eq!(in_force(&line).await, other);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

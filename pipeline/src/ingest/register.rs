@@ -44,6 +44,40 @@ impl Ingest {
             Err(error) => Err(error.into()),
         }
     }
+
+    /// Notes that the step refused what a command of this id announced: who asks for it again says it on the log again. An
+    /// opener that is not done has its turn again, and is told.
+    pub async fn refused(&self, open: &OpenStream, id: &str) -> Result<(), StoreError> {
+        let Some(version) = announced_as(id) else { return Ok(()) };
+        let (tenant, key) = (open.id.tenant, open.id.to_string());
+        loop {
+            let Some(row) = self.store.get(tenant, Table::Streams, &key).await? else { return Ok(()) };
+            // Written before it was announced, and once more behind that; whoever wrote later has announced something else.
+            if !(version..=version.saturating_add(1)).contains(&row.version) {
+                return Ok(());
+            }
+            // Whoever opens the stream is told that a row cannot be read.
+            let Ok(mut known) = serde_json::from_slice::<StreamRow>(&row.value) else { return Ok(()) };
+            known.announced = false;
+            let value = serde_json::to_vec(&known).expect("a stream's row has only text keys");
+            match self.store.put(tenant, Table::Streams, &key, value.into(), Expect::Version(row.version)).await {
+                Err(StoreError::Conflict { .. }) => {}
+                written => return written.map(|_| ()),
+            }
+        }
+    }
+}
+
+const ANNOUNCED: &str = "activate-";
+
+/// The id of the command that announces a version of the register's row: no other one of the stream has it.
+pub(super) fn announcement(version: u64) -> String {
+    format!("{ANNOUNCED}{version}")
+}
+
+/// The version that a command of this id announces, if it is one of those.
+fn announced_as(id: &str) -> Option<u64> {
+    id.strip_prefix(ANNOUNCED)?.parse().ok()
 }
 
 /// The stream of a row of the register.

@@ -103,8 +103,11 @@ enum Call {
     Redrive(u64),
     Revert(Revert),
     Time(Timer),
-    /// A case still waits, or all of a stream: it should not wait for records that were sent.
-    EndRecalls(Option<u64>),
+    /// A case still waits: it should not wait for records that were sent.
+    EndRecalls(u64),
+    /// A command was refused since records are looked at again: no case should wait for those that were sent, and the register is
+    /// to know if the command put a mapping in force.
+    StillRead(String),
     /// Another mapping is in force: what was suggested for the open cases was made on a former one.
     Again,
 }
@@ -345,7 +348,12 @@ impl Repairer {
                 let open = self.open(stream);
                 return self.revert(&open, offset, &revert).await;
             }
-            Call::EndRecalls(only) => return self.end_recalls(&self.open(stream), offset, only).await,
+            Call::EndRecalls(only) => return self.end_recalls(&self.open(stream), offset, Some(only)).await,
+            Call::StillRead(id) => {
+                let open = self.open(stream);
+                self.ingest.refused(&open, &id).await?;
+                return self.end_recalls(&open, offset, None).await;
+            }
             Call::Again => return self.suggest(stream, offset, None).await,
             Call::Redrive(case) => {
                 let key = key_of(&stream.to_string(), case);
@@ -476,8 +484,8 @@ fn call(stream: &StreamId, decision: &Decision) -> Option<Call> {
         Fact::TimerSet { id, at } => Some(Call::Time(Timer { stream: stream.clone(), id: id.clone(), at: *at })),
         Fact::DriftDetected { case, .. } => Some(Call::Suggest(*case)),
         // Of one that was rejected, or has expired, nobody is reminded any more.
-        Fact::CaseReminded { case } | Fact::RepairRejected { case, .. } => Some(Call::EndRecalls(Some(*case))),
-        Fact::CommandRefused { reason, .. } if is_still_read(reason) => Some(Call::EndRecalls(None)),
+        Fact::CaseReminded { case } | Fact::RepairRejected { case, .. } => Some(Call::EndRecalls(*case)),
+        Fact::CommandRefused { id, reason } if is_still_read(reason) => Some(Call::StillRead(id.clone())),
         Fact::MappingActivated { version, .. } if *version > 1 => Some(Call::Again),
         Fact::RecordsReleased { case, count, .. } if *count > 0 => Some(Call::Redrive(*case)),
         Fact::RepairReverted { into, since, .. } => {

@@ -357,6 +357,36 @@ async fn however_few_rows_are_kept_in_memory_the_same_records_are_looked_at_agai
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mapping_that_was_refused_while_records_were_looked_at_again_is_in_force_once_it_is_asked_for_later() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..150, "TotalAmount").await;
+    settle(&line).await;
+    decide(&line, "c", Verdict::Revert).await;
+    // The revert is on the log, and in no state that the front door could read.
+    let (before, other) = (refusals(&line).await, MAPPING.replace("\"Total\"", "\"Sum\""));
+    line.open("orders", &other, ENTITY).await;
+    settle(&line).await;
+    assert_eq!(refusals(&line).await - before, 1);
+    let state = read_state(&*line.store, &stream("orders")).await.unwrap().unwrap();
+    assert!(state.mapping().unwrap().0.text().contains("Total"), "the former rules are in force");
+    let now = counters(&line).await;
+    assert_eq!((now.accepted, now.held), (100, 50), "all of it was looked at again");
+    assert_eq!(line.visible().await, 100);
+
+    line.open("orders", &other, ENTITY).await;
+    settle(&line).await;
+    let state = read_state(&*line.store, &stream("orders")).await.unwrap().unwrap();
+    assert!(state.mapping().unwrap().0.text().contains("Sum"));
+    let now = counters(&line).await;
+    assert_eq!((now.accepted, now.held), (150, 0), "nothing waits for what nobody reads");
+    let end = line.log.end(Topic::Inputs, 0).await.unwrap();
+    line.open("orders", &other, ENTITY).await;
+    assert_eq!(line.log.end(Topic::Inputs, 0).await.unwrap(), end, "who asks for what is in force says nothing");
+}
+
 async fn refusals(line: &Line) -> usize {
     line.facts().await.iter().filter(|(_, fact)| *fact == "CommandRefused").count()
 }
