@@ -38,7 +38,8 @@ struct Noted {
 }
 
 impl Places {
-    /// Those that were noted before. What is of other epochs, or cannot be read, is as if nobody had noted it: more is read later on.
+    /// Those that were noted before. What is of other epochs, or cannot be read, is as if nobody had noted it: more is read
+    /// later on.
     pub(super) async fn read(log: &dyn Log, store: &dyn Store, partition: u32) -> Result<Self, StoreError> {
         let epochs = (log.epoch(Topic::Inputs), log.epoch(Topic::Events));
         let mut places = Self { partition, epochs, ..Self::default() };
@@ -57,7 +58,8 @@ impl Places {
         }
     }
 
-    /// Notes where `events` end, unless that was done a short while ago. Where it cannot be told, or kept, more is read later on.
+    /// Notes where `events` end, unless that was done a short while ago. Where it cannot be told, or kept, more is read later
+    /// on.
     pub(super) async fn note(&mut self, log: &dyn Log, store: &dyn Store) {
         if self.noted.is_some_and(|noted| noted.elapsed() < NOTED_EVERY) {
             return;

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_came_again_or_was_withdrawn_since_then_is_left_out_whatever_a_portion_holds() {
-        let new = |offset| (RowKind::Accepted, offset, offset);
+        let new = |offset: u64| (RowKind::Accepted, offset, offset);
         let batches = vec![
             vec![new(8), new(9)],
             vec![new(10), new(11), new(12)],
