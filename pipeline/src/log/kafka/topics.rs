@@ -22,6 +22,8 @@ use crate::engine::Partitions;
 
 /// How often what another does is looked for.
 const PAUSE: Duration = Duration::from_millis(50);
+/// What an epoch is counted in.
+const SECOND: Duration = Duration::from_secs(1);
 /// A topic's first words are looked for among so many messages of its first partition.
 const BEGINNING: i64 = 1000;
 
@@ -33,10 +35,11 @@ pub(super) fn open(clients: &Arc<Clients>, producer: &Producer) -> Result<Facts,
     for topic in Topic::ALL {
         found.push(find_or_make(clients, topic)?);
     }
+    let begun = found.iter().filter_map(|found| found.opened.as_ref()).map(|opened| opened.epoch).max();
     let mut opened = Vec::with_capacity(Topic::ALL.len());
     for (topic, found) in Topic::ALL.into_iter().zip(found) {
         let replication = Replication { replicas: found.replicas, min_insync: found.min_insync };
-        let words = first_words_of(clients, producer, topic, found, &opened)?;
+        let words = first_words_of(clients, producer, topic, found, (opened.as_slice(), begun))?;
         opened.push((words, replication));
     }
     let [inputs, events, decisions] = [0, 1, 2].map(|n: usize| &opened[n].0);
@@ -105,19 +108,20 @@ fn find_or_make(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
     Ok(found)
 }
 
-/// What a topic has begun with; one that has not begun is begun, behind those before it.
+/// What a topic has begun with; one that has not begun is begun, behind those before it. `begun` is the greatest epoch of all that
+/// had begun.
 fn first_words_of(
     clients: &Clients,
     producer: &Producer,
     topic: Topic,
     found: Found,
-    before: &[(Opened, Replication)],
+    (before, begun): (&[(Opened, Replication)], Option<u32>),
 ) -> Result<Opened, OpenError> {
     let name = clients.name(topic);
     let opened = match found.opened {
         Some(opened) => opened,
         None if clients.settings.begin_topics => {
-            let epoch = generation(clients, before)?;
+            let epoch = generation(clients, before, begun)?;
             begin(clients, producer, topic, &name, (found.partitions, epoch))?
         }
         None => return Err(OpenError::NotBegun { topic: name }),
@@ -353,17 +357,29 @@ fn look_through<T>(
 }
 
 /// The epoch of a topic that is begun, behind those before it. Several processes may start at once, or one may have ended between
-/// two topics: while no topic has records, all take that of the first. Later it is a topic that was made again.
-fn generation(clients: &Clients, before: &[(Opened, Replication)]) -> Result<u32, OpenError> {
+/// two topics: while no topic has records, all take that of the first. Later it is a topic that was made again, and so is the
+/// first one where another has begun.
+fn generation(clients: &Clients, before: &[(Opened, Replication)], begun: Option<u32>) -> Result<u32, OpenError> {
     if let Some(epoch) = clients.settings.epoch {
         return Ok(epoch);
     }
+    let Some((first, _)) = before.first() else {
+        return Ok(begun.map_or_else(this_second, epoch_made_again));
+    };
     for (opened, _) in before {
         if has_records(clients, opened.topic, opened.partitions)? {
-            return Ok(this_second());
+            let others = before.iter().map(|(opened, _)| opened.epoch).chain(begun);
+            return Ok(epoch_made_again(others.max().unwrap_or(first.epoch)));
         }
     }
-    Ok(before.first().map_or_else(this_second, |(first, _)| first.epoch))
+    Ok(first.epoch)
+}
+
+/// The epoch of a topic that was made again: a second that comes after the one in which the former topic, which nobody remembers,
+/// may have been made, and above the epochs of the others, where the clock has gone back since they were made.
+fn epoch_made_again(others: u32) -> u32 {
+    std::thread::sleep(SECOND);
+    this_second().max(others.saturating_add(1))
 }
 
 /// Writes a topic's first words. Of several who do so at once, the first is believed by all.
