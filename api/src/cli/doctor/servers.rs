@@ -92,6 +92,7 @@ async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Finding
                 | OpenError::TopicSettings { .. }
                 | OpenError::Shortened { .. }
                 | OpenError::NotOurs { .. } => "do what the finding says, then start again",
+                OpenError::NotReady(_) => "start the brokers that are away, or see their logs",
                 OpenError::Failed(_) => "see the broker's log",
             };
             findings.failed("kafka", error.to_string(), what_to_do);
@@ -157,6 +158,7 @@ async fn scylla(settings: &pipeline::store::scylla::Settings, roles: &[RoleName]
                 OpenError::MissingKeyspace { .. } | OpenError::OlderSchema { .. } | OpenError::Migrate { .. } => {
                     "do what the finding says, then start again"
                 }
+                OpenError::NotReady(_) => "start the nodes that are away, or see their logs",
                 OpenError::Failed(_) => "see the nodes' logs",
             };
             findings.failed("store", error.to_string(), what_to_do);

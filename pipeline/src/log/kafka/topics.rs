@@ -13,7 +13,7 @@ use schemas::Topic;
 
 use super::client::Clients;
 use super::cursor::Cursor;
-use super::error::OpenError;
+use super::error::{OpenError, is_passing, of_question};
 use super::message::{Content, FORMAT, Opened, Outgoing};
 use super::place::Place;
 use super::producer::Producer;
@@ -95,7 +95,7 @@ fn find_or_make(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
     };
     found.min_insync = check_settings(clients, &name)?;
     for partition in 0..found.partitions {
-        let (low, _) = clients.watermarks(topic, partition).map_err(|e| OpenError::Failed(e.to_string()))?;
+        let (low, _) = clients.watermarks(topic, partition)?;
         if low > 0 {
             return Err(OpenError::Shortened { topic: name, partition, first: low });
         }
@@ -151,7 +151,7 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
     let until = Instant::now() + clients.settings.request_timeout();
     loop {
         let metadata = clients.control.fetch_metadata(Some(&name), clients.settings.request_timeout());
-        let metadata = metadata.map_err(|e| OpenError::Failed(format!("asking for topic {name}: {e}")))?;
+        let metadata = metadata.map_err(|e| of_question(&e, &format!("asking for topic {name}")))?;
         let found = metadata.topics().iter().find(|topic| topic.name() == name);
         let Some(found) = found else { return Ok(None) };
         match found.error().map(Code::from) {
@@ -161,7 +161,7 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
                 return Err(OpenError::Forbidden { topic: name, what: "describe" });
             }
             Some(code) if Instant::now() >= until => {
-                return Err(OpenError::Failed(format!("topic {name} is not ready: {code}")));
+                return Err(OpenError::NotReady(format!("asking for topic {name}: {code}")));
             }
             Some(_) => {
                 std::thread::sleep(PAUSE);
@@ -176,7 +176,7 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
             return Ok(Some(Found { partitions, replicas, min_insync: None, opened: None }));
         }
         if Instant::now() >= until {
-            return Err(OpenError::Failed(format!("topic {name} has partitions without a leader: is a broker down?")));
+            return Err(OpenError::NotReady(format!("topic {name} has partitions without a leader")));
         }
         std::thread::sleep(PAUSE);
     }
@@ -227,12 +227,16 @@ fn create(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
         new = new.set("min.insync.replicas", &min_insync);
     }
     let admin = admin(clients)?;
-    let outcome = block_on(admin.create_topics([&new], &options(clients))).map_err(|e| failed(e.to_string()))?;
+    let outcome = block_on(admin.create_topics([&new], &options(clients)));
+    let outcome = outcome.map_err(|e| of_question(&e, &format!("making topic {name}")))?;
     for result in outcome {
         match result {
             Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
             Err((_, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
                 return Err(OpenError::Forbidden { topic: name, what: "make" });
+            }
+            Err((_, code)) if is_passing(code) => {
+                return Err(OpenError::NotReady(format!("making topic {name}: {code}")));
             }
             Err((_, code)) => return Err(failed(code.to_string())),
         }
@@ -253,16 +257,16 @@ fn check_settings(clients: &Clients, name: &str) -> Result<Option<u32>, OpenErro
     let admin = admin(clients)?;
     let asked = [ResourceSpecifier::Topic(name)];
     let answer = block_on(admin.describe_configs(asked.iter(), &options(clients)));
-    let failed = |e: String| OpenError::Failed(format!("asking for the settings of topic {name}: {e}"));
-    let resource = answer.map_err(|e: KafkaError| failed(e.to_string()))?.into_iter().next();
+    let asking = format!("asking for the settings of topic {name}");
+    let resource = answer.map_err(|e| of_question(&e, &asking))?.into_iter().next();
     let resource = match resource {
         Some(Ok(resource)) => resource,
         Some(Err(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
             tracing::warn!(topic = name, "the user may not see the topic's settings: they are not checked");
             return Ok(None);
         }
-        Some(Err(code)) => return Err(failed(code.to_string())),
-        None => return Err(failed("there is no answer".into())),
+        Some(Err(code)) => return Err(of_question(&KafkaError::AdminOp(code), &asking)),
+        None => return Err(OpenError::Failed(format!("{asking}: there is no answer"))),
     };
     let entries = resource.entries.iter().filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?)));
     let set: HashMap<&str, &str> = entries.collect();
@@ -316,7 +320,7 @@ fn first_words(clients: &Clients, topic: Topic) -> Result<Option<Opened>, OpenEr
 /// Whether there are records on a topic.
 fn has_records(clients: &Clients, topic: Topic, partitions: u32) -> Result<bool, OpenError> {
     for partition in 1..partitions {
-        let (_, high) = clients.watermarks(topic, partition).map_err(|e| OpenError::Failed(e.to_string()))?;
+        let (_, high) = clients.watermarks(topic, partition)?;
         if high > 0 {
             return Ok(true);
         }
@@ -333,18 +337,17 @@ fn look_through<T>(
     topic: Topic,
     mut look: impl FnMut(Content) -> Result<Option<T>, OpenError>,
 ) -> Result<(Option<T>, i64), OpenError> {
-    let failed = |e: crate::log::LogError| OpenError::Failed(e.to_string());
-    let (_, high) = clients.watermarks(topic, 0).map_err(failed)?;
+    let (_, high) = clients.watermarks(topic, 0)?;
     if high == 0 {
         return Ok((None, 0));
     }
     let until = Instant::now() + clients.settings.request_timeout();
-    let mut cursor = Cursor::new(clients, topic, 0, Place::START).map_err(failed)?;
+    let mut cursor = Cursor::new(clients, topic, 0, Place::START)?;
     while cursor.at.message < high.min(BEGINNING) {
-        if cursor.peek(clients, PAUSE).map_err(failed)?.is_none() {
-            if !cursor.pass(clients).map_err(failed)? && Instant::now() >= until {
+        if cursor.peek(clients, PAUSE)?.is_none() {
+            if !cursor.pass(clients)? && Instant::now() >= until {
                 let name = clients.name(topic);
-                return Err(OpenError::Failed(format!("the first messages of topic {name} do not come")));
+                return Err(OpenError::NotReady(format!("the first messages of topic {name} do not come")));
             }
             continue;
         }
@@ -392,7 +395,7 @@ fn begin(
 ) -> Result<Opened, OpenError> {
     let opened = Opened { format: FORMAT, topic, epoch, partitions };
     let out = Outgoing::opened(&opened, &producer.next_id());
-    block_on(producer.send(topic, 0, out, None)).map_err(|e| OpenError::Failed(e.to_string()))?;
+    block_on(producer.send(topic, 0, out, None))?;
     let found = first_words(clients, topic)?;
     found.ok_or_else(|| OpenError::Failed(format!("what topic {name} begins with was written and is not there")))
 }
