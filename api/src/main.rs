@@ -155,16 +155,33 @@ async fn on_folder(folder: &Path, command: Command, out: &mut dyn Output) -> any
         Command::Ingest(args) => !args.dry_run,
         _ => false,
     };
-    let checked = match &command {
-        // They may be why nothing opens, or nothing was made yet.
-        Command::Doctor => Some(api::cli::doctor::servers(folder, out).await?),
-        _ => None,
-    };
+    if matches!(command, Command::Doctor) {
+        return examine(folder, out).await;
+    }
     api::folder::check(folder, creates)?;
-    let opened = match &checked {
-        Some(backends) => Line::open_at(folder, backends).await,
-        None => Line::open(folder).await,
+    on_line(Line::open(folder).await, folder, command, out).await
+}
+
+/// Checks servers and folder. What is wrong at the servers may be why nothing opens, or nothing was made yet: that is said first.
+async fn examine(folder: &Path, out: &mut dyn Output) -> anyhow::Result<()> {
+    let servers = api::cli::doctor::servers(folder, out).await?;
+    let examined = match servers.may_be_opened {
+        true => match api::folder::check(folder, false) {
+            Ok(()) => on_line(Line::open_at(folder, &servers.backends).await, folder, Command::Doctor, out).await,
+            no_folder => no_folder,
+        },
+        false => Ok(()),
     };
+    servers.and(examined)
+}
+
+/// Carries a command out on the line over a folder, if it was opened, or has the process that holds the folder do so.
+async fn on_line(
+    opened: anyhow::Result<Line>,
+    folder: &Path,
+    command: Command,
+    out: &mut dyn Output,
+) -> anyhow::Result<()> {
     match opened {
         Ok(line) => {
             let done = carry_out(command, &line, out).await;

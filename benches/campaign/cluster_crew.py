@@ -217,10 +217,13 @@ def healthy(data):
     """Fails with what doctor finds, but that one broker keeps one copy of everything."""
     done = subprocess.run([line.program(), "doctor", "--json", "--data-dir", str(data)], capture_output=True, text=True,
                           timeout=600, env=line.environment())
-    found = [row for row in line.json_lines(done.stdout) if row.get("state") == "failed"]
+    rows = line.json_lines(done.stdout)
+    found = [row for row in rows if row.get("state") == "failed"]
     wrong = [row for row in found if "1 replicas" not in row["finding"]]
     if wrong or done.returncode and not found:
         raise line.Failed(f"doctor ended with {done.returncode}: {wrong} {done.stderr[-800:]}")
+    if not any(row.get("check") == "roles" for row in rows):
+        raise line.Failed(f"doctor ended before the checks of the line: {done.stderr[-800:]}")
 
 
 def table(cluster, data, tenant):

@@ -260,5 +260,5 @@ class Crew:
 
 def is_servers_fault(errors):
     """Whether a process ended for a server that did not answer."""
-    words = ("no broker answers", "no node answers", "cannot be reached", "opening the log on Kafka failed")
+    words = ("no broker answers", "no node answers", "cannot be reached", "is not ready", "opening the log on Kafka failed")
     return any(word in error for error in errors for word in words)

@@ -1,10 +1,12 @@
 //! Where log, store and views are: in the data folder, or where several processes share them.
 //!
-//! `environment` is what the environment says of it, `open` opens them, `folder` keeps a data folder to what it was made for.
+//! `environment` is what the environment says of it, `open` opens them, `patience` waits for servers that are away, `folder` keeps a
+//! data folder to what it was made for.
 
 mod environment;
 mod folder;
 mod open;
+mod patience;
 
 use std::path::Path;
 
@@ -14,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use open::Opened;
+pub use patience::Patience;
 
 /// `log` in the configuration.
 #[derive(Debug, Clone, Default, Deserialize)]

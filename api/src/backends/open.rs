@@ -9,7 +9,7 @@ use pipeline::payload::{Keyring, SealedLog, SealedStore};
 use pipeline::{Expect, Log, Store, StoreError, Table};
 use schemas::TenantId;
 
-use super::{Backends, LogBackend, StoreBackend, folder};
+use super::{Backends, LogBackend, Patience, StoreBackend, folder};
 use crate::auth::master_key::MasterKey;
 use crate::auth::secret;
 
@@ -26,22 +26,28 @@ pub(crate) struct Opened {
 }
 
 impl Backends {
-    /// Opens both. The data folder, made when it is not there, is held by this process until they are dropped.
-    pub(crate) async fn open(&self, folder: &Path) -> anyhow::Result<Opened> {
+    /// Opens both. The data folder, made when it is not there, is held by this process until they are dropped. Servers that are
+    /// away are waited for with `patience`, and not at all without.
+    pub(crate) async fn open(&self, folder: &Path, patience: Option<&Patience>) -> anyhow::Result<Opened> {
         let engine = Embedded::open(folder, Partitions::default())?;
         folder::claim(self, &*engine.log(), &engine.store()).await?;
-        let log = self.open_log(&engine).await?;
-        let store = self.open_store(&engine).await?;
-        if self.are_shared() {
-            folder::join(&*engine.store(), &*store).await?;
-        }
-        let keys = Arc::new(keys(folder, &store, self.are_shared()).await?);
+        let log = waited(patience, "the log", || self.open_log(&engine)).await?;
+        let store = waited(patience, "the store", || self.open_store(&engine)).await?;
+        let keys = Arc::new(waited(patience, "the store", || self.join(folder, &engine, &store)).await?);
         Ok(Opened {
             log: Arc::new(SealedLog::new(log, keys.clone())),
             store: Arc::new(SealedStore::new(store, keys.clone())),
             local: Arc::new(SealedStore::new(engine.store(), keys.clone())),
             keys,
         })
+    }
+
+    /// The payload keys of a store, which the folder belongs to from now on.
+    async fn join(&self, folder: &Path, engine: &Embedded, store: &Arc<dyn Store>) -> anyhow::Result<Keyring> {
+        if self.are_shared() {
+            folder::join(&*engine.store(), &**store).await?;
+        }
+        keys(folder, store, self.are_shared()).await
     }
 
     async fn open_log(&self, engine: &Embedded) -> anyhow::Result<Arc<dyn Log>> {
@@ -64,6 +70,18 @@ impl Backends {
             StoreBackend::Scylla(_) => bail!("this build has no ScyllaDB"),
         };
         Ok(store)
+    }
+}
+
+/// What is opened, with patience or without.
+async fn waited<T, F: Future<Output = anyhow::Result<T>>>(
+    patience: Option<&Patience>,
+    what: &'static str,
+    open: impl Fn() -> F,
+) -> anyhow::Result<T> {
+    match patience {
+        Some(patience) => patience.open(what, open).await,
+        None => open().await,
     }
 }
 

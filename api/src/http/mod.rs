@@ -2,7 +2,7 @@
 //!
 //! [`app`] puts it together: [`routes`] are the handlers by resource, [`manners`] is what every request goes through,
 //! [`problem`] is what an error looks like outside, [`document`] is the OpenAPI file, [`ops`] is what operators' tools ask;
-//! [`workers`] is what a process without doors answers them.
+//! [`workers`] is what a process without doors answers them, [`starting`] what any does that waits for its servers.
 
 pub mod answer;
 mod asked;
@@ -13,6 +13,7 @@ pub mod ops;
 pub mod problem;
 pub mod public;
 pub mod routes;
+pub mod starting;
 pub mod text;
 pub mod time;
 pub mod workers;

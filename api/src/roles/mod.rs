@@ -31,7 +31,7 @@ use projections::view::{Access, Place, ProjectorHandle};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-use crate::backends::Backends;
+use crate::backends::{Backends, Patience};
 use crate::line::{Bounds, Fair, Halted, Line, VIEWED_KEPT};
 pub(crate) use at_work::AtWork;
 use notes::Notes;
@@ -108,7 +108,7 @@ impl Line {
     /// The same, on log and store and with views where it is known already that they are.
     pub async fn open_at(folder: &Path, backends: &Backends) -> anyhow::Result<Self> {
         let roster = if backends.are_shared() { Roster::none() } else { Roster::default() };
-        Self::open_on(folder, backends, &roster, QueryLimits::default(), false, None).await
+        Self::open_on(folder, backends, &roster, QueryLimits::default(), None, None).await
     }
 
     /// Opens a folder with log, store and views in it, whose queries may take so much. With `is_patient`, as a server's is,
@@ -120,19 +120,22 @@ impl Line {
         is_patient: bool,
         asking: Option<Arc<Asking>>,
     ) -> anyhow::Result<Self> {
-        Self::open_on(folder, &Backends::default(), &Roster::default(), limits, is_patient, asking).await
+        let patience = is_patient.then(Patience::default);
+        Self::open_on(folder, &Backends::default(), &Roster::default(), limits, patience.as_ref(), asking).await
     }
 
-    /// The same, on any log and store, with views wherever they lie; of the roles those that this process takes.
+    /// The same, on any log and store, with views wherever they lie; of the roles those that this process takes. A server has
+    /// patience with servers that are away, too.
     pub async fn open_on(
         folder: &Path,
         backends: &Backends,
         roster: &Roster,
         limits: QueryLimits,
-        is_patient: bool,
+        patience: Option<&Patience>,
         asking: Option<Arc<Asking>>,
     ) -> anyhow::Result<Self> {
-        let (opened, views) = (backends.open(folder).await?, backends.views.as_ref());
+        let is_patient = patience.is_some();
+        let (opened, views) = (backends.open(folder, patience).await?, backends.views.as_ref());
         let halted = Arc::new(Halted::default());
         if !is_patient {
             backends.check_views(&*opened.local).await?;

@@ -16,7 +16,7 @@ use super::at_work::AtWork;
 use super::crew::Crew;
 use super::peers::shared_place;
 use super::{Notes, Role, RoleName, Roster};
-use crate::backends::{Backends, Opened};
+use crate::backends::{Backends, Opened, Patience};
 use crate::line::Lag;
 
 /// A process without doors.
@@ -65,14 +65,15 @@ impl Health {
 }
 
 impl Workers {
-    /// Starts the roles of `roster`, which has no doors.
+    /// Starts the roles of `roster`, which has no doors, once log and store are there.
     pub async fn start(
         folder: &Path,
         backends: &Backends,
         roster: &Roster,
         asking: Option<Arc<Asking>>,
+        patience: &Patience,
     ) -> anyhow::Result<Self> {
-        let Opened { log, store, local, keys } = backends.open(folder).await?;
+        let Opened { log, store, local, keys } = backends.open(folder, Some(patience)).await?;
         let (shutdown, stop) = watch::channel(false);
         let notes = Notes::new();
         let views = backends.views.as_ref().filter(|_| roster.has(RoleName::Project));

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod llm;
+mod meanwhile;
 pub mod watching;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -16,6 +17,7 @@ use projections::sql::QueryLimits;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::backends::Patience;
 use crate::cli::plan::Draft;
 use crate::cli::{IngestArgs, ServeArgs};
 use crate::http::{Doors, app, listen, workers};
@@ -24,6 +26,7 @@ use crate::roles::{RoleName, Roster, Workers};
 use crate::{folder, socket};
 use config::Settings;
 use llm::Llm;
+use meanwhile::Meanwhile;
 
 /// Where the API answers unless something else is said.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7400);
@@ -78,10 +81,14 @@ async fn work(folder: &Path, args: &ServeArgs, settings: Settings, signals: &mut
     let bind = |address| listen::bind(address, settings.tls.as_ref(), args.allow_plain_http);
     let listener = args.listen.map(bind).transpose()?;
     let asking = settings.llm.as_ref().map(Llm::asking).transpose()?;
+    let patience = Patience::default();
+    let meanwhile = |listener| Meanwhile::at(listener, settings.tls.as_ref(), &patience);
+    let meanwhile = listener.as_ref().map(meanwhile).transpose()?;
     let working = tokio::select! {
-        started = Workers::start(folder, &settings.backends, &settings.roles, asking) => started?,
+        started = Workers::start(folder, &settings.backends, &settings.roles, asking, &patience) => started?,
         () = signals.next() => return Ok(()),
     };
+    drop(meanwhile);
     tracing::info!(roles = settings.roles.told(), folder = %folder.display(), "working");
     let (told_to_stop, stopped) = watch::channel(false);
     if let Some(listener) = listener {
@@ -137,7 +144,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the folder and starts to serve it. Fails when a stream cannot be watched as it is configured.
+    /// Opens the folder and starts to serve it, once log and store are there. Fails when a stream cannot be watched as it is
+    /// configured.
     pub async fn start(
         folder: &Path,
         listener: TcpListener,
@@ -148,13 +156,16 @@ impl Server {
         let address = listener.local_addr()?;
         check_streams(&streams, folder).await?;
         let asking = llm.as_ref().map(Llm::asking).transpose()?;
-        let line = Arc::new(Line::open_on(folder, &backends, &roles, limits, true, asking).await?);
+        let patience = Patience::default();
+        let meanwhile = Meanwhile::at(&listener, tls.as_ref(), &patience)?;
+        let line = Arc::new(Line::open_on(folder, &backends, &roles, limits, Some(&patience), asking).await?);
         let doors = Arc::new(Doors::open(line.clone(), &operator).await?);
         let mut watched = Vec::new();
         for stream in streams {
             let name = named(&stream);
             watched.push(watching::Watched::start(stream, &line).await.context(name)?);
         }
+        drop(meanwhile);
         let (stop, stopped) = watch::channel(false);
         let socket = socket::listen(folder)?;
         let mut tasks = vec![

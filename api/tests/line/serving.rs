@@ -95,11 +95,16 @@ impl Serving {
     }
 
     fn get(&self, path: &str) -> Option<String> {
+        self.ask(path).filter(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// What it answers, well or not.
+    fn ask(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        answer.starts_with("HTTP/1.1 200").then_some(answer)
+        Some(answer)
     }
 }
 
@@ -262,4 +267,24 @@ fn a_result_of_more_rows_than_allowed_is_refused() {
     folder.ok(&[&ask[..], &["--max-rows", "20"]].concat());
     let _serving = Serving::start_with(&folder, &["--max-rows", "10"]);
     assert!(folder.err(&ask).contains("more than 10 rows"));
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn a_server_whose_log_is_away_waits_for_it_says_so_and_ends_when_it_is_told_to() {
+    let folder = Folder::new();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = format!("log: {{kafka: {{brokers: \"{nobody}\", request_timeout_ms: 500}}}}\n");
+    folder.write("data/autonomos.yaml", config);
+    let waits =
+        |s: &Serving| s.ask("/readyz").is_some_and(|a| a.contains(" 503 ") && a.contains("the log is waited for"));
+    let waiting = (0..5).find_map(|_| Serving::start_until(&folder, &[], waits));
+    let mut waiting = waiting.expect("the server has ended");
+    assert!(waiting.get("/healthz").is_some());
+    let told = waiting.ask("/api/v1/streams").unwrap();
+    assert!(told.contains(" 503 ") && told.to_ascii_lowercase().contains("retry-after: 1"), "{told}");
+    waiting.signal("-TERM");
+    let status = waiting.child.wait().unwrap();
+    assert!(status.success(), "{status}");
+    assert!(folder.err(&["log", "stat"]).contains("no broker answers"), "a command does not wait");
 }

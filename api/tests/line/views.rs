@@ -73,6 +73,16 @@ fn views_are_made_from_the_log_where_the_configuration_says_and_are_still_right_
 }
 
 #[test]
+fn the_doctor_ends_at_a_place_of_views_that_keeps_the_line_from_opening_and_says_so() {
+    let folder = Folder::new();
+    let file = folder.write("a.ndjson", opportunity("1", "1", 1));
+    folder.opportunities("acme", &file, &[]);
+    folder.write("data/autonomos.yaml", "views: {location: ../a.ndjson}\n");
+    let told = folder.err(&["doctor"]);
+    assert!(told.contains("at the servers: 1 of 2 checks failed"), "{told}");
+}
+
+#[test]
 fn a_command_that_does_not_know_where_the_server_had_the_views_leaves_both_places_alone_and_says_so() {
     let folder = Folder::new();
     let file = folder.write("a.ndjson", opportunity("1", "1", 1));

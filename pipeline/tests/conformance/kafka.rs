@@ -103,6 +103,38 @@ async fn make_topic(settings: &Settings, name: &str, partitions: i32, config: &[
     made.into_iter().for_each(|result| drop(result.expect("the topic is made")));
 }
 
+/// Removes a topic, and waits until the broker says so.
+async fn remove_topic(settings: &Settings, name: &str) {
+    let gone = admin(settings).delete_topics(&[name], &AdminOptions::new()).await.expect("the broker answers");
+    gone.into_iter().for_each(|result| drop(result.expect("the topic is removed")));
+    let consumer: BaseConsumer = client(settings).create().expect("the client is made");
+    let is_there = || {
+        let found = consumer.fetch_metadata(Some(name), WITHIN).expect("the broker answers");
+        found.topics().iter().any(|topic| topic.name() == name && topic.error().is_none())
+    };
+    while is_there() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Opens a log one of whose topics was just removed: for a moment the broker may still be busy with that.
+async fn open_again(settings: &Settings) -> KafkaLog {
+    loop {
+        match KafkaLog::open(settings.clone()).await {
+            Ok(again) => return again,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// Has `inputs` begin with an epoch, as a process that was cut off behind its first words.
+async fn begin_inputs(settings: &Settings, epoch: u32) {
+    make_topic(settings, &format!("{}inputs", settings.topic_prefix), 2, &OURS).await;
+    let headers = OwnedHeaders::new().insert(Header { key: "ce_type", value: Some("autonomos.TopicOpened.v1") });
+    let words = format!(r#"{{"format":1,"topic":"inputs","epoch":{epoch},"partitions":2}}"#);
+    send_foreign(settings, "inputs", headers, words.as_bytes());
+}
+
 async fn append(log: &dyn Log, body: &str, count: u32) -> u64 {
     let taken = log.append(Topic::Inputs, 0, vec![batch(body, count)], Durability::Durable).await;
     taken.expect("the append is taken")[0]
@@ -446,26 +478,46 @@ on_a_broker! {
     }
 
     a_start_that_was_cut_off_or_raced_ends_with_one_epoch_and_a_topic_made_again_has_another(settings) {
-        let name = |topic: Topic| format!("{}{topic}", settings.topic_prefix);
-        make_topic(&settings, &name(Topic::Inputs), 2, &OURS).await;
-        let headers = OwnedHeaders::new().insert(Header { key: "ce_type", value: Some("autonomos.TopicOpened.v1") });
-        let words = br#"{"format":1,"topic":"inputs","epoch":7,"partitions":2}"#;
-        send_foreign(&settings, "inputs", headers, words);
+        begin_inputs(&settings, 7).await;
         let logs = join_all((0..3).map(|_| open(&settings))).await;
         for log in &logs {
             assert_eq!(Topic::ALL.map(|topic| log.epoch(topic)), [7; 3]);
         }
         append(&logs[0], "a", 1).await;
         drop(logs);
-        let gone = admin(&settings).delete_topics(&[&name(Topic::Events)], &AdminOptions::new()).await;
-        gone.expect("the broker answers").into_iter().for_each(|result| drop(result.expect("the topic is removed")));
-        let again = loop {
-            match KafkaLog::open(settings.clone()).await {
-                Ok(again) if again.epoch(Topic::Events) > 7 => break again,
-                _ => tokio::task::yield_now().await,
-            }
-        };
+        remove_topic(&settings, &format!("{}events", settings.topic_prefix)).await;
+        let again = open_again(&settings).await;
+        assert!(again.epoch(Topic::Events) > 7);
         assert_eq!([again.epoch(Topic::Inputs), again.epoch(Topic::Decisions)], [7; 2]);
+    }
+
+    a_topic_that_is_removed_and_made_again_at_once_has_a_greater_epoch_each_time(settings) {
+        let log = open(&settings).await;
+        append(&log, "a", 1).await;
+        let mut epochs = Topic::ALL.map(|topic| log.epoch(topic));
+        drop(log);
+        for n in [1, 1, 0, 2] {
+            remove_topic(&settings, &format!("{}{}", settings.topic_prefix, Topic::ALL[n])).await;
+            let again = open_again(&settings).await;
+            let found = Topic::ALL.map(|topic| again.epoch(topic));
+            assert!(found[n] > epochs[n], "{found:?} after {epochs:?}");
+            epochs[n] = found[n];
+            assert_eq!(found, epochs, "the others keep theirs");
+            append(&again, "b", 1).await;
+        }
+    }
+
+    a_topic_made_again_has_a_greater_epoch_though_the_clock_has_gone_back(settings) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
+        let ahead = u32::try_from(now).expect("it is before 2106") + 3600;
+        begin_inputs(&settings, ahead).await;
+        append(&open(&settings).await, "a", 1).await;
+        for n in [1, 0] {
+            remove_topic(&settings, &format!("{}{}", settings.topic_prefix, Topic::ALL[n])).await;
+            let again = open_again(&settings).await;
+            assert!(again.epoch(Topic::ALL[n]) > ahead);
+            assert_eq!(again.epoch(Topic::Decisions), ahead);
+        }
     }
 
     a_topic_that_was_made_again_has_another_epoch_and_who_has_it_open_is_told(settings) {
@@ -474,20 +526,9 @@ on_a_broker! {
         for n in 0..5 {
             append(&log, &n.to_string(), 1).await;
         }
-        // A topic's epoch is the second in which it was made: the next one has to come first.
-        while SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() <= u64::from(epochs[0])) {
-            tokio::task::yield_now().await;
-        }
-        let name = format!("{}inputs", settings.topic_prefix);
-        let gone = admin(&settings).delete_topics(&[&name], &AdminOptions::new()).await.expect("the broker answers");
-        gone.into_iter().for_each(|result| drop(result.expect("the topic is removed")));
-        let again = loop {
-            // A topic's removal may take a moment.
-            match KafkaLog::open(settings.clone()).await {
-                Ok(again) if again.epoch(Topic::Inputs) > epochs[0] => break again,
-                _ => tokio::task::yield_now().await,
-            }
-        };
+        remove_topic(&settings, &format!("{}inputs", settings.topic_prefix)).await;
+        let again = open_again(&settings).await;
+        assert!(again.epoch(Topic::Inputs) > epochs[0]);
         assert_eq!([again.epoch(Topic::Events), again.epoch(Topic::Decisions)], [epochs[1], epochs[2]]);
         append(&again, "new", 1).await;
         let mut told = log.append(Topic::Inputs, 0, vec![batch("late", 1)], Durability::Durable).await.map(drop);

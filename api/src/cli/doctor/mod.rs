@@ -41,9 +41,12 @@ impl Findings {
             wrong => self.failed(check, wrong.join("; "), what_to_do),
         }
     }
-    /// Says all of it; fails when something was found wrong.
-    fn tell(&self, out: &mut dyn Output) -> anyhow::Result<()> {
-        out.table(&["check", "state", "finding", "what_to_do"], &self.rows)?;
+    /// Says all of it.
+    fn say(&self, out: &mut dyn Output) -> anyhow::Result<()> {
+        Ok(out.table(&["check", "state", "finding", "what_to_do"], &self.rows)?)
+    }
+    /// Fails when something was found wrong.
+    fn outcome(&self) -> anyhow::Result<()> {
         match self.failed {
             0 => Ok(()),
             failed => anyhow::bail!("{failed} of {} checks failed", self.rows.len()),
@@ -51,20 +54,41 @@ impl Findings {
     }
 }
 
+/// What the checks of the servers came to.
+pub struct Servers {
+    /// Where log, store and views are.
+    pub backends: Backends,
+    /// Whether the line may be opened on them. Where something is wrong, nothing that is not there yet is made.
+    pub may_be_opened: bool,
+    outcome: anyhow::Result<()>,
+}
+
+impl Servers {
+    /// What the doctor came to, the checks of the folder included. What is wrong at the servers fails it, whatever the rest is.
+    pub fn and(self, folder: anyhow::Result<()>) -> anyhow::Result<()> {
+        match (self.outcome, folder) {
+            (Ok(()), folder) => folder,
+            (Err(servers), Ok(())) => Err(servers.context("at the servers")),
+            (Err(servers), Err(folder)) => Err(folder.context(format!("at the servers: {servers:#}; then"))),
+        }
+    }
+}
+
 /// Checks the servers that log and store are on, and the place of views, if any is outside the data folder, before anything
-/// is opened there, and answers where they are. Fails when they are not as they have to be, having said what to do. A file that
-/// cannot be read is a finding of [`run`], if the folder opens without it.
-pub async fn servers(folder: &Path, out: &mut dyn Output) -> anyhow::Result<Backends> {
+/// is opened there, and says what was found and what to do. A file that cannot be read is a finding of [`run`], if the folder
+/// opens without it.
+pub async fn servers(folder: &Path, out: &mut dyn Output) -> anyhow::Result<Servers> {
     let backends = Backends::of_folder(folder).or_else(|error| {
         tracing::warn!("{error:#}");
         Backends::read(Sections::default(), folder)
     })?;
-    if !backends.are_embedded() || backends.views.is_some() {
-        let mut findings = Findings::default();
-        servers::check(&backends, &mut findings).await;
-        findings.tell(out)?;
+    if backends.are_embedded() && backends.views.is_none() {
+        return Ok(Servers { backends, may_be_opened: true, outcome: Ok(()) });
     }
-    Ok(backends)
+    let mut findings = Findings::default();
+    let is_there = servers::check(&backends, &mut findings).await;
+    findings.say(out)?;
+    Ok(Servers { backends, may_be_opened: is_there || findings.failed == 0, outcome: findings.outcome() })
 }
 
 /// Checks the folder's format and disk, every batch of the log, what the store says of it, and each view.
@@ -89,7 +113,8 @@ pub async fn run(line: &Line, out: &mut dyn Output) -> anyhow::Result<()> {
         None => findings.ok("roles", "every role runs"),
         Some(failure) => findings.failed("roles", failure, "see the checks above, then start again"),
     }
-    findings.tell(out)
+    findings.say(out)?;
+    findings.outcome()
 }
 
 fn format(line: &Line, findings: &mut Findings) {
@@ -177,4 +202,23 @@ async fn views(line: &Line, findings: &mut Findings) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_at_the_servers_fails_the_doctor_whatever_the_folder_is_and_hides_nothing_of_it() {
+        let told = |servers: usize, folder: usize| {
+            let findings = |failed| Findings { rows: vec![Vec::new(); 5], failed };
+            let outcome = findings(servers).outcome();
+            let servers = Servers { backends: Backends::default(), may_be_opened: true, outcome };
+            servers.and(findings(folder).outcome()).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(told(0, 0), Ok(()));
+        assert_eq!(told(0, 2), Err("2 of 5 checks failed".into()));
+        assert_eq!(told(1, 0), Err("at the servers: 1 of 5 checks failed".into()));
+        assert_eq!(told(1, 2), Err("at the servers: 1 of 5 checks failed; then: 2 of 5 checks failed".into()));
+    }
 }

@@ -17,30 +17,35 @@ use crate::backends::StoreBackend;
 use crate::roles::RoleName;
 
 /// Checks the servers that a configuration names: that they answer and take the login, and that what the line needs there is
-/// as it has to be.
-pub(super) async fn check(backends: &Backends, findings: &mut Findings) {
+/// as it has to be. Answers whether all that is there and can be opened, which it may be with much that is to be mended.
+pub(super) async fn check(backends: &Backends, findings: &mut Findings) -> bool {
     findings.ok("configuration", backends.told());
+    let mut is_there = true;
     #[cfg(feature = "kafka")]
     if let LogBackend::Kafka(settings) = &backends.log {
-        kafka(settings, findings).await;
+        is_there &= kafka(settings, findings).await;
     }
     #[cfg(feature = "scylla")]
     if let StoreBackend::Scylla(settings) = &backends.store {
         let roles: Vec<_> = RoleName::shared(backends.views.is_some()).into_iter().map(|(role, _)| role).collect();
-        scylla(settings, &roles, findings).await;
+        is_there &= scylla(settings, &roles, findings).await;
     }
     if let Some(settings) = &backends.views {
-        views(settings, backends.are_shared(), findings).await;
+        is_there &= views(settings, backends.are_shared(), findings).await;
     }
+    is_there
 }
 
 /// The place of views; where processes share it, a login that only reads will do for those that answer.
-async fn views(settings: &ViewSettings, are_shared: bool, findings: &mut Findings) {
+async fn views(settings: &ViewSettings, are_shared: bool, findings: &mut Findings) -> bool {
     const CHECK: &str = "place of views";
     let mend = "mend views in the configuration, or what the finding names, then start again";
     let place = match Place::of(settings) {
         Ok(place) => place,
-        Err(error) => return findings.failed(CHECK, error.to_string(), mend),
+        Err(error) => {
+            findings.failed(CHECK, error.to_string(), mend);
+            return false;
+        }
     };
     let url = place.url();
     match place.check(Access::Write).await {
@@ -48,12 +53,16 @@ async fn views(settings: &ViewSettings, are_shared: bool, findings: &mut Finding
         Err(PlaceError::ReadOnly { .. }) if are_shared => {
             findings.ok(CHECK, format!("{url} can be read; with this login no process can have the role project"));
         }
-        Err(error) => findings.failed(CHECK, error.to_string(), mend),
+        Err(error) => {
+            findings.failed(CHECK, error.to_string(), mend);
+            return false;
+        }
     }
+    true
 }
 
 #[cfg(feature = "kafka")]
-async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Findings) {
+async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Findings) -> bool {
     use pipeline::log::kafka::OpenError;
     use pipeline::{KafkaLog, Log};
     use schemas::Topic;
@@ -62,11 +71,12 @@ async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Finding
     let log = match KafkaLog::open(asked).await {
         Ok(log) => log,
         Err(OpenError::MissingTopic { topic, .. }) if settings.create_topics => {
-            return findings
-                .ok("kafka", format!("it answers; topic {topic} is not there yet and is made at the next start"));
+            findings.ok("kafka", format!("it answers; topic {topic} is not there yet and is made at the next start"));
+            return false;
         }
         Err(OpenError::NotBegun { topic }) => {
-            return findings.ok("kafka", format!("it answers; topic {topic} is there, and begins at the next start"));
+            findings.ok("kafka", format!("it answers; topic {topic} is there, and begins at the next start"));
+            return false;
         }
         Err(error) => {
             let what_to_do = match &error {
@@ -82,9 +92,11 @@ async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Finding
                 | OpenError::TopicSettings { .. }
                 | OpenError::Shortened { .. }
                 | OpenError::NotOurs { .. } => "do what the finding says, then start again",
+                OpenError::NotReady(_) => "start the brokers that are away, or see their logs",
                 OpenError::Failed(_) => "see the broker's log",
             };
-            return findings.failed("kafka", error.to_string(), what_to_do);
+            findings.failed("kafka", error.to_string(), what_to_do);
+            return false;
         }
     };
     for topic in Topic::ALL {
@@ -114,10 +126,11 @@ async fn kafka(settings: &pipeline::log::kafka::Settings, findings: &mut Finding
             }
         }
     }
+    true
 }
 
 #[cfg(feature = "scylla")]
-async fn scylla(settings: &pipeline::store::scylla::Settings, roles: &[RoleName], findings: &mut Findings) {
+async fn scylla(settings: &pipeline::store::scylla::Settings, roles: &[RoleName], findings: &mut Findings) -> bool {
     use pipeline::ScyllaStore;
     use pipeline::store::scylla::OpenError;
 
@@ -133,6 +146,7 @@ async fn scylla(settings: &pipeline::store::scylla::Settings, roles: &[RoleName]
         }
         Err(OpenError::MissingKeyspace { .. } | OpenError::OlderSchema { .. }) if settings.migrate => {
             findings.ok("store", format!("it answers; keyspace {keyspace} is made or migrated at the next start"));
+            return false;
         }
         Err(error) => {
             let what_to_do = match &error {
@@ -144,11 +158,14 @@ async fn scylla(settings: &pipeline::store::scylla::Settings, roles: &[RoleName]
                 OpenError::MissingKeyspace { .. } | OpenError::OlderSchema { .. } | OpenError::Migrate { .. } => {
                     "do what the finding says, then start again"
                 }
+                OpenError::NotReady(_) => "start the nodes that are away, or see their logs",
                 OpenError::Failed(_) => "see the nodes' logs",
             };
             findings.failed("store", error.to_string(), what_to_do);
+            return false;
         }
     }
+    true
 }
 
 /// Who works on what, where processes share these roles.
@@ -235,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_embedded_has_no_servers_to_ask() {
         let mut findings = Findings::default();
-        check(&Backends::default(), &mut findings).await;
+        assert!(check(&Backends::default(), &mut findings).await);
         assert_eq!((findings.rows.len(), findings.failed), (1, 0));
     }
 
@@ -245,7 +262,8 @@ mod tests {
         let check_at = async |location: String| {
             let mut findings = Findings::default();
             let views = Some(ViewSettings::at(location));
-            check(&Backends { views, ..Backends::default() }, &mut findings).await;
+            let is_there = check(&Backends { views, ..Backends::default() }, &mut findings).await;
+            assert_eq!(is_there, findings.failed == 0);
             (findings.failed, format!("{:?}", findings.rows[1]))
         };
         let (failed, told) = check_at(folder.path().join("views").display().to_string()).await;

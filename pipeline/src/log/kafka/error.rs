@@ -122,9 +122,54 @@ pub enum OpenError {
         /// The newest that is known.
         known: u32,
     },
+    /// Brokers answer, and one that is needed does not, or not yet.
+    #[error("the log on Kafka is not ready: {0}; make sure that every broker runs")]
+    NotReady(String),
     /// Anything else.
     #[error("opening the log on Kafka failed: {0}")]
     Failed(String),
+}
+
+impl OpenError {
+    /// Whether the log may open later, without anything being changed: brokers are away, or not ready yet.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::NotReady(_) => true,
+            Self::Settings(_)
+            | Self::Login { .. }
+            | Self::Forbidden { .. }
+            | Self::MissingTopic { .. }
+            | Self::NotBegun { .. }
+            | Self::Create { .. }
+            | Self::TooFewPartitions { .. }
+            | Self::Partitions(_)
+            | Self::TopicSettings { .. }
+            | Self::Shortened { .. }
+            | Self::NotOurs { .. }
+            | Self::NewerFormat { .. }
+            | Self::Failed(_) => false,
+        }
+    }
+}
+
+/// An operation on a partition that failed while the log was opened.
+impl From<LogError> for OpenError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Unreachable(why) => Self::NotReady(why),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// The error of a question that was asked while the log was opened.
+pub(super) fn of_question(error: &KafkaError, asking: &str) -> OpenError {
+    let why = format!("{asking}: {error}");
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    if code.is_some_and(is_passing) { OpenError::NotReady(why) } else { OpenError::Failed(why) }
 }
 
 /// Whether a call may work later without anything being changed.
@@ -186,6 +231,20 @@ pub(super) fn of_operation(error: &KafkaError, doing: &str, topic: Topic, partit
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_may_open_later_where_brokers_are_away_and_not_where_something_has_to_be_changed() {
+        let unreachable = OpenError::Unreachable { brokers: "a:9092".into(), why: "refused".into() };
+        assert!(unreachable.is_retryable());
+        for code in [Code::OperationTimedOut, Code::LeaderNotAvailable] {
+            assert!(of_question(&KafkaError::AdminOp(code), "asking").is_retryable());
+            let operation = of_operation(&KafkaError::MetadataFetch(code), "reading", Topic::Inputs, 0);
+            assert!(OpenError::from(operation).is_retryable());
+        }
+        assert!(!of_question(&KafkaError::MetadataFetch(Code::TopicAuthorizationFailed), "asking").is_retryable());
+        let login = OpenError::Login { brokers: "a:9092".into(), why: "wrong".into() };
+        assert!(!login.is_retryable() && !OpenError::Settings("small messages".into()).is_retryable());
+    }
 
     #[test]
     fn what_passes_may_be_tried_again_and_what_does_not_says_what_to_do() {

@@ -13,7 +13,7 @@ use schemas::Topic;
 
 use super::client::Clients;
 use super::cursor::Cursor;
-use super::error::OpenError;
+use super::error::{OpenError, is_passing, of_question};
 use super::message::{Content, FORMAT, Opened, Outgoing};
 use super::place::Place;
 use super::producer::Producer;
@@ -22,6 +22,8 @@ use crate::engine::Partitions;
 
 /// How often what another does is looked for.
 const PAUSE: Duration = Duration::from_millis(50);
+/// What an epoch is counted in.
+const SECOND: Duration = Duration::from_secs(1);
 /// A topic's first words are looked for among so many messages of its first partition.
 const BEGINNING: i64 = 1000;
 
@@ -33,10 +35,11 @@ pub(super) fn open(clients: &Arc<Clients>, producer: &Producer) -> Result<Facts,
     for topic in Topic::ALL {
         found.push(find_or_make(clients, topic)?);
     }
+    let begun = found.iter().filter_map(|found| found.opened.as_ref()).map(|opened| opened.epoch).max();
     let mut opened = Vec::with_capacity(Topic::ALL.len());
     for (topic, found) in Topic::ALL.into_iter().zip(found) {
         let replication = Replication { replicas: found.replicas, min_insync: found.min_insync };
-        let words = first_words_of(clients, producer, topic, found, &opened)?;
+        let words = first_words_of(clients, producer, topic, found, (opened.as_slice(), begun))?;
         opened.push((words, replication));
     }
     let [inputs, events, decisions] = [0, 1, 2].map(|n: usize| &opened[n].0);
@@ -92,7 +95,7 @@ fn find_or_make(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
     };
     found.min_insync = check_settings(clients, &name)?;
     for partition in 0..found.partitions {
-        let (low, _) = clients.watermarks(topic, partition).map_err(|e| OpenError::Failed(e.to_string()))?;
+        let (low, _) = clients.watermarks(topic, partition)?;
         if low > 0 {
             return Err(OpenError::Shortened { topic: name, partition, first: low });
         }
@@ -105,19 +108,20 @@ fn find_or_make(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
     Ok(found)
 }
 
-/// What a topic has begun with; one that has not begun is begun, behind those before it.
+/// What a topic has begun with; one that has not begun is begun, behind those before it. `begun` is the greatest epoch of all that
+/// had begun.
 fn first_words_of(
     clients: &Clients,
     producer: &Producer,
     topic: Topic,
     found: Found,
-    before: &[(Opened, Replication)],
+    (before, begun): (&[(Opened, Replication)], Option<u32>),
 ) -> Result<Opened, OpenError> {
     let name = clients.name(topic);
     let opened = match found.opened {
         Some(opened) => opened,
         None if clients.settings.begin_topics => {
-            let epoch = generation(clients, before)?;
+            let epoch = generation(clients, before, begun)?;
             begin(clients, producer, topic, &name, (found.partitions, epoch))?
         }
         None => return Err(OpenError::NotBegun { topic: name }),
@@ -147,7 +151,7 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
     let until = Instant::now() + clients.settings.request_timeout();
     loop {
         let metadata = clients.control.fetch_metadata(Some(&name), clients.settings.request_timeout());
-        let metadata = metadata.map_err(|e| OpenError::Failed(format!("asking for topic {name}: {e}")))?;
+        let metadata = metadata.map_err(|e| of_question(&e, &format!("asking for topic {name}")))?;
         let found = metadata.topics().iter().find(|topic| topic.name() == name);
         let Some(found) = found else { return Ok(None) };
         match found.error().map(Code::from) {
@@ -157,7 +161,7 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
                 return Err(OpenError::Forbidden { topic: name, what: "describe" });
             }
             Some(code) if Instant::now() >= until => {
-                return Err(OpenError::Failed(format!("topic {name} is not ready: {code}")));
+                return Err(OpenError::NotReady(format!("asking for topic {name}: {code}")));
             }
             Some(_) => {
                 std::thread::sleep(PAUSE);
@@ -172,7 +176,7 @@ fn find(clients: &Clients, topic: Topic) -> Result<Option<Found>, OpenError> {
             return Ok(Some(Found { partitions, replicas, min_insync: None, opened: None }));
         }
         if Instant::now() >= until {
-            return Err(OpenError::Failed(format!("topic {name} has partitions without a leader: is a broker down?")));
+            return Err(OpenError::NotReady(format!("topic {name} has partitions without a leader")));
         }
         std::thread::sleep(PAUSE);
     }
@@ -223,12 +227,16 @@ fn create(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
         new = new.set("min.insync.replicas", &min_insync);
     }
     let admin = admin(clients)?;
-    let outcome = block_on(admin.create_topics([&new], &options(clients))).map_err(|e| failed(e.to_string()))?;
+    let outcome = block_on(admin.create_topics([&new], &options(clients)));
+    let outcome = outcome.map_err(|e| of_question(&e, &format!("making topic {name}")))?;
     for result in outcome {
         match result {
             Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
             Err((_, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
                 return Err(OpenError::Forbidden { topic: name, what: "make" });
+            }
+            Err((_, code)) if is_passing(code) => {
+                return Err(OpenError::NotReady(format!("making topic {name}: {code}")));
             }
             Err((_, code)) => return Err(failed(code.to_string())),
         }
@@ -249,16 +257,16 @@ fn check_settings(clients: &Clients, name: &str) -> Result<Option<u32>, OpenErro
     let admin = admin(clients)?;
     let asked = [ResourceSpecifier::Topic(name)];
     let answer = block_on(admin.describe_configs(asked.iter(), &options(clients)));
-    let failed = |e: String| OpenError::Failed(format!("asking for the settings of topic {name}: {e}"));
-    let resource = answer.map_err(|e: KafkaError| failed(e.to_string()))?.into_iter().next();
+    let asking = format!("asking for the settings of topic {name}");
+    let resource = answer.map_err(|e| of_question(&e, &asking))?.into_iter().next();
     let resource = match resource {
         Some(Ok(resource)) => resource,
         Some(Err(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
             tracing::warn!(topic = name, "the user may not see the topic's settings: they are not checked");
             return Ok(None);
         }
-        Some(Err(code)) => return Err(failed(code.to_string())),
-        None => return Err(failed("there is no answer".into())),
+        Some(Err(code)) => return Err(of_question(&KafkaError::AdminOp(code), &asking)),
+        None => return Err(OpenError::Failed(format!("{asking}: there is no answer"))),
     };
     let entries = resource.entries.iter().filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?)));
     let set: HashMap<&str, &str> = entries.collect();
@@ -312,7 +320,7 @@ fn first_words(clients: &Clients, topic: Topic) -> Result<Option<Opened>, OpenEr
 /// Whether there are records on a topic.
 fn has_records(clients: &Clients, topic: Topic, partitions: u32) -> Result<bool, OpenError> {
     for partition in 1..partitions {
-        let (_, high) = clients.watermarks(topic, partition).map_err(|e| OpenError::Failed(e.to_string()))?;
+        let (_, high) = clients.watermarks(topic, partition)?;
         if high > 0 {
             return Ok(true);
         }
@@ -329,18 +337,17 @@ fn look_through<T>(
     topic: Topic,
     mut look: impl FnMut(Content) -> Result<Option<T>, OpenError>,
 ) -> Result<(Option<T>, i64), OpenError> {
-    let failed = |e: crate::log::LogError| OpenError::Failed(e.to_string());
-    let (_, high) = clients.watermarks(topic, 0).map_err(failed)?;
+    let (_, high) = clients.watermarks(topic, 0)?;
     if high == 0 {
         return Ok((None, 0));
     }
     let until = Instant::now() + clients.settings.request_timeout();
-    let mut cursor = Cursor::new(clients, topic, 0, Place::START).map_err(failed)?;
+    let mut cursor = Cursor::new(clients, topic, 0, Place::START)?;
     while cursor.at.message < high.min(BEGINNING) {
-        if cursor.peek(clients, PAUSE).map_err(failed)?.is_none() {
-            if !cursor.pass(clients).map_err(failed)? && Instant::now() >= until {
+        if cursor.peek(clients, PAUSE)?.is_none() {
+            if !cursor.pass(clients)? && Instant::now() >= until {
                 let name = clients.name(topic);
-                return Err(OpenError::Failed(format!("the first messages of topic {name} do not come")));
+                return Err(OpenError::NotReady(format!("the first messages of topic {name} do not come")));
             }
             continue;
         }
@@ -353,17 +360,29 @@ fn look_through<T>(
 }
 
 /// The epoch of a topic that is begun, behind those before it. Several processes may start at once, or one may have ended between
-/// two topics: while no topic has records, all take that of the first. Later it is a topic that was made again.
-fn generation(clients: &Clients, before: &[(Opened, Replication)]) -> Result<u32, OpenError> {
+/// two topics: while no topic has records, all take that of the first. Later it is a topic that was made again, and so is the
+/// first one where another has begun.
+fn generation(clients: &Clients, before: &[(Opened, Replication)], begun: Option<u32>) -> Result<u32, OpenError> {
     if let Some(epoch) = clients.settings.epoch {
         return Ok(epoch);
     }
+    let Some((first, _)) = before.first() else {
+        return Ok(begun.map_or_else(this_second, epoch_made_again));
+    };
     for (opened, _) in before {
         if has_records(clients, opened.topic, opened.partitions)? {
-            return Ok(this_second());
+            let others = before.iter().map(|(opened, _)| opened.epoch).chain(begun);
+            return Ok(epoch_made_again(others.max().unwrap_or(first.epoch)));
         }
     }
-    Ok(before.first().map_or_else(this_second, |(first, _)| first.epoch))
+    Ok(first.epoch)
+}
+
+/// The epoch of a topic that was made again: a second that comes after the one in which the former topic, which nobody remembers,
+/// may have been made, and above the epochs of the others, where the clock has gone back since they were made.
+fn epoch_made_again(others: u32) -> u32 {
+    std::thread::sleep(SECOND);
+    this_second().max(others.saturating_add(1))
 }
 
 /// Writes a topic's first words. Of several who do so at once, the first is believed by all.
@@ -376,7 +395,7 @@ fn begin(
 ) -> Result<Opened, OpenError> {
     let opened = Opened { format: FORMAT, topic, epoch, partitions };
     let out = Outgoing::opened(&opened, &producer.next_id());
-    block_on(producer.send(topic, 0, out, None)).map_err(|e| OpenError::Failed(e.to_string()))?;
+    block_on(producer.send(topic, 0, out, None))?;
     let found = first_words(clients, topic)?;
     found.ok_or_else(|| OpenError::Failed(format!("what topic {name} begins with was written and is not there")))
 }

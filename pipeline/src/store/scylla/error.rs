@@ -71,9 +71,29 @@ pub enum OpenError {
         /// What the cluster said.
         why: String,
     },
+    /// Nodes answer, and not as many as are needed, or not yet.
+    #[error("the store is not ready: {0}; make sure that every node runs")]
+    NotReady(String),
     /// Anything else.
     #[error("opening the store failed: {0}")]
     Failed(String),
+}
+
+impl OpenError {
+    /// Whether the store may open later, without anything being changed: nodes are away, or not ready yet.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::NotReady(_) => true,
+            Self::Settings(_)
+            | Self::Tls(_)
+            | Self::Login { .. }
+            | Self::MissingKeyspace { .. }
+            | Self::OlderSchema { .. }
+            | Self::NewerSchema { .. }
+            | Self::Migrate { .. }
+            | Self::Failed(_) => false,
+        }
+    }
 }
 
 /// Whether a login was refused, from what the driver says of a session that was not made.
@@ -113,6 +133,16 @@ pub(super) enum Failed {
     InPassing(String),
     /// It will not work.
     ForGood(String),
+}
+
+impl Failed {
+    /// What it is for a store that is being opened.
+    pub(super) fn of_opening(self, doing: &str) -> OpenError {
+        match self {
+            Self::InPassing(why) => OpenError::NotReady(format!("{doing}: {why}")),
+            Self::ForGood(why) => OpenError::Failed(format!("{doing}: {why}")),
+        }
+    }
 }
 
 impl From<Failed> for StoreError {
@@ -218,6 +248,16 @@ fn of_cluster(error: &DbError, why: String) -> Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_may_open_later_where_nodes_are_away_and_not_where_something_has_to_be_changed() {
+        let unreachable = OpenError::Unreachable { nodes: "a:9042".into(), why: "refused".into() };
+        assert!(
+            unreachable.is_retryable() && Failed::InPassing("one of two".into()).of_opening("asking").is_retryable()
+        );
+        let login = OpenError::Login { nodes: "a:9042".into(), why: "wrong".into() };
+        assert!(!login.is_retryable() && !Failed::ForGood("no such table".into()).of_opening("asking").is_retryable());
+    }
 
     #[test]
     fn a_read_that_met_too_many_removed_rows_says_what_to_do_and_another_only_what_happened() {

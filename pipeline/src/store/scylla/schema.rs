@@ -47,11 +47,12 @@ pub(super) async fn prepare(session: &Session, settings: &Settings) -> Result<()
 
 /// The schema of a keyspace, 0 for an empty one; nothing where there is no keyspace.
 async fn version(session: &Session, keyspace: &str) -> Result<Option<i32>, OpenError> {
-    let failed = |why: String| OpenError::Failed(format!("asking for the schema of keyspace {keyspace}: {why}"));
+    let failed = |failed: Failed| failed.of_opening(&format!("asking for the schema of keyspace {keyspace}"));
+    let unread = |why: String| failed(Failed::ForGood(why));
     let count = |query: &'static str, table: Option<&'static str>| async move {
         let values: Vec<&str> = [Some(keyspace), table].into_iter().flatten().collect();
-        let found = session.query_unpaged(query, values).await.map_err(|e| failed(e.to_string()))?;
-        found.into_rows_result().map(|rows| rows.rows_num()).map_err(|e| failed(e.to_string()))
+        let found = session.query_unpaged(query, values).await.map_err(|e| failed(e.into()))?;
+        found.into_rows_result().map(|rows| rows.rows_num()).map_err(|e| unread(e.to_string()))
     };
     if count("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?", None).await? == 0 {
         return Ok(None);
@@ -61,9 +62,9 @@ async fn version(session: &Session, keyspace: &str) -> Result<Option<i32>, OpenE
         return Ok(Some(0));
     }
     let query = format!("SELECT version FROM {keyspace}.schema_version WHERE one = 'schema'");
-    let found = session.query_unpaged(query, ()).await.map_err(|e| failed(e.to_string()))?;
-    let rows = found.into_rows_result().map_err(|e| failed(e.to_string()))?;
-    let row = rows.maybe_first_row::<(i32,)>().map_err(|e| failed(e.to_string()))?;
+    let found = session.query_unpaged(query, ()).await.map_err(|e| failed(e.into()))?;
+    let rows = found.into_rows_result().map_err(|e| unread(e.to_string()))?;
+    let row = rows.maybe_first_row::<(i32,)>().map_err(|e| unread(e.to_string()))?;
     Ok(Some(row.map_or(0, |(version,)| version)))
 }
 
@@ -94,9 +95,9 @@ async fn run(session: &Session, keyspace: &str, statement: &str) -> Result<(), O
     let mut statement = Statement::new(statement);
     statement.set_load_balancing_policy(one_node(session));
     let done = session.query_unpaged(statement, ()).await;
-    done.map(drop).map_err(|e| {
-        let (Failed::InPassing(why) | Failed::ForGood(why)) = Failed::from(e);
-        failed(why)
+    done.map(drop).map_err(|e| match Failed::from(e) {
+        Failed::InPassing(why) => OpenError::NotReady(format!("making or migrating keyspace {keyspace}: {why}")),
+        Failed::ForGood(why) => failed(why),
     })?;
     session.await_schema_agreement().await.map_err(|e| failed(e.to_string()))?;
     Ok(())

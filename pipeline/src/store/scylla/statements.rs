@@ -92,10 +92,8 @@ impl Rows {
 }
 
 async fn prepare(session: &Session, settings: &Settings, text: String) -> Result<PreparedStatement, OpenError> {
-    let mut statement = session.prepare(Statement::new(text)).await.map_err(|e| {
-        let (Failed::InPassing(why) | Failed::ForGood(why)) = Failed::from(e);
-        OpenError::Failed(why)
-    })?;
+    let prepared = session.prepare(Statement::new(text)).await;
+    let mut statement = prepared.map_err(|e| Failed::from(e).of_opening("preparing a statement"))?;
     statement.set_consistency(Consistency::LocalQuorum);
     statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));
     statement.set_is_idempotent(false);
