@@ -10,6 +10,7 @@ mod history;
 mod knowledge;
 mod mask;
 mod names;
+mod near;
 mod places;
 mod redrive;
 mod revert;
@@ -382,9 +383,8 @@ impl Repairer {
             return Ok(true);
         }
         let known = Knowledge::read(&*self.store, stream.tenant).await?;
-        let approved = known.approved(&entity.entity);
         for case in waiting {
-            let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case, &approved));
+            let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case, &known));
             let suggested = suggested.unwrap_or_else(|error| {
                 tracing::warn!(%stream, case, %error, "nothing is suggested for a case");
                 suggest::Suggested::default()
