@@ -175,8 +175,8 @@ fn by_name(fields: &[Field]) -> Vec<usize> {
     places
 }
 
-/// Marks what is approved, and what is like it. What was right elsewhere may be wrong here, so at drift, where what is likely enough is applied
-/// by itself, the probability stays the model's own; of what is merely like it, everywhere.
+/// Marks what is approved, and what is like it. What was right elsewhere may be wrong here, so at drift, where what is
+/// likely enough is applied by itself, the probability stays the model's own; of what is merely like it, everywhere.
 fn approve(known: &[&Approved], targets: &[Field], task: Task, candidates: &mut [Candidate]) {
     for mapping in known {
         let is_target = |c: &&mut Candidate| targets.get(c.target).is_some_and(|t| t.name == mapping.target);
