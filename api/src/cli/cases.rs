@@ -11,7 +11,7 @@ use serde_json::json;
 use super::backend::{Backend, Decision, StreamPath};
 use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, SnoozeArgs};
 use crate::http::routes::cases::shape::{
-    ApprovalInfo, CallInfo, CaseInfo, CoverageInfo, LostInfo, MoveInfo, TriedInfo,
+    ApprovalInfo, CallInfo, CaseInfo, CoverageInfo, LostInfo, MoveInfo, SignalInfo, TriedInfo,
 };
 use crate::line::MadeOn;
 use crate::output::Output;
@@ -101,6 +101,14 @@ fn told(to: &MoveInfo) -> String {
     format!("{} → {}{part}{how}{change}", to.from, to.to.join(" + "))
 }
 
+/// A signal with its weight; one that weighs nothing, which is what people and others have said, with its strength.
+fn told_signal(signal: &SignalInfo) -> String {
+    match signal.weight == 0.0 {
+        true => format!("{} {:.2}", signal.name, signal.strength),
+        false => format!("{} {:+.2}", signal.name, signal.weight),
+    }
+}
+
 fn told_change(change: Option<&str>) -> String {
     change.map_or_else(String::new, |change| format!(": {change}"))
 }
@@ -128,7 +136,7 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
     }
     let moves = case.moves.iter().map(|m| ("proposed", m));
     for (what, to) in moves.chain(case.alternatives.iter().map(|m| ("or", m))) {
-        let signals: Vec<String> = to.signals.iter().map(|s| format!("{} {:+.2}", s.name, s.weight)).collect();
+        let signals: Vec<String> = to.signals.iter().map(told_signal).collect();
         out.line(&format!("  {what:<9} {} at {:.3} ({})", told(to), to.confidence, signals.join(", ")))?;
     }
     if let Some(waits) = &case.waits {

@@ -23,9 +23,9 @@ mod operations;
 pub mod cases;
 
 pub use field::{Field, Kind};
-pub use matching::{Approved, CANDIDATES_MAX, Candidate, Matcher, PAIRS_MAX, Problem, TooLarge, signal_names};
+pub use matching::{Approved, CANDIDATES_MAX, Candidate, Matcher, Near, PAIRS_MAX, Problem, TooLarge, signal_names};
 pub use model::{Models, Task, UnreadableModel};
 pub use operations::{Operation, OperationKind, operations};
 pub use rivals::RIVAL_SIGNALS;
-pub use side::likeness;
+pub use side::{Name, likeness};
 pub use signals::{SIGNALS, Signals};

@@ -1,5 +1,7 @@
 //! Matching: two sides in, for each source field its likeliest targets out.
 
+use std::collections::BTreeMap;
+
 use crate::agreement::agrees;
 use crate::field::Field;
 use crate::model::{Model, Models, Task};
@@ -15,6 +17,10 @@ pub const PAIRS_MAX: usize = 4_000_000;
 /// The confidence of what the tenant has approved for this very name, where a person reads what is suggested. Where it may
 /// be applied unseen, an approved pair goes first and is no likelier for it.
 const APPROVED: f32 = 0.98;
+/// What a near name is worth where candidates are ranked: more than one step of doubt is wide, less than two lie apart.
+const NEAR: f32 = 0.03;
+/// By nearness nothing ranks higher, and so never before what is as good as certain.
+const NEAR_MAX: f32 = 0.89;
 
 /// What is to be matched.
 #[derive(Debug, Clone, Default)]
@@ -38,12 +44,23 @@ impl Problem {
 }
 
 /// A mapping that the tenant has approved before, for a stream like this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Approved {
     /// The source field's name.
     pub source: String,
     /// The target field's name.
     pub target: String,
+    /// What was approved, where it is not this very pair but one like it.
+    pub near: Option<Near>,
+}
+
+/// A mapping that was approved for a name like the one in question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Near {
+    /// The name.
+    pub name: String,
+    /// How alike the two are, from 0 to 1, as [`Name::nearness`](crate::Name::nearness) says.
+    pub likeness: f32,
 }
 
 /// A problem of more pairs than are compared in one go.
@@ -65,6 +82,8 @@ pub struct Candidate {
     pub confidence: f32,
     /// The tenant has approved this very pair before.
     pub approved: bool,
+    /// Of what is approved and like this pair, the nearest.
+    pub near: Option<Near>,
     /// The log-odds behind the probability.
     pub log_odds: f32,
     /// Several independent signals say the same; without that nothing is called as good as certain.
@@ -73,6 +92,15 @@ pub struct Candidate {
     pub signals: Signals,
     /// What it looks like among its rivals, in the order of [`RIVAL_SIGNALS`].
     pub rivals: [f32; RIVAL_SIGNALS.len()],
+}
+
+impl Candidate {
+    /// What it is ranked by: its probability, with a lead where something like it is approved. That lead decides among what
+    /// is about as likely, and nothing is likelier for it.
+    pub fn rank(&self) -> f32 {
+        let lead = self.near.as_ref().map_or(0.0, |near| NEAR * near.likeness);
+        self.confidence.max((self.confidence + lead).min(NEAR_MAX))
+    }
 }
 
 /// Matches fields by fitted models; the same for a new source and for drift.
@@ -95,7 +123,8 @@ impl<'a> Matcher<'a> {
 
     /// For each source field its likeliest targets, best first; empty only where there is no target at all.
     ///
-    /// The order of the fields makes no difference. `approved` are the tenant's nearest approved mappings: they go first.
+    /// The order of the fields makes no difference. `approved` are the tenant's nearest approved mappings: those of
+    /// the very names go first, those of names like them before what is about as likely.
     pub fn find(&self, problem: &Problem, task: Task, approved: &[Approved]) -> Result<Vec<Vec<Candidate>>, TooLarge> {
         problem.check_size()?;
         let model = self.models.of(task);
@@ -105,9 +134,12 @@ impl<'a> Matcher<'a> {
         let order = by_name(&problem.targets);
         let mut all: Vec<Vec<Candidate>> =
             (0..problem.sources.len()).map(|row| view.candidates(row, &table, &order)).collect();
+        let mut known: BTreeMap<&str, Vec<&Approved>> = BTreeMap::new();
+        approved.iter().for_each(|mapping| known.entry(mapping.source.as_str()).or_default().push(mapping));
         for (source, candidates) in problem.sources.iter().zip(&mut all) {
-            approve(source, problem, task, approved, candidates);
-            candidates.sort_by(|a, b| b.approved.cmp(&a.approved).then(b.confidence.total_cmp(&a.confidence)));
+            let known = known.get(source.name.as_str()).map_or(&[][..], Vec::as_slice);
+            approve(known, &problem.targets, task, candidates);
+            candidates.sort_by(|a, b| b.approved.cmp(&a.approved).then(b.rank().total_cmp(&a.rank())));
         }
         Ok(all)
     }
@@ -143,16 +175,20 @@ fn by_name(fields: &[Field]) -> Vec<usize> {
     places
 }
 
-/// Marks what is approved. What was right elsewhere may be wrong here, so at drift, where what is likely enough is applied
-/// by itself, the probability stays the model's own.
-fn approve(source: &Field, problem: &Problem, task: Task, approved: &[Approved], candidates: &mut [Candidate]) {
-    let known = approved.iter().filter(|a| a.source == source.name);
+/// Marks what is approved, and what is like it. What was right elsewhere may be wrong here, so at drift, where what is
+/// likely enough is applied by itself, the probability stays the model's own; of what is merely like it, everywhere.
+fn approve(known: &[&Approved], targets: &[Field], task: Task, candidates: &mut [Candidate]) {
     for mapping in known {
-        let is_target = |c: &&mut Candidate| problem.targets.get(c.target).is_some_and(|t| t.name == mapping.target);
-        if let Some(candidate) = candidates.iter_mut().find(is_target) {
-            candidate.approved = true;
-            if task == Task::Onboard {
-                candidate.confidence = candidate.confidence.max(APPROVED);
+        let is_target = |c: &&mut Candidate| targets.get(c.target).is_some_and(|t| t.name == mapping.target);
+        let Some(candidate) = candidates.iter_mut().find(is_target) else { continue };
+        match &mapping.near {
+            Some(near) if candidate.near.as_ref().is_some_and(|nearer| nearer.likeness >= near.likeness) => {}
+            Some(near) => candidate.near = Some(near.clone()),
+            None => {
+                candidate.approved = true;
+                if task == Task::Onboard {
+                    candidate.confidence = candidate.confidence.max(APPROVED);
+                }
             }
         }
     }
@@ -216,8 +252,9 @@ impl View<'_> {
             let agreed = agrees(self.task, &signals, &rivals);
             let curve = if agreed { &self.model.agreed } else { &self.model.doubtful };
             let confidence = curve.confidence(log_odds);
-            let approved = false;
-            scored.push((log_odds, Candidate { target, confidence, approved, log_odds, agreed, signals, rivals }));
+            let (approved, near) = (false, None);
+            let candidate = Candidate { target, confidence, approved, near, log_odds, agreed, signals, rivals };
+            scored.push((log_odds, candidate));
         }
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(order[a.1.target].cmp(&order[b.1.target])));
         scored.into_iter().map(|(_, candidate)| candidate).collect()

@@ -145,13 +145,55 @@ fn entry(
 
 /// How alike two names are, from 0 to 1: as good as the same word for word, else by what they mean.
 pub fn likeness(one: &str, other: &str) -> f32 {
-    let spoken = |name: &str| words::segments(name).pop().unwrap_or_default();
-    let (one, other) = (spoken(one), spoken(other));
-    if one.concat() == other.concat() {
-        return if one.is_empty() { 0.0 } else { 1.0 };
+    let spoken = |name: &str| Spoken::new(&words::segments(name).pop().unwrap_or_default());
+    spoken(one).likeness(&spoken(other))
+}
+
+/// A name made ready to be compared with many others.
+#[derive(Debug, Clone)]
+pub struct Name {
+    last: Spoken,
+    whole: Spoken,
+}
+
+impl Name {
+    /// Makes a name ready.
+    pub fn new(name: &str) -> Self {
+        let (segments, lexicon) = (words::segments(name), Lexicon::shipped());
+        let last = segments.last().cloned().unwrap_or_default();
+        // What says little goes unsaid: `properties.email` is `email`.
+        let before =
+            segments.iter().rev().skip(1).rev().filter(|words| !words.iter().all(|word| lexicon.is_weak(word)));
+        let whole: Vec<String> = before.flatten().chain(&last).cloned().collect();
+        Self { last: Spoken::new(&last), whole: Spoken::new(&whole) }
     }
-    let meaning = |words: &[String]| meaning(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    dot(&meaning(&one), &meaning(&other)).clamp(0.0, 1.0)
+
+    /// How near two names are, from 0 to 1: as alike as their last segments are, and no more than the whole paths, so that
+    /// the id of one thing is not near the id of another.
+    pub fn nearness(&self, other: &Self) -> f32 {
+        self.last.likeness(&other.last).min(self.whole.likeness(&other.whole))
+    }
+}
+
+/// The words of a name: its letters, and what it means.
+#[derive(Debug, Clone)]
+struct Spoken {
+    letters: String,
+    meaning: Vector,
+}
+
+impl Spoken {
+    fn new(words: &[String]) -> Self {
+        let meaning = meaning(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        Self { letters: words.concat(), meaning }
+    }
+
+    fn likeness(&self, other: &Self) -> f32 {
+        if self.letters == other.letters {
+            return if self.letters.is_empty() { 0.0 } else { 1.0 };
+        }
+        dot(&self.meaning, &other.meaning).clamp(0.0, 1.0)
+    }
 }
 
 /// The mean of the words' vectors, rare words first.

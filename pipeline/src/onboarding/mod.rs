@@ -125,7 +125,8 @@ pub fn suggest(
         targets: targets.iter().map(|field| target(field)).collect(),
         sources,
     };
-    let found = Matcher::default().find(&problem, Task::Onboard, &known.approved_of(&entity.entity))?;
+    let approved = known.approved_for(&entity.entity, &problem.sources);
+    let found = Matcher::default().find(&problem, Task::Onboard, &approved)?;
     let winners = winners(&found);
     let mut paths = Vec::new();
     for (row, ((node, path), candidates)) in nodes.into_iter().zip(found).enumerate() {
@@ -151,9 +152,9 @@ pub fn suggest(
 fn winners(found: &[Vec<Candidate>]) -> BTreeMap<usize, usize> {
     let mut winners: BTreeMap<usize, (usize, f32)> = BTreeMap::new();
     for (row, first) in found.iter().enumerate().filter_map(|(row, candidates)| Some((row, candidates.first()?))) {
-        let best = winners.entry(first.target).or_insert((row, first.confidence));
-        if first.confidence > best.1 {
-            *best = (row, first.confidence);
+        let best = winners.entry(first.target).or_insert((row, first.rank()));
+        if first.rank() > best.1 {
+            *best = (row, first.rank());
         }
     }
     winners.into_iter().map(|(target, (row, _))| (target, row)).collect()

@@ -3,11 +3,14 @@
 use schemas::input::DefinitionKind;
 use schemas::ontology::{read_mapping, shipped_entities, shipped_entity};
 use schemas::record::RecordBatchWriter;
-use schemas::{BatchKind, Entity, Input, Lane, Mapping, Record, Version};
+use schemas::{BatchKind, Entity, Input, Lane, Mapping, Position, Record, TenantId, Version};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::repair::{MappingVersion, Origin};
 use crate::step::{InputBatch, Scratch, fold};
+use crate::store::{Expect, MemoryStore, Store, Table};
+use crate::testing::TENANT;
 
 /// The state of the stream `deals` after these records.
 fn seen(mapping: &Mapping, entity: &Entity, records: &[Value]) -> StreamState {
@@ -202,4 +205,56 @@ fn what_a_mapping_knows_of_a_name_comes_with_its_transforms() {
             .of(&"name".parse().unwrap())
             .is_some_and(|(path, to)| path.from == r"Deal\ Name" && to.confidence >= SURE_MIN)
     );
+}
+
+/// What is known to a tenant whose people have approved a mapping of the entity `odd` that reads this path into `plk`.
+async fn known_by(path: &str, tenant: TenantId) -> Knowledge {
+    let mapping: Mapping = serde_json::from_value(json!({"entity": "odd", "fields": {"plk": path}})).unwrap();
+    let made = MappingVersion {
+        version: 1,
+        entity: mapping.entity.clone(),
+        hash: mapping.hash(),
+        text: Some(mapping.text()),
+        origin: Origin::Set,
+        by: "user:ada".into(),
+        why: String::new(),
+        case: None,
+        position: Position { epoch: 1, partition: 0, offset: 7 },
+        at: 0,
+    };
+    let (store, value) = (MemoryStore::default(), serde_json::to_vec(&made).unwrap());
+    store.put(TENANT, Table::Mappings, "crm/odd/0000000001", value.into(), Expect::Any).await.unwrap();
+    Knowledge::read(&store, tenant).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_near_name_leads_among_equal_fields_and_only_the_very_same_one_is_as_good_as_certain() {
+    let records: Vec<Value> = (0..20).map(|n| json!({"qxv": format!("s-{n}")})).collect();
+    let state = unmapped(&records);
+    let fields = json!([{"name": "bnm", "type": "text"}, {"name": "plk", "type": "text"}]);
+    let odd: Entity = serde_json::from_value(json!({"entity": "odd", "table": "odds", "fields": fields})).unwrap();
+    let first = |known: &Knowledge| {
+        let found = suggest(&state, None, &odd, known).unwrap().paths.remove(0);
+        let to = found.to.unwrap();
+        (to.field.to_string(), to.confidence)
+    };
+    let (field, alone) = first(&Knowledge::shipped());
+    assert_eq!(field, "bnm", "by its name, for neither is likelier");
+    assert!(alone < SURE_MIN);
+    assert_eq!(first(&known_by("QXV", TENANT).await), ("plk".to_owned(), alone));
+    assert_eq!(first(&known_by("qxv", TENANT).await), ("plk".to_owned(), 980));
+    assert_eq!(first(&known_by("QXV", TenantId::generate()).await), (field.clone(), alone), "of another tenant");
+    assert_eq!(first(&known_by("qxv", TenantId::generate()).await), (field, alone), "of another tenant");
+}
+
+fn candidate(confidence: f32, near: Option<matcher::Near>) -> Candidate {
+    let (signals, rivals) = ([0.0; matcher::SIGNALS.len()], [0.0; matcher::RIVAL_SIGNALS.len()]);
+    Candidate { target: 0, confidence, approved: false, near, log_odds: 0.0, agreed: false, signals, rivals }
+}
+
+#[test]
+fn of_two_paths_with_an_equal_claim_to_a_field_the_near_one_has_it() {
+    let near = || Some(matcher::Near { name: "QXV".into(), likeness: 0.9 });
+    let winner = |first, second| winners(&[vec![candidate(first, None)], vec![candidate(second, near())]])[&0_usize];
+    assert_eq!((winner(0.5, 0.5), winner(0.87, 0.5), winner(0.99, 0.87)), (1, 0, 0));
 }

@@ -23,7 +23,7 @@ const BYTES_MAX: usize = 8 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Knowledge {
     /// Entity, field, and a path that fills it.
-    fills: BTreeSet<(String, String, String)>,
+    pub(super) fills: BTreeSet<(String, String, String)>,
     /// How a path fills a field of an entity, where that takes more than reading it.
     rules: BTreeMap<(String, String, String), Rule>,
     /// Entity, and what sources call it, in lower case.
@@ -167,7 +167,7 @@ impl Knowledge {
             targets.entry(path).or_default().push(field);
         }
         let only = targets.into_iter().filter_map(|(path, fields)| match fields[..] {
-            [field] => Some(Approved { source: path.to_owned(), target: field.to_owned() }),
+            [field] => Some(Approved { source: path.to_owned(), target: field.to_owned(), near: None }),
             _ => None,
         });
         only.collect()
@@ -186,7 +186,7 @@ impl Knowledge {
     /// Where people say that lost paths of an entity's streams have gone as they were.
     pub fn approved(&self, entity: &EntityName) -> Vec<Approved> {
         let of_entity = self.moved.iter().filter(|(of, ..)| of == entity.as_str());
-        of_entity.map(|(_, from, to)| Approved { source: from.clone(), target: to.clone() }).collect()
+        of_entity.map(|(_, from, to)| Approved { source: from.clone(), target: to.clone(), near: None }).collect()
     }
 
     /// Whether an approved mapping like it says that a lost path may be at one of the added ones.
@@ -236,6 +236,7 @@ fn how(rule: &Rule) -> Option<Rule> {
 
 #[cfg(test)]
 mod tests {
+    use matcher::Field;
     use schemas::Position;
     use schemas::drift::Change;
     use schemas::input::DefinitionHash;
@@ -347,6 +348,32 @@ mod tests {
         let people: EntityName = "person".parse().unwrap();
         assert_eq!(known.approved(&people), []);
         assert!(!known.knows(&people, &lost("Who", "buyer"), &["Buyer".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn what_another_tenant_has_approved_counts_neither_by_its_name_nor_by_a_near_one() {
+        let store = MemoryStore::default();
+        keep_version(&store, "crm/orders", 1, "order", r#"{"buyer":"Kd_Nr"}"#).await;
+        keep_case(&store, "crm/orders", 1, "user:ada", vec![lost("Who", "note")], vec![to("Who", "zzq")]).await;
+        let order: EntityName = "order".parse().unwrap();
+        let paths = ["KdNr", "Kd_Nr", "ZZQ"].map(|name| Field { name: name.to_owned(), ..Field::default() });
+        let near = |known: &Knowledge| {
+            let gone = [lost("WHO", "note"), lost("Sum", "buyer")];
+            let all = [known.approved_for(&order, &paths), known.approved_moves(&order, &gone, &paths)].concat();
+            let pair = |one: &Approved| (one.source.clone(), one.target.clone(), one.near.is_some());
+            all.iter().map(pair).collect::<Vec<_>>()
+        };
+        let ours = [
+            ("Kd_Nr", "buyer", false),
+            ("KdNr", "buyer", true),
+            ("Who", "zzq", false),
+            ("WHO", "ZZQ", true),
+            ("Sum", "KdNr", true),
+            ("Sum", "Kd_Nr", true),
+        ];
+        let ours = ours.map(|(source, target, is_near)| (source.to_owned(), target.to_owned(), is_near));
+        assert_eq!(near(&Knowledge::read(&store, TENANT).await.unwrap()), ours);
+        assert!(near(&Knowledge::read(&store, TenantId::generate()).await.unwrap()).is_empty());
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ mod history;
 mod knowledge;
 mod mask;
 mod names;
+mod near;
 mod places;
 mod portion;
 mod redrive;
@@ -389,16 +390,15 @@ impl Repairer {
     /// Suggests repairs for a case, or for every open one of the stream, once the state behind the decision is written.
     async fn suggest(&mut self, stream: &StreamId, offset: u64, only: Option<u64>) -> Result<bool, ProcessError> {
         let Some(state) = self.state_behind(stream, offset).await? else { return Ok(false) };
-        let (Some((_, mapping_version)), Some(entity)) = (state.mapping(), state.entity()) else { return Ok(true) };
+        let (Some((_, mapping_version)), Some(_)) = (state.mapping(), state.entity()) else { return Ok(true) };
         let is_meant = |case: &u64| only.is_none_or(|only| only == *case);
         let waiting: Vec<u64> = state.drift().waiting().filter(is_meant).collect();
         if waiting.is_empty() {
             return Ok(true);
         }
         let known = Knowledge::read(&*self.store, stream.tenant).await?;
-        let approved = known.approved(&entity.entity);
         for case in waiting {
-            let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case, &approved));
+            let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case, &known));
             let suggested = suggested.unwrap_or_else(|error| {
                 tracing::warn!(%stream, case, %error, "nothing is suggested for a case");
                 suggest::Suggested::default()

@@ -1,12 +1,13 @@
 //! Suggestions: the matcher is asked where the lost paths of a case may have gone. What it says is an input, so that
 //! replay does not ask again.
 
-use matcher::{Approved, Candidate, Field, Kind, Matcher, OperationKind, Problem, SIGNALS, Task, TooLarge, operations};
+use matcher::{Candidate, Field, Kind, Matcher, OperationKind, Problem, SIGNALS, Task, TooLarge, operations};
 use schemas::drift::{Change, DriftKind, Lost, Move, Signal};
 use schemas::mapping::Path;
 use schemas::shape::{NodeId, ShapeTree, TypeClass};
 use serde_json::Value;
 
+use super::Knowledge;
 use crate::step::StreamState;
 use crate::step::drift::{Format, Profile};
 
@@ -20,6 +21,10 @@ const LIKELY_MIN: u16 = 20;
 const RETYPED: u16 = 990;
 /// Signals that are named of a move.
 const SIGNALS_MAX: usize = 6;
+/// The signal that people have decided so before, and the beginning of the one that names a path which they have approved
+/// and which is near. Either ranks, and weighs nothing.
+const APPROVED: &str = "approved";
+const NEAR_APPROVED: &str = "near_approved:";
 
 /// Where the lost paths of a case have gone, and where else they may have gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,16 +42,17 @@ pub(super) fn fields(state: &StreamState, case: u64) -> (Vec<Field>, Vec<Field>)
     (before, after)
 }
 
-/// Asks the matcher; `approved` is what the tenant's people have decided before.
-pub(super) fn suggest(state: &StreamState, case: u64, approved: &[Approved]) -> Result<Suggested, TooLarge> {
+/// Asks the matcher; `known` is what the tenant's people have decided before, and what ships with the product.
+pub(super) fn suggest(state: &StreamState, case: u64, known: &Knowledge) -> Result<Suggested, TooLarge> {
     let (tree, drift) = (state.shape(), state.drift());
     let (changed, lost) = drift.lost(case, tree).into_iter().partition::<Vec<_>, _>(stays);
     let (before, after) = fields(state, case);
     let entity = state.entity().map_or_else(String::new, |entity| entity.entity.to_string());
+    let approved = state.entity().map_or_else(Vec::new, |of| known.approved_moves(&of.entity, &lost, &after));
     let matcher = Matcher::default();
-    let found = matcher.find(&Problem::of_change(&entity, &before, &after), Task::Drift, approved)?;
+    let found = matcher.find(&Problem::of_change(&entity, &before, &after), Task::Drift, &approved)?;
     let mut moves = Vec::new();
-    for operation in operations(&matcher, &entity, &before, &after, approved)? {
+    for operation in operations(&matcher, &entity, &before, &after, &approved)? {
         let Some(kind) = kind_of(operation.kind) else { continue };
         let parts = operation.from.len();
         for (part, from) in operation.from.into_iter().enumerate() {
@@ -139,7 +145,7 @@ pub(crate) fn thousandths(confidence: f32) -> u16 {
     (confidence.clamp(0.0, 1.0) * 1000.0) as u16
 }
 
-/// The signals that weigh most, for the candidate or against it.
+/// The signals that weigh most, for the candidate or against it; then what is known of it.
 fn signals(matcher: &Matcher<'_>, candidate: &Candidate) -> Vec<Signal> {
     let in_thousandths = |number: f32| (number * 1000.0) as i32;
     let weights = matcher.weights(Task::Drift, candidate);
@@ -153,6 +159,12 @@ fn signals(matcher: &Matcher<'_>, candidate: &Candidate) -> Vec<Signal> {
         .collect();
     all.sort_by_key(|signal| std::cmp::Reverse((signal.weight.abs(), signal.strength)));
     all.truncate(SIGNALS_MAX);
+    let known = match &candidate.near {
+        _ if candidate.approved => Some((APPROVED.to_owned(), 1.0)),
+        Some(near) => Some((format!("{NEAR_APPROVED}{}", near.name), near.likeness)),
+        None => None,
+    };
+    all.extend(known.map(|(name, strength)| Signal { name, strength: in_thousandths(strength), weight: 0 }));
     all
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemas::TenantId;
-use schemas::drift::{Decide, DriftKind, Severity, Verdict};
+use schemas::drift::{Decide, DriftKind, Severity, Signal, Verdict};
 use schemas::input::Command;
 
 use super::*;
@@ -208,6 +208,35 @@ async fn what_is_doubtful_waits_until_a_person_decides() {
     let counters = counters(&line).await;
     assert_eq!((counters.accepted, counters.held), (150, 0));
     assert!(line.values().await.iter().all(Option::is_some), "none is blank");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_equal_places_the_one_near_an_approved_path_is_named_first_and_says_which_and_it_waits_all_the_same() {
+    let mut named = Vec::new();
+    for is_approved in [false, true] {
+        let line = Line::new();
+        if is_approved {
+            line.open("returns", &MAPPING.replace(r#":"Total""#, r#":"q_xv""#), ENTITY).await;
+            settle(&line).await;
+        }
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        feed(&line, &open, 1, 0..100, "Total").await;
+        let both =
+            |id: usize| format!(r#"{{"Id":"{id}","Updated":"2024-01-02T00:00:00Z","Bnm":"s-{id}","Qxv":"s-{id}"}}"#);
+        let payloads: Vec<String> = (100..150).map(both).collect();
+        line.append(&open, 2, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        settle(&line).await;
+        let case = cases(&line).await.remove(0);
+        assert_eq!((case.status, case.held, case.moves.len()), (Status::Open, 50, 0), "{case:?}");
+        named.push(case.alternatives);
+    }
+    let places = |all: &[Move]| all.iter().map(|to| (to.to[0].clone(), to.confidence)).collect::<Vec<_>>();
+    let (alone, known) = (places(&named[0]), places(&named[1]));
+    assert_eq!([&*alone[0].0, &*alone[1].0], ["Bnm", "Qxv"]);
+    assert_eq!(known, [alone[1].clone(), alone[0].clone()], "and none is likelier for it");
+    let told = Signal { name: "near_approved:q_xv".into(), strength: 1000, weight: 0 };
+    assert_eq!(named[1][0].signals.last(), Some(&told));
+    assert!(!named[0].iter().chain(&named[1][1..]).any(|to| to.signals.iter().any(|s| s.name == told.name)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -123,7 +123,7 @@ fn is_retyped(before: &Field, after: &Field) -> bool {
     before.kind != after.kind && before.kind != Kind::Unknown && after.kind != Kind::Unknown
 }
 
-/// Pairs that are likely, what is approved first, then the best, each field once.
+/// Pairs that are likely, what is approved first, then by rank, each field once.
 fn moved(
     problem: &Problem,
     found: &[Vec<Candidate>],
@@ -131,15 +131,18 @@ fn moved(
     is_free: &mut [bool],
     out: &mut Vec<Operation>,
 ) {
-    let mut pairs: Vec<(bool, f32, usize, usize)> = Vec::new();
+    let mut pairs: Vec<(usize, &Candidate)> = Vec::new();
     for (row, candidates) in found.iter().enumerate() {
         let likely = candidates.iter().filter(|c| c.log_odds >= MOVED_FROM);
-        pairs.extend(likely.map(|c| (c.approved, c.confidence, row, c.target)));
+        pairs.extend(likely.map(|candidate| (row, candidate)));
     }
     let names = |row: usize, column: usize| (&problem.sources[row].name, &problem.targets[column].name);
-    let by_name = |a: &(bool, f32, usize, usize), b: &(bool, f32, usize, usize)| names(a.2, a.3).cmp(&names(b.2, b.3));
-    pairs.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then_with(|| by_name(a, b)));
-    for (_, confidence, row, column) in pairs {
+    pairs.sort_by(|(row, a), (other, b)| {
+        let by_rank = b.approved.cmp(&a.approved).then(b.rank().total_cmp(&a.rank()));
+        by_rank.then_with(|| names(*row, a.target).cmp(&names(*other, b.target)))
+    });
+    for (row, candidate) in pairs {
+        let (column, confidence) = (candidate.target, candidate.confidence);
         if !is_left[row] || !is_free[column] {
             continue;
         }
@@ -163,5 +166,37 @@ fn direction(from: &str, to: &str) -> OperationKind {
         OperationKind::Unnest
     } else {
         OperationKind::Rename
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matching::Near;
+    use crate::rivals::RIVAL_SIGNALS;
+    use crate::signals::SIGNALS;
+
+    fn candidate(confidence: f32, near: Option<Near>) -> Candidate {
+        let (signals, rivals) = ([0.0; SIGNALS.len()], [0.0; RIVAL_SIGNALS.len()]);
+        Candidate { target: 0, confidence, approved: false, near, log_odds: 1.0, agreed: false, signals, rivals }
+    }
+
+    /// Where the one field that came is told to come from, and how likely that is.
+    fn told(found: &[Vec<Candidate>]) -> (String, f32) {
+        let field = |name: &str| Field { name: name.to_owned(), ..Field::default() };
+        let problem = Problem::of_change("order", &[field("bnm"), field("plk")], &[field("qxv")]);
+        let mut out = Vec::new();
+        moved(&problem, found, &mut [true, true], &mut [true], &mut out);
+        assert_eq!(out.len(), 1);
+        (out[0].from.concat(), out[0].confidence)
+    }
+
+    #[test]
+    fn of_two_fields_that_may_have_become_one_the_near_one_is_told_where_none_is_likelier() {
+        let near = || Some(Near { name: "PLK".to_owned(), likeness: 1.0 });
+        let told_of = |first, second| told(&[vec![candidate(first, None)], vec![candidate(second, near())]]);
+        assert_eq!(told_of(0.503, 0.5), ("plk".to_owned(), 0.5));
+        assert_eq!(told_of(0.87, 0.5), ("bnm".to_owned(), 0.87));
+        assert_eq!(told_of(0.9, 0.874), ("bnm".to_owned(), 0.9), "what is as good as certain");
     }
 }

@@ -1,4 +1,4 @@
-use matcher::{Approved, Candidate, Field, Matcher, PAIRS_MAX, Problem, Task};
+use matcher::{Approved, Candidate, Field, Matcher, Name, Near, PAIRS_MAX, Problem, Task, likeness};
 use serde_json::json;
 
 use crate::field;
@@ -14,6 +14,16 @@ fn best<'a>(problem: &'a Problem, found: &[Vec<Candidate>], source: usize) -> (&
 
 fn find(problem: &Problem, task: Task, approved: &[Approved]) -> Vec<Vec<Candidate>> {
     Matcher::default().find(problem, task, approved).expect("a problem of moderate size")
+}
+
+fn approved(source: &str, target: &str) -> Approved {
+    Approved { source: source.into(), target: target.into(), near: None }
+}
+
+/// What is approved for a name that is written otherwise, and no nearer could be.
+fn approved_near(source: &str, target: &str) -> Approved {
+    let near = Some(Near { name: source.to_uppercase(), likeness: 1.0 });
+    Approved { near, ..approved(source, target) }
 }
 
 fn emails() -> Vec<serde_json::Value> {
@@ -97,12 +107,12 @@ fn the_order_of_fields_makes_no_difference() {
 fn what_the_tenant_approved_for_this_very_name_comes_first() {
     let targets = vec![field("phone", "string", &[]), field("mobile_phone", "string", &[])];
     let problem = problem(vec![field("tel_2", "string", &[])], targets);
-    let approved = [Approved { source: "tel_2".into(), target: "mobile_phone".into() }];
+    let approved = [approved("tel_2", "mobile_phone")];
     let found = find(&problem, Task::Onboard, &approved);
     assert_eq!(best(&problem, &found, 0).0, "mobile_phone");
     assert!(best(&problem, &found, 0).1 > 0.9);
     // What names a field that is not there changes nothing.
-    let elsewhere = [Approved { source: "tel_2".into(), target: "nowhere".into() }];
+    let elsewhere = [Approved { target: "nowhere".into(), ..approved[0].clone() }];
     assert_eq!(find(&problem, Task::Onboard, &elsewhere), find(&problem, Task::Onboard, &[]));
 }
 
@@ -112,11 +122,69 @@ fn what_was_approved_before_goes_first_at_drift_and_is_no_likelier_for_it() {
     let problem = problem(vec![field("telephone", "string", &[])], targets);
     let alone = find(&problem, Task::Drift, &[]);
     let second = &alone[0][1];
-    let approved = [Approved { source: "telephone".into(), target: problem.targets[second.target].name.clone() }];
+    let approved = [approved("telephone", &problem.targets[second.target].name)];
     let found = find(&problem, Task::Drift, &approved);
     assert_eq!(found[0][0].target, second.target);
     assert_eq!(found[0][0].confidence, second.confidence, "its probability is the matcher's own");
     assert!(found[0][0].approved && !found[0][1].approved);
+}
+
+/// A name that says nothing, and targets of which none is likelier than the other.
+fn equals() -> Problem {
+    let targets = vec![field("bnm", "string", &[]), field("plk", "string", &[])];
+    problem(vec![field("qxv", "string", &[])], targets)
+}
+
+#[test]
+fn what_is_approved_for_a_near_name_goes_first_among_equals_and_is_no_likelier_for_it() {
+    let problem = equals();
+    for task in [Task::Onboard, Task::Drift] {
+        let alone = find(&problem, task, &[]);
+        let (first, second) = (&alone[0][0], &alone[0][1]);
+        assert!(first.confidence - second.confidence < 0.02, "{alone:?}");
+        let found = find(&problem, task, &[approved_near("qxv", &problem.targets[second.target].name)]);
+        assert_eq!(found[0][0].target, second.target);
+        assert_eq!(found[0][0].confidence, second.confidence, "its probability is the matcher's own");
+        assert!(found[0][0].confidence < 0.9 && !found[0][0].approved);
+        assert_eq!(found[0][0].near.as_ref().map(|near| &*near.name), Some("QXV"));
+    }
+}
+
+#[test]
+fn the_very_same_name_counts_more_than_a_near_one_and_the_nearest_of_several_is_told() {
+    let problem = equals();
+    let mut all = vec![approved("qxv", "bnm"), approved_near("qxv", "plk")];
+    let found = find(&problem, Task::Onboard, &all);
+    assert_eq!(best(&problem, &found, 0), ("bnm", 0.98));
+    let other = Near { name: "qxw".into(), likeness: 0.9 };
+    all.extend([approved_near("qxv", "bnm"), Approved { near: Some(other), ..approved("qxv", "plk") }]);
+    for _ in 0..2 {
+        let found = find(&problem, Task::Onboard, &all);
+        assert_eq!(best(&problem, &found, 0), ("bnm", 0.98));
+        assert_eq!(found[0][1].near.as_ref().map(|near| near.likeness), Some(1.0));
+        all.reverse();
+    }
+}
+
+#[test]
+fn a_near_name_goes_before_nothing_that_is_likelier() {
+    let sources = vec![field("customer_email", "string", &emails()), field("shipped_on", "date", &days())];
+    let targets = vec![field("shippedOn", "date", &days()), field("customerEmail", "string", &emails())];
+    let problem = problem(sources, targets);
+    let found = find(&problem, Task::Drift, &[approved_near("customer_email", "shippedOn")]);
+    assert_eq!(best(&problem, &found, 0).0, "customerEmail");
+    assert!(found[0].iter().any(|candidate| candidate.near.is_some()));
+}
+
+#[test]
+fn names_are_near_by_their_last_segment_and_by_the_whole_path() {
+    let nearness = |one: &str, other: &str| Name::new(one).nearness(&Name::new(other));
+    for (one, other) in [("KdNr", "kd_nr"), ("properties.email", "Email"), ("total_price", "total_price")] {
+        assert_eq!(nearness(one, other), 1.0, "{one} {other}");
+    }
+    assert_eq!((nearness("", ""), nearness("qxv", "bnm"), nearness("a.qxv", "")), (0.0, 0.0, 0.0));
+    assert_eq!(likeness("customer.id", "deal.id"), 1.0);
+    assert!(nearness("customer.id", "deal.id") < 0.8, "an id of another thing");
 }
 
 #[test]
