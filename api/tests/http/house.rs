@@ -84,7 +84,7 @@ impl House {
         });
         drop(doors);
         // What still answers lets go of the folder first.
-        runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+        runtime.shutdown_timeout(std::time::Duration::from_secs(300));
         self.folder.take().unwrap()
     }
 
@@ -205,7 +205,18 @@ impl Person {
     pub fn patch(&self, path: &str, body: &Value) -> Answer {
         self.send("PATCH", path, &[("content-type", "application/json")], body.to_string().as_bytes())
     }
+    /// Asks; again where the views had not come to a position in the time that a request waits for them.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let started = std::time::Instant::now();
+        loop {
+            let answer = self.send_once(method, path, headers, body);
+            let is_early = answer.status == 503 && answer.text.contains("position_not_reached");
+            if !is_early || started.elapsed().as_secs() >= 300 {
+                return answer;
+            }
+        }
+    }
+    fn send_once(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
