@@ -109,7 +109,7 @@ fn with_key(serving: &Serving, token: &str, seconds: u64) -> Option<(Somebody, S
     let program = Somebody::at(&serving.address()).with("AUTONOMOS_API_KEY", secret);
     let me = program.run(&["--json", "whoami"]);
     in_time(me.status.success(), &me)?;
-    let me: Value = serde_json::from_slice(&me.stdout).unwrap();
+    let me: Value = serde_json::from_str(String::from_utf8_lossy(&me.stdout).lines().last().unwrap()).unwrap();
     assert_eq!((&me["name"], &me["role"]), (&json!("nightly"), &json!("viewer")));
     let stored = Somebody::at(&serving.address());
     let login = stored.run_with(&["login", "--api-key-stdin"], secret);
