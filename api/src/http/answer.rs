@@ -219,8 +219,10 @@ async fn hand_over(mut state: Streaming, parts: mpsc::Sender<std::io::Result<Byt
             }
         }
     };
-    if tokio::time::timeout_at(until, handing).await.is_err() {
-        drop(state);
+    let is_late = tokio::time::timeout_at(until, handing).await.is_err();
+    // The answer ends with `parts`: whoever has all of it finds the query's place free, and its name.
+    drop(state);
+    if is_late {
         _ = parts.send(Err(std::io::Error::other("the client did not take the result in time"))).await;
     }
 }

@@ -84,17 +84,23 @@ pub(crate) struct Running(Mutex<HashMap<(TenantId, String), Entry>>);
 struct Entry {
     query: RunningQuery,
     stop: oneshot::Sender<()>,
+    whose: Arc<()>,
 }
 
 /// Strikes a query out of those that run.
 struct Listed {
     running: Arc<Running>,
     key: (TenantId, String),
+    whose: Arc<()>,
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.running.0.lock().remove(&self.key);
+        let mut running = self.running.0.lock();
+        // One that was stopped and is still ending is not listed any more; its name may be another's.
+        if running.get(&self.key).is_some_and(|entry| Arc::ptr_eq(&entry.whose, &self.whose)) {
+            running.remove(&self.key);
+        }
     }
 }
 
@@ -132,10 +138,12 @@ impl Line {
         let sql = asking.sql.chars().take(SQL_CHARS_SHOWN).collect();
         let query = RunningQuery { id: id.clone(), by: asking.by, since, sql };
         let (stop, stopped) = oneshot::channel();
-        let key = (tenant, id);
+        let (key, whose) = ((tenant, id), Arc::new(()));
         match self.running.0.lock().entry(key.clone()) {
             std::collections::hash_map::Entry::Occupied(_) => return Err(NoTurn::Taken(key.1)),
-            std::collections::hash_map::Entry::Vacant(place) => place.insert(Entry { query, stop }),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(Entry { query, stop, whose: whose.clone() })
+            }
         };
         let stop = async move {
             // One that has ended by itself is not stopped.
@@ -143,7 +151,7 @@ impl Line {
                 std::future::pending::<()>().await;
             }
         };
-        Ok((Listed { running: self.running.clone(), key }, stop.boxed()))
+        Ok((Listed { running: self.running.clone(), key, whose }, stop.boxed()))
     }
 
     /// Hears of every query that begins to read views, from now on.
@@ -214,8 +222,11 @@ mod tests {
         assert!(line.running_queries(tenant).is_empty());
         let turn = line.turn_to_ask(tenant, asking("a")).await.unwrap();
         assert!(line.stop_query(tenant, "a", |query| query.by == "user:ada"));
+        let next = line.turn_to_ask(tenant, asking("a")).await.unwrap();
         let stopped = turn.ask(&line.queries, Vec::new(), "select 1").await;
         assert!(matches!(stopped, Err(QueryError::Cancelled)));
+        assert_eq!(line.running_queries(tenant).len(), 1, "the next one of its name goes on");
+        drop(next);
         assert!(!line.stop_query(tenant, "a", |_| true), "once");
         line.close().await.unwrap();
     }

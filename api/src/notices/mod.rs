@@ -164,6 +164,10 @@ impl Notices {
     async fn send_due(&self, tenant: TenantId, id: &str) -> anyhow::Result<Option<i64>> {
         let store = &*self.line.store;
         let Some((webhook, _)) = notices::webhook(store, tenant, id).await? else {
+            // What was noted, or put off, in the moment in which it was removed would be looked for without end.
+            for (key, _) in notices::notices(store, tenant, id, None, PAGE).await? {
+                notices::forget(store, tenant, &key).await?;
+            }
             notices::unmark(store, tenant, id).await?;
             return Ok(None);
         };

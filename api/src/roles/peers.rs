@@ -116,7 +116,7 @@ mod tests {
     const TENANT: TenantId = TenantId::from_bytes([1; 16]);
 
     async fn in_time<T>(work: impl Future<Output = T>) -> T {
-        tokio::time::timeout(Duration::from_secs(60), work).await.expect("it never came")
+        tokio::time::timeout(Duration::from_secs(300), work).await.expect("it never came")
     }
 
     /// Has a record taken in.

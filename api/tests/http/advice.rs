@@ -246,7 +246,9 @@ fn whatever_goes_wrong_with_a_model_the_case_waits_and_says_what() {
     let next = Arc::new(Mutex::new(Said::Nothing));
     let says = next.clone();
     let model = Model::answering(move |_| says.lock().unwrap().clone());
-    let house = House::asking(model.llm(", timeout_seconds: 3"));
+    // Nobody waits long for an answer that does not come; one that comes may take its time.
+    let (hasty, patient) =
+        (House::asking(model.llm(", timeout_seconds: 3")), House::asking(model.llm(", timeout_seconds: 300")));
     let huge = format!(r#"{{"moves":[],"x":"{}"}}"#, "y".repeat(10 << 20));
     let call = r#"{"choices":[{"message":{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"approve","arguments":"{}"}}]}}]}"#;
     let wrong = [
@@ -263,6 +265,7 @@ fn whatever_goes_wrong_with_a_model_the_case_waits_and_says_what() {
     ];
     for (number, (said, outcome, is_paid)) in wrong.into_iter().enumerate() {
         *next.lock().unwrap() = said;
+        let house = if outcome == "timed_out" { &hasty } else { &patient };
         let admin = house.admin(&format!("acme{number}"));
         renamed(&admin, "Bla");
         let waiting = proposed(&admin);

@@ -32,7 +32,7 @@ fn wanted(name: &str, file: &str, watch: bool) -> Value {
 /// Asks until the answer is as it should be.
 #[track_caller]
 pub fn until(person: &Person, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(300);
     loop {
         let answer = person.get(path);
         assert_eq!(answer.status, 200, "{}", answer.text);

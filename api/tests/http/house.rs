@@ -2,12 +2,14 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::auth::Role;
 use api::http::manners::rate::{Rate, Rates};
 use api::http::{Doors, Operator, app, listen};
 use api::line::Line;
 use api::serve::llm::Llm;
+use projections::sql::QueryLimits;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -54,7 +56,9 @@ impl House {
         let (stop, stopped) = watch::channel(false);
         let doors = runtime.block_on(async {
             let asking = llm.as_ref().map(|llm| llm.asking().unwrap());
-            let line = Line::open_with(folder.path(), Default::default(), false, asking).await.unwrap();
+            // No query ends by itself before somebody stops it.
+            let limits = QueryLimits { timeout: Duration::from_secs(600), ..QueryLimits::default() };
+            let line = Line::open_with(folder.path(), limits, false, asking).await.unwrap();
             let line = Arc::new(line);
             let doors = Arc::new(Doors::open(line, &operator).await.unwrap());
             tokio::spawn(listen::serve(app(&doors), listener, None, stopped));
@@ -84,7 +88,7 @@ impl House {
         });
         drop(doors);
         // What still answers lets go of the folder first.
-        runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+        runtime.shutdown_timeout(Duration::from_secs(300));
         self.folder.take().unwrap()
     }
 
@@ -205,7 +209,18 @@ impl Person {
     pub fn patch(&self, path: &str, body: &Value) -> Answer {
         self.send("PATCH", path, &[("content-type", "application/json")], body.to_string().as_bytes())
     }
+    /// Asks; again where the views had not come to a position in the time that a request waits for them.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let started = Instant::now();
+        loop {
+            let answer = self.send_once(method, path, headers, body);
+            let is_early = answer.status == 503 && answer.text.contains("position_not_reached");
+            if !is_early || started.elapsed().as_secs() >= 300 {
+                return answer;
+            }
+        }
+    }
+    fn send_once(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));

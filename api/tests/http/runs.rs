@@ -4,6 +4,7 @@ use schemas::record::RecordBatchWriter;
 use schemas::{Lane, Op, Record, Version};
 use serde_json::{Value, json};
 
+use crate::cases::until;
 use crate::house::{Answer, House, Person};
 
 const RELAY: &str = "0123456789abcdef0123456789abcdef";
@@ -36,9 +37,15 @@ fn relay(person: &Person, relay: &str, body: &[u8]) -> Answer {
 }
 
 fn counts(person: &Person, run: &Value) -> Value {
-    let outcome = person.get(&format!("/api/v1/runs/{}", run["run"].as_str().unwrap())).json();
-    assert_eq!(outcome["settled"], true, "{outcome}");
-    outcome["counts"].clone()
+    let path = format!("/api/v1/runs/{}", run["run"].as_str().unwrap());
+    let mut counts = Value::Null;
+    until("everything has its fate", || {
+        let outcome = person.get(&path);
+        assert_eq!(outcome.status, 200, "{}", outcome.text);
+        counts = outcome.json()["counts"].clone();
+        outcome.json()["settled"] == true
+    });
+    counts
 }
 
 #[test]

@@ -65,12 +65,20 @@ fn the_demo_answers_in_json_too_and_a_running_one_is_not_cleared() {
         folder.command(&demo).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(first.stdout.take().unwrap()).lines().map(Result::unwrap);
     let serving = lines.find(|line| line.contains("serving")).unwrap();
-    let second = folder.err(&["demo", "--once", "--listen", "127.0.0.1:0"]);
-    assert!(second.contains(&format!("process {}", first.id())), "{second}");
+    // It stands still meanwhile: it could be over before the second has looked.
+    signal(&first, "-STOP");
+    let second = folder.run(&["demo", "--once", "--listen", "127.0.0.1:0"]);
+    signal(&first, "-CONT");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(second.status.code() == Some(1) && said.contains(&format!("process {}", first.id())), "{said}");
     let rest: Vec<String> = [serving].into_iter().chain(lines).collect();
     let counts = values(&rest.join("\n")).into_iter().filter(|value| value["in"].is_u64());
     assert!(counts.count() > 1, "{rest:?}");
     assert!(first.wait().unwrap().success(), "the first goes on");
+}
+
+fn signal(child: &std::process::Child, name: &str) {
+    assert!(std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::drift::{assert_sound, cases, deals};
-use super::folder::Folder;
+use super::folder::{Folder, until};
 
 /// A folder with one case: fifty deals whose amount is called otherwise, and ten whose new amount is no number.
 pub fn doubtful(folder: &Folder) -> String {
@@ -225,10 +225,14 @@ fn webhooks_are_kept_and_what_they_are_to_be_told_waits_for_a_server() {
     folder.err(&[&add[..], &["file:///etc/passwd"]].concat());
     folder.append("deals.ndjson", &deals(100..150, "Bla"));
     folder.opportunities("acme", &folder.path("deals.ndjson"), &[]);
-    let listed = folder.ok(&["--json", "webhooks", "list", "--tenant", "acme"]);
-    assert!(!listed.contains("secret"), "{listed}");
-    let listed: Value = serde_json::from_str(listed.trim()).unwrap();
-    assert_eq!((&listed["waiting"], &listed["host"]), (&json!(1), &json!("http://127.0.0.1:1")));
+    // Who notes what is to be told may be a command behind.
+    until("it is noted", || {
+        let listed = folder.ok(&["--json", "webhooks", "list", "--tenant", "acme"]);
+        assert!(!listed.contains("secret"), "{listed}");
+        let listed: Value = serde_json::from_str(listed.trim()).unwrap();
+        assert_eq!(listed["host"], "http://127.0.0.1:1");
+        listed["waiting"] == 1
+    });
     folder.ok(&["webhooks", "test", "--tenant", "acme", &id]);
     folder.ok(&["webhooks", "remove", "--tenant", "acme", &id]);
     assert_eq!(folder.json_lines(&["webhooks", "list", "--tenant", "acme"]).len(), 0);

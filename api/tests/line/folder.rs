@@ -103,7 +103,7 @@ impl Folder {
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = std::time::Instant::now();
     while !condition() {
-        assert!(started.elapsed().as_secs() < 60, "waited in vain: {what}");
+        assert!(started.elapsed().as_secs() < 300, "waited in vain: {what}");
         std::thread::yield_now();
     }
 }

@@ -1,8 +1,9 @@
 //! The server: it answers the commands of other processes, watches folders, and survives being killed.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ChildStderr, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -19,31 +20,25 @@ impl Serving {
     }
 
     pub fn start_with(folder: &Folder, more: &[&str]) -> Self {
-        // A port that was free may be another's by the time the server asks for it.
-        (0..5).find_map(|_| Self::start_once(folder, more)).expect("the server has ended")
+        Self::start_until(folder, more, |s| s.get("/readyz").is_some_and(|a| a.contains("ready")))
     }
 
     /// A server whose configuration names a certificate; it is ready once it takes connections.
     pub fn start_encrypted(folder: &Folder) -> Self {
-        (0..5).find_map(|_| Self::start_until(folder, &[], |s| s.connects())).expect("the server has ended")
+        Self::start_until(folder, &[], |s| s.connects())
     }
 
-    fn start_once(folder: &Folder, more: &[&str]) -> Option<Self> {
-        Self::start_until(folder, more, |s| s.get("/readyz").is_some_and(|a| a.contains("ready")))
-    }
-
-    fn start_until(folder: &Folder, more: &[&str], is_ready: impl Fn(&Self) -> bool) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let listen = format!("127.0.0.1:{port}");
-        let child =
-            folder.command(&[&["serve", "--listen", &listen], more].concat()).stderr(Stdio::null()).spawn().unwrap();
-        let mut serving = Self { child, port };
-        let mut has_ended = false;
+    /// The server takes a port that is free, and says which: one that is asked for beforehand may be another's by then.
+    fn start_until(folder: &Folder, more: &[&str], is_ready: impl Fn(&Self) -> bool) -> Self {
+        let mut command = folder.command(&[&["serve", "--listen", "127.0.0.1:0"], more].concat());
+        let child = command.env("AUTONOMOS_LOG", "warn,api::serve=info").stderr(Stdio::piped()).spawn().unwrap();
+        let mut serving = Self { child, port: 0 };
+        serving.port = told_port(serving.child.stderr.take().unwrap()).expect("the server has not come to serve");
         until("the server is ready", || {
-            has_ended = serving.child.try_wait().unwrap().is_some();
-            has_ended || is_ready(&serving)
+            assert!(serving.child.try_wait().unwrap().is_none(), "the server has ended");
+            is_ready(&serving)
         });
-        (!has_ended).then_some(serving)
+        serving
     }
 
     /// Sends a signal.
@@ -106,6 +101,22 @@ impl Serving {
         stream.read_to_string(&mut answer).ok()?;
         Some(answer)
     }
+}
+
+/// The port that a server says it serves at; nothing when it ends before that. What it says later is read, so that it is
+/// not held up, and passed over.
+fn told_port(stderr: ChildStderr) -> Option<u16> {
+    let (port, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let address = line.split_once("address=").and_then(|(_, rest)| rest.split(' ').next());
+            if let Some(address) = address.and_then(|address| address.parse::<SocketAddr>().ok()) {
+                // Who waited for it may have gone.
+                _ = port.send(address.port());
+            }
+        }
+    });
+    told.recv_timeout(Duration::from_secs(300)).ok()
 }
 
 impl Drop for Serving {
@@ -213,8 +224,10 @@ fn two_runs_of_a_stream_at_once_each_count_their_own_records() {
 fn a_server_that_is_told_to_stop_ends_soon_whatever_it_is_doing() {
     let folder = Folder::new();
     folder.write("data/autonomos.yaml", "watch:\n  - {tenant: acme, connection: crm, system: salesforce, stream: opportunity, files: [../drops/*.ndjson]}\n");
+    // What is on the log by then is processed first, and a server ends by force where that takes half a minute.
+    const RECORDS: usize = 100_000;
     let row = opportunity("1", "1", 1);
-    folder.write("drops/a.ndjson", row.repeat(400_000));
+    folder.write("drops/a.ndjson", row.repeat(RECORDS));
     let mut serving = Serving::start(&folder);
     until("the ingest is under way", || {
         serving.get("/metrics").is_some_and(|text| {
@@ -228,7 +241,7 @@ fn a_server_that_is_told_to_stop_ends_soon_whatever_it_is_doing() {
     let taken: u64 = folder.json_lines(&["log", "stat"]).iter().filter_map(|row| row["in"].as_u64()).sum();
     let file = folder.path("drops/*.ndjson");
     let rest = folder.opportunities("acme", &file, &[]);
-    assert_eq!(taken + rest["in"].as_u64().unwrap(), 400_000, "the next run goes on where the last was left");
+    assert_eq!(taken + rest["in"].as_u64().unwrap(), RECORDS as u64, "the next run goes on where the last was left");
 }
 
 #[test]

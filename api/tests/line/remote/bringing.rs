@@ -215,7 +215,8 @@ fn a_server_that_is_killed_while_records_come_in_has_each_once_when_it_is_back()
         Meddle::Pass
     });
     let bob = ada.through(&address);
-    let told = bob.err(&opportunities(&file, &[]));
+    // However long the server takes to be back.
+    let told = bob.err(&[&["--retry-for", "600"], &opportunities(&file, &[])[..]].concat());
     assert!(told.contains("everything is in, but the server was started again meanwhile"), "{told}");
     let sql = "select count(*), count(distinct _key) from opportunities";
     assert_eq!(bob.query(sql).lines().last(), Some("40000,40000"));
