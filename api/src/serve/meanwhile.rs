@@ -20,8 +20,10 @@ impl Meanwhile {
         let (listener, tls) = (listener.try_clone().context("listening")?, tls.cloned());
         let (until_dropped, stopped) = watch::channel(false);
         let waits_for = patience.waits_for();
+        let address = listener.local_addr().context("listening")?;
         tokio::spawn(async move {
             if waits_for.clone().wait_for(Option::is_some).await.is_ok() {
+                tracing::info!(%address, "answering that it is not ready");
                 listen::serve(starting::app(waits_for), listener, tls, stopped).await;
             }
         });
