@@ -115,6 +115,15 @@ pub(super) enum Failed {
     ForGood(String),
 }
 
+impl Failed {
+    /// What was said.
+    pub(super) fn why(self) -> String {
+        match self {
+            Self::InPassing(why) | Self::ForGood(why) => why,
+        }
+    }
+}
+
 impl From<Failed> for StoreError {
     fn from(failed: Failed) -> Self {
         match failed {

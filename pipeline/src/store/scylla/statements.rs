@@ -10,8 +10,8 @@ use scylla::statement::{Consistency, SerialConsistency, Statement};
 
 use super::super::Table;
 use super::error::{Failed, OpenError};
-use super::is_queue;
 use super::settings::Settings;
+use super::{again, is_queue};
 
 /// Rows of a page: with the largest value that a row has in itself some 32 MiB.
 const PAGE_ROWS: i32 = 64;
@@ -92,10 +92,8 @@ impl Rows {
 }
 
 async fn prepare(session: &Session, settings: &Settings, text: String) -> Result<PreparedStatement, OpenError> {
-    let mut statement = session.prepare(Statement::new(text)).await.map_err(|e| {
-        let (Failed::InPassing(why) | Failed::ForGood(why)) = Failed::from(e);
-        OpenError::Failed(why)
-    })?;
+    let once = || async { session.prepare(Statement::new(text.as_str())).await.map_err(Failed::from) };
+    let mut statement = again(settings.retry_for(), once).await.map_err(|failed| OpenError::Failed(failed.why()))?;
     statement.set_consistency(Consistency::LocalQuorum);
     statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));
     statement.set_is_idempotent(false);

@@ -4,9 +4,13 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-const START_WITHIN: Duration = Duration::from_secs(300);
+/// Java starts slowly where much else runs.
+const START_WITHIN: Duration = Duration::from_secs(600);
+/// Ports below those that the system gives out by itself.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// A server that runs until this is dropped.
 pub struct Server {
@@ -43,10 +47,15 @@ pub fn skip(server: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped, because {server} cannot be started: {why}");
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, and that nobody is given before its server listens: neither by the system, which has
+/// others for those who ask for any, nor here once more.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-    listener.local_addr().expect("a listener has an address").port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    // Each process begins elsewhere.
+    let begin = (std::process::id().wrapping_mul(97) % u32::from(PORTS.end - PORTS.start)) as u16;
+    let next = || PORTS.start + GIVEN.fetch_add(1, Ordering::Relaxed).wrapping_add(begin) % (PORTS.end - PORTS.start);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    PORTS.map(|_| next()).find(is_free).expect("a port is free")
 }
 
 impl Server {
