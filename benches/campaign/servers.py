@@ -95,13 +95,14 @@ class Server:
     def start(self):
         """Starts it, with what its folder has; returns without waiting."""
         # A session of its own: Ctrl-C is for whoever works with the server, who ends before it.
+        (self.folder / "server.pid").unlink(missing_ok=True)
         self.guard = subprocess.Popen([SERVICES / "run.sh", self.folder, *self.command()], stdin=subprocess.PIPE,
                                       stdout=subprocess.DEVNULL, start_new_session=True)
 
     def wait(self):
         """Returns once it listens."""
         def is_there():
-            if self.guard.poll() is not None:
+            if self.guard.poll() is not None or self.has_ended():
                 raise line.Failed(f"{self.name} ended: {self.said()}")
             return listens(self.port)
 
@@ -110,6 +111,16 @@ class Server:
         except line.Failed as failed:
             raise line.Failed(f"{failed}: {self.said()}") from failed
         return self
+
+    def has_ended(self):
+        """Whether it has ended by itself, by what run.sh says."""
+        pid = self.folder / "server.pid"
+        if not (pid.exists() and (text := pid.read_text()).endswith("\n")):
+            return False
+        try:
+            return pathlib.Path(f"/proc/{text.strip()}/stat").read_text().rsplit(") ", 1)[1].startswith("Z")
+        except OSError:
+            return True
 
     def kill(self):
         """SIGKILL; its folder stays."""

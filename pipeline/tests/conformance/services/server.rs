@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Java starts slowly where much else runs.
 const START_WITHIN: Duration = Duration::from_secs(600);
+/// Where run.sh says which process the server is.
+const PID: &str = "server.pid";
 /// Ports below those that the system gives out by itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
@@ -61,6 +63,8 @@ pub fn free_port() -> u16 {
 impl Server {
     /// Starts a command in a folder, which is removed with it, and waits until it listens.
     pub fn start(folder: &Path, command: &[String], port: u16) -> Self {
+        // Of the one before, if there was one.
+        let _ = std::fs::remove_file(folder.join(PID));
         let mut guard = Command::new(services().join("run.sh"))
             .arg(folder)
             .args(command)
@@ -74,6 +78,7 @@ impl Server {
         let until = Instant::now() + START_WITHIN;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         while TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
+            assert!(!server.has_ended(), "the server has ended:\n{}", server.log());
             assert!(Instant::now() < until, "the server does not listen:\n{}", server.log());
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -85,6 +90,17 @@ impl Server {
         if let Some(stdin) = &mut self.stdin {
             stdin.write_all(b"keep").expect("run.sh listens");
         }
+    }
+
+    /// Whether the server has ended by itself.
+    fn has_ended(&self) -> bool {
+        let Ok(pid) = std::fs::read_to_string(self.folder.join(PID)) else { return false };
+        // Half a number is none that is there.
+        if !pid.ends_with('\n') {
+            return false;
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        stat.rsplit(") ").next().is_none_or(|state| state.is_empty() || state.starts_with('Z'))
     }
 
     /// The last that the server said.
