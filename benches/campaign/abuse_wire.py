@@ -25,7 +25,7 @@ def keys(house, seen):
     seen.that(key.stat().st_mode & 0o777 == 0o600, f"the key's mode is {key.stat().st_mode & 0o777:o}")
 
     def start(what):
-        done = subprocess.run([line.program(), "serve", "--data-dir", str(folder), "--listen", "127.0.0.1:0"], timeout=60,
+        done = subprocess.run([line.program(), "serve", "--data-dir", str(folder), "--listen", "127.0.0.1:0"], timeout=300,
                               capture_output=True, text=True, env=line.environment())
         seen.that(done.returncode == 1, f"{what}: ended with {done.returncode}")
         seen.that("master.key" in done.stderr, f"{what}: {done.stderr[-300:]}")
@@ -41,7 +41,7 @@ def keys(house, seen):
     start("gone")
     seen.note("9 starts refused")
     for bad in (["--listen", "0.0.0.0:0"], ["--listen", "[::]:0"]):
-        done = subprocess.run([line.program(), "serve", "--data-dir", str(house.scratch / "none"), *bad], timeout=60,
+        done = subprocess.run([line.program(), "serve", "--data-dir", str(house.scratch / "none"), *bad], timeout=300,
                               capture_output=True, text=True, env=line.environment())
         seen.that(done.returncode != 0 and "TLS" in done.stderr, f"{bad} without TLS: {done.returncode}")
 
