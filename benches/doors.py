@@ -42,7 +42,7 @@ class Client:
     """One connection that is kept open."""
 
     def __init__(self, listen, token):
-        self.connection = http.client.HTTPConnection(listen, timeout=60)
+        self.connection = http.client.HTTPConnection(listen, timeout=line.PATIENCE_S)
         self.headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
 
     def ask(self, method, path, body=None, **headers):
@@ -169,7 +169,7 @@ class Bench:
             asker.start()
         took, rss = [], self.server.rss_mb()
         for _ in askers:
-            took += results.get(timeout=self.options.seconds + 90)
+            took += results.get(timeout=self.options.seconds + line.PATIENCE_S)
             rss = max(rss, self.server.rss_mb())
         self.rss = max(self.rss, rss)
         for asker in askers:
@@ -193,8 +193,8 @@ class Bench:
             process.start()
         measured = self.all()
         over.set()
-        reached = [rates.get(timeout=90) for _ in range(self.options.feeds)]
-        fresh = looks.get(timeout=90)
+        reached = [rates.get(timeout=line.PATIENCE_S) for _ in range(self.options.feeds)]
+        fresh = looks.get(timeout=line.PATIENCE_S)
         for process in beside:
             process.join()
         return measured, sum(rate for rate, _ in reached), sum(late for _, late in reached), fresh

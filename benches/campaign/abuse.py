@@ -1,8 +1,9 @@
 """Abuse, case by case: what is tried, which statuses were seen, whether that is as it should be. A case whose feature does
 not exist yet says so; one that cannot be tried from outside names its test.
 
-    abuse.py            all of them
-    abuse.py --only B   some of them, by the beginnings of their numbers
+    abuse.py              all of them
+    abuse.py --only B     some of them, by the beginnings of their numbers
+    abuse.py --slower 5   what has its time may take five times as long: the machine is slow, or has much else to do
 """
 
 import argparse
@@ -44,11 +45,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[""])
+    parser.add_argument("--slower", type=float, default=1.0)
     options = parser.parse_args()
-    campaign = Campaign("abuse", options.seed, only=options.only)
+    campaign = Campaign("abuse", options.seed, only=options.only, slower=options.slower)
     wanted = [case for case in sorted(CASES, key=lambda case: case.order()) if case.number.startswith(tuple(options.only))]
     with tempfile.TemporaryDirectory() as scratch:
-        house = House(scratch, options.seed)
+        house = House(scratch, options.seed, options.slower)
         with house.server:
             for case in wanted:
                 told, verdict = attempt(case, house, campaign)

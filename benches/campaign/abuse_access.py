@@ -226,11 +226,11 @@ def ended_access(house, seen):
             seen.status(house.me(token), 401, what=f"after {way}")
         for door, is_closed in doors.items():
             try:
-                line.until(f"{door} ends", is_closed, patience=12)
+                line.until(f"{door} ends", is_closed, patience=house.within(12))
             except line.Failed:
-                seen.that(False, f"{door} is still open 12 s after {way}")
+                seen.that(False, f"{door} is still open {house.within(12):.0f} s after {way}")
         took = time.monotonic() - started
-        seen.that(took <= 6, f"after {way} what was open ended after {took:.1f} s")
+        seen.that(took <= house.within(6), f"after {way} what was open ended after {took:.1f} s")
 
 
 def change_elsewhere(house, token):
@@ -295,14 +295,14 @@ def flood(house, seen):
     watching.join()
     for answer, took in answers:
         seen.status(answer, 401, 429, 503, what="a sign-in")
-        seen.that(took < 5, f"a sign-in took {took:.1f} s")
+        seen.that(took < house.within(5), f"a sign-in took {took:.1f} s")
         if answer.status != 401:
             seen.that("retry-after" in answer.headers, "a refusal does not say when to come back")
     # 19 MiB for each of the two that may be hashed at once here, and what two hundred connections take.
     seen.that(peak - before < 2 * 19 + 60, f"memory grew by {peak - before:.0f} MB")
     slow, usual = quantile(during, 0.99) * 1000, quantile(calm, 0.99) * 1000
     # Two hundred clients of Python's share the two cores with the server: the figure is theirs, too.
-    seen.that(slow < max(10 * usual, 250), f"others' p99 is {slow:.0f} ms, {usual:.0f} ms in calm")
+    seen.that(slow < house.within(max(10 * usual, 250)), f"others' p99 is {slow:.0f} ms, {usual:.0f} ms in calm")
     seen.note(f"RSS +{peak - before:.0f} MB, others' p99 {slow:.0f} ms ({usual:.0f} in calm)")
 
 
@@ -317,7 +317,7 @@ def hang_ups(house, seen):
             connection.sendall(request)
     grown = house.server.rss_mb() - before
     seen.that(grown < 100, f"memory grew by {grown:.0f} MB")
-    line.until("a sign-in works again", lambda: house.login(house.acme.address("admin")).status == 200, patience=10)
+    line.until("a sign-in works again", lambda: house.login(house.acme.address("admin")).status == 200, patience=house.within(10))
     seen.status(house.login(house.acme.address("admin")), 200, what="a sign-in afterwards")
     seen.note(f"RSS +{grown:.0f} MB")
 
@@ -327,7 +327,7 @@ def long_passwords(house, seen):
     for length, allowed in ((1 << 20, (400, 413)), (1025, (400,)), (60_000, (400, 413))):
         answer, took = timed(lambda length=length: house.login(house.acme.address("admin"), "x" * length))
         seen.status(answer, *allowed, what=f"{length} bytes")
-        seen.that(took < 1, f"a password of {length} bytes took {took:.2f} s")
+        seen.that(took < house.within(1), f"a password of {length} bytes took {took:.2f} s")
 
 
 by_cargo("B4", "a stored hash that asks for 1 GiB", "a_hash_with_great_costs_is_refused_at_once")
@@ -335,6 +335,17 @@ by_cargo("B4", "a stored hash that asks for 1 GiB", "a_hash_with_great_costs_is_
 
 @case("B5", "an unknown user and a wrong password: told alike, as slowly")
 def enumeration(house, seen):
+    # What else the machine does may tell them apart once: what tells them apart does so every time.
+    for _ in range(3):
+        ratio = told_apart(house, seen)
+        seen.note(f"median ratio {ratio:.2f}")
+        if is_alike := 0.85 < ratio < 1.18:
+            break
+    seen.that(is_alike, f"a wrong password takes {ratio:.2f} times as long as an unknown user")
+
+
+def told_apart(house, seen):
+    """How many times as long a wrong password takes as an unknown user."""
     known, unknown, bodies = [], [], set()
     for n in range(20):
         token = house.acme.user("viewer")
@@ -346,26 +357,25 @@ def enumeration(house, seen):
                 bodies.add(json.dumps({k: v for k, v in answer.json().items() if k != "trace_id"}))
                 times_.append(took)
     seen.that(len(bodies) == 1, f"they are told in different words: {bodies}")
-    ratio = statistics.median(known) / statistics.median(unknown)
-    seen.that(0.85 < ratio < 1.18, f"a wrong password takes {ratio:.2f} times as long as an unknown user")
-    seen.note(f"median ratio {ratio:.2f}")
+    return statistics.median(known) / statistics.median(unknown)
 
 
 @case("B6", "100 wrong passwords for one user from 100 addresses; many users from one: 429, and the owner gets in")
 def guessing(house, seen):
     email, home = house.acme.address("admin"), next(ADDRESSES)
     seen.status(house.login(email, source=home), 200, what="the owner, from home")
-    answers = [house.login(email, WRONG) for _ in range(100)]
+    answers, took = timed(lambda: [house.login(email, WRONG) for _ in range(100)])
     for answer in answers:
         seen.status(answer, 401, 429, what="a guess")
-    seen.that(sum(answer.status == 401 for answer in answers) <= 30, "too many guesses were taken")
+    # Twenty at once, and one more every two seconds.
+    seen.that(sum(answer.status == 401 for answer in answers) <= 25 + took / 2, "too many guesses were taken")
     limited = [answer for answer in answers if answer.status == 429]
     seen.that(limited and all("retry-after" in answer.headers for answer in limited), "a refusal has no Retry-After")
     seen.status(house.login(email, source=home), 200, what="the owner, from home, afterwards")
     seen.status(house.me(house.admin()), 200, what="who is signed in")
     one = next(ADDRESSES)
-    many = [house.login(f"nobody{n}@y.example", WRONG, source=one).status for n in range(60)]
-    seen.that(many.count(429) >= 30, f"60 users from one address: {many.count(429)} refused")
+    many, took = timed(lambda: [house.login(f"nobody{n}@y.example", WRONG, source=one).status for n in range(60)])
+    seen.that(many.count(429) >= 35 - took / 2, f"60 users from one address: {many.count(429)} refused in {took:.0f} s")
 
 
 @case("B7", "role, admin, tenant_id in a registration or an acceptance")

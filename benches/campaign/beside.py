@@ -23,7 +23,7 @@ class Client:
     """One connection that is kept open."""
 
     def __init__(self, listen, token):
-        self.connection = http.client.HTTPConnection(listen, timeout=120)
+        self.connection = http.client.HTTPConnection(listen, timeout=300)
         self.headers = {"authorization": f"Bearer {token}"}
 
     def ask(self, method, path, body=None, content="application/json"):
@@ -115,7 +115,7 @@ class Looks:
 
     def __exit__(self, *_):
         self.over.set()
-        found = self.told.get(timeout=180)
+        found = self.told.get(timeout=600)
         self.process.join()
         if isinstance(found, str):
             raise line.Failed(found)

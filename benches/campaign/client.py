@@ -56,7 +56,7 @@ class Tools:
 
     def run(self, *words):
         """Runs a tool and gives what it printed; nothing when it failed, and then what it said."""
-        done = subprocess.run([*map(str, words)], cwd=self.work, capture_output=True, text=True, timeout=300)
+        done = subprocess.run([*map(str, words)], cwd=self.work, capture_output=True, text=True, timeout=1200)
         return (done.stdout if done.returncode == 0 else None), done.stdout + done.stderr
 
     def compile(self, programs):
@@ -74,7 +74,7 @@ class Tools:
 def post(base, path, body):
     """Sends JSON."""
     request = urllib.request.Request(base + path, json.dumps(body).encode(), {"content-type": "application/json"})
-    with line.DIRECT.open(request, timeout=60) as answer:
+    with line.DIRECT.open(request, timeout=180) as answer:
         return json.load(answer)
 
 

@@ -28,7 +28,7 @@ OF_THE_LOG = ("_origin", "_position", "_partition", "_logged_at")
 # One kill in so many does not wait until its victim has work.
 AT_ONCE = 4
 # Everything that was pushed is in every table so soon behind the last fault: an idle table is written after a minute.
-PATIENCE_S = 900
+PATIENCE_S = 1800
 
 
 class Faults:
@@ -134,6 +134,8 @@ def run(campaign, scratch, options):
             try:
                 faults.run()
                 settle(crew, feeder, lags)
+                # Also a partition that has nothing to do.
+                line.until("others have what the killed had", lambda: not faults.takeovers()[1], PATIENCE_S)
             finally:
                 feeder.stop()
             figures(faults, feeder, lags[0], crew, time.monotonic() - started)
@@ -205,7 +207,7 @@ def holds_its_folder(campaign, node):
     """A second process on the folder of one that runs is refused."""
     words = ["serve", "--data-dir", str(node.folder), "--roles", "api", "--listen", "127.0.0.1:0"]
     try:
-        second = subprocess.run([line.program(), *words], capture_output=True, text=True, timeout=30, env=line.environment())
+        second = subprocess.run([line.program(), *words], capture_output=True, text=True, timeout=line.PATIENCE_S, env=line.environment())
         if second.returncode != 1 or "process" not in second.stderr:
             campaign.anomaly(f"a second process on a folder ends with {second.returncode}: {second.stderr[-400:]}")
     except subprocess.TimeoutExpired:
@@ -216,7 +218,7 @@ def holds_its_folder(campaign, node):
 def healthy(data):
     """Fails with what doctor finds, but that one broker keeps one copy of everything."""
     done = subprocess.run([line.program(), "doctor", "--json", "--data-dir", str(data)], capture_output=True, text=True,
-                          timeout=600, env=line.environment())
+                          timeout=1800, env=line.environment())
     rows = line.json_lines(done.stdout)
     found = [row for row in rows if row.get("state") == "failed"]
     wrong = [row for row in found if "1 replicas" not in row["finding"]]
@@ -234,7 +236,7 @@ def table(cluster, data, tenant):
 
 def ask(listen, token, sql):
     """What a node itself answers over HTTP, as CSV."""
-    answered = Wire(listen).ask("POST", "/api/v1/query", token, {"sql": sql}, {"accept": "text/csv"}, timeout=600)
+    answered = Wire(listen).ask("POST", "/api/v1/query", token, {"sql": sql}, {"accept": "text/csv"}, timeout=1800)
     if answered.status != 200:
         raise line.Failed(f"{listen} answers {answered.status} to {sql}: {answered.body[:300]!r}")
     return answered.body.decode()

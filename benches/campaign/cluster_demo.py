@@ -8,7 +8,7 @@ import walk
 from cluster_crew import answer, first_difference, healthy
 
 # Three servers start first.
-PATIENCE_S = 900
+PATIENCE_S = 1800
 BESIDE_SERVERS = (sys.executable, str(line.ROOT / "benches" / "campaign" / "servers.py"))
 
 

@@ -86,7 +86,7 @@ class Caller:
             # A stream ends by itself when it is asked to.
             case.query = {**(case.query or {}), "seconds": 0}
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        more = {"timeout": 60, "session": session_of(name) if name in SIGN_INS else self.session}
+        more = {"timeout": 180, "session": session_of(name) if name in SIGN_INS else self.session}
         for _ in range(AGAIN):
             answer = case.call(base_url=self.base, headers=headers, **more)
             if answer.status_code != 429:

@@ -15,7 +15,7 @@ PASSWORD = "a password that is long enough"
 PUSH = "/api/v1/records?connection=crm&stream=opportunity&system=salesforce"
 ROWS = 2_000
 # A push that is answered neither well nor badly for so long is given up with the campaign.
-PATIENCE_S = 600
+PATIENCE_S = 1800
 # One tenant pushes more here than rates allow that are meant for tenants who share a server.
 RATES = {kind: {"per_minute": 6_000_000, "burst": 100_000} for kind in ("query", "push", "read", "sign_in")}
 

@@ -20,7 +20,7 @@ from verdict import Campaign, skip
 
 TENANT = "acme"
 # Seconds that a full disk is left full, and that an ingest may take to end once there is room again.
-WAITING, ENDING = 6, 120
+WAITING, ENDING = 6, 600
 SIZE = 400 << 20
 # Megabytes that are left free, from and to: in turn so few that appends fail, and enough for those but not for what
 # becomes of them.

@@ -201,9 +201,9 @@ def main():
             try:
                 done = subprocess.run(
                     [line.program(), "query", "--data-dir", str(data_dir), "--tenant", mine, "--format",
-                     rng.choice(["csv", "json", "table"]), statement], capture_output=True, timeout=60)
+                     rng.choice(["csv", "json", "table"]), statement], capture_output=True, timeout=300)
             except subprocess.TimeoutExpired:
-                campaign.anomaly(f"no answer within 60 s: {statement}")
+                campaign.anomaly(f"no answer within 300 s: {statement}")
                 continue
             said = done.stdout + done.stderr
             for scanner in scanners[other]:

@@ -41,7 +41,11 @@ class Failed(Exception):
     """A command ended with an error."""
 
 
-def until(what, condition, patience=60):
+# What comes at all comes sooner than this, however slow the machine is and whatever else it does.
+PATIENCE_S = 300
+
+
+def until(what, condition, patience=PATIENCE_S):
     """What a condition gives once it gives something."""
     deadline = time.monotonic() + patience
     while not (given := condition()):
@@ -56,7 +60,7 @@ def environment(more=None):
     return {name: value for name, value in os.environ.items() if name != "AUTONOMOS_PLANT"} | (more or {})
 
 
-def run(arguments, timeout=600):
+def run(arguments, timeout=1800):
     """Runs a command to its end and gives its output; an error carries what it said."""
     said = f"autonomos {' '.join(arguments)}"
     try:
@@ -97,7 +101,7 @@ def reconcile(counts):
         raise Failed(f"the counts do not reconcile: {counts}")
 
 
-def query(data_dir, tenant, sql, form="csv", timeout=600):
+def query(data_dir, tenant, sql, form="csv", timeout=1800):
     """Asks the tenant's views."""
     return run(["query", "--data-dir", str(data_dir), "--tenant", tenant, "--format", form, sql], timeout)
 
@@ -200,7 +204,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Server:
     """A server on a folder, ready when this returns; stops at the end of a `with`."""
 
-    def __init__(self, data_dir, patience=60, more=(), host="127.0.0.1", port=0):
+    def __init__(self, data_dir, patience=PATIENCE_S, more=(), host="127.0.0.1", port=0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
@@ -226,7 +230,7 @@ class Server:
     def is_ready(self):
         """Whether it says so itself."""
         try:
-            return DIRECT.open(f"http://{self.listen}/readyz", timeout=1).status == 200
+            return DIRECT.open(f"http://{self.listen}/readyz", timeout=10).status == 200
         except OSError:
             return False
 
@@ -249,11 +253,11 @@ class Server:
         """Has it drain and end; kills it if it does not."""
         self.process.terminate()
         try:
-            self.process.wait(120)
+            self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise Failed("the server did not stop within 120 s") from None
+            raise Failed(f"the server did not stop within {PATIENCE_S} s") from None
 
     def __enter__(self):
         return self

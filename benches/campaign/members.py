@@ -74,7 +74,7 @@ class Tenant:
         signs_in = path in ("/auth/login", "/auth/accept", "/auth/register")
         for attempt in range(AGAIN):
             try:
-                with (open_from_anew if signs_in else line.DIRECT.open)(asked, timeout=60) as answer:
+                with (open_from_anew if signs_in else line.DIRECT.open)(asked, timeout=180) as answer:
                     text = answer.read()
                     self.last, self.status = answer.headers, answer.status
                     is_json = answer.headers.get("content-type", "").startswith("application/json")

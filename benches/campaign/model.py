@@ -6,7 +6,7 @@ import threading
 import time
 
 # Dollars for a million tokens read and written; what one call of it costs by its own account.
-CONFIG = "llm: {{provider: openai, model: stub, url: '{url}', input_price: 1.5, output_price: 6, budget: {budget}, timeout_seconds: 2}}\n"
+CONFIG = "llm: {{provider: openai, model: stub, url: '{url}', input_price: 1.5, output_price: 6, budget: {budget}, timeout_seconds: 5}}\n"
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 
 
@@ -62,5 +62,5 @@ class Model:
     @staticmethod
     def late(_):
         """It answers when nobody waits any more."""
-        time.sleep(4)
+        time.sleep(10)
         return completion('{"moves":[]}')

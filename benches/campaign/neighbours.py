@@ -225,6 +225,7 @@ class Street:
                 self.campaign.anomaly(f"{other.name} has no second page of {target}")
             return [page["next"]] if page.get("next") else []
         if parameter in ("Last-Event-ID", "last_event_id"):
+            other.events.wait_for("an event with an id", lambda _: other.events.id)
             return [other.events.id]
         if parameter == "run":
             return [other.tenant.run()]

@@ -16,7 +16,7 @@ import servers
 from wire import Wire
 
 # A start makes connections and topics; after that others are waited for.
-READY_S = 180
+READY_S = 600
 TAKES, LEAVES = "works on a partition", "works on a partition no more"
 LOST = "all work on partitions is dropped; the process joins again"
 DEAD = "a process was silent for too long; others take over what it had"
@@ -42,7 +42,7 @@ def check_build(scratch):
 
 def tried(words):
     """What a command says that fails."""
-    done = subprocess.run([line.program(), *words], capture_output=True, text=True, timeout=120, env=line.environment())
+    done = subprocess.run([line.program(), *words], capture_output=True, text=True, timeout=600, env=line.environment())
     return done.stderr
 
 
@@ -77,7 +77,7 @@ class Node:
             if not self.is_running():
                 raise line.Failed(f"{self.name} ended with {self.process.returncode}: {self.said()}")
             return self.has_begun() and ("api" not in self.roles
-                                         or Wire(self.listen).ask("GET", "/readyz", timeout=5).status == 200)
+                                         or Wire(self.listen).ask("GET", "/readyz", timeout=30).status == 200)
 
         line.until(f"{self.name} is ready", lambda: quietly(is_ready), READY_S)
         return self
@@ -140,10 +140,10 @@ class Node:
             self.resume()
             self.process.terminate()
             try:
-                self.process.wait(60)
+                self.process.wait(line.PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self.kill()
-                raise line.Failed(f"{self.name} did not end within 60 s of SIGTERM: {self.said()}") from None
+                raise line.Failed(f"{self.name} did not end within {line.PATIENCE_S} s of SIGTERM: {self.said()}") from None
         return self.process.returncode
 
     def said(self):

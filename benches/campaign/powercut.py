@@ -45,7 +45,7 @@ def mounted(image, folder):
     try:
         yield folder
     finally:
-        for _ in range(50):
+        for _ in range(600):
             if subprocess.run(["umount", str(folder)], capture_output=True).returncode == 0:
                 return
             time.sleep(0.1)
@@ -80,14 +80,14 @@ def new_image(path, megabytes):
 
 def wait_until_stopped(pid):
     """Returns when every thread of the process has come to a halt or is in the kernel."""
-    for _ in range(200):
+    def is_stopped():
         states = []
         for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError):
                 states.append((task / "stat").read_text().rsplit(")", 1)[1].split()[0])
-        if states and all(state in "TtDZ" for state in states):
-            return
-        time.sleep(0.005)
+        return states and all(state in "TtDZ" for state in states)
+
+    line.until("the program stands still", is_stopped)
 
 
 def cut(run, image, copy):

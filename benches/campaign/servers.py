@@ -7,7 +7,9 @@ its server when whoever started it is gone, however that went.
 """
 
 import contextlib
+import itertools
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -20,7 +22,7 @@ import line
 
 SERVICES = line.ROOT / "pipeline" / "tests" / "services"
 # Java starts slowly where much else runs.
-PATIENCE_S = 300
+PATIENCE_S = 600
 LOGIN = ("views", "views-secret")
 BUCKET = "views-test"
 LOGBACK = """<configuration>
@@ -52,11 +54,20 @@ def jars(server):
     return fetched.stdout.strip()
 
 
+# Ports below those that the system gives out by itself, so that nobody is given one before its server listens.
+PORTS = range(20_000, 32_000)
+GIVEN = itertools.count(os.getpid() * 97)
+
+
 def free_port():
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, and that is given to nobody else here."""
+    for number in itertools.islice(GIVEN, len(PORTS)):
+        port = PORTS[number % len(PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise line.Failed("no port is free")
 
 
 def listens(port):
@@ -84,13 +95,14 @@ class Server:
     def start(self):
         """Starts it, with what its folder has; returns without waiting."""
         # A session of its own: Ctrl-C is for whoever works with the server, who ends before it.
+        (self.folder / "server.pid").unlink(missing_ok=True)
         self.guard = subprocess.Popen([SERVICES / "run.sh", self.folder, *self.command()], stdin=subprocess.PIPE,
                                       stdout=subprocess.DEVNULL, start_new_session=True)
 
     def wait(self):
         """Returns once it listens."""
         def is_there():
-            if self.guard.poll() is not None:
+            if self.guard.poll() is not None or self.has_ended():
                 raise line.Failed(f"{self.name} ended: {self.said()}")
             return listens(self.port)
 
@@ -99,6 +111,16 @@ class Server:
         except line.Failed as failed:
             raise line.Failed(f"{failed}: {self.said()}") from failed
         return self
+
+    def has_ended(self):
+        """Whether it has ended by itself, by what run.sh says."""
+        pid = self.folder / "server.pid"
+        if not (pid.exists() and (text := pid.read_text()).endswith("\n")):
+            return False
+        try:
+            return pathlib.Path(f"/proc/{text.strip()}/stat").read_text().rsplit(") ", 1)[1].startswith("Z")
+        except OSError:
+            return True
 
     def kill(self):
         """SIGKILL; its folder stays."""
@@ -190,7 +212,8 @@ class Cassandra(Server):
             "data_file_directories": [f"{self.folder}/data"], "saved_caches_directory": f"{self.folder}/caches",
             "hints_directory": f"{self.folder}/hints", "cdc_raw_directory": f"{self.folder}/cdc",
             "memtable_heap_space": "128MiB", "memtable_offheap_space": "128MiB", "key_cache_size": "8MiB",
-            "auto_snapshot": False, "authenticator": "AllowAllAuthenticator", "authorizer": "AllowAllAuthorizer"}))
+            "auto_snapshot": False, "read_request_timeout": "60s", "range_request_timeout": "60s", "write_request_timeout": "60s",
+            "native_transport_timeout": "60s", "authenticator": "AllowAllAuthenticator", "authorizer": "AllowAllAuthorizer"}))
 
     def command(self):
         open_to_all = [word for option, modules in (("--add-exports", EXPORTS), ("--add-opens", OPENS))

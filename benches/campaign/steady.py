@@ -8,6 +8,7 @@ guess. Readers ask for blank amounts over SQL and HTTP all the while. Its record
 time, must be seen soon after they are acknowledged.
 
     steady.py --seed 1 --records 1000000
+    steady.py --slower 50     it may be seen fifty times as late: the machine is slow, or has much else to do
 """
 
 import argparse
@@ -30,7 +31,7 @@ NEW_NAME = "zq7"
 PASSWORD = "a password that is long enough"
 COUNT = "select count(*) as n, count(amount) as amounts from opportunities"
 # A case that watches tells what it is within half a minute, and what it held comes again.
-SETTLED_S = 90
+SETTLED_S = 600
 # Records a second of the renamed stream, and the milliseconds within which nearly all that was acknowledged must be seen.
 RATE, FRESH_MS = 20_000, 100
 # One tenant asks and pushes more here than rates allow that are meant for tenants who share a server.
@@ -192,14 +193,14 @@ def steady(campaign, data, scratch, count, seed):
           flush=True)
 
 
-def fresh(campaign, when, spread):
+def fresh(campaign, slower, when, spread):
     """What was acknowledged must be seen soon. Of a few looks nothing can be said."""
     print(json.dumps({"when": when, **spread}), flush=True)
-    if spread["looks"] >= 10 and spread["p99_ms"] > FRESH_MS:
-        campaign.anomaly(f"{when}: seen within {spread['p99_ms']} ms, not {FRESH_MS}")
+    if spread["looks"] >= 10 and spread["p99_ms"] > FRESH_MS * slower:
+        campaign.anomaly(f"{when}: seen within {spread['p99_ms']} ms, not {FRESH_MS * slower:.0f}")
 
 
-def renamed(campaign, data, scratch, count, seed, person, listen):
+def renamed(campaign, data, scratch, count, seed, person, listen, slower):
     """A rename that waits for a person: no blank row before, and every row after."""
     half = count // 2
     before, after = scratch / "before.ndjson", scratch / "after.ndjson"
@@ -209,19 +210,19 @@ def renamed(campaign, data, scratch, count, seed, person, listen):
     other = lambda: beside.Looks(beside.look, listen, person.token)
     with Readers(campaign, data, person) as readers:
         with other() as looks:
-            fresh(campaign, "the stream before the rename", beside.fed(listen, person.token, before, RATE))
-        fresh(campaign, "another stream before the rename", looks.spread())
+            fresh(campaign, slower, "the stream before the rename", beside.fed(listen, person.token, before, RATE))
+        fresh(campaign, slower, "another stream before the rename", looks.spread())
         with other() as looks:
             beside.fed(listen, person.token, after, RATE, is_seen=False)
             waiting = [case for case in settled(data, RENAMED) if case["status"] == "open"]
-        fresh(campaign, "another stream while records are held", looks.spread())
+        fresh(campaign, slower, "another stream while records are held", looks.spread())
         held = stat(data, RENAMED)["held"]
         if held != count - half or len(waiting) != 1:
             campaign.anomaly(f"{count - half} records are of the new shape, {held} are held, and what waits is {waiting}")
             return
         with other() as looks:
             seconds = decided(campaign, data, count, waiting[0]["case"], person)
-        fresh(campaign, "another stream while records come again", looks.spread())
+        fresh(campaign, slower, "another stream while records come again", looks.spread())
     if not all(readers.looks.values()):
         campaign.anomaly(f"a reader saw nothing: {readers.looks}")
     campaign.fired("rename")
@@ -253,8 +254,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--slower", type=float, default=1.0)
     options = parser.parse_args()
-    campaign = Campaign("steady", options.seed, records=options.records)
+    campaign = Campaign("steady", options.seed, records=options.records, slower=options.slower)
     with tempfile.TemporaryDirectory(prefix="steady-") as scratch:
         scratch = pathlib.Path(scratch)
         data = scratch / "data"
@@ -270,7 +272,7 @@ def main():
                 line.run(["ingest", "--data-dir", str(data), "--tenant", RENAMED, "--connection", "first", "--system",
                           "salesforce", "--stream", "opportunity", str(first)])
                 person = Person(server, data, RENAMED)
-                renamed(campaign, data, scratch, options.records, options.seed, person, server.listen)
+                renamed(campaign, data, scratch, options.records, options.seed, person, server.listen, options.slower)
                 campaign.cycle(every=1, total=2)
             except line.Failed as failed:
                 campaign.anomaly(str(failed))

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 
+import feed
 import line
 from verdict import Campaign
 
@@ -23,7 +24,7 @@ TENANT = "demo"
 BLANK = "select opportunity_id from opportunities where _connection = 'hubspot' and amount is null"
 ROWS = "select count(*), count(amount) from opportunities where _connection = 'hubspot'"
 EVERYTHING = "select * from {} order by _connection, 1"
-PATIENCE_S = 120
+PATIENCE_S = 600
 
 
 @contextlib.contextmanager
@@ -48,7 +49,7 @@ def demo(folder, seed, beside=(), patience=PATIENCE_S):
             yield folder / "data", found["serving"].split("/")[2], found["first"].removeprefix("export TOKEN=")
         finally:
             process.send_signal(signal.SIGTERM)
-            if process.wait(timeout=60):
+            if process.wait(timeout=line.PATIENCE_S):
                 raise line.Failed(f"the demo ended with {process.returncode}")
 
 
@@ -67,7 +68,7 @@ class Walk:
 
     def __init__(self, campaign, data, address, token):
         self.campaign, self.data, self.base, self.token = campaign, data, f"http://{address}/api/v1", token
-
+        self.lag = feed.Lag(token, address)
         self.without = without_amount(data.parent / "files" / "hubspot")
 
     def cases(self):
@@ -94,7 +95,7 @@ class Walk:
         """One call by curl."""
         command = ["curl", "-sS", "--fail-with-body", "--noproxy", "*", "-H", f"authorization: Bearer {self.token}",
                    "-H", "content-type: application/json", "-d", json.dumps(body), self.base + path]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180)
         if done.returncode:
             raise line.Failed(f"curl {path} ended with {done.returncode}: {done.stdout[-400:]} {done.stderr[-200:]}")
         return json.loads(done.stdout)
@@ -104,12 +105,14 @@ class Walk:
         return line.run(["cases", verb, "--tenant", TENANT, "--data-dir", str(self.data), case, *more])
 
     def settled(self, stream, held):
-        """Waits until so many records of a stream are held, and holds every counter against what came in."""
+        """Waits until so many records of a stream are held and the views show the others, and holds every counter against what came in."""
         def is_so():
             counters = self.counters()
             return counters if counters[stream]["held"] == held else None
 
         counters = line.until(f"{held} records of {stream} are held", is_so)
+        # What is counted by then comes into its view a moment later.
+        line.until("the views show it", lambda: self.lag.is_none("processor", "projector"))
         for name, row in counters.items():
             parts = sum(row[part] for part in ("accepted", "deleted", "quarantined", "discarded", "held", "duplicate"))
             if row["in"] != parts:

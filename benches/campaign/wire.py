@@ -51,7 +51,7 @@ class Wire:
         self.host, port = listen.rsplit(":", 1)
         self.port = int(port)
 
-    def ask(self, method, path, token=None, body=None, headers=None, source=None, timeout=60):
+    def ask(self, method, path, token=None, body=None, headers=None, source=None, timeout=180):
         """One call. A body that is no bytes and no text goes as JSON."""
         headers = dict(headers or {})
         if body is not None and not isinstance(body, (bytes, str)):
@@ -144,7 +144,7 @@ class Events:
         except (OSError, ValueError):
             pass  # Cut off in the middle of an event: it will come again.
 
-    def wait_for(self, what, condition, patience=60):
+    def wait_for(self, what, condition, patience=line.PATIENCE_S):
         """Waits until a condition holds for the events so far."""
         line.until(what, lambda: condition(self.all) or not self.thread.is_alive(), patience)
 

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 /// One batch in so many has a marked record.
 const MARK_EVERY: u64 = 25;
 /// A mark that no query shows by then never comes.
-const GIVE_UP: Duration = Duration::from_secs(60);
+const GIVE_UP: Duration = Duration::from_secs(600);
 
 #[derive(Parser)]
 #[command(about = "From an append's acknowledgement to the first query that shows the row")]

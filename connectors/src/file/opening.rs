@@ -310,8 +310,9 @@ fn past_bom(mut input: Input) -> Input {
 mod tests {
     use std::fs;
     use std::io::{Seek, SeekFrom, Write};
+    use std::os::unix::fs::MetadataExt;
     use std::path::PathBuf;
-    use std::time::SystemTime;
+    use std::time::{Instant, SystemTime};
 
     use super::super::known_places;
     use super::super::stamp::Stamp;
@@ -328,6 +329,7 @@ mod tests {
         cursors: Vec<LaneCursor>,
         keys: Vec<String>,
         bytes_read: u64,
+        begun: Instant,
     }
 
     impl Line {
@@ -336,16 +338,19 @@ mod tests {
             let path = fs::canonicalize(folder.path()).unwrap().join(name);
             fs::write(&path, bytes).unwrap();
             let (settings, counts) = (FileSettings::default(), ContentCounts::default());
-            Self { _folder: folder, path, settings, counts, cursors: Vec::new(), keys: Vec::new(), bytes_read: 0 }
+            let (cursors, keys, begun) = (Vec::new(), Vec::new(), Instant::now());
+            Self { _folder: folder, path, settings, counts, cursors, keys, bytes_read: 0, begun }
         }
         fn append(&self, bytes: &[u8]) {
             fs::File::options().append(true).open(&self.path).unwrap().write_all(bytes).unwrap();
         }
-        /// Looks at the file as if it were so much later: the rows that are new, and the bytes read to see that.
+        /// Looks at the file so long after it was changed, however slow this machine is: the rows that are new, and the bytes
+        /// read to see that.
         fn look(&mut self, later: Duration) -> (u64, u64) {
-            let now = Moment::now();
-            let now = Moment { wall: now.wall + later, steady: now.steady + later };
-            let stamp = fs::metadata(&self.path).ok().map(|meta| Stamp::of(&meta));
+            let meta = fs::metadata(&self.path).unwrap();
+            let changed = Duration::new(meta.ctime().unsigned_abs(), meta.ctime_nsec() as u32);
+            let now = Moment { wall: SystemTime::UNIX_EPOCH + changed + later, steady: self.begun + later };
+            let stamp = Some(Stamp::of(&meta));
             let found = Found { path: self.path.clone(), base: None, stamp };
             let known = known_places(self.cursors.clone());
             let known = known.get(self.path.as_os_str().as_encoded_bytes());

@@ -36,7 +36,9 @@ pub async fn keep(joining: Joining, work: Work, mut shutdown: watch::Receiver<bo
     let (running, failures, tasks) = (BTreeMap::new(), Failures::default(), JoinSet::new());
     let mut keeper = Keeper { joining, work, node: None, running, failures, tasks };
     loop {
+        // What has ended is noted before the next turn: it is given up then, and nothing else in its place.
         tokio::select! {
+            biased;
             _ = async { shutdown.wait_for(|stop| *stop).await.map(|_| ()) } => break,
             Some(ended) = keeper.tasks.join_next() => keeper.note(ended.ok()),
             _ = beats.tick() => keeper.turn().await,

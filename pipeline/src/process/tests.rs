@@ -422,7 +422,7 @@ async fn progress_is_told_at_once_then_seldom_and_at_last() {
     let (stop, stopped) = watch::channel(false);
     let running = tokio::spawn(processor.run(stopped));
     let wait = line.log.wait_beyond(Topic::Events, 0, end);
-    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(600), wait).await.unwrap().unwrap();
     assert_eq!(told(&line).await, [3, 8], "though no input gave an event");
     stop.send_replace(true);
     running.await.unwrap().unwrap();

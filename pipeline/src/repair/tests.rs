@@ -607,9 +607,20 @@ async fn what_comes_again_does_not_run_ahead_of_the_step() {
     decide(&line, "c", Verdict::Edit { moves: vec![renamed("Total", "zq")] }).await;
     line.process().await;
     let before = line.log.end(Topic::Inputs, 0).await.unwrap();
-    let mut repairer = repairer(&line).await;
-    tokio::time::timeout(20 * LOOK_AGAIN, repairer.drain()).await.unwrap_err();
-    let ahead = line.log.end(Topic::Inputs, 0).await.unwrap() - before;
+    let ahead = async || line.log.end(Topic::Inputs, 0).await.unwrap() - before;
+    {
+        let mut repairer = repairer(&line).await;
+        let mut draining = pin!(repairer.drain());
+        while ahead().await == 0 {
+            tokio::select! {
+                biased;
+                drained = &mut draining => panic!("it did not wait: {drained:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        tokio::time::timeout(20 * LOOK_AGAIN, draining).await.unwrap_err();
+    }
+    let ahead = ahead().await;
     assert!((1..1_000).contains(&ahead), "{ahead} are sent and none is taken");
     settle(&line).await;
     assert_eq!(counters_of(&line).await, (1_100, 1_100));

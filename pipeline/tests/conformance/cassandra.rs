@@ -4,6 +4,7 @@
 //! servers from, and so not what they run on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -11,6 +12,7 @@ use futures::future::{BoxFuture, join_all};
 use pipeline::store::scylla::{Login, OpenError, ScyllaStore, Settings, Tls};
 use pipeline::{Expect, Row, Store, StoreError, Table};
 use schemas::TenantId;
+use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::{Consistency, Statement};
@@ -38,8 +40,17 @@ pub async fn store_place() -> Option<(impl Fn() -> BoxFuture<'static, Arc<dyn St
     Some((place, ()))
 }
 
+/// Nothing is waited for so long that comes at all.
+const WITHIN: Duration = Duration::from_secs(120);
+
 async fn session(settings: &Settings) -> Session {
-    SessionBuilder::new().known_nodes(&settings.nodes).build().await.expect("the node answers")
+    let patient = ExecutionProfile::builder().request_timeout(Some(WITHIN)).build().into_handle();
+    let session = SessionBuilder::new()
+        .known_nodes(&settings.nodes)
+        .connection_timeout(WITHIN)
+        .fetch_schema_metadata(false)
+        .default_execution_profile_handle(patient);
+    session.build().await.expect("the node answers")
 }
 
 async fn count(settings: &Settings, table: &str) -> usize {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
@@ -61,15 +61,16 @@ fn send_foreign(settings: &Settings, topic: &str, headers: OwnedHeaders, value: 
     let name = format!("{}{topic}", settings.topic_prefix);
     let record = BaseRecord::to(&name).partition(0).key("k").payload(value).headers(headers);
     producer.send(record).map_err(|(e, _)| e).expect("the message is queued");
-    producer.flush(std::time::Duration::from_secs(60)).expect("the message is sent");
+    producer.flush(WITHIN).expect("the message is sent");
 }
 
-const WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+/// Nothing is waited for so long that comes at all.
+const WITHIN: Duration = Duration::from_secs(300);
 
 /// Somebody else's message on a topic of ours, in a transaction that is open.
 fn begin_transaction(settings: &Settings, name: &str) -> BaseProducer {
     let mut config = client(settings);
-    config.set("transactional.id", name);
+    config.set("transactional.id", name).set("transaction.timeout.ms", "600000");
     let producer: BaseProducer = config.create().expect("the client is made");
     producer.init_transactions(WITHIN).expect("the broker answers");
     producer.begin_transaction().expect("a transaction begins");
@@ -101,6 +102,18 @@ async fn make_topic(settings: &Settings, name: &str, partitions: i32, config: &[
     }
     let made = admin(settings).create_topics([&topic], &AdminOptions::new()).await.expect("the broker answers");
     made.into_iter().for_each(|result| drop(result.expect("the topic is made")));
+    // The broker answers before it knows of the topic itself.
+    let consumer: BaseConsumer = client(settings).create().expect("the client is made");
+    let is_there = || {
+        let told = consumer.fetch_metadata(Some(name), WITHIN).expect("the broker answers");
+        told.topics().iter().any(|topic| {
+            let has_all = i32::try_from(topic.partitions().len()) == Ok(partitions);
+            topic.error().is_none() && has_all && topic.partitions().iter().all(|partition| partition.leader() >= 0)
+        })
+    };
+    while !is_there() {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Removes a topic, and waits until the broker says so.
@@ -295,8 +308,17 @@ on_a_broker! {
         let altered = admin(&settings).alter_configs([&alter], &AdminOptions::new()).await;
         altered.expect("the broker answers")[0].as_ref().expect("the topic is altered");
         let noise: String = (0..20_000).map(|_| fastrand::alphanumeric()).collect();
-        let taken = log.append(Topic::Inputs, 0, vec![batch(&noise, 1)], Durability::Durable).await;
-        let Err(LogError::Failed(why)) = taken else { panic!("{taken:?}") };
+        // The broker writes the limit down, and heeds it a moment later.
+        let refused = async {
+            loop {
+                match log.append(Topic::Inputs, 0, vec![batch(&noise, 1)], Durability::Durable).await {
+                    Ok(_) => tokio::task::yield_now().await,
+                    Err(error) => break error,
+                }
+            }
+        };
+        let error = tokio::time::timeout(WITHIN, refused).await.expect("the limit is heeded");
+        let LogError::Failed(why) = error else { panic!("{error:?}") };
         assert!(why.contains("max.message.bytes"), "{why}");
         let taken = log.append(Topic::Inputs, 0, vec![batch("b", 1)], Durability::Durable).await;
         assert!(matches!(taken, Err(LogError::Failed(_))), "it never goes past what it could not deliver: {taken:?}");

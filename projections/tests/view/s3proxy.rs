@@ -94,7 +94,7 @@ impl S3Proxy {
         settings.allow_http = true;
         settings.access_key = Some(name.to_owned());
         settings.secret_key = Some(secret.to_owned().into());
-        settings.retry_for_ms = 2_000;
+        settings.retry_for_ms = 10_000;
         settings
     }
     /// A place that nobody else has.

@@ -117,7 +117,7 @@ pub async fn append_batch(log: &Arc<dyn Log>, tenant: TenantId, batch: Batch) {
 
 /// What comes of it; a test that would wait for ever fails.
 pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(std::time::Duration::from_secs(60), work).await.expect("it never came")
+    tokio::time::timeout(std::time::Duration::from_secs(600), work).await.expect("it never came")
 }
 
 pub fn start() -> Standing {

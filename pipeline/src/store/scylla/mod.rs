@@ -202,20 +202,14 @@ impl ScyllaStore {
         let session = connect(&settings).await?;
         schema::prepare(&session, &settings).await?;
         let statements = Statements::prepare(&session, &settings).await?;
-        let retry_for = Duration::from_millis(settings.retry_for_ms.into());
+        let retry_for = settings.retry_for();
         let queues = (0..QUEUES).map(|_| tokio::sync::Mutex::new(())).collect();
         Ok(Self { session, statements, retry_for, queues })
     }
 
     /// Tries again what fails in passing, for what may be done twice without harm.
     async fn again<T, F: Future<Output = Result<T, Failed>>>(&self, work: impl Fn() -> F) -> Result<T, StoreError> {
-        let mut pauses = Pauses::new(self.retry_for);
-        loop {
-            match work().await {
-                Ok(done) => return Ok(done),
-                Err(failed) => pauses.before_trying_again(failed).await?,
-            }
-        }
+        again(self.retry_for, work).await.map_err(StoreError::from)
     }
 
     fn rows(&self, place: &Place<'_>) -> &Rows {
@@ -439,6 +433,20 @@ fn applied(answer: QueryResult) -> Result<Outcome, Failed> {
     }
 }
 
+/// Tries again what fails in passing, for so long, and what may be done twice without harm.
+async fn again<T, F: Future<Output = Result<T, Failed>>>(
+    retry_for: Duration,
+    work: impl Fn() -> F,
+) -> Result<T, Failed> {
+    let mut pauses = Pauses::new(retry_for);
+    loop {
+        match work().await {
+            Ok(done) => return Ok(done),
+            Err(failed) => pauses.before_trying_again(failed).await?,
+        }
+    }
+}
+
 /// Tries again after longer and longer pauses, until it has been long enough.
 struct Pauses {
     until: Instant,
@@ -450,9 +458,9 @@ impl Pauses {
         Self { until: Instant::now() + retry_for, next: PAUSE_FIRST }
     }
 
-    async fn before_trying_again(&mut self, failed: Failed) -> Result<(), StoreError> {
+    async fn before_trying_again(&mut self, failed: Failed) -> Result<(), Failed> {
         if matches!(failed, Failed::ForGood(_)) || Instant::now() >= self.until {
-            return Err(failed.into());
+            return Err(failed);
         }
         tracing::debug!(?failed, pause_ms = self.next.as_millis(), "the store is asked again");
         let most = self.next.as_millis() as u64;

@@ -11,6 +11,7 @@ use scylla::client::session::Session;
 use scylla::policies::load_balancing::{LoadBalancingPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::statement::Statement;
 
+use super::again;
 use super::error::{Failed, OpenError};
 use super::settings::Settings;
 
@@ -35,7 +36,8 @@ const MIGRATIONS: [&[&str]; NEEDED as usize] = [&[
 /// Checks the schema, and brings it to what is needed where that is allowed.
 pub(super) async fn prepare(session: &Session, settings: &Settings) -> Result<(), OpenError> {
     let keyspace = settings.keyspace.clone();
-    let found = version(session, &keyspace).await?;
+    let found = again(settings.retry_for(), || version(session, &keyspace)).await;
+    let found = found.map_err(|failed| failed.of_opening(&format!("asking for the schema of keyspace {keyspace}")))?;
     match found {
         Some(found) if found > NEEDED => Err(OpenError::NewerSchema { keyspace, found, known: NEEDED }),
         Some(found) if found == NEEDED => Ok(()),
@@ -46,13 +48,11 @@ pub(super) async fn prepare(session: &Session, settings: &Settings) -> Result<()
 }
 
 /// The schema of a keyspace, 0 for an empty one; nothing where there is no keyspace.
-async fn version(session: &Session, keyspace: &str) -> Result<Option<i32>, OpenError> {
-    let failed = |failed: Failed| failed.of_opening(&format!("asking for the schema of keyspace {keyspace}"));
-    let unread = |why: String| failed(Failed::ForGood(why));
+async fn version(session: &Session, keyspace: &str) -> Result<Option<i32>, Failed> {
     let count = |query: &'static str, table: Option<&'static str>| async move {
         let values: Vec<&str> = [Some(keyspace), table].into_iter().flatten().collect();
-        let found = session.query_unpaged(query, values).await.map_err(|e| failed(e.into()))?;
-        found.into_rows_result().map(|rows| rows.rows_num()).map_err(|e| unread(e.to_string()))
+        let found = session.query_unpaged(query, values).await.map_err(Failed::from)?;
+        found.into_rows_result().map(|rows| rows.rows_num()).map_err(|e| Failed::ForGood(e.to_string()))
     };
     if count("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?", None).await? == 0 {
         return Ok(None);
@@ -62,9 +62,9 @@ async fn version(session: &Session, keyspace: &str) -> Result<Option<i32>, OpenE
         return Ok(Some(0));
     }
     let query = format!("SELECT version FROM {keyspace}.schema_version WHERE one = 'schema'");
-    let found = session.query_unpaged(query, ()).await.map_err(|e| failed(e.into()))?;
-    let rows = found.into_rows_result().map_err(|e| unread(e.to_string()))?;
-    let row = rows.maybe_first_row::<(i32,)>().map_err(|e| unread(e.to_string()))?;
+    let found = session.query_unpaged(query, ()).await?;
+    let rows = found.into_rows_result().map_err(|e| Failed::ForGood(e.to_string()))?;
+    let row = rows.maybe_first_row::<(i32,)>().map_err(|e| Failed::ForGood(e.to_string()))?;
     Ok(Some(row.map_or(0, |(version,)| version)))
 }
 
@@ -76,31 +76,35 @@ async fn migrate(session: &Session, settings: &Settings, found: i32) -> Result<(
          {{'class': 'NetworkTopologyStrategy', 'replication_factor': {replication}}}"
     );
     let table = format!("CREATE TABLE IF NOT EXISTS {keyspace}.schema_version (one text PRIMARY KEY, version int)");
-    run(session, keyspace, &make).await?;
-    run(session, keyspace, &table).await?;
+    run(session, settings, &make).await?;
+    run(session, settings, &table).await?;
     for (steps, version) in MIGRATIONS.iter().zip(1..).skip(usize::try_from(found).unwrap_or(0)) {
         tracing::info!(keyspace, version, "migrating the store");
         for step in *steps {
-            run(session, keyspace, &step.replace("{keyspace}", keyspace)).await?;
+            run(session, settings, &step.replace("{keyspace}", keyspace)).await?;
         }
         let written = format!("INSERT INTO {keyspace}.schema_version (one, version) VALUES ('schema', {version})");
-        run(session, keyspace, &written).await?;
+        run(session, settings, &written).await?;
     }
     Ok(())
 }
 
 /// Runs a statement, and waits until all nodes have the same schema.
-async fn run(session: &Session, keyspace: &str, statement: &str) -> Result<(), OpenError> {
-    let failed = |why: String| OpenError::Migrate { keyspace: keyspace.to_owned(), why };
+async fn run(session: &Session, settings: &Settings, statement: &str) -> Result<(), OpenError> {
+    let done = again(settings.retry_for(), || run_once(session, statement)).await;
+    done.map_err(|failed| match failed {
+        Failed::InPassing(why) => {
+            OpenError::NotReady(format!("making or migrating keyspace {}: {why}", settings.keyspace))
+        }
+        Failed::ForGood(why) => OpenError::Migrate { keyspace: settings.keyspace.clone(), why },
+    })
+}
+
+async fn run_once(session: &Session, statement: &str) -> Result<(), Failed> {
     let mut statement = Statement::new(statement);
     statement.set_load_balancing_policy(one_node(session));
-    let done = session.query_unpaged(statement, ()).await;
-    done.map(drop).map_err(|e| match Failed::from(e) {
-        Failed::InPassing(why) => OpenError::NotReady(format!("making or migrating keyspace {keyspace}: {why}")),
-        Failed::ForGood(why) => failed(why),
-    })?;
-    session.await_schema_agreement().await.map_err(|e| failed(e.to_string()))?;
-    Ok(())
+    session.query_unpaged(statement, ()).await?;
+    session.await_schema_agreement().await.map(drop).map_err(|e| Failed::InPassing(e.to_string()))
 }
 
 /// The node that is told to make tables, the same for all processes: two nodes of Cassandra that are told to make one table at

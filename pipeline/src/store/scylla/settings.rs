@@ -1,6 +1,7 @@
 //! What has to be said about a ScyllaDB or Cassandra cluster before it can be the store.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -92,6 +93,11 @@ impl Settings {
             request_timeout_ms: default_request_timeout_ms(),
             retry_for_ms: default_retry_for_ms(),
         }
+    }
+
+    /// For how long what fails in passing is tried again.
+    pub(super) fn retry_for(&self) -> Duration {
+        Duration::from_millis(self.retry_for_ms.into())
     }
 
     /// Whether the keyspace's name is one. It stands in statements as it is.

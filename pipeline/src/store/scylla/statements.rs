@@ -10,8 +10,8 @@ use scylla::statement::{Consistency, SerialConsistency, Statement};
 
 use super::super::Table;
 use super::error::{Failed, OpenError};
-use super::is_queue;
 use super::settings::Settings;
+use super::{again, is_queue};
 
 /// Rows of a page: with the largest value that a row has in itself some 32 MiB.
 const PAGE_ROWS: i32 = 64;
@@ -92,8 +92,9 @@ impl Rows {
 }
 
 async fn prepare(session: &Session, settings: &Settings, text: String) -> Result<PreparedStatement, OpenError> {
-    let prepared = session.prepare(Statement::new(text)).await;
-    let mut statement = prepared.map_err(|e| Failed::from(e).of_opening("preparing a statement"))?;
+    let once = || async { session.prepare(Statement::new(text.as_str())).await.map_err(Failed::from) };
+    let prepared = again(settings.retry_for(), once).await;
+    let mut statement = prepared.map_err(|failed| failed.of_opening("preparing a statement"))?;
     statement.set_consistency(Consistency::LocalQuorum);
     statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));
     statement.set_is_idempotent(false);

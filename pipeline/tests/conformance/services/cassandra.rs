@@ -73,8 +73,8 @@ fn certify(folder: &Path, name: &str) {
     keytool(&[&["-exportcert", "-rfc", "-file", &certificate][..], &of[..]].concat());
 }
 
-/// A commit log that is synced before the answer, as production should have it. With `login` nobody gets in without, and
-/// clients may use TLS.
+/// A commit log that is synced before the answer, as production should have it, and more patience than by default: the machine
+/// may be slow. With `login` nobody gets in without, and clients may use TLS.
 fn yaml(folder: &Path, port: u16, storage_port: u16, login: bool) -> String {
     let folder = folder.display();
     let authenticator = if login { "PasswordAuthenticator" } else { "AllowAllAuthenticator" };
@@ -110,6 +110,10 @@ memtable_heap_space: 128MiB
 memtable_offheap_space: 128MiB
 key_cache_size: 8MiB
 auto_snapshot: false
+read_request_timeout: 60s
+range_request_timeout: 60s
+write_request_timeout: 60s
+native_transport_timeout: 60s
 authenticator: {authenticator}
 authorizer: AllowAllAuthorizer
 {encryption}
@@ -189,7 +193,8 @@ impl Cassandra {
         let mut settings = Settings::at([format!("127.0.0.1:{}", self.port)]);
         settings.keyspace = format!("test_{}", STORES.fetch_add(1, Ordering::Relaxed));
         settings.replication = 1;
-        settings.request_timeout_ms = 60_000;
+        settings.connect_timeout_ms = 60_000;
+        settings.request_timeout_ms = 120_000;
         settings.retry_for_ms = 300_000;
         settings
     }

@@ -114,7 +114,8 @@ impl Kafka {
         let mut settings = Settings::at(format!("127.0.0.1:{}", self.port));
         settings.topic_prefix = format!("test-{}.", LOGS.fetch_add(1, Ordering::Relaxed));
         settings.partitions = Partitions { inputs: 2, events: 2, decisions: 2 };
-        settings.request_timeout_ms = 60_000;
+        // A broker may be away for as long as it takes to start again.
+        settings.request_timeout_ms = 300_000;
         settings.delivery_timeout_ms = 300_000;
         settings
     }
