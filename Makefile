@@ -58,7 +58,7 @@ install = $(again); if [ $${\#missing[@]} -gt 0 ]; then \
 checkout:
 	@mkdir -p $(CARGO_TARGET_DIR)
 	if [ "$$(cat $(CARGO_TARGET_DIR)/checkout 2>/dev/null)" != "$(CURDIR)" ]; then
-	  find . \( -name .git -o -name node_modules \) -prune -o -type f -exec touch -c {} +
+	  find . \( -name .git -o -name node_modules -o -path ./target \) -prune -o -type f -exec touch -c {} +
 	  echo "$(CURDIR)" > $(CARGO_TARGET_DIR)/checkout
 	fi
 

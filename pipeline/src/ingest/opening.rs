@@ -101,9 +101,10 @@ impl Ingest {
             mapping: mapping.clone(),
             entity_definition: entity.clone(),
             announced: true,
+            former: known.as_ref().map(StreamRow::as_former),
         };
         if let Some(known) = &known {
-            if *known == wanted {
+            if known.asks_the_same(&wanted) {
                 return Ok(Some((open, None)));
             }
             self.check(stream, known, &wanted, force).await?;
@@ -136,7 +137,7 @@ impl Ingest {
             IngestError::Unreadable { stream: stream.clone(), message }
         })?;
         let Some(state) = state else { return Ok(()) };
-        // What was refused, or not said to its end, is in force if the state says so.
+        // What was not said to its end is in force if the state says so.
         let before = state.mapping().filter(|_| !known.announced).map_or(&known.mapping, |(in_force, _)| in_force);
         let is_fit = match state.counters.taken {
             0 => Ok(()),
@@ -388,21 +389,25 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_the_step_refused_is_announced_again_by_who_asks_for_it_and_a_later_announcement_is_left_alone() {
+    async fn what_the_step_refused_is_taken_back_and_announced_again_by_who_asks_for_it_and_nothing_later_is() {
         let line = Line::new();
         let open = line.open("orders", MAPPING, ENTITY).await;
-        let ((other, entity), ingest) = (with_total("Amount"), line.ingest());
-        let asked = async || ingest.open_asking(&stream("orders"), &other, Some(&entity), "test").await.unwrap().1;
-        let first = asked().await.unwrap();
-        assert_eq!(asked().await, None, "it was announced");
+        let ((former, _), (other, entity), ingest) = (parse(MAPPING, ENTITY), with_total("Amount"), line.ingest());
+        let asked =
+            async |what: &Mapping| ingest.open_asking(&stream("orders"), what, Some(&entity), "test").await.unwrap().1;
+        let first = asked(&other).await.unwrap();
+        assert_eq!(asked(&other).await, None, "it was announced");
         ingest.refused(&open, "of somebody else").await.unwrap();
-        assert!(register(&line).await.announced);
+        assert_eq!(register(&line).await.mapping, other);
         ingest.refused(&open, &first).await.unwrap();
-        assert!(!register(&line).await.announced);
-        let second = asked().await.unwrap();
+        let row = register(&line).await;
+        assert_eq!((row.mapping, row.announced), (former.clone(), true));
+        assert_eq!(asked(&former).await, None, "what is in force instead of it stays in force");
+        let second = asked(&other).await.unwrap();
         assert_ne!(first, second);
         ingest.refused(&open, &first).await.unwrap();
-        assert!(register(&line).await.announced);
+        let row = register(&line).await;
+        assert_eq!((row.mapping, row.announced), (other.clone(), true));
         assert_eq!(in_force(&line).await, other);
     }
 

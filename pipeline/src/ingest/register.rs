@@ -20,6 +20,44 @@ pub struct StreamRow {
     /// Whether the log has it. It is written before and after: who finds it false says it on the log again.
     #[serde(default)]
     pub announced: bool,
+    /// What was asked for before: it is again, once the step has refused this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Box<Former>>,
+}
+
+/// What was asked for before something else was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    mapping: Mapping,
+    entity_definition: Entity,
+    announced: bool,
+}
+
+impl StreamRow {
+    /// Whether the same is asked for, and whether it was announced, whatever was before.
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+        let said = |row: &Self| (row.partition, row.announced);
+        said(self) == said(other)
+            && self.entity == other.entity
+            && self.mapping == other.mapping
+            && self.entity_definition == other.entity_definition
+    }
+
+    /// What is asked for now, for whoever asks for something else.
+    pub(super) fn as_former(&self) -> Box<Former> {
+        let (mapping, entity_definition) = (self.mapping.clone(), self.entity_definition.clone());
+        Box::new(Former { mapping, entity_definition, announced: self.announced })
+    }
+
+    /// Takes back what was refused. Rows of earlier releases do not tell what was before: such a one is only said again by
+    /// who asks for it again.
+    fn take_back(&mut self) {
+        self.announced = false;
+        if let Some(former) = self.former.take() {
+            let Former { mapping, entity_definition, announced } = *former;
+            (self.mapping, self.entity_definition, self.announced) = (mapping, entity_definition, announced);
+        }
+    }
 }
 
 impl Ingest {
@@ -45,8 +83,9 @@ impl Ingest {
         }
     }
 
-    /// Notes that the step refused what a command of this id announced: who asks for it again says it on the log again. An
-    /// opener that is not done has its turn again, and is told.
+    /// Notes that the step refused what a command of this id announced: what was asked for before is again, so that who asks
+    /// for that leaves in force what is, and who asks for the other again says it on the log again. An opener that is not done
+    /// has its turn again, and is told.
     pub async fn refused(&self, open: &OpenStream, id: &str) -> Result<(), StoreError> {
         let Some(version) = announced_as(id) else { return Ok(()) };
         let (tenant, key) = (open.id.tenant, open.id.to_string());
@@ -58,7 +97,7 @@ impl Ingest {
             }
             // Whoever opens the stream is told that a row cannot be read.
             let Ok(mut known) = serde_json::from_slice::<StreamRow>(&row.value) else { return Ok(()) };
-            known.announced = false;
+            known.take_back();
             let value = serde_json::to_vec(&known).expect("a stream's row has only text keys");
             match self.store.put(tenant, Table::Streams, &key, value.into(), Expect::Version(row.version)).await {
                 Err(StoreError::Conflict { .. }) => {}

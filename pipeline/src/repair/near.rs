@@ -36,8 +36,11 @@ impl Knowledge {
     /// approved for what a lost one feeds, or like where a path like it has gone.
     pub fn approved_moves(&self, entity: &EntityName, lost: &[Lost], added: &[Field]) -> Vec<Approved> {
         let mut approved = self.approved(entity);
+        if lost.is_empty() || added.is_empty() {
+            return approved;
+        }
         // What another path is compared with: all of it for each lost one.
-        let known_max = PAIRS_MAX / (lost.len() * added.len()).max(1);
+        let known_max = PAIRS_MAX / (lost.len() * added.len());
         let added: Vec<(&str, Name)> =
             added.iter().map(|field| (field.name.as_str(), Name::new(&field.name))).collect();
         let moved: Vec<(Name, &Approved)> =

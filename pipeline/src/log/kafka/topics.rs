@@ -68,6 +68,9 @@ fn reach(clients: &Clients) -> Result<(), OpenError> {
             Some((Code::Authentication | Code::SaslAuthenticationFailed, why)) => {
                 return Err(OpenError::Login { brokers, why });
             }
+            Some((Code::SSL, why)) if why.contains("certificate verify failed") => {
+                return Err(OpenError::Settings(format!("the certificate of {brokers} is not trusted: {why}")));
+            }
             Some((_, why)) if Instant::now() >= until => return Err(OpenError::Unreachable { brokers, why }),
             None if Instant::now() >= until => {
                 return Err(OpenError::Unreachable { brokers, why: error.to_string() });
@@ -235,7 +238,8 @@ fn create(clients: &Clients, topic: Topic) -> Result<Found, OpenError> {
             Err((_, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
                 return Err(OpenError::Forbidden { topic: name, what: "make" });
             }
-            Err((_, code)) if is_passing(code) => {
+            // Brokers that have not come yet are not counted.
+            Err((_, code)) if is_passing(code) || code == Code::InvalidReplicationFactor => {
                 return Err(OpenError::NotReady(format!("making topic {name}: {code}")));
             }
             Err((_, code)) => return Err(failed(code.to_string())),

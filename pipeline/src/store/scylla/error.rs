@@ -99,6 +99,10 @@ impl OpenError {
 /// Whether a login was refused, from what the driver says of a session that was not made.
 pub(super) fn of_session(error: &NewSessionError, nodes: String) -> OpenError {
     let why = chain(error);
+    // The login is looked up in replicas that may be away.
+    if why.contains("Unable to perform authentication") || why.contains("Cannot achieve consistency") {
+        return OpenError::NotReady(format!("logging in at {nodes}: {why}"));
+    }
     if why.contains("uthentication") || why.contains("credentials") || why.contains("username") {
         return OpenError::Login { nodes, why };
     }
