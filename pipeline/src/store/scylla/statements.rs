@@ -10,7 +10,7 @@ use scylla::statement::{Consistency, SerialConsistency, Statement};
 
 use super::super::Table;
 use super::error::{Failed, OpenError};
-use super::is_queue;
+use super::place::is_queue;
 use super::settings::Settings;
 
 /// Rows of a page: with the largest value that a row has in itself some 32 MiB.
