@@ -1,18 +1,24 @@
 //! The repairer: what it sends back in, and that dying changes nothing.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use schemas::TenantId;
-use schemas::drift::{Decide, DriftKind, Severity, Signal, Verdict};
+use schemas::drift::{Decide, DriftKind, Move, Severity, Signal, Verdict};
 use schemas::input::Command;
+use schemas::{Input, TenantId, Topic};
+use tokio::sync::watch;
 
-use super::*;
-use crate::process::{Processor, read_state};
+use super::{
+    Case, Deed, LOOK_AGAIN, MASKED, Mask, Origin, ROWS_MAX, Repairer, Status, list, shapes, version, versions,
+};
+use crate::ingest::OpenStream;
+use crate::log::Log;
+use crate::process::{ProcessError, Processor, read_state};
 use crate::step::Counters;
-use crate::store::{MemoryStore, Row};
+use crate::store::{Expect, MemoryStore, Row, Store, StoreError, Table};
 use crate::testing::{ENTITY, Fuse, Fused, Line, MAPPING, TENANT, stream};
 
 fn payload(id: usize, name: &str) -> String {
