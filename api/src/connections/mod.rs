@@ -1,8 +1,9 @@
 //! Connections made through the API: what they are told, what follows them, and how they fare.
 //!
 //! [`connector`] are the types of connectors with the [`schema`]s of their settings ([`mod@file`] is the one there is),
-//! [`roots`] the folders that the operator declared, [`row`] what is stored, [`running`] what runs, [`health`] whether a
-//! source can be read, `peers` takes over what other processes change. A run is the same `ingest` that the command line does.
+//! [`roots`] the folders that the operator declared, [`row`] what is stored, [`running`] what runs, [`watching`] follows the
+//! files of a stream, also of those that a server is configured with, [`health`] whether a source can be read, `peers` takes
+//! over what other processes change. A run is the same `ingest` that the command line does.
 
 pub mod connector;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod roots;
 pub mod row;
 pub mod running;
 pub mod schema;
+pub mod watching;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -15,12 +15,12 @@ use tokio::task::JoinSet;
 use super::error::ConnectionError;
 use super::roots::hidden;
 use super::row::Ledger;
+use super::watching::Watched;
 use crate::cli::ingest;
 use crate::cli::{Behalf, IngestArgs};
 use crate::line::{Bounds, Fair, Fates, Halt, Line};
 use crate::output::Silent;
 use crate::serve::stopped;
-use crate::serve::watching::Watched;
 
 /// Syncs that somebody asked for and that run at once; the others wait, each tenant's behind its own. They may wait for as
 /// long as there are connections before them, which is bounded.

@@ -3,7 +3,6 @@
 pub mod config;
 pub mod llm;
 mod meanwhile;
-pub mod watching;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -20,6 +19,7 @@ use tokio::sync::watch;
 use crate::backends::Patience;
 use crate::cli::plan::Draft;
 use crate::cli::{IngestArgs, ServeArgs};
+use crate::connections::watching::Watched;
 use crate::http::{Doors, app, listen, workers};
 use crate::line::{Definitions, Line};
 use crate::roles::{RoleName, Roster, Workers};
@@ -163,7 +163,7 @@ impl Server {
         let mut watched = Vec::new();
         for stream in streams {
             let name = named(&stream);
-            watched.push(watching::Watched::start(stream, &line).await.context(name)?);
+            watched.push(Watched::start(stream, &line).await.context(name)?);
         }
         drop(meanwhile);
         let (stop, stopped) = watch::channel(false);

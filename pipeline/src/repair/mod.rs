@@ -3,10 +3,12 @@
 
 mod asking;
 mod backtest;
+mod call;
 mod case;
 mod deed;
 mod evidence;
 mod history;
+mod keeping;
 mod knowledge;
 mod mask;
 mod names;
@@ -16,6 +18,7 @@ mod portion;
 mod redrive;
 mod revert;
 mod suggest;
+mod suggesting;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -24,10 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemas::advice::Asked;
-use schemas::decision::Fact;
-use schemas::drift::{Move, Tried, Verdict};
-use schemas::{BatchKind, Decision, Input, Position, StreamId, Topic};
+use schemas::{BatchKind, Input, StreamId, Topic};
 use tokio::sync::watch;
 
 pub use asking::Asking;
@@ -44,19 +44,14 @@ pub use knowledge::Knowledge;
 pub use mask::{MASKED, Mask};
 pub(crate) use suggest::{field as field_of, thousandths};
 
-use crate::advice;
 use crate::ingest::{Ingest, OpenStream};
 use crate::log::{Log, LogError, Stored};
-use crate::process::{Checkpoint, Mark, ProcessError, RETRY_AFTER, Stall, decode_decisions, read_snapshot, stream_of};
-use crate::step::{StreamState, is_still_read};
-use crate::store::{Expect, Store, StoreError, Table};
-use asking::Doubt;
-use case::{case_of, key_of};
+use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, read_snapshot};
+use crate::step::StreamState;
+use crate::store::{Store, StoreError};
 use places::{NOTED_EVERY, Places};
 use portion::ROWS_MAX;
-use redrive::Redrive;
-use revert::Revert;
-use timers::{Timer, Timers};
+use timers::Timers;
 
 pub(crate) const READER: &str = "repairer";
 const READ_BYTES: usize = 1 << 20;
@@ -97,24 +92,6 @@ pub struct Repaired {
     /// What everything below calls for is on `inputs`.
     pub done: watch::Receiver<u64>,
 }
-
-/// What a decision calls for.
-enum Call {
-    Suggest(u64),
-    Redrive(u64),
-    Revert(Revert),
-    Time(Timer),
-    /// A case still waits: it should not wait for records that were sent.
-    EndRecalls(u64),
-    /// A command was refused since records are looked at again: no case should wait for those that were sent, and the register is
-    /// to know if the command put a mapping in force.
-    StillRead(String),
-    /// Another mapping is in force: what was suggested for the open cases was made on a former one.
-    Again,
-}
-
-/// Cases by their keys, each with the version of its row, 0 for none.
-type Cases = BTreeMap<String, (Option<Case>, u64)>;
 
 impl Repairer {
     /// A repairer of `partition`, at its checkpoint, and a view on how far it is.
@@ -251,123 +228,6 @@ impl Repairer {
         }
     }
 
-    /// Keeps the cases of a batch, and says what it calls for: each with the offset of its input.
-    async fn take(&mut self, stored: &Stored, mark: &mut Mark) -> Result<Vec<(StreamId, u64, Call)>, ProcessError> {
-        let header = stored.header();
-        let subject = || ProcessError::Subject { offset: stored.first, subject: header.subject.clone() };
-        let stream = stream_of(header).ok_or_else(subject)?;
-        let Some(body) = stored.body(Topic::Decisions, self.partition)? else { return Ok(Vec::new()) };
-        let mut decisions = decode_decisions(&body)
-            .map_err(|e| ProcessError::State { stream: stream.to_string(), message: e.to_string() })?;
-        decisions.retain(|decision| mark.take(decision));
-        let mut cases = Cases::new();
-        let mut calls = Vec::new();
-        for decision in &decisions {
-            self.keep(&stream, stored, decision, &mut cases).await?;
-            calls.extend(call(&stream, decision).map(|call| (stream.clone(), decision.input_offset, call)));
-        }
-        self.write(&stream, cases).await?;
-        self.keep_history(&stream, stored, &decisions).await?;
-        Ok(calls)
-    }
-
-    async fn keep(
-        &self,
-        stream: &StreamId,
-        stored: &Stored,
-        decision: &Decision,
-        cases: &mut Cases,
-    ) -> Result<(), StoreError> {
-        let at = stored.header().logged_at;
-        if matches!(decision.fact, Fact::MappingActivated { .. }) {
-            self.load_waiting(stream, cases).await?;
-            let waiting =
-                cases.values_mut().filter_map(|(case, _)| case.as_mut().filter(|case| case.status.is_waiting()));
-            waiting.for_each(|case| case.apply(decision, at));
-            return Ok(());
-        }
-        let Some(number) = case_of(&decision.fact) else { return Ok(()) };
-        let key = key_of(&stream.to_string(), number);
-        if !cases.contains_key(&key) {
-            let row = self.store.get(stream.tenant, Table::Cases, &key).await?;
-            let version = row.as_ref().map_or(0, |row| row.version);
-            let known = row.map(|row| case::read(&key, &row)).transpose()?;
-            let epoch = self.log.epoch(Topic::Inputs);
-            let position = Position { epoch, partition: self.partition, offset: number };
-            // A run that stands twice does not bring back a case that is over and forgotten.
-            let begins = matches!(decision.fact, Fact::TimerSet { .. } | Fact::DriftDetected { .. });
-            let new = || begins.then(|| Case::new(position, stream.to_string(), stored.first, at));
-            cases.insert(key.clone(), (known.or_else(new), version));
-        }
-        if let Some((Some(case), _)) = cases.get_mut(&key) {
-            case.apply(decision, at);
-        }
-        Ok(())
-    }
-
-    /// Reads the stream's cases that somebody can decide.
-    async fn load_waiting(&self, stream: &StreamId, cases: &mut Cases) -> Result<(), StoreError> {
-        const PAGE: usize = 1_000;
-        let mut after: Option<String> = None;
-        loop {
-            let prefix = format!("{stream}/");
-            let page = self.store.scan(stream.tenant, Table::Cases, &prefix, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (key, row) in page {
-                let case = case::read(&key, &row)?;
-                if case.status.is_waiting() {
-                    cases.entry(key).or_insert((Some(case), row.version));
-                }
-            }
-        }
-    }
-
-    /// Writes cases back; an absence that was an accident, and is over, leaves nothing behind.
-    async fn write(&self, stream: &StreamId, cases: Cases) -> Result<(), StoreError> {
-        for (key, (case, version)) in &cases {
-            let Some(case) = case else { continue };
-            // What another process has written meanwhile stays.
-            let expect = Expect::Ordered(*version);
-            if case.status == Status::Released && case.redriven == case.held && case.opened_at.is_none() {
-                if *version > 0 {
-                    self.store.delete(stream.tenant, Table::Cases, key, expect).await?;
-                }
-                continue;
-            }
-            let value = serde_json::to_vec(case).expect("a case has only text keys");
-            self.store.put(stream.tenant, Table::Cases, key, value.into(), expect).await?;
-        }
-        Ok(())
-    }
-
-    async fn answer(&mut self, stream: &StreamId, offset: u64, call: Call, end: u64) -> Result<bool, ProcessError> {
-        match call {
-            Call::Time(timer) => self.timers.set(&*self.store, timer).await?,
-            Call::Suggest(case) => return self.suggest(stream, offset, Some(case)).await,
-            Call::Revert(revert) => {
-                let open = self.open(stream);
-                return self.revert(&open, offset, &revert).await;
-            }
-            Call::EndRecalls(only) => return self.end_recalls(&self.open(stream), offset, Some(only)).await,
-            Call::StillRead(id) => {
-                let open = self.open(stream);
-                self.ingest.refused(&open, &id).await?;
-                return self.end_recalls(&open, offset, None).await;
-            }
-            Call::Again => return self.suggest(stream, offset, None).await,
-            Call::Redrive(case) => {
-                let key = key_of(&stream.to_string(), case);
-                let row = self.store.get(stream.tenant, Table::Cases, &key).await?;
-                // What is forgotten was re-driven to its end.
-                let Some(row) = row else { return Ok(true) };
-                let from = case::read(&key, &row)?.first;
-                return self.redrive(&Redrive { open: self.open(stream), case, from, to: end }).await;
-            }
-        }
-        Ok(true)
-    }
-
     /// A stream's state once it covers an input; nothing when it is to stop before.
     async fn state_behind(&self, stream: &StreamId, offset: u64) -> Result<Option<StreamState>, ProcessError> {
         let mut pause = LOOK_AGAIN;
@@ -385,117 +245,6 @@ impl Repairer {
     /// Whether the tenant of an input was deleted: no state of its streams is ever written again.
     async fn is_forgotten(&self, offset: u64) -> Result<bool, LogError> {
         Ok(self.log.read(Topic::Inputs, self.partition, offset, 1).await?.first().is_some_and(Stored::is_forgotten))
-    }
-
-    /// Suggests repairs for a case, or for every open one of the stream, once the state behind the decision is written.
-    async fn suggest(&mut self, stream: &StreamId, offset: u64, only: Option<u64>) -> Result<bool, ProcessError> {
-        let Some(state) = self.state_behind(stream, offset).await? else { return Ok(false) };
-        let (Some((_, mapping_version)), Some(_)) = (state.mapping(), state.entity()) else { return Ok(true) };
-        let is_meant = |case: &u64| only.is_none_or(|only| only == *case);
-        let waiting: Vec<u64> = state.drift().waiting().filter(is_meant).collect();
-        if waiting.is_empty() {
-            return Ok(true);
-        }
-        let known = Knowledge::read(&*self.store, stream.tenant).await?;
-        for case in waiting {
-            let suggested = tokio::task::block_in_place(|| suggest::suggest(&state, case, &known));
-            let suggested = suggested.unwrap_or_else(|error| {
-                tracing::warn!(%stream, case, %error, "nothing is suggested for a case");
-                suggest::Suggested::default()
-            });
-            let row = self.kept_case(&state, case).await?;
-            let doubt = self.asking.as_ref().and_then(|asking| {
-                let names = state.policy().mask.as_deref().unwrap_or_default();
-                let mask = row.as_ref().and_then(|case| Mask::of_case(&state, case, names));
-                tokio::task::block_in_place(|| asking.doubt(&state, case, &suggested, &known, mask.as_ref()))
-            });
-            let coverage = doubt.as_ref().map(|(_, coverage)| coverage.clone());
-            let suggest::Suggested { moves, alternatives } = suggested.clone();
-            // A case that is told again is suggested for again.
-            let id = format!("suggest-{case}-{mapping_version}-{offset}");
-            let tried = match &row {
-                Some(row) => self.tried(&state, row, &moves).await?,
-                None => None,
-            };
-            let asked = coverage.map(|coverage| Asked { coverage: Some(coverage), call: None });
-            // It may have been proposed before a restart.
-            let is_new = !state.has_taken(&id);
-            let version = self.version_behind(&state, case, is_new);
-            let suggestion =
-                Input::Suggestion { id, case, mapping_version, moves, alternatives, tried, asked, version: None };
-            let end = self.ingest.send(&self.open(stream), &[suggestion]).await?;
-            if is_new && self.asking.is_some() {
-                self.sent.entry(stream.clone()).or_default().push((case, end));
-            }
-            if let (Some(asking), Some((question, coverage))) = (&self.asking, doubt) {
-                let open = self.open(stream);
-                match coverage.skipped {
-                    true => advice::saved(&*self.store, stream.tenant, coverage.saved_micros).await?,
-                    false => asking.start(
-                        self.store.clone(),
-                        self.ingest.clone(),
-                        Doubt { open, case, mapping_version, version, offset, question, suggested, tried },
-                    ),
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// The version that a case has once everything that was suggested is proposed, and one more if that is new; a case that
-    /// changes otherwise meanwhile has a later one.
-    fn version_behind(&mut self, state: &StreamState, case: u64, is_new: bool) -> Option<u32> {
-        let under_way = self.sent.get_mut(&state.stream).map_or(0, |sent| {
-            sent.retain(|(_, end)| *end > state.next.offset);
-            sent.iter().filter(|(of, _)| *of == case).count()
-        });
-        let proposals = u32::try_from(under_way + usize::from(is_new)).ok()?;
-        state.case_version(case)?.checked_add(proposals)
-    }
-
-    /// The case as it is kept.
-    async fn kept_case(&self, state: &StreamState, case: u64) -> Result<Option<Case>, StoreError> {
-        let key = key_of(&state.stream.to_string(), case);
-        let row = self.store.get(state.stream.tenant, Table::Cases, &key).await?;
-        row.map(|row| case::read(&key, &row)).transpose()
-    }
-
-    /// What becomes of the last records that a case holds by these moves; nothing where they leave something lost.
-    async fn tried(&self, state: &StreamState, case: &Case, moves: &[Move]) -> Result<Option<Tried>, ProcessError> {
-        let lost = state.drift().lost(case.position.offset, state.shape());
-        let best: Vec<Move> =
-            lost.iter().filter_map(|lost| moves.iter().find(|to| to.from == lost.path)).cloned().collect();
-        if best.len() < lost.len() || best.is_empty() {
-            return Ok(None);
-        }
-        let verdict = Verdict::Edit { moves: best };
-        match dry_run(&*self.log, state, case, &Mask::default(), verdict, HELD_KEPT).await {
-            Ok(run) => Ok(Some(run.tried())),
-            Err(EvidenceError::Refused(_)) => Ok(None),
-            Err(EvidenceError::Log(error)) => Err(error.into()),
-            Err(EvidenceError::Step(source)) => Err(ProcessError::Step { partition: self.partition, source }),
-        }
-    }
-}
-
-/// What a decision calls for.
-fn call(stream: &StreamId, decision: &Decision) -> Option<Call> {
-    match &decision.fact {
-        Fact::TimerSet { id, at } => Some(Call::Time(Timer { stream: stream.clone(), id: id.clone(), at: *at })),
-        Fact::DriftDetected { case, .. } => Some(Call::Suggest(*case)),
-        // Of one that was rejected, or has expired, nobody is reminded any more.
-        Fact::CaseReminded { case } | Fact::RepairRejected { case, .. } => Some(Call::EndRecalls(*case)),
-        Fact::CommandRefused { id, reason } if is_still_read(reason) => Some(Call::StillRead(id.clone())),
-        Fact::MappingActivated { version, .. } if *version > 1 => Some(Call::Again),
-        Fact::RecordsReleased { case, count, .. } if *count > 0 => Some(Call::Redrive(*case)),
-        Fact::RepairReverted { into, since, .. } => {
-            let until = decision.input_offset;
-            Some(Call::Revert(Revert { into: *into, since: *since, until, is_recall: false }))
-        }
-        Fact::RecordsRecalled { case, since, until } => {
-            Some(Call::Revert(Revert { into: *case, since: *since, until: *until, is_recall: true }))
-        }
-        _ => None,
     }
 }
 

@@ -8,7 +8,9 @@ use schemas::mapping::Path;
 use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
 
-use super::watch::{Due, Look, Usual, Watch};
+use super::look::{Due, Look};
+use super::usual::Usual;
+use super::watch::Watch;
 use super::{Drift, RELEASED_MAX};
 
 /// After so long, in microseconds, it is told whether what was missed is back, however few records came.

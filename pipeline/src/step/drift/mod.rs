@@ -6,6 +6,7 @@ mod counts;
 mod declared;
 mod format;
 mod habit;
+mod look;
 mod maps;
 mod meaning;
 mod newcomers;
@@ -15,11 +16,14 @@ mod quantiles;
 mod rare;
 mod refill;
 mod revert;
+mod seen;
+mod since;
 mod sparse;
 mod style;
 #[cfg(test)]
 mod tests;
 mod traits;
+mod usual;
 mod waning;
 mod watch;
 mod widen;
@@ -43,11 +47,12 @@ pub(super) use revert::Applied;
 use super::rules::Rules;
 use cases::{TOLD_AGAIN, once_more};
 use habit::Habit;
+use look::Due;
 use newcomers::Newcomers;
 use notice::unread;
 use rare::Stray;
 use refill::Refill;
-use watch::{Due, Watch, watches};
+use watch::{Watch, watches};
 
 /// Of the records that a case holds, so many are looked at wholly, and behind them one of sixteen.
 const HELD_WHOLE: u64 = 1_000;

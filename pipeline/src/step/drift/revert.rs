@@ -10,7 +10,8 @@ use schemas::shape::{NodeId, ShapeTree};
 use serde::{Deserialize, Serialize};
 
 use super::cases::{Cause, once_more};
-use super::watch::{Since, Watch};
+use super::since::Since;
+use super::watch::Watch;
 use super::{Case, Drift, Phase};
 
 /// Decisions that are remembered; older ones cannot be taken back.

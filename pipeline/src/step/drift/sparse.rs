@@ -1,7 +1,9 @@
 //! Fields that only some records have: whether one is gone is told by how long it stays away, and by a path that came
 //! instead.
 
-use super::watch::{Due, Look, Since, Usual};
+use super::look::{Due, Look};
+use super::since::Since;
+use super::usual::Usual;
 
 /// Records that a field was in, and records looked at, before it is known how often it comes.
 const PRESENT_MIN: u64 = 20;

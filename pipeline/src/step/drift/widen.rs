@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use schemas::decision::Fact;
 use schemas::shape::ShapeTree;
 
-use super::watch::{Look, Watch};
+use super::look::Look;
+use super::watch::Watch;
 use super::{Drift, Passing, Phase};
 
 impl Drift {

@@ -11,8 +11,8 @@ use scylla::client::session::Session;
 use scylla::policies::load_balancing::{LoadBalancingPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::statement::Statement;
 
-use super::again;
 use super::error::{Failed, OpenError};
+use super::pauses::again;
 use super::settings::Settings;
 
 /// The schema that this build needs.

@@ -10,8 +10,9 @@ use scylla::statement::{Consistency, SerialConsistency, Statement};
 
 use super::super::Table;
 use super::error::{Failed, OpenError};
+use super::pauses::again;
+use super::place::is_queue;
 use super::settings::Settings;
-use super::{again, is_queue};
 
 /// Rows of a page: with the largest value that a row has in itself some 32 MiB.
 const PAGE_ROWS: i32 = 64;

@@ -1,6 +1,6 @@
 //! What matching costs: per case of a file, and for two sides of many fields.
 //!
-//! usage: cost [crm|drift CASES.json]
+//! usage: match-cost [crm|drift CASES.json]
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,97 @@
+//! What is suggested for a case, and what becomes of it.
+
+use schemas::drift::{DriftKind, Move, Signal, Verdict};
+
+use super::{cases, counters, counters_of, decide, feed, payload, renamed, settle};
+use crate::repair::Status;
+use crate::testing::{ENTITY, Line, MAPPING};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_rename_is_repaired_by_itself_and_every_record_gets_its_row() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..200, "TotalAmount").await;
+    settle(&line).await;
+    let found = cases(&line).await;
+    assert_eq!(found.len(), 1);
+    let case = &found[0];
+    assert_eq!((case.status, case.decided[0].by.as_str()), (Status::Repaired, "rules"), "{case:?}");
+    assert_eq!((case.held, case.redriven), (100, 100), "the repairer had its turn when all were held");
+    assert_eq!(case.moves[0].to, ["TotalAmount"]);
+    let counters = counters(&line).await;
+    assert_eq!((counters.taken, counters.accepted, counters.held), (200, 200, 0));
+    assert!(line.values().await.iter().all(Option::is_some), "none is blank");
+    feed(&line, &open, 3, 200..220, "TotalAmount").await;
+    settle(&line).await;
+    assert_eq!(counters_of(&line).await, (220, 220));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_doubtful_waits_until_a_person_decides() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    feed(&line, &open, 2, 100..150, "zq").await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, case.held), (Status::Open, 50));
+    assert!(case.waits.is_some());
+    assert_eq!(counters(&line).await.held, 50);
+    decide(&line, "c", Verdict::Edit { moves: vec![renamed("Total", "zq")] }).await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, case.redriven, &*case.decided[0].by), (Status::Repaired, 50, "ada"));
+    let counters = counters(&line).await;
+    assert_eq!((counters.accepted, counters.held), (150, 0));
+    assert!(line.values().await.iter().all(Option::is_some), "none is blank");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_equal_places_the_one_near_an_approved_path_is_named_first_and_says_which_and_it_waits_all_the_same() {
+    let mut named = Vec::new();
+    for is_approved in [false, true] {
+        let line = Line::new();
+        if is_approved {
+            line.open("returns", &MAPPING.replace(r#":"Total""#, r#":"q_xv""#), ENTITY).await;
+            settle(&line).await;
+        }
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        feed(&line, &open, 1, 0..100, "Total").await;
+        let both =
+            |id: usize| format!(r#"{{"Id":"{id}","Updated":"2024-01-02T00:00:00Z","Bnm":"s-{id}","Qxv":"s-{id}"}}"#);
+        let payloads: Vec<String> = (100..150).map(both).collect();
+        line.append(&open, 2, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        settle(&line).await;
+        let case = cases(&line).await.remove(0);
+        assert_eq!((case.status, case.held, case.moves.len()), (Status::Open, 50, 0), "{case:?}");
+        named.push(case.alternatives);
+    }
+    let places = |all: &[Move]| all.iter().map(|to| (to.to[0].clone(), to.confidence)).collect::<Vec<_>>();
+    let (alone, known) = (places(&named[0]), places(&named[1]));
+    assert_eq!([&*alone[0].0, &*alone[1].0], ["Bnm", "Qxv"]);
+    assert_eq!(known, [alone[1].clone(), alone[0].clone()], "and none is likelier for it");
+    let told = Signal { name: "near_approved:q_xv".into(), strength: 1000, weight: 0 };
+    assert_eq!(named[1][0].signals.last(), Some(&told));
+    assert!(!named[0].iter().chain(&named[1][1..]).any(|to| to.signals.iter().any(|s| s.name == told.name)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nulls_where_another_path_came_instead_are_proposed_as_a_rename_and_wait() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..200, "Total").await;
+    let both = |id| payload(id, "TotalAmount").replace("\"TotalAmount\"", "\"Total\":null,\"TotalAmount\"");
+    let payloads: Vec<String> = (200..300).map(both).collect();
+    line.append(&open, 2, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, case.held, &*case.moves[0].to[0]), (Status::Open, 0, "TotalAmount"), "{case:?}");
+    assert!(case.kinds().contains(&DriftKind::Renamed) && case.waits.is_some());
+    decide(&line, "c", Verdict::Approve { only: vec![] }).await;
+    let payloads: Vec<String> = (300..310).map(both).collect();
+    line.append(&open, 3, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    settle(&line).await;
+    assert_eq!(cases(&line).await[0].status, Status::Repaired);
+    assert_eq!(line.values().await.iter().rev().take(10).flatten().count(), 10);
+}
