@@ -176,11 +176,7 @@ async fn a_mapping_that_was_refused_while_records_were_looked_at_again_is_in_for
     assert_eq!(line.visible().await, 100);
     let end = line.log.end(Topic::Inputs, 0).await.unwrap();
     line.open("orders", MAPPING, ENTITY).await;
-    assert_eq!(
-        line.log.end(Topic::Inputs, 0).await.unwrap(),
-        end,
-        "who asks for what was registered before changes nothing"
-    );
+    assert_eq!(line.log.end(Topic::Inputs, 0).await.unwrap(), end, "who asks for what was before changes nothing");
 
     line.open("orders", &other, ENTITY).await;
     settle(&line).await;
@@ -191,6 +187,22 @@ async fn a_mapping_that_was_refused_while_records_were_looked_at_again_is_in_for
     let end = line.log.end(Topic::Inputs, 0).await.unwrap();
     line.open("orders", &other, ENTITY).await;
     assert_eq!(line.log.end(Topic::Inputs, 0).await.unwrap(), end, "who asks for what is in force says nothing");
+}
+
+/// The records that bind the key are on the log, and in no state that the front door could read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mapping_that_is_refused_for_another_reason_is_taken_back_too_and_what_is_in_force_stays() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    let records: Vec<String> = (0..10).map(|id| payload(id, "Total")).collect();
+    line.append(&open, 1, 0, &records.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    line.open("orders", &MAPPING.replace(r#""key":"Id""#, r#""key":"Number""#), ENTITY).await;
+    settle(&line).await;
+    assert_eq!(refusals(&line).await, 1);
+    let end = line.log.end(Topic::Inputs, 0).await.unwrap();
+    line.open("orders", MAPPING, ENTITY).await;
+    assert_eq!(line.log.end(Topic::Inputs, 0).await.unwrap(), end);
+    assert_eq!(line.visible().await, 10);
 }
 
 async fn refusals(line: &Line) -> usize {
