@@ -8,7 +8,10 @@ use crate::step::tests::batch;
 use crate::step::{InputBatch, Scratch, fold};
 
 /// What a run of inputs gives, cut into batches of so many records, with a snapshot read back between any two.
-fn told(runs: &[(BatchKind, Vec<String>)], size: usize) -> (Vec<schemas::Decision>, Vec<Option<i128>>, String) {
+pub(super) fn told(
+    runs: &[(BatchKind, Vec<String>)],
+    size: usize,
+) -> (Vec<schemas::Decision>, Vec<Option<i128>>, String) {
     let mut stream = stream();
     let (mut decisions, mut values, mut ordinal) = (Vec::new(), Vec::new(), 0);
     for (kind, payloads) in runs {

@@ -99,7 +99,7 @@ fn what_a_person_accepted_is_usual_and_what_is_more_than_that_is_told_again() {
 #[test]
 fn it_is_told_at_the_same_record_however_the_records_are_cut() {
     let runs = vec![(BatchKind::Records, waning(3_000, 4_600, 40))];
-    let whole = super::told(&runs, usize::MAX);
+    let whole = super::batches::told(&runs, usize::MAX);
     assert!(whole.0.iter().any(|decision| matches!(decision.fact, Fact::DriftDetected { .. })));
-    assert_eq!(super::told(&runs, 97), whole);
+    assert_eq!(super::batches::told(&runs, 97), whole);
 }
