@@ -123,47 +123,47 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
         return Ok(out.value(&case.to_json().unwrap_or_default())?);
     }
     let (status, severity, kinds) = (&case.status, &case.severity, case.kinds.join(", "));
-    out.line(&format!("case {} of {}: {status}, {severity}: {kinds}", case.case, case.stream))?;
+    out.tell(&format!("case {} of {}: {status}, {severity}: {kinds}", case.case, case.stream))?;
     for LostInfo { path, feeds, retyped, change } in &case.lost {
         let what = if *retyped { "retyped" } else { "lost" };
         let change = told_change(change.as_deref());
         let fills = if feeds.is_empty() { "no rule reads".to_owned() } else { format!("fills {}", feeds.join(", ")) };
-        out.line(&format!("  {what:<9} {path}, which {fills}{change}"))?;
+        out.tell(&format!("  {what:<9} {path}, which {fills}{change}"))?;
     }
     if !case.added.is_empty() {
         let more = if case.added_more > 0 { format!(", and {} more", case.added_more) } else { String::new() };
-        out.line(&format!("  came      {}{more}", case.added.join(", ")))?;
+        out.tell(&format!("  came      {}{more}", case.added.join(", ")))?;
     }
     let moves = case.moves.iter().map(|m| ("proposed", m));
     for (what, to) in moves.chain(case.alternatives.iter().map(|m| ("or", m))) {
         let signals: Vec<String> = to.signals.iter().map(told_signal).collect();
-        out.line(&format!("  {what:<9} {} at {:.3} ({})", told(to), to.confidence, signals.join(", ")))?;
+        out.tell(&format!("  {what:<9} {} at {:.3} ({})", told(to), to.confidence, signals.join(", ")))?;
     }
     if let Some(waits) = &case.waits {
-        out.line(&format!("  waits     {waits}"))?;
+        out.tell(&format!("  waits     {waits}"))?;
     }
     if let Some(TriedInfo { records, accepted, quarantined, held }) = &case.tried {
         let fates = format!("{accepted} would be rows, {quarantined} set aside, {held} held on");
-        out.line(&format!("  tried     on the last {records} held records: {fates}"))?;
+        out.tell(&format!("  tried     on the last {records} held records: {fates}"))?;
     }
     if let Some(coverage) = &case.coverage {
         tell_coverage(coverage, out)?;
     }
     if let Some(CallInfo { model, outcome, input_tokens, output_tokens, cost }) = &case.call {
         let tokens = format!("{input_tokens} tokens read, {output_tokens} written");
-        out.line(&format!("  asked     {model}: {outcome}; {tokens}, {cost:.6} dollars"))?;
+        out.tell(&format!("  asked     {model}: {outcome}; {tokens}, {cost:.6} dollars"))?;
     }
     if let Some(ApprovalInfo { class, by, .. }) = &case.approval {
-        out.line(&format!("  approved  by {by}; two people decide what is {class}: another one must, too"))?;
+        out.tell(&format!("  approved  by {by}; two people decide what is {class}: another one must, too"))?;
     }
     let expires_at = case.expires_at.as_ref().filter(|_| is_waiting(&case));
     for (what, at) in [("put off", case.snoozed_until.as_ref()), ("expires", expires_at)] {
         if let Some(at) = at {
-            out.line(&format!("  {what:<9} {at}"))?;
+            out.tell(&format!("  {what:<9} {at}"))?;
         }
     }
     let CaseInfo { lacking, having, held, redriven, .. } = &case;
-    out.line(&format!(
+    out.tell(&format!(
         "  records   {lacking} lacked it and {having} had it when it opened; {held} held, {redriven} came again"
     ))?;
     if let Some(seen) = &case.evidence {
@@ -172,7 +172,7 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
     for decided in &case.decided {
         let moves: Vec<String> = decided.moves.iter().map(told).chain(decided.removed.iter().cloned()).collect();
         let (status, by, at, why) = (&decided.status, &decided.by, &decided.at, &decided.why);
-        out.line(&format!("  {status:<9} {} by {by} at {at}: {why}", moves.join(", ")))?;
+        out.tell(&format!("  {status:<9} {} by {by} at {at}: {why}", moves.join(", ")))?;
     }
     if is_waiting(&case) {
         out.line("decide with: autonomos cases approve | edit | reject | accept-removed")?;
@@ -188,7 +188,7 @@ fn tell_coverage(coverage: &CoverageInfo, out: &mut dyn Output) -> anyhow::Resul
         false => String::new(),
     };
     let share = share * 100.0;
-    out.line(&format!(
+    out.tell(&format!(
         "  known     {matched} of {fields} uncertain fields ({share:.0} %){missing}, by approved mappings: {recommendation}{saved}"
     ))?;
     Ok(())

@@ -109,7 +109,7 @@ fn tell(policy: PolicyInfo, out: &mut dyn Output) -> anyhow::Result<()> {
     out.line(&format!("at least      {at_least:.3}"))?;
     out.line(&format!("model told    {}", in_force.model.unwrap_or(policy::ModelWanted::Names).name()))?;
     out.line(&format!("two persons   {}", none(two.join(", "))))?;
-    out.line(&format!("masked        {}", none(masked.join(", "))))?;
+    out.tell(&format!("masked        {}", none(masked.join(", "))))?;
     out.line(&format!("reminded      after {}", hours(in_force.remind_hours, REMIND_HOURS)))?;
     out.line(&format!("expires       after {}", hours(in_force.expire_hours, EXPIRE_HOURS)))?;
     for name in connections.iter().filter(|_| connection.is_none()) {
