@@ -65,6 +65,9 @@ async fn settle(args: &SettleArgs, action: Action, of: &dyn Backend, out: &mut d
     if positions.is_empty() && stream.is_none() && reason.is_none() && field.is_none() {
         bail!("name what is meant: positions, --stream, --reason or --field");
     }
+    if why.trim().is_empty() {
+        bail!("say why with --why: the reason is kept with the records");
+    }
     let settled = of.settle(action, Settling { stream, reason, field, positions, why }).await?;
     if out.json() {
         return Ok(out.value(&settled.to_json().unwrap_or_default())?);
