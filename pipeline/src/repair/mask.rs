@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use schemas::drift::Lost;
+use schemas::drift::{Lost, Move};
 use schemas::mapping::{FieldRules, Path};
 use schemas::{Entity, Mapping};
 use serde_json::Value;
@@ -75,6 +75,20 @@ impl Mask {
         Self { is_all: is_named(EVERYTHING), fields, paths, known, is_lost, is_key }
     }
 
+    /// What is masked of what moves would make: a field that they have a masked path feed is, too.
+    pub(super) fn moved(&self, lost: &[Lost], moves: &[Move]) -> Self {
+        let is_hidden = |path: &String| {
+            let hides = |path: Path| path.texts().any(|text| self.hides_path(&text));
+            self.hides_path(path) || Path::new(path).is_ok_and(hides)
+        };
+        let mut mask = self.clone();
+        for to in moves.iter().filter(|to| to.to.iter().any(is_hidden)) {
+            let fed = lost.iter().filter(|lost| lost.path == to.from || lost.paths.contains(&to.from));
+            mask.fields.extend(fed.flat_map(|lost| lost.feeds.iter().cloned()));
+        }
+        mask
+    }
+
     /// A canonical field's value, or what stands in its place.
     pub fn field(&self, name: &str, value: Value) -> Value {
         hidden(value, self.hides_field(name))
@@ -137,6 +151,8 @@ fn hidden(value: Value, is_hidden: bool) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use schemas::drift::DriftKind;
+
     use super::*;
     use crate::testing::{ENTITY, MAPPING, parse};
 
@@ -173,6 +189,29 @@ mod tests {
         let key = Mask::new(&entity, &mapping, &[], &["Id".to_owned()]);
         assert!(key.hides_field("order_id") && !key.hides_field("total"));
         assert_eq!(key.key("7".into()), MASKED);
+    }
+
+    #[test]
+    fn what_a_move_would_make_of_a_masked_path_is_masked() {
+        let mask = mask("Sum", "sum", &["Secret"]);
+        let lost = |path: &str, feed: &str| Lost {
+            path: path.into(),
+            paths: vec![path.into()],
+            feeds: vec![feed.into()],
+            retyped: false,
+            change: None,
+        };
+        let lost = [lost("Sum", "sum"), lost("Name", "name")];
+        let moved = |to: &str| {
+            let (from, to) = ("Sum".to_owned(), vec![to.to_owned()]);
+            let (kind, confidence) = (DriftKind::Renamed, 0);
+            let to = Move { from, to, kind, confidence, part: None, change: None, transform: None, signals: vec![] };
+            mask.moved(&lost, &[to])
+        };
+        for to in ["Secret", "Secret.part", "Other | Secret"] {
+            assert!(moved(to).hides_field("sum") && !moved(to).hides_field("name"), "{to}");
+        }
+        assert!(!moved("Other").hides_field("sum"));
     }
 
     #[test]
