@@ -83,9 +83,17 @@ fn a_policy_is_set_shown_and_tested_and_who_set_it_is_journaled() {
     assert_eq!(connection["in_force"]["repairs"], "stop");
     let shown = folder.ok(&[&["policy", "show"], &of[..]].concat());
     assert!(shown.contains("two persons   renamed, key") && shown.contains("connection crm says otherwise"), "{shown}");
-    for odd in [&["--at-least", "2"][..], &["--two-persons", "nobody"], &["--expire-hours", "0"], &[]] {
+    for odd in [&["--two-persons", "nobody"][..], &["--expire-hours", "0"], &["--mask", ""], &["--mask", "none,*"], &[]]
+    {
         folder.err(&[&["policy", "set"], &of[..], odd].concat());
     }
+    for (command, odd) in [("set", "2"), ("set", "nan"), ("set", "-0.1"), ("backtest", "nan"), ("backtest", "-1")] {
+        let refused = folder.run(&[&["policy", command], &of[..], &["--at-least", odd]].concat());
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && told.contains("no probability"), "{command} {odd}: {told}");
+    }
+    let unknown = folder.ok(&[&["policy", "backtest"], &of[..], &["--connection", "typo"]].concat());
+    assert!(unknown.contains("no stream of a connection typo is known"), "{unknown}");
     let once = folder.ok(&["cases", "edit", "--tenant", "acme", &case, "--move", "Amount=Bla"]);
     assert!(once.contains("two people decide what is renamed"), "{once}");
     let again = folder.err(&["cases", "edit", "--tenant", "acme", &case, "--move", "Amount=Bla"]);
