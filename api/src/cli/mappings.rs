@@ -60,7 +60,7 @@ async fn show(args: &ShowMappingArgs, of: &dyn Backend, out: &mut dyn Output) ->
     // A file with names that cannot be seen says them by escapes, and is the same mapping.
     match text.lines().all(|line| visible(line) == line) {
         true => Ok(out.line(text.trim_end())?),
-        false => Ok(out.line(&flow(&serde_json::to_value(&mapping)?))?),
+        false => Ok(out.line(&flow(&mapping))?),
     }
 }
 

@@ -70,6 +70,22 @@ fn values_of_sensitive_fields_are_masked_wherever_a_case_shows_them() {
 }
 
 #[test]
+fn nothing_is_retried_of_a_stream_that_is_not_there_nor_without_a_reason_and_the_attempt_makes_no_stream() {
+    let folder = Folder::new();
+    doubtful(&folder);
+    let retry = |stream: &str, why: &str| {
+        folder.err(&["quarantine", "retry", "--tenant", "acme", "--stream", stream, "--why", why])
+    };
+    let unknown = retry("nosuch/typo", "x");
+    assert!(unknown.contains("there is no stream nosuch/typo"), "{unknown}");
+    let unsaid = retry("crm/opportunity", " ");
+    assert!(unsaid.contains("say why"), "{unsaid}");
+    let known = folder.ok(&["log", "stat", "--tenant", "acme"]);
+    assert!(known.contains("crm/opportunity") && !known.contains("nosuch"), "{known}");
+    assert_sound(&folder);
+}
+
+#[test]
 fn a_policy_is_set_shown_and_tested_and_who_set_it_is_journaled() {
     let folder = Folder::new();
     let case = doubtful(&folder);
