@@ -11,6 +11,7 @@ use api::line::{Definitions, Line, Stalled};
 use api::output::{NewFile, Output, Terminal, is_reader_gone};
 use pipeline::MemoryStore;
 use pipeline::engine::{OpenError, format_version};
+use pipeline::onboarding::visible;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -55,7 +56,8 @@ fn main() -> ExitCode {
             if json {
                 eprintln!("{}", serde_json::json!({ "error": format!("{error:#}") }));
             } else {
-                eprintln!("error: {error:#}");
+                let text = format!("error: {error:#}");
+                text.lines().for_each(|line| eprintln!("{}", visible(line)));
             }
             ExitCode::FAILURE
         }

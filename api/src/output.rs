@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use pipeline::onboarding::visible;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -37,12 +38,16 @@ impl dyn Output + '_ {
         self.write(text.as_bytes())?;
         self.write(b"\n")
     }
+    /// A line for people with names and values of anybody's making: they say nothing to the terminal.
+    pub fn tell(&mut self, text: &str) -> std::io::Result<()> {
+        self.line(&visible(text))
+    }
     /// A value as one line of JSON.
     pub fn value(&mut self, value: &impl Serialize) -> std::io::Result<()> {
         let text = serde_json::to_string(value)?;
         self.line(&text)
     }
-    /// Rows as a table for people, or one JSON object a line.
+    /// Rows as a table for people, in which nothing says anything to the terminal, or one JSON object a line.
     pub fn table(&mut self, columns: &[&str], rows: &[Vec<Value>]) -> std::io::Result<()> {
         if self.json() {
             for row in rows {
@@ -73,9 +78,9 @@ impl dyn Output + '_ {
 
 fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => visible(text),
         Value::Null => String::new(),
-        other => other.to_string(),
+        other => visible(&other.to_string()),
     }
 }
 
@@ -220,6 +225,41 @@ impl Output for NewFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Keeps what is written.
+    struct Kept {
+        json: bool,
+        text: Vec<u8>,
+    }
+
+    impl Output for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+            self.text.extend_from_slice(bytes);
+            Ok(())
+        }
+        fn progress(&mut self, _: &Progress) {}
+        fn json(&self) -> bool {
+            self.json
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_source_says_nothing_to_the_terminal_and_json_has_it_exactly() {
+        let name = "a\u{1b}[31m\n\u{202e}b";
+        let told = |json| {
+            let mut kept = Kept { json, text: Vec::new() };
+            let out: &mut dyn Output = &mut kept;
+            out.table(&["lost"], &[vec![name.into()]]).unwrap();
+            if !json {
+                out.tell(name).unwrap();
+            }
+            String::from_utf8(kept.text).unwrap()
+        };
+        let seen = r"a\u001B[31m\u000A\u202Eb";
+        assert_eq!(told(false).lines().map(str::trim_end).collect::<Vec<_>>(), ["lost", seen, seen]);
+        let exact: Value = serde_json::from_str(&told(true)).unwrap();
+        assert_eq!(exact["lost"], name);
+    }
 
     #[test]
     fn only_a_reader_that_has_gone_ends_a_command_well() {

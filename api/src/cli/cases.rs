@@ -9,12 +9,15 @@ use schemas::mapping::Rule;
 use serde_json::json;
 
 use super::backend::{Backend, Decision, StreamPath};
-use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, SnoozeArgs};
+use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, PartArgs, SnoozeArgs};
 use crate::http::routes::cases::shape::{
-    ApprovalInfo, CallInfo, CaseInfo, CoverageInfo, LostInfo, MoveInfo, SignalInfo, TriedInfo,
+    ApprovalInfo, CallInfo, CaseInfo, CoverageInfo, LostInfo, MoveInfo, SignalInfo, TriedInfo, twice,
 };
 use crate::line::MadeOn;
 use crate::output::Output;
+
+/// Paths that came and are named in a list.
+const CAME_NAMED: usize = 3;
 
 /// Carries out a `cases` command.
 pub async fn run(command: &CasesCommand, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
@@ -22,14 +25,16 @@ pub async fn run(command: &CasesCommand, of: &dyn Backend, out: &mut dyn Output)
         CasesCommand::List(args) => list(args, of, out).await,
         CasesCommand::Show(args) => show(args, of, out).await,
         CasesCommand::DryRun(args) => evidence::dry_run(args, of, out).await,
-        CasesCommand::Approve(args) => decide(args, Verdict::Approve { only: args.only.clone() }, of, out).await,
+        CasesCommand::Approve(PartArgs { decision, only }) => {
+            decide(decision, Verdict::Approve { only: only.clone() }, of, out).await
+        }
         CasesCommand::Edit(EditArgs { decision, moves, transforms }) => {
             let moves = read_moves(moves, transforms)?;
             decide(decision, Verdict::Edit { moves }, of, out).await
         }
         CasesCommand::Reject(args) => decide(args, Verdict::Reject, of, out).await,
-        CasesCommand::AcceptRemoved(args) => {
-            decide(args, Verdict::AcceptAsRemoved { only: args.only.clone() }, of, out).await
+        CasesCommand::AcceptRemoved(PartArgs { decision, only }) => {
+            decide(decision, Verdict::AcceptAsRemoved { only: only.clone() }, of, out).await
         }
         CasesCommand::Revert(args) => decide(args, Verdict::Revert, of, out).await,
         CasesCommand::Snooze(SnoozeArgs { decision, hours }) => {
@@ -42,6 +47,9 @@ pub async fn run(command: &CasesCommand, of: &dyn Backend, out: &mut dyn Output)
 /// Reads moves, each FROM=TO, or FROM=A+B for what was split, and the transforms of some of them, each FROM=RULE.
 fn read_moves(moves: &[String], transforms: &[String]) -> anyhow::Result<Vec<Move>> {
     let mut moves: Vec<Move> = moves.iter().map(|text| read_move(text)).collect::<Result<_, _>>()?;
+    if let Some(from) = twice(&moves) {
+        bail!("--move names {from} twice: say where it has gone once, FROM=A+B when it was split");
+    }
     for text in transforms {
         let (from, rule) =
             text.split_once('=').with_context(|| format!("{text:?} is no transform: write FROM=RULE"))?;
@@ -69,7 +77,7 @@ async fn list(args: &CasesArgs, of: &dyn Backend, out: &mut dyn Output) -> anyho
     let cases = of.cases(stream.as_ref(), args.all, args.limit).await?;
     let rows: Vec<_> = cases.iter().map(row).collect();
     let columns =
-        ["case", "stream", "status", "severity", "kind", "lost", "proposed", "confidence", "held", "began_at"];
+        ["case", "stream", "status", "severity", "kind", "lost", "came", "proposed", "confidence", "held", "began_at"];
     Ok(out.table(&columns, &rows)?)
 }
 
@@ -83,11 +91,21 @@ fn row(case: &CaseInfo) -> Vec<serde_json::Value> {
         json!(case.severity),
         json!(case.kinds.join(", ")),
         json!(lost.join(", ")),
+        json!(came(case)),
         json!(proposed.join(", ")),
         json!(case.moves.iter().map(|m| m.confidence).reduce(f64::min)),
         json!(case.held.saturating_sub(case.redriven)),
         json!(case.began_at),
     ]
+}
+
+/// The first paths that came, and how many more did.
+fn came(case: &CaseInfo) -> String {
+    let named: Vec<&str> = case.added.iter().take(CAME_NAMED).map(String::as_str).collect();
+    match (case.added.len() - named.len()) as u64 + case.added_more {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 fn told(to: &MoveInfo) -> String {
@@ -123,47 +141,47 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
         return Ok(out.value(&case.to_json().unwrap_or_default())?);
     }
     let (status, severity, kinds) = (&case.status, &case.severity, case.kinds.join(", "));
-    out.line(&format!("case {} of {}: {status}, {severity}: {kinds}", case.case, case.stream))?;
+    out.tell(&format!("case {} of {}: {status}, {severity}: {kinds}", case.case, case.stream))?;
     for LostInfo { path, feeds, retyped, change } in &case.lost {
         let what = if *retyped { "retyped" } else { "lost" };
         let change = told_change(change.as_deref());
         let fills = if feeds.is_empty() { "no rule reads".to_owned() } else { format!("fills {}", feeds.join(", ")) };
-        out.line(&format!("  {what:<9} {path}, which {fills}{change}"))?;
+        out.tell(&format!("  {what:<9} {path}, which {fills}{change}"))?;
     }
     if !case.added.is_empty() {
         let more = if case.added_more > 0 { format!(", and {} more", case.added_more) } else { String::new() };
-        out.line(&format!("  came      {}{more}", case.added.join(", ")))?;
+        out.tell(&format!("  came      {}{more}", case.added.join(", ")))?;
     }
     let moves = case.moves.iter().map(|m| ("proposed", m));
     for (what, to) in moves.chain(case.alternatives.iter().map(|m| ("or", m))) {
         let signals: Vec<String> = to.signals.iter().map(told_signal).collect();
-        out.line(&format!("  {what:<9} {} at {:.3} ({})", told(to), to.confidence, signals.join(", ")))?;
+        out.tell(&format!("  {what:<9} {} at {:.3} ({})", told(to), to.confidence, signals.join(", ")))?;
     }
     if let Some(waits) = &case.waits {
-        out.line(&format!("  waits     {waits}"))?;
+        out.tell(&format!("  waits     {waits}"))?;
     }
     if let Some(TriedInfo { records, accepted, quarantined, held }) = &case.tried {
         let fates = format!("{accepted} would be rows, {quarantined} set aside, {held} held on");
-        out.line(&format!("  tried     on the last {records} held records: {fates}"))?;
+        out.tell(&format!("  tried     on the last {records} held records: {fates}"))?;
     }
     if let Some(coverage) = &case.coverage {
         tell_coverage(coverage, out)?;
     }
     if let Some(CallInfo { model, outcome, input_tokens, output_tokens, cost }) = &case.call {
         let tokens = format!("{input_tokens} tokens read, {output_tokens} written");
-        out.line(&format!("  asked     {model}: {outcome}; {tokens}, {cost:.6} dollars"))?;
+        out.tell(&format!("  asked     {model}: {outcome}; {tokens}, {cost:.6} dollars"))?;
     }
     if let Some(ApprovalInfo { class, by, .. }) = &case.approval {
-        out.line(&format!("  approved  by {by}; two people decide what is {class}: another one must, too"))?;
+        out.tell(&format!("  approved  by {by}; two people decide what is {class}: another one must, too"))?;
     }
     let expires_at = case.expires_at.as_ref().filter(|_| is_waiting(&case));
     for (what, at) in [("put off", case.snoozed_until.as_ref()), ("expires", expires_at)] {
         if let Some(at) = at {
-            out.line(&format!("  {what:<9} {at}"))?;
+            out.tell(&format!("  {what:<9} {at}"))?;
         }
     }
     let CaseInfo { lacking, having, held, redriven, .. } = &case;
-    out.line(&format!(
+    out.tell(&format!(
         "  records   {lacking} lacked it and {having} had it when it opened; {held} held, {redriven} came again"
     ))?;
     if let Some(seen) = &case.evidence {
@@ -172,7 +190,7 @@ async fn show(args: &CaseArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
     for decided in &case.decided {
         let moves: Vec<String> = decided.moves.iter().map(told).chain(decided.removed.iter().cloned()).collect();
         let (status, by, at, why) = (&decided.status, &decided.by, &decided.at, &decided.why);
-        out.line(&format!("  {status:<9} {} by {by} at {at}: {why}", moves.join(", ")))?;
+        out.tell(&format!("  {status:<9} {} by {by} at {at}: {why}", moves.join(", ")))?;
     }
     if is_waiting(&case) {
         out.line("decide with: autonomos cases approve | edit | reject | accept-removed")?;
@@ -188,16 +206,13 @@ fn tell_coverage(coverage: &CoverageInfo, out: &mut dyn Output) -> anyhow::Resul
         false => String::new(),
     };
     let share = share * 100.0;
-    out.line(&format!(
+    out.tell(&format!(
         "  known     {matched} of {fields} uncertain fields ({share:.0} %){missing}, by approved mappings: {recommendation}{saved}"
     ))?;
     Ok(())
 }
 
 async fn decide(args: &DecideArgs, verdict: Verdict, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
-    if matches!(verdict, Verdict::Reject | Verdict::Revert) && !args.only.is_empty() {
-        bail!("this decision is of the whole case: leave --only out, or approve the paths that are right");
-    }
     let (why, mapping_version, version) = (args.why.clone(), args.mapping_version, args.case_version);
     let decision = Decision { verdict, why, made_on: MadeOn { mapping_version, version } };
     let case = of.decide(&args.of.case, decision).await?;

@@ -1,6 +1,7 @@
 //! `mappings` and `drift`: the mappings of streams, what they were, and how the streams' shapes have changed.
 
 use anyhow::Context;
+use pipeline::onboarding::{flow, visible};
 use poem_openapi::types::ToJSON;
 use schemas::Mapping;
 use schemas::mapping::MappingFile;
@@ -55,7 +56,12 @@ async fn show(args: &ShowMappingArgs, of: &dyn Backend, out: &mut dyn Output) ->
     if out.json() {
         return Ok(out.value(&mapping)?);
     }
-    Ok(out.line(serde_saphyr::to_string(&mapping)?.trim_end())?)
+    let text = serde_saphyr::to_string(&mapping)?;
+    // A file with names that cannot be seen says them by escapes, and is the same mapping.
+    match text.lines().all(|line| visible(line) == line) {
+        true => Ok(out.line(text.trim_end())?),
+        false => Ok(out.line(&flow(&mapping))?),
+    }
 }
 
 async fn history(args: &StreamArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
@@ -78,7 +84,7 @@ async fn diff(args: &DiffArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
         }
         for (sign, said) in [('-', before), ('+', after)] {
             if let Some(said) = said {
-                out.line(&format!("{sign} {}: {said}", difference.what))?;
+                out.tell(&format!("{sign} {}: {said}", difference.what))?;
             }
         }
     }

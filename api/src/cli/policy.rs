@@ -20,7 +20,8 @@ pub async fn run(command: &PolicyCommand, of: &dyn Backend, out: &mut dyn Output
             let connection = connection(&args.of)?;
             let PolicyInfo { own, number, .. } = of.policy(connection.as_ref()).await?;
             let wanted = wanted(args, own.unwrap_or_default())?;
-            tell(of.set_policy(connection.as_ref(), Some(wanted), number).await?, out)
+            tell(of.set_policy(connection.as_ref(), Some(wanted), number).await?, out)?;
+            tell_unknown(connection.as_ref(), of, out).await
         }
         PolicyCommand::Clear(args) => {
             let connection = connection(args)?;
@@ -44,21 +45,32 @@ fn wanted(args: &SetPolicyArgs, own: PolicyBody) -> anyhow::Result<PolicyBody> {
             "say what to change: --repairs, --at-least, --model, --two-persons, --mask, --remind-hours or --expire-hours"
         );
     }
-    let list = |names: &[String]| match names {
-        [none] if none == "none" => vec![],
-        names => names.to_vec(),
+    let classes = |names: &Vec<String>| -> anyhow::Result<Vec<ClassWanted>> {
+        listed(names)?.iter().map(|name| class(name)).collect()
     };
-    let texts = |names: &Vec<String>| list(names).into_iter().map(Text::from).collect();
-    let two = two_persons.as_ref().map(|names| list(names).iter().map(|name| class(name)).collect()).transpose()?;
+    let texts = |names: &Vec<String>| -> anyhow::Result<Vec<Text>> {
+        Ok(listed(names)?.iter().map(|name| Text::from(name.as_str())).collect())
+    };
+    let two = two_persons.as_ref().map(classes).transpose()?;
+    let mask = mask.as_ref().map(texts).transpose()?;
     Ok(PolicyBody {
         repairs: repairs.map(repairs_of).or(own.repairs),
-        at_least: at_least.map(probability).transpose()?.or(own.at_least),
+        at_least: at_least.map(policy::probability).transpose()?.or(own.at_least),
         model: model.map(model_of).or(own.model),
         two_persons: two.or(own.two_persons),
-        mask: mask.as_ref().map(texts).or(own.mask),
+        mask: mask.or(own.mask),
         remind_hours: remind_hours.or(own.remind_hours),
         expire_hours: expire_hours.or(own.expire_hours),
     })
+}
+
+/// What is listed; `none`, alone, is nothing.
+fn listed(names: &[String]) -> anyhow::Result<&[String]> {
+    match names {
+        [none] if none == "none" => Ok(&[]),
+        names if names.iter().any(|name| name == "none") => bail!("`none` stands alone: it is nothing at all"),
+        names => Ok(names),
+    }
 }
 
 fn repairs_of(wanted: RepairsWanted) -> policy::RepairsWanted {
@@ -84,11 +96,14 @@ fn class(name: &str) -> anyhow::Result<ClassWanted> {
     known.with_context(|| format!("there is no class {name:?}: use {}", names()))
 }
 
-fn probability(share: f64) -> anyhow::Result<f64> {
-    if !(0.0..=1.0).contains(&share) {
-        bail!("{share} is no probability: from 0 to 1");
+/// Says where nothing is known of a connection that is named: it may be to come, or meant otherwise.
+async fn tell_unknown(name: Option<&ConnectionName>, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
+    let Some(name) = name.filter(|_| !out.json()) else { return Ok(()) };
+    let streams = of.streams().await?;
+    if streams.iter().any(|known| known.stream.split('/').next() == Some(name.as_str())) {
+        return Ok(());
     }
-    Ok(share)
+    Ok(out.line(&format!("no stream of a connection {name} is known so far: see autonomos log stat"))?)
 }
 
 fn tell(policy: PolicyInfo, out: &mut dyn Output) -> anyhow::Result<()> {
@@ -109,7 +124,7 @@ fn tell(policy: PolicyInfo, out: &mut dyn Output) -> anyhow::Result<()> {
     out.line(&format!("at least      {at_least:.3}"))?;
     out.line(&format!("model told    {}", in_force.model.unwrap_or(policy::ModelWanted::Names).name()))?;
     out.line(&format!("two persons   {}", none(two.join(", "))))?;
-    out.line(&format!("masked        {}", none(masked.join(", "))))?;
+    out.tell(&format!("masked        {}", none(masked.join(", "))))?;
     out.line(&format!("reminded      after {}", hours(in_force.remind_hours, REMIND_HOURS)))?;
     out.line(&format!("expires       after {}", hours(in_force.expire_hours, EXPIRE_HOURS)))?;
     for name in connections.iter().filter(|_| connection.is_none()) {
@@ -122,8 +137,9 @@ fn tell(policy: PolicyInfo, out: &mut dyn Output) -> anyhow::Result<()> {
 }
 
 async fn backtest(args: &BacktestArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
-    let at_least = args.at_least.map(probability).transpose()?;
-    let thresholds = of.backtest(connection(&args.of)?.as_ref(), at_least).await?;
+    let at_least = args.at_least.map(policy::probability).transpose()?;
+    let connection = connection(&args.of)?;
+    let thresholds = of.backtest(connection.as_ref(), at_least).await?;
     let row = |test: ThresholdInfo| {
         vec![
             json!(test.at_least),
@@ -146,5 +162,6 @@ async fn backtest(args: &BacktestArgs, of: &dyn Backend, out: &mut dyn Output) -
         "precision_low",
         "contradicted_cases",
     ];
-    Ok(out.table(&columns, &thresholds.into_iter().map(row).collect::<Vec<_>>())?)
+    out.table(&columns, &thresholds.into_iter().map(row).collect::<Vec<_>>())?;
+    tell_unknown(connection.as_ref(), of, out).await
 }

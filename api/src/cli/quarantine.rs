@@ -65,6 +65,9 @@ async fn settle(args: &SettleArgs, action: Action, of: &dyn Backend, out: &mut d
     if positions.is_empty() && stream.is_none() && reason.is_none() && field.is_none() {
         bail!("name what is meant: positions, --stream, --reason or --field");
     }
+    if why.trim().is_empty() {
+        bail!("say why with --why: the reason is kept with the records");
+    }
     let settled = of.settle(action, Settling { stream, reason, field, positions, why }).await?;
     if out.json() {
         return Ok(out.value(&settled.to_json().unwrap_or_default())?);
@@ -96,13 +99,18 @@ async fn show(args: &ShowArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow
         return Ok(out.value(&value)?);
     }
     out.line(&format!("{} of {}, {} at {}", record.position, record.stream, record.reason, record.stage))?;
-    out.line(&format!("{}{}", record.field.map(|f| format!("{f}: ")).unwrap_or_default(), record.detail))?;
+    out.tell(&format!("{}{}", record.field.map(|f| format!("{f}: ")).unwrap_or_default(), record.detail))?;
     match payload {
-        Some(text) => out.line(&text)?,
+        Some(text) => tell_lines(&text, out)?,
         None => {
-            out.line(&String::from_utf8_lossy(&bytes))?;
+            tell_lines(&String::from_utf8_lossy(&bytes), out)?;
             out.line("these bytes are no UTF-8 and shown as near to it as can be; --raw writes them as they are")?;
         }
     }
     Ok(())
+}
+
+/// Line by line, since a record of several is read by people, too; `--raw` writes it as it is.
+fn tell_lines(text: &str, out: &mut dyn Output) -> std::io::Result<()> {
+    text.split('\n').try_for_each(|line| out.tell(line))
 }

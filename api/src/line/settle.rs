@@ -35,6 +35,9 @@ pub enum SettleError {
     /// There is no such record.
     #[error("nothing is in quarantine at {0}: autonomos quarantine list shows what is")]
     Unknown(Position),
+    /// There is no such stream.
+    #[error("there is no stream {0}: autonomos log stat shows those that there are")]
+    NoStream(StreamId),
     /// It was settled before.
     #[error("the record at {position} was settled before, by {by}: {action}")]
     Settled {
@@ -83,11 +86,7 @@ impl Line {
         which: Which,
         why: Reasoned<'_>,
     ) -> Result<Settled, SettleError> {
-        let found = self.ingest.find(stream).await.map_err(anyhow::Error::from)?;
-        // What came before anybody opened the stream lies where the stream will.
-        let partitions = u64::from(self.log.partitions(Topic::Inputs));
-        let partition = (stream.hash() % partitions) as u32;
-        let open = found.unwrap_or_else(|| OpenStream { id: stream.clone(), partition });
+        let open = self.known(stream).await?;
         let from = self.log.end(Topic::Decisions, open.partition).await.map_err(anyhow::Error::from)?;
         let id = uuid::Uuid::new_v4().to_string();
         let Reasoned { action, by, why } = why;
@@ -101,6 +100,22 @@ impl Line {
         self.wait_settling(open.partition).await?;
         self.wait_processed(open.partition).await?;
         Ok(self.settled(open.partition, from, end - 1).await?)
+    }
+
+    /// A stream that somebody opened or of which something was set aside; a note about any other would make it.
+    async fn known(&self, stream: &StreamId) -> Result<OpenStream, SettleError> {
+        if let Some(open) = self.ingest.find(stream).await.map_err(anyhow::Error::from)? {
+            return Ok(open);
+        }
+        self.wait_quarantined().await?;
+        let some = quarantine::list(&*self.store, stream.tenant, Some(stream), None, 1).await;
+        if some.map_err(anyhow::Error::from)?.is_empty() {
+            return Err(SettleError::NoStream(stream.clone()));
+        }
+        // What came before anybody opened the stream lies where the stream will.
+        let partitions = u64::from(self.log.partitions(Topic::Inputs));
+        let partition = (stream.hash() % partitions) as u32;
+        Ok(OpenStream { id: stream.clone(), partition })
     }
 
     /// Settles records of all streams of a tenant that were set aside by now; answers what became of them by stream.

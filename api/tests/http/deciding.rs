@@ -43,6 +43,38 @@ fn a_decision_on_a_case_that_has_changed_is_refused() {
 }
 
 #[test]
+fn a_decision_that_says_more_than_can_be_done_is_refused_as_a_whole() {
+    let house = House::open();
+    let (admin, case) = doubtful(&house);
+    let path = path_of(&case);
+    let twice = json!([{"from": "Amount", "to": ["Bla"]}, {"from": "Amount", "to": ["Name"]}]);
+    let refused = admin.post(&format!("{path}/edit"), &json!({"moves": twice}));
+    assert!(refused.status == 400 && refused.text.contains("twice"), "{}", refused.text);
+    for odd in [
+        json!({"decision": "edit", "moves": twice}),
+        json!({"decision": "edit", "moves": edit()["moves"], "only": ["Amount"]}),
+        json!({"decision": "approve", "moves": edit()["moves"]}),
+        json!({"decision": "accept_removed", "moves": edit()["moves"]}),
+    ] {
+        assert_eq!(admin.post(&format!("{path}/dry_run"), &odd).status, 400, "{odd}");
+    }
+    let late = admin.post(&format!("{path}/snooze"), &json!({"until": "9999-12-30T23:59:59Z"}));
+    assert!(late.status == 400 && late.text.contains("before 9999-12-30T22:00:00Z"), "{}", late.text);
+    assert_eq!(admin.get(&path).json()["status"], "open", "nothing was decided");
+}
+
+#[test]
+fn a_page_of_a_status_has_cases_of_it_where_there_are_some() {
+    let house = House::open();
+    let (admin, case) = doubtful(&house);
+    assert_eq!(admin.post(&format!("{}/edit", path_of(&case)), &edit()).status, 200);
+    let of = |status: &str| admin.get(&format!("/api/v1/aam/cases?status={status}&limit=1")).json();
+    assert_eq!(of("repaired")["cases"].as_array().unwrap().len(), 1);
+    let none = of("rejected");
+    assert!(none["cases"].as_array().unwrap().is_empty() && none["next"].is_null(), "{none}");
+}
+
+#[test]
 fn two_people_decide_what_is_of_a_chosen_class() {
     let house = House::open();
     let (admin, case) = doubtful(&house);

@@ -106,6 +106,30 @@ fn a_stopped_connection_holds_everything_until_a_person_decides() {
 }
 
 #[test]
+fn a_mask_that_names_nothing_is_refused() {
+    let house = House::open();
+    let admin = house.admin("acme");
+    for odd in ["", "  ", "\u{0}"] {
+        assert_eq!(set(&admin, "", &json!({"mask": ["amount", odd]})).status, 400, "{odd:?}");
+    }
+}
+
+#[test]
+fn a_masked_source_path_masks_the_field_that_it_feeds_in_the_evidence_and_wherever_a_decision_would_put_it() {
+    let house = House::open();
+    let (admin, case) = doubtful(&house);
+    assert_eq!(set(&admin, "", &json!({"mask": ["Amount"]})).status, 200);
+    let path = format!("/api/v1/aam/cases/{}", case["case"].as_str().unwrap());
+    let evidence = admin.get(&path).json()["evidence"].clone();
+    assert_eq!(evidence["before"][0]["fields"]["amount"], "***");
+    let edit = json!({"decision": "edit", "moves": [{"from": "Amount", "to": ["Bla"]}]});
+    let tried = admin.post(&format!("{path}/dry_run"), &edit).text;
+    assert!(tried.contains("***"), "{tried}");
+    let text = evidence.to_string() + &tried;
+    assert!(!text.contains("793.5") && !text.contains("1143.5"), "{text}");
+}
+
+#[test]
 fn what_a_policy_masks_is_masked_in_the_evidence() {
     let house = House::open();
     let (admin, case) = doubtful(&house);
@@ -134,5 +158,7 @@ fn thresholds_are_tested_on_what_people_decided() {
     assert!(counts.len() > 5 && counts.is_sorted_by(|a, b| a >= b), "{all}");
     let elsewhere = admin.get(&format!("{POLICY}/backtest?connection=erp&at_least=0.5")).json();
     assert_eq!(elsewhere["thresholds"][0]["cases"], 0);
-    assert_eq!(admin.get(&format!("{POLICY}/backtest?at_least=7")).status, 400);
+    for odd in ["7", "-0.1", "NaN"] {
+        assert_eq!(admin.get(&format!("{POLICY}/backtest?at_least={odd}")).status, 400, "{odd}");
+    }
 }

@@ -61,6 +61,24 @@ fn records_are_retried_by_reason_and_become_rows_once_the_mapping_is_right() {
 }
 
 #[test]
+fn nothing_is_settled_of_a_stream_that_is_not_there_nor_without_a_reason_and_the_attempt_makes_no_stream() {
+    let house = House::open();
+    let admin = set_aside(&house);
+    for action in ["retry", "discard"] {
+        let of = |stream: &str, why: &str| {
+            let body = json!({"connection": "crm", "stream": stream, "why": why});
+            admin.post(&format!("{QUARANTINE}/{action}"), &body)
+        };
+        let unknown = of("typo", "x");
+        assert_eq!((unknown.status, &*unknown.problem()), (404, "not_found"), "{}", unknown.text);
+        assert_eq!(of("opportunity", "  ").status, 400, "blanks are no reason");
+    }
+    let streams = admin.get("/api/v1/streams").text;
+    assert!(streams.contains("crm/opportunity") && !streams.contains("typo"), "{streams}");
+    assert_eq!(waiting(&admin, "").len(), 12);
+}
+
+#[test]
 fn a_record_is_given_up_with_a_reason_and_its_bytes_stay() {
     let house = House::open();
     let admin = set_aside(&house);

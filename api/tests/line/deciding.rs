@@ -70,6 +70,22 @@ fn values_of_sensitive_fields_are_masked_wherever_a_case_shows_them() {
 }
 
 #[test]
+fn nothing_is_retried_of_a_stream_that_is_not_there_nor_without_a_reason_and_the_attempt_makes_no_stream() {
+    let folder = Folder::new();
+    doubtful(&folder);
+    let retry = |stream: &str, why: &str| {
+        folder.err(&["quarantine", "retry", "--tenant", "acme", "--stream", stream, "--why", why])
+    };
+    let unknown = retry("nosuch/typo", "x");
+    assert!(unknown.contains("there is no stream nosuch/typo"), "{unknown}");
+    let unsaid = retry("crm/opportunity", " ");
+    assert!(unsaid.contains("say why"), "{unsaid}");
+    let known = folder.ok(&["log", "stat", "--tenant", "acme"]);
+    assert!(known.contains("crm/opportunity") && !known.contains("nosuch"), "{known}");
+    assert_sound(&folder);
+}
+
+#[test]
 fn a_policy_is_set_shown_and_tested_and_who_set_it_is_journaled() {
     let folder = Folder::new();
     let case = doubtful(&folder);
@@ -83,9 +99,17 @@ fn a_policy_is_set_shown_and_tested_and_who_set_it_is_journaled() {
     assert_eq!(connection["in_force"]["repairs"], "stop");
     let shown = folder.ok(&[&["policy", "show"], &of[..]].concat());
     assert!(shown.contains("two persons   renamed, key") && shown.contains("connection crm says otherwise"), "{shown}");
-    for odd in [&["--at-least", "2"][..], &["--two-persons", "nobody"], &["--expire-hours", "0"], &[]] {
+    for odd in [&["--two-persons", "nobody"][..], &["--expire-hours", "0"], &["--mask", ""], &["--mask", "none,*"], &[]]
+    {
         folder.err(&[&["policy", "set"], &of[..], odd].concat());
     }
+    for (command, odd) in [("set", "2"), ("set", "nan"), ("set", "-0.1"), ("backtest", "nan"), ("backtest", "-1")] {
+        let refused = folder.run(&[&["policy", command], &of[..], &["--at-least", odd]].concat());
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && told.contains("no probability"), "{command} {odd}: {told}");
+    }
+    let unknown = folder.ok(&[&["policy", "backtest"], &of[..], &["--connection", "typo"]].concat());
+    assert!(unknown.contains("no stream of a connection typo is known"), "{unknown}");
     let once = folder.ok(&["cases", "edit", "--tenant", "acme", &case, "--move", "Amount=Bla"]);
     assert!(once.contains("two people decide what is renamed"), "{once}");
     let again = folder.err(&["cases", "edit", "--tenant", "acme", &case, "--move", "Amount=Bla"]);

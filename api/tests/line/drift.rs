@@ -78,6 +78,7 @@ fn a_doubtful_change_waits_and_its_rows_appear_once_a_person_has_decided() {
     assert_eq!(folder.query("acme", TOTAL).lines().last(), Some(&*sum(0..100)));
     let waiting = cases(&folder, &[]);
     assert_eq!((waiting.len(), &waiting[0]["lost"]), (1, &"Amount".into()));
+    assert_eq!(waiting[0]["came"], "Bla");
     let case = waiting[0]["case"].as_str().unwrap().to_owned();
     let shown = folder.ok(&["cases", "show", "--tenant", "acme", &case]);
     assert!(shown.contains("Amount, which fills amount") && shown.contains("Bla"), "{shown}");
@@ -86,6 +87,14 @@ fn a_doubtful_change_waits_and_its_rows_appear_once_a_person_has_decided() {
     let edit = ["cases", "edit", "--tenant", "acme", &case, "--move"];
     let wrong = folder.err(&[&edit[..], &["Nothing=Bla"]].concat());
     assert!(wrong.contains("has lost no path"), "{wrong}");
+    let twice = folder.err(&[&edit[..], &["Amount=Bla", "--move", "Amount=Name"]].concat());
+    assert!(twice.contains("--move names Amount twice"), "{twice}");
+    for whole in ["edit", "reject", "revert", "snooze"] {
+        let help = folder.ok(&["cases", whole, "--help"]);
+        assert!(!help.contains("--only"), "{whole} is of the whole case: {help}");
+    }
+    let dropped = folder.run(&[&edit[..], &["Amount=Bla", "--only", "Amount"]].concat());
+    assert_eq!(dropped.status.code(), Some(2), "what is named is not dropped");
     let stale = folder.err(&[&edit[..], &["Amount=Bla", "--mapping-version", "9"]].concat());
     assert!(stale.contains("mapping version 9"), "{stale}");
     let done = folder.json(&[&edit[..], &["Amount=Bla", "--why", "they told us"]].concat());

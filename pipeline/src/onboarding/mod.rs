@@ -20,7 +20,7 @@ use crate::step::StreamState;
 
 pub use guess::{Guess, key, version};
 pub use text::{Said, mapping_text};
-pub use yaml::scalar;
+pub use yaml::{flow, scalar, visible};
 
 /// From this confidence on a match stands as a rule, in thousandths.
 pub const SURE_MIN: u16 = 900;

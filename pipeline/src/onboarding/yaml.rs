@@ -20,17 +20,30 @@ pub fn scalar(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if is_hidden(c) => {
-                let number = u32::from(c);
-                // Writing to a text does not fail.
-                let _ =
-                    if number > 0xffff { write!(quoted, "\\U{number:08X}") } else { write!(quoted, "\\u{number:04X}") };
-            }
-            c => quoted.push(c),
+            c => push_seen(&mut quoted, c),
         }
     }
     quoted.push('"');
     quoted
+}
+
+/// A text as a person can see it, in one line and without quotes: what cannot be seen or would turn the line around is
+/// written as an escape.
+pub fn visible(text: &str) -> String {
+    let mut seen = String::with_capacity(text.len());
+    for c in text.chars() {
+        push_seen(&mut seen, c);
+    }
+    seen
+}
+
+fn push_seen(out: &mut String, c: char) {
+    if !is_hidden(c) {
+        return out.push(c);
+    }
+    let number = u32::from(c);
+    // Writing to a text does not fail.
+    let _ = if number > 0xffff { write!(out, "\\U{number:08X}") } else { write!(out, "\\u{number:04X}") };
 }
 
 /// Controls, blanks that are no space, marks that join, hide or turn around, and what is no character.
@@ -38,8 +51,8 @@ fn is_hidden(c: char) -> bool {
     c.is_control()
         || (c.is_whitespace() && c != ' ')
         || matches!(u32::from(c),
-            0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfe00..=0xfe0f | 0xfeff
-            | 0xfff0..=0xffff | 0xe0000..=0xe0fff)
+            0xad | 0x34f | 0x61c | 0x115f | 0x1160 | 0x17b4 | 0x17b5 | 0x180b..=0x180f | 0x200b..=0x200f | 0x2028..=0x202e
+            | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0f | 0xfeff | 0xffa0 | 0xfff0..=0xffff | 0xe0000..=0xe0fff)
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
@@ -72,6 +85,16 @@ mod tests {
         assert_eq!(scalar("a\"b\\c\nd"), r#""a\"b\\c\u000Ad""#);
         assert_eq!(scalar("\u{202e}x\u{85}\u{e0041}"), r#""\u202Ex\u0085\U000E0041""#);
         assert_eq!(scalar("größe"), "\"größe\"");
+    }
+
+    #[test]
+    fn what_a_person_sees_has_neither_controls_nor_marks_that_hide_or_turn_around() {
+        assert_eq!(visible("größe, lines[].note \"x\""), "größe, lines[].note \"x\"");
+        assert_eq!(visible("a\u{1b}[2J\n\u{202e}b"), r"a\u001B[2J\u000A\u202Eb");
+        assert_eq!(
+            visible("Am\u{ad}o\u{200b}u\u{2060}nt\u{3164}\u{e0041}"),
+            r"Am\u00ADo\u200Bu\u2060nt\u3164\U000E0041"
+        );
     }
 
     #[test]

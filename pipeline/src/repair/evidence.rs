@@ -264,6 +264,11 @@ pub async fn dry_run(
 ) -> Result<DryRun, EvidenceError> {
     let held = held(log, state, case).await?;
     let held = &held[held.len().saturating_sub(count)..];
+    let moves: &[Move] = match &verdict {
+        Verdict::Edit { moves } => moves,
+        _ => &case.moves,
+    };
+    let mask = mask.moved(&case.lost, moves);
     let mapping_version = state.mapping().map_or(0, |(_, version)| version);
     let (by, why) = (String::new(), String::new());
     let decide =
@@ -275,7 +280,7 @@ pub async fn dry_run(
     for (record, fate) in held.iter().zip(trial.fates(held)?) {
         let shown = run.count(&fate);
         if shown <= SHOWN {
-            run.samples.push(Sample { offset: record.offset, mapped: mapped(fate, &fields, mask) });
+            run.samples.push(Sample { offset: record.offset, mapped: mapped(fate, &fields, &mask) });
         }
     }
     Ok(run)
@@ -379,8 +384,9 @@ impl Look<'_> {
                 let trial = mapping.map_err(|e| e.to_string()).and_then(|mapping| self.state.under(mapping));
                 // One that no mapping can be made of is named all the same.
                 let Ok(mut trial) = trial else { continue };
+                let mask = self.mask.moved(&self.case.lost, std::slice::from_ref(to));
                 for (record, fate) in records.iter_mut().zip(trial.fates(last)?) {
-                    record.mapped.push(mapped(fate, &lost.feeds, self.mask));
+                    record.mapped.push(mapped(fate, &lost.feeds, &mask));
                 }
                 all.push(Alternative { to: to.clone(), is_proposed });
             }

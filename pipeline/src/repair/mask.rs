@@ -1,10 +1,10 @@
-//! What of a case's values is masked: fields that their entity calls sensitive, what a policy names, and whatever source
-//! path feeds them or may do so.
+//! What of a case's values is masked: fields that their entity calls sensitive, what a policy names, whatever source path
+//! feeds them or may do so, and whatever field is made of a masked path.
 
 use std::collections::BTreeSet;
 
-use schemas::drift::Lost;
-use schemas::mapping::Path;
+use schemas::drift::{Lost, Move};
+use schemas::mapping::{FieldRules, Path};
 use schemas::{Entity, Mapping};
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ impl Mask {
     fn new(entity: &Entity, mapping: &Mapping, lost: &[Lost], names: &[String]) -> Self {
         let is_named = |name: &str| names.iter().any(|n| n == name);
         let sensitive = entity.fields.iter().filter(|f| f.sensitive || is_named(f.name.as_str()));
-        let fields: BTreeSet<String> = sensitive.map(|field| field.name.to_string()).collect();
+        let mut fields: BTreeSet<String> = sensitive.map(|field| field.name.to_string()).collect();
         let paths_of = |wanted: &dyn Fn(&str) -> bool| -> BTreeSet<String> {
             let rules = mapping.fields.iter().filter(|(name, _)| wanted(name.as_str()));
             rules.flat_map(|(_, rules)| rules.paths()).flat_map(|path| path.texts()).collect()
@@ -60,6 +60,11 @@ impl Mask {
         paths.extend(
             names.iter().filter_map(|name| Path::new(name).ok()).flat_map(|path| path.texts().collect::<Vec<_>>()),
         );
+        // A field that a masked path feeds has its value, and so may have any other path that feeds it.
+        while let Some(fed) = fed_by(mapping, &paths, &fields) {
+            paths.extend(paths_of(&|name| name == fed));
+            fields.insert(fed);
+        }
         let key: Vec<String> = mapping.key.0.iter().flat_map(|path| path.texts()).collect();
         let is_masked = |path: &String| is_covered(&paths, path);
         let (is_key, mut known) = (key.iter().any(is_masked), paths_of(&|_| true));
@@ -68,6 +73,20 @@ impl Mask {
             .iter()
             .any(|lost| lost.feeds.iter().any(|feed| fields.contains(feed)) || lost.paths.iter().any(is_masked));
         Self { is_all: is_named(EVERYTHING), fields, paths, known, is_lost, is_key }
+    }
+
+    /// What is masked of what moves would make: a field that they have a masked path feed is, too.
+    pub(super) fn moved(&self, lost: &[Lost], moves: &[Move]) -> Self {
+        let is_hidden = |path: &String| {
+            let hides = |path: Path| path.texts().any(|text| self.hides_path(&text));
+            self.hides_path(path) || Path::new(path).is_ok_and(hides)
+        };
+        let mut mask = self.clone();
+        for to in moves.iter().filter(|to| to.to.iter().any(is_hidden)) {
+            let fed = lost.iter().filter(|lost| lost.path == to.from || lost.paths.contains(&to.from));
+            mask.fields.extend(fed.flat_map(|lost| lost.feeds.iter().cloned()));
+        }
+        mask
     }
 
     /// A canonical field's value, or what stands in its place.
@@ -108,6 +127,13 @@ impl Mask {
     }
 }
 
+/// A field, not one of `known`, that is made of one of these paths.
+fn fed_by(mapping: &Mapping, paths: &BTreeSet<String>, known: &BTreeSet<String>) -> Option<String> {
+    let is_fed = |rules: &FieldRules| rules.paths().any(|path| path.texts().any(|text| is_covered(paths, &text)));
+    let mut unknown = mapping.fields.iter().filter(|(name, _)| !known.contains(name.as_str()));
+    unknown.find(|(_, rules)| is_fed(rules)).map(|(name, _)| name.to_string())
+}
+
 /// Whether a path is one of these, lies inside one, or has one inside.
 fn is_covered(paths: &BTreeSet<String>, path: &str) -> bool {
     paths.iter().any(|masked| is_inside(path, masked) || is_inside(masked, path))
@@ -125,6 +151,8 @@ fn hidden(value: Value, is_hidden: bool) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use schemas::drift::DriftKind;
+
     use super::*;
     use crate::testing::{ENTITY, MAPPING, parse};
 
@@ -145,6 +173,45 @@ mod tests {
         assert_eq!(mask.path("Updated", "2026".into()), MASKED, "so may this one: no field is made of it");
         assert_eq!((mask.path("Id", 7.into()), mask.key("7".into())), (7.into(), "7".to_owned()));
         assert_eq!(mask.path("Sum", Value::Null), Value::Null);
+    }
+
+    #[test]
+    fn a_masked_source_path_masks_the_fields_that_are_made_of_it_and_whatever_else_feeds_them() {
+        let entity =
+            ENTITY.replace("{\"name\":\"total\"", "{\"name\":\"net\",\"type\":\"decimal\"},{\"name\":\"total\"");
+        let repaired = MAPPING.replace("\"Total\"", "\"Betrag | Total\",\"net\":\"Net\"");
+        let (mapping, entity) = parse(&repaired, &entity);
+        let mask = Mask::new(&entity, &mapping, &[], &["Total".to_owned()]);
+        assert_eq!(mask.field("total", 5.into()), MASKED);
+        assert!(mask.hides_path("Total") && mask.hides_path("Betrag"), "the same value under its new name");
+        assert!(!mask.hides_field("net") && !mask.hides_field("order_id") && !mask.hides_path("Net"));
+        assert_eq!(mask.key("7".into()), "7");
+        let key = Mask::new(&entity, &mapping, &[], &["Id".to_owned()]);
+        assert!(key.hides_field("order_id") && !key.hides_field("total"));
+        assert_eq!(key.key("7".into()), MASKED);
+    }
+
+    #[test]
+    fn what_a_move_would_make_of_a_masked_path_is_masked() {
+        let mask = mask("Sum", "sum", &["Secret"]);
+        let lost = |path: &str, feed: &str| Lost {
+            path: path.into(),
+            paths: vec![path.into()],
+            feeds: vec![feed.into()],
+            retyped: false,
+            change: None,
+        };
+        let lost = [lost("Sum", "sum"), lost("Name", "name")];
+        let moved = |to: &str| {
+            let (from, to) = ("Sum".to_owned(), vec![to.to_owned()]);
+            let (kind, confidence) = (DriftKind::Renamed, 0);
+            let to = Move { from, to, kind, confidence, part: None, change: None, transform: None, signals: vec![] };
+            mask.moved(&lost, &[to])
+        };
+        for to in ["Secret", "Secret.part", "Other | Secret"] {
+            assert!(moved(to).hides_field("sum") && !moved(to).hides_field("name"), "{to}");
+        }
+        assert!(!moved("Other").hides_field("sum"));
     }
 
     #[test]

@@ -15,13 +15,13 @@ pub enum CasesCommand {
     /// Say what a decision would do to the last held records; nothing is changed.
     DryRun(DryRunArgs),
     /// The proposed repair is right: the new paths are read before the old ones.
-    Approve(DecideArgs),
+    Approve(PartArgs),
     /// Another repair is right.
     Edit(EditArgs),
     /// The proposal is wrong; what is held stays held.
     Reject(DecideArgs),
     /// The lost paths are gone for good: their fields are null from here on.
-    AcceptRemoved(DecideArgs),
+    AcceptRemoved(PartArgs),
     /// A decision was wrong: the former rules again; what was accepted since is looked at again, and held for want.
     Revert(DecideArgs),
     /// Ask again later.
@@ -35,7 +35,8 @@ impl CasesCommand {
             Self::List(args) => return args.tenant.as_deref(),
             Self::Show(args) => return args.tenant.as_deref(),
             Self::DryRun(args) => return args.of.tenant.as_deref(),
-            Self::Approve(args) | Self::Reject(args) | Self::AcceptRemoved(args) | Self::Revert(args) => args,
+            Self::Approve(args) | Self::AcceptRemoved(args) => &args.decision,
+            Self::Reject(args) | Self::Revert(args) => args,
             Self::Edit(args) => &args.decision,
             Self::Snooze(args) => &args.decision,
         };
@@ -99,9 +100,6 @@ pub struct DecideArgs {
     /// The case.
     #[command(flatten)]
     pub of: CaseArgs,
-    /// Only this lost path; to be repeated.
-    #[arg(long, value_name = "PATH")]
-    pub only: Vec<String>,
     /// Why, for the record.
     #[arg(long, default_value = "")]
     pub why: String,
@@ -113,13 +111,24 @@ pub struct DecideArgs {
     pub case_version: Option<u32>,
 }
 
+/// A decision of a case, or of some of what it has lost.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct PartArgs {
+    /// The decision.
+    #[command(flatten)]
+    pub decision: DecideArgs,
+    /// Only this lost path; to be repeated.
+    #[arg(long, value_name = "PATH")]
+    pub only: Vec<String>,
+}
+
 /// Options of `cases edit`.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct EditArgs {
     /// The decision.
     #[command(flatten)]
     pub decision: DecideArgs,
-    /// Where a lost path has gone; FROM=A+B when it was split; to be repeated.
+    /// Where a lost path has gone; FROM=A+B when it was split; to be repeated, once for each path. What is not named waits on.
     #[arg(long = "move", value_name = "FROM=TO", required = true)]
     pub moves: Vec<String>,
     /// How the value of a lost path is to be transformed, as in a mapping file: 'Total={unit: cents}'; to be repeated.
@@ -133,7 +142,7 @@ pub struct SnoozeArgs {
     /// The decision.
     #[command(flatten)]
     pub decision: DecideArgs,
-    /// For how long.
-    #[arg(long, default_value_t = 24)]
+    /// For how long, a year at most.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8784))]
     pub hours: u32,
 }

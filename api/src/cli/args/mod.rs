@@ -25,7 +25,7 @@ use schemas::TenantName;
 use serde::{Deserialize, Serialize};
 
 pub use advice::AdviceCommand;
-pub use cases::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, DryRunArgs, EditArgs, SnoozeArgs};
+pub use cases::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, DryRunArgs, EditArgs, PartArgs, SnoozeArgs};
 pub use ingest::{Behalf, IngestArgs, Mode};
 pub use log::{CatArgs, LogCommand, RefoldArgs, StatArgs};
 pub use mappings::{DiffArgs, DriftCommand, MappingsCommand, SetMappingArgs, ShowMappingArgs, StreamArgs, TenantArgs};

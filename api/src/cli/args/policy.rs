@@ -37,7 +37,7 @@ pub struct SetPolicyArgs {
     #[arg(long, value_enum)]
     pub repairs: Option<RepairsWanted>,
     /// With automatic: from this confidence on, from 0 to 1.
-    #[arg(long)]
+    #[arg(long, value_parser = probability, allow_negative_numbers = true)]
     pub at_least: Option<f64>,
     /// What a language model may be told of what stays uncertain, where the operator has set one up.
     #[arg(long, value_enum)]
@@ -46,8 +46,8 @@ pub struct SetPolicyArgs {
     /// `none` for nothing.
     #[arg(long, value_delimiter = ',')]
     pub two_persons: Option<Vec<String>>,
-    /// Fields and source paths whose values are masked where people decide, and told no model; several joined by commas, `*` is all, `none`
-    /// for nothing.
+    /// Fields and source paths whose values are masked where people decide, and told no model, with whatever feeds them or
+    /// is made of them; several joined by commas, `*` is all, `none` for nothing.
     #[arg(long, value_delimiter = ',')]
     pub mask: Option<Vec<String>>,
     /// After so many hours people are reminded of a case that waits.
@@ -65,7 +65,7 @@ pub struct BacktestArgs {
     #[command(flatten)]
     pub of: PolicyArgs,
     /// This threshold; some usual ones when left out.
-    #[arg(long)]
+    #[arg(long, value_parser = probability, allow_negative_numbers = true)]
     pub at_least: Option<f64>,
 }
 
@@ -93,6 +93,12 @@ pub enum ModelWanted {
     Names,
     /// Some values, too, except those that are masked.
     Values,
+}
+
+/// Refused here, since what is no number would travel to a server as nothing.
+fn probability(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("it is no probability: from 0 to 1".to_owned()) }
 }
 
 impl PolicyCommand {

@@ -13,29 +13,29 @@ use crate::output::Output;
 pub(super) fn tell(seen: &EvidenceInfo, out: &mut dyn Output) -> anyhow::Result<()> {
     for view in &seen.impact.views {
         let rows = view.rows.map_or_else(String::new, |rows| format!("; {rows} rows of the stream in it"));
-        out.line(&format!("  concerns  {} of the view {}{rows}", view.columns.join(", "), view.view))?;
+        out.tell(&format!("  concerns  {} of the view {}{rows}", view.columns.join(", "), view.view))?;
         for consumer in &view.consumers {
             let statement = consumer.statement.as_deref().unwrap_or("a statement of their own");
-            out.line(&format!("            asked by {}: {statement}", consumer.by))?;
+            out.tell(&format!("            asked by {}: {statement}", consumer.by))?;
         }
     }
     for diff in &seen.schema_diff {
         let (what, before, held) = (&diff.change, share(&diff.before), share(&diff.held));
-        out.line(&format!("  {what:<9} {}: {before} before, {held} held", diff.path))?;
+        out.tell(&format!("  {what:<9} {}: {before} before, {held} held", diff.path))?;
         let spreads = [(&diff.numbers_before, "before"), (&diff.numbers_held, "held"), (&diff.numbers_ever, "of all")];
         for (SpreadInfo { p05, p50, p95 }, when) in
             spreads.into_iter().filter_map(|(s, when)| Some((s.as_ref()?, when)))
         {
-            out.line(&format!("            numbers {when:<6} 5 % below {p05}, half below {p50}, 95 % below {p95}"))?;
+            out.tell(&format!("            numbers {when:<6} 5 % below {p05}, half below {p50}, 95 % below {p95}"))?;
         }
     }
     for row in &seen.before {
-        out.line(&format!("  before    {} {} → {}", row.position, values(&row.source), values(&row.fields)))?;
+        out.tell(&format!("  before    {} {} → {}", row.position, values(&row.source), values(&row.fields)))?;
     }
     for record in &seen.held {
-        out.line(&format!("  held      {} {}", record.position, values(&record.source)))?;
+        out.tell(&format!("  held      {} {}", record.position, values(&record.source)))?;
         for (alternative, mapped) in seen.alternatives.iter().zip(&record.mapped) {
-            out.line(&format!("              by {}: {}", told(&alternative.to), fate(mapped)))?;
+            out.tell(&format!("              by {}: {}", told(&alternative.to), fate(mapped)))?;
         }
     }
     Ok(())
@@ -76,14 +76,14 @@ pub(super) async fn dry_run(args: &DryRunArgs, of: &dyn Backend, out: &mut dyn O
     }
     let DryRunInfo { records, accepted, deleted, held, quarantined, samples, .. } = &run;
     let aside: u64 = quarantined.iter().map(|aside| aside.count).sum();
-    out.line(&format!(
+    out.tell(&format!(
         "of the last {records} held records {accepted} would be rows, {deleted} deletes, {held} held on, {aside} set aside"
     ))?;
     for aside in quarantined {
-        out.line(&format!("  {} × {} {}", aside.count, aside.reason, aside.field.as_deref().unwrap_or_default()))?;
+        out.tell(&format!("  {} × {} {}", aside.count, aside.reason, aside.field.as_deref().unwrap_or_default()))?;
     }
     for sample in samples {
-        out.line(&format!("  {}: {}", sample.position, fate(&sample.mapped)))?;
+        out.tell(&format!("  {}: {}", sample.position, fate(&sample.mapped)))?;
     }
     Ok(())
 }

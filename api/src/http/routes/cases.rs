@@ -27,6 +27,8 @@ use evidence::DryRunInfo;
 use shape::{CaseInfo, CasePage, MoveWanted};
 
 const LIMIT: u32 = 100;
+/// Cases that are looked at for a page of those of a status.
+const LOOKED_AT: usize = 1_000;
 /// Held records that a decision is tried on, unless said.
 const DRY_RUN_RECORDS: u32 = 100;
 /// How long a decision's outcome is waited for before the answer is 202.
@@ -42,7 +44,7 @@ pub struct Decision {
     /// Why, for the record.
     #[oai(default, validator(max_length = 1000))]
     pub why: Text,
-    /// Only of these lost paths; of all when left out.
+    /// Only of these lost paths; of all when left out. A reject and a revert are of the whole case and refuse it.
     #[oai(default, validator(max_items = 1000))]
     pub only: Vec<Text>,
     /// The mapping version that the case showed; when another is in force the decision is refused. By default the latest.
@@ -55,7 +57,7 @@ pub struct Decision {
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields)]
 pub struct Edit {
-    /// Where the lost paths have gone.
+    /// Where the lost paths have gone, once for each.
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub moves: Vec<MoveWanted>,
     /// Why, for the record.
@@ -71,7 +73,7 @@ pub struct Edit {
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields)]
 pub struct Snooze {
-    /// A time with its zone, to come.
+    /// A time with its zone, to come, before 9999-12-30T22:00:00Z.
     #[oai(validator(max_length = 40))]
     pub until: Text,
     /// Why, for the record.
@@ -92,7 +94,7 @@ pub struct Attempt {
     /// Only of these lost paths; of all when left out. Not with edit, whose moves say it.
     #[oai(default, validator(max_items = 1000))]
     pub only: Vec<Text>,
-    /// With edit: where the lost paths have gone.
+    /// With edit, and only there: where the lost paths have gone, once for each.
     #[oai(default, validator(max_items = 1000))]
     pub moves: Vec<MoveWanted>,
     /// The last so many of the records that it holds.
@@ -151,7 +153,7 @@ impl Routes {
         /// Only of this stream of the connection.
         #[oai(validator(max_length = 127))]
         stream: Query<Option<String>>,
-        /// Cases looked at, at most: with a status a page may show fewer.
+        /// Cases at most. Of a status a page may show fewer and still have a `next`: 1,000 cases are looked at for it.
         #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
         limit: Query<Option<u32>>,
         /// The `next` of the page before.
@@ -164,11 +166,22 @@ impl Routes {
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;
         super::wait_cases(&doors).await?;
-        let found = repair::list(&*doors.line.store, caller.tenant, of.as_ref(), after.as_deref(), limit).await?;
-        let next =
-            found.last().filter(|_| found.len() == limit).map(|(key, _)| doors.seal.close(&purpose, key.as_bytes()));
-        let found = found.into_iter().filter(|(_, case)| wanted.contains(&case.status));
-        Ok(Json(CasePage { cases: found.map(|(_, case)| shape::case(case)).collect(), next }))
+        let looked_at = if status.0.is_some() { limit.max(LOOKED_AT) } else { limit };
+        let found = repair::list(&*doors.line.store, caller.tenant, of.as_ref(), after.as_deref(), looked_at).await?;
+        let mut is_more = found.len() == looked_at;
+        let (mut cases, mut last) = (Vec::new(), None);
+        for (key, case) in found {
+            if cases.len() == limit {
+                is_more = true;
+                break;
+            }
+            last = Some(key);
+            if wanted.contains(&case.status) {
+                cases.push(shape::case(case));
+            }
+        }
+        let next = last.filter(|_| is_more).map(|key| doors.seal.close(&purpose, key.as_bytes()));
+        Ok(Json(CasePage { cases, next }))
     }
 
     /// Show one with its evidence: what is lost, real rows from before and held records, where it may have gone and what
@@ -215,11 +228,15 @@ impl Routes {
     ) -> Result<Json<DryRunInfo>, Problem> {
         let Json(Attempt { decision, only, moves, records }) = body;
         let verdict = match decision {
+            TriedDecision::Edit if !only.is_empty() => {
+                return Err(Problem::invalid("an edit is of the paths that its moves name: leave `only` out"));
+            }
+            TriedDecision::Edit => Verdict::Edit { moves: shape::all_wanted(moves)? },
+            _ if !moves.is_empty() => {
+                return Err(Problem::invalid("only an edit has moves: leave them out, or try an edit"));
+            }
             TriedDecision::Approve => Verdict::Approve { only: texts(only) },
             TriedDecision::AcceptRemoved => Verdict::AcceptAsRemoved { only: texts(only) },
-            TriedDecision::Edit => {
-                Verdict::Edit { moves: moves.into_iter().map(shape::wanted).collect::<Result<_, _>>()? }
-            }
         };
         attempt(&doors, &caller, &case, verdict, records).await
     }
@@ -251,7 +268,7 @@ impl Routes {
     ) -> Result<Decided, Problem> {
         let Json(Edit { moves, why, mapping_version, version }) = body;
         let made_on = MadeOn { mapping_version, version };
-        let moves = moves.into_iter().map(shape::wanted).collect::<Result<_, _>>()?;
+        let moves = shape::all_wanted(moves)?;
         decide(&doors, &caller, &case, made_on, Verdict::Edit { moves }, &why).await
     }
 
@@ -312,7 +329,8 @@ impl Routes {
         let Json(Snooze { until, why, mapping_version, version }) = body;
         let made_on = MadeOn { mapping_version, version };
         let until = time::seconds_of(&until).and_then(|seconds| seconds.checked_mul(1_000_000));
-        let until = until.ok_or_else(|| Problem::invalid("until is a time with its zone: 2026-01-31T10:00:00Z"))?;
+        let wrong = "until is a time with its zone, as 2026-01-31T10:00:00Z, and before 9999-12-30T22:00:00Z";
+        let until = until.ok_or_else(|| Problem::invalid(wrong))?;
         decide(&doors, &caller, &case, made_on, Verdict::Snooze { until }, &why).await
     }
 }

@@ -242,7 +242,7 @@ impl Routes {
         body: Json<PolicyBody>,
     ) -> Result<Found, Problem> {
         let connection = named(&caller, connection.0.as_deref())?;
-        change(&doors, &noted, &caller, connection, if_match.0, Some(policy(body.0))).await
+        change(&doors, &noted, &caller, connection, if_match.0, Some(policy(body.0)?)).await
     }
 
     /// Take a policy away: the connection's is as the tenant's, the tenant's as usual.
@@ -278,7 +278,8 @@ impl Routes {
         at_least: Query<Option<f64>>,
     ) -> Result<Json<BacktestInfo>, Problem> {
         let connection = named(&caller, connection.0.as_deref())?;
-        let tested = backtested(&doors.line, caller.tenant, connection.as_ref(), at_least.0).await;
+        let at_least = at_least.0.map(probability).transpose()?;
+        let tested = backtested(&doors.line, caller.tenant, connection.as_ref(), at_least).await;
         let thresholds = tested.map_err(|error| Problem::internal(format!("{error:#}")))?;
         Ok(Json(BacktestInfo { thresholds }))
     }
@@ -356,8 +357,31 @@ pub fn info(policies: Policies, connection: Option<&ConnectionName>) -> PolicyIn
     }
 }
 
+/// A policy that cannot be meant.
+#[derive(Debug, thiserror::Error)]
+pub enum Unmeant {
+    /// A number that is no probability.
+    #[error("{0} is no probability: from 0 to 1")]
+    Probability(f64),
+    /// A name that no field and no path has.
+    #[error("{0:?} names nothing that could be masked: name fields and source paths, or * for all")]
+    Mask(String),
+}
+
+/// A probability as somebody wants it.
+pub fn probability(share: f64) -> Result<f64, Unmeant> {
+    // What is no number lies in no range.
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(Unmeant::Probability(share)) }
+}
+
+/// A name to be masked, as somebody wants it.
+fn maskable(name: String) -> Result<String, Unmeant> {
+    let says_nothing = name.chars().all(|c| c.is_whitespace() || c.is_control());
+    if says_nothing { Err(Unmeant::Mask(name)) } else { Ok(name) }
+}
+
 /// A policy as somebody wants it.
-pub fn policy(body: PolicyBody) -> Policy {
+pub fn policy(body: PolicyBody) -> Result<Policy, Unmeant> {
     let model = |wanted| match wanted {
         ModelWanted::Never => ModelUse::Never,
         ModelWanted::Names => ModelUse::Names,
@@ -369,15 +393,19 @@ pub fn policy(body: PolicyBody) -> Policy {
         RepairsWanted::Approve => Repairs::Approve,
         RepairsWanted::Stop => Repairs::Stop,
     };
-    Policy {
+    let names = |names: Vec<Text>| {
+        let names = names.into_iter().map(|name| maskable(name.into()));
+        names.collect::<Result<Vec<String>, Unmeant>>()
+    };
+    Ok(Policy {
         repairs: body.repairs.map(repairs),
-        at_least: body.at_least.map(thousandths),
+        at_least: body.at_least.map(probability).transpose()?.map(thousandths),
         model: body.model.map(model),
         two_persons: body.two_persons.map(|classes| classes.into_iter().map(class).collect()),
-        mask: body.mask.map(|names| names.into_iter().map(String::from).collect()),
+        mask: body.mask.map(names).transpose()?,
         remind_hours: body.remind_hours,
         expire_hours: body.expire_hours,
-    }
+    })
 }
 
 fn body(policy: &Policy) -> PolicyBody {
@@ -430,6 +458,12 @@ fn threshold(test: Backtest, at_least: u16) -> ThresholdInfo {
         precision_low: precision.map(|(low, _)| low),
         precision_high: precision.map(|(_, high)| high),
         contradicted_cases: test.contradicted_cases.iter().map(ToString::to_string).collect(),
+    }
+}
+
+impl From<Unmeant> for Problem {
+    fn from(error: Unmeant) -> Self {
+        Self::invalid(error.to_string())
     }
 }
 

@@ -192,7 +192,7 @@ impl Deciding for Folder<'_> {
         number: u64,
     ) -> anyhow::Result<PolicyInfo> {
         let before = self.line.policies(self.id).await?;
-        let wanted = policy.map(policy::policy);
+        let wanted = policy.map(policy::policy).transpose()?;
         let set = self.line.set_policy(self.id, connection, wanted, COMMAND_LINE, Some(number)).await?;
         let detail = policy_told(connection, before.own(connection), set.own(connection));
         self.line.journal(self.id, "policy", &detail).await?;

@@ -355,8 +355,25 @@ pub fn shown(to: Move) -> MoveInfo {
     }
 }
 
+/// The moves that somebody wants: one of each path, since the step would take one of several and drop the others.
+pub fn all_wanted(moves: Vec<MoveWanted>) -> Result<Vec<Move>, Problem> {
+    let moves: Vec<Move> = moves.into_iter().map(wanted).collect::<Result<_, _>>()?;
+    match twice(&moves) {
+        Some(from) => Err(Problem::invalid(format!(
+            "the moves name {from:.80?} twice: say where it has gone once, with several in `to` when it was split"
+        ))),
+        None => Ok(moves),
+    }
+}
+
+/// A path that two moves are of.
+pub fn twice(moves: &[Move]) -> Option<&str> {
+    let is_again = |(at, to): &(usize, &Move)| moves[..*at].iter().any(|other| other.from == to.from);
+    moves.iter().enumerate().find(is_again).map(|(_, to)| to.from.as_str())
+}
+
 /// A move that somebody wants.
-pub fn wanted(wanted: MoveWanted) -> Result<Move, Problem> {
+fn wanted(wanted: MoveWanted) -> Result<Move, Problem> {
     let MoveWanted { from, to, part, transform } = wanted;
     let kind = match (&to[..], part) {
         (_, Some(_)) => DriftKind::Merged,

@@ -95,6 +95,7 @@ pub async fn one(
     body: Why,
 ) -> Result<Done, Problem> {
     caller.require(Role::Editor)?;
+    is_reason(&body.why)?;
     let missing = || Problem::not_found("quarantined record");
     let position: Position = position.parse().map_err(|_| missing())?;
     doors.line.wait_quarantined().await.map_err(Problem::internal)?;
@@ -120,6 +121,7 @@ pub async fn several(
 ) -> Result<Done, Problem> {
     caller.require(Role::Editor)?;
     let Several { connection, stream, reason, field, why } = body;
+    is_reason(&why)?;
     let of = super::super::stream_wanted(caller, connection.map(String::from), stream.map(String::from))?;
     let reason = reason.map(|code| {
         let known = Reason::ALL.iter().copied().find(|reason| reason.code() == &*code);
@@ -147,6 +149,14 @@ pub async fn several(
         }
     });
     done(settling).await
+}
+
+/// Blanks are no reason.
+fn is_reason(why: &str) -> Result<(), Problem> {
+    match why.trim() {
+        "" => Err(Problem::invalid("say why: the reason is kept with the records")),
+        _ => Ok(()),
+    }
 }
 
 /// It goes on even when nobody waits for it.
@@ -183,6 +193,7 @@ impl From<SettleError> for Problem {
     fn from(error: SettleError) -> Self {
         match error {
             SettleError::Unknown(_) => Self::not_found("quarantined record"),
+            SettleError::NoStream(_) => Self::not_found("stream"),
             SettleError::Settled { .. } => Self::new(StatusCode::CONFLICT, "settled_already", error.to_string()),
             SettleError::Refused(reason) => Self::conflict(reason),
             SettleError::Failed(error) => Self::internal(format!("{error:#}")),
