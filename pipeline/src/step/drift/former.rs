@@ -56,9 +56,11 @@ impl Drift {
 /// Takes out the habit of these paths, or the one that goes on there: new paths stand before the old ones.
 pub(super) fn take_of(habits: &mut [Habit], paths: &[String]) -> Option<Habit> {
     let same = habits.iter().position(|habit| habit.paths == paths);
-    let goes_on = |(_, habit): &(usize, &Habit)| habit.goes_on && paths.ends_with(&habit.paths);
-    let moved = || habits.iter().enumerate().filter(goes_on).max_by_key(|(_, habit)| habit.paths.len());
-    let at = same.or_else(|| moved().map(|(at, _)| at))?;
+    let moved = || {
+        let going = habits.iter().enumerate().filter(|(_, habit)| habit.goes_on && paths.ends_with(&habit.paths));
+        going.max_by_key(|(_, habit)| habit.paths.len()).map(|(at, _)| at)
+    };
+    let at = same.or_else(moved)?;
     let mut habit = habits.get_mut(at).map(std::mem::take)?;
     (habit.paths, habit.goes_on) = (paths.to_vec(), false);
     Some(habit)
