@@ -290,6 +290,7 @@ impl StreamState {
         if is_of_nulls && !moves.is_empty() {
             self.drift.refill(case, at, &moves, facts);
         }
+        self.drift.hand_over(&moves, &self.shape);
         let moved: Vec<Lost> = moves.into_iter().map(|(lost, _)| lost).collect();
         let why = if removed.is_empty() { "repaired" } else { "accepted as removed" };
         let stays: Vec<Lost> = stays.into_iter().map(|(lost, _)| lost).chain(removed).collect();

@@ -34,6 +34,8 @@ const STYLE_MIN: u32 = 20;
 const SIZE_MIN: u32 = 40;
 /// Counts are halved when they come to so many: what was long ago counts less.
 const COUNTED_MAX: u32 = 512;
+/// From so many on what is learnt anew is known.
+const YOUNG_MAX: u32 = COUNTED_MAX / 2;
 /// The last values count for nothing yet: what is strange must not become usual while it is judged.
 const RECENT: usize = 48;
 /// Of them the first, which were as usual when the last began to be strange …
@@ -61,6 +63,12 @@ pub(super) struct Habit {
     /// Whether its texts are looked at for their traits.
     #[serde(skip)]
     pub(super) has_traits: bool,
+    /// Whether a decision has it go on at another path, until the mapping of that is bound.
+    #[serde(skip)]
+    pub(super) goes_on: bool,
+    /// Since a decision its values are learnt anew, and few were seen so far.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_young: bool,
     nulls: Nulls,
     /// How often each way of writing was seen, and all together.
     styles: Counts,
@@ -204,6 +212,11 @@ impl Habit {
         Self { paths: paths.to_vec(), ..Self::default() }
     }
 
+    /// Whether it reads these paths, and maybe others.
+    pub(super) fn is_of(&self, paths: &[String]) -> bool {
+        paths.iter().all(|path| self.paths.contains(path))
+    }
+
     /// A record has it so, or as null. Says what is wrong once that is sure.
     pub(super) fn see(&mut self, is_null: bool, value: Option<&str>, offset: u64) -> Option<Alarm> {
         let nulls = self.see_null(is_null, offset);
@@ -237,6 +250,7 @@ impl Habit {
             self.recent.remove(0);
             self.styles.add(old, 1);
             self.styles.halve_at(COUNTED_MAX);
+            self.is_young &= self.styles.1 < YOUNG_MAX;
         }
         self.recent.push((style, leading_digits(value)));
     }
@@ -380,8 +394,23 @@ impl Habit {
 
     /// What its values were says nothing of what they are.
     pub(super) fn forget_styles(&mut self) {
-        let Self { paths, reads, is_shown, nulls, .. } = std::mem::take(self);
-        *self = Self { paths, reads, is_shown, nulls, ..Self::default() };
+        let Self { paths, reads, is_shown, goes_on, nulls, .. } = std::mem::take(self);
+        *self = Self { paths, reads, is_shown, goes_on, nulls, is_young: true, ..Self::default() };
+    }
+
+    /// Its case is decided: nothing of it is held, and its values are what they were.
+    pub(super) fn let_go(&mut self) {
+        (self.held, self.change, self.fresh) = (Held::Nothing, None, Counts::default());
+    }
+
+    /// Its values are what they were before a decision.
+    pub(super) fn restore(&mut self, former: Self) {
+        let Self { reads, is_shown, has_traits, .. } = *self;
+        *self = Self { reads, is_shown, has_traits, ..former };
+        if !has_traits {
+            self.traits = Traits::default();
+        }
+        self.let_go();
     }
 
     /// Whether a value is held; one from before it was sure only if it is likelier to be a new one.

@@ -9,6 +9,7 @@ use schemas::drift::{Change, Lost};
 use schemas::shape::{ShapeTree, Slot, SlotKind, TypeClass, unescape};
 
 use super::cases::Cause;
+use super::former::take_of;
 use super::habit::{Alarm, Habit, Held};
 use super::style::{Reads, Style};
 use super::traits::Traits;
@@ -25,12 +26,12 @@ const TYPED_EVERY: u64 = 31;
 const TRAITS_MAX: usize = 256;
 
 impl Drift {
-    /// Has a habit for each watch; those of the same paths go on.
+    /// Has a habit for each watch; those of the same paths go on, and those of paths that have moved.
     pub(super) fn bind_habits(&mut self, rules: &Rules) {
         let mut before = std::mem::take(&mut self.habits);
         let mut traits_left = TRAITS_MAX;
         for watch in &self.watches {
-            let known = before.iter_mut().find(|habit| habit.paths == watch.paths).map(std::mem::take);
+            let known = take_of(&mut before, &watch.paths);
             let mut habit = known.unwrap_or_else(|| Habit::new(&watch.paths));
             (habit.reads, habit.is_shown) = reads(watch, rules);
             habit.has_traits = habit.reads == Reads::Text && traits_left > 0;
@@ -222,6 +223,22 @@ impl Drift {
         }
     }
 
+    /// What was held and comes again teaches what is learnt anew since a decision: most of what tells it has come so.
+    pub(super) fn teach(&mut self, record: &Passing<'_>) {
+        let decided = record.freed_by.and_then(|case| self.cases.get(&case));
+        if decided.is_none_or(|case| case.phase != Phase::Over) {
+            return;
+        }
+        for (watch, habit) in self.watches.iter().zip(&mut self.habits) {
+            if habit.is_young
+                && watch.case.is_none()
+                && let Some(text) = value(watch, record)
+            {
+                habit.learn(&text);
+            }
+        }
+    }
+
     /// What changed in the values of a watch that is in a case.
     pub(super) fn change_of(&self, watch: &Watch, is_retyped: bool) -> Option<Change> {
         let habit = self.habits.iter().find(|habit| habit.paths == watch.paths)?;
@@ -237,15 +254,18 @@ impl Drift {
         habit.change_to(&styles.collect::<Vec<_>>())
     }
 
-    /// What the values of decided paths were says nothing of what they are; nor does how many there were, of what is
-    /// accepted as removed.
+    /// What the values of decided paths were says nothing of what they are, unless they go on elsewhere; nor does how many
+    /// there were, of what is accepted as removed.
     pub(super) fn forget_values(&mut self, lost: &[Lost], is_removed: bool) {
         for habit in self.habits.iter_mut().filter(|habit| lost.iter().any(|lost| lost.paths == habit.paths)) {
             let were_nulls = |l: &Lost| l.paths == habit.paths && matches!(l.change, Some(Change::Nulls { .. }));
             if is_removed || lost.iter().any(were_nulls) {
                 habit.forget_nulls();
             }
-            habit.forget_styles();
+            match habit.goes_on && !is_removed {
+                true => habit.let_go(),
+                false => habit.forget_styles(),
+            }
         }
         for watch in self.watches.iter_mut().filter(|watch| lost.iter().any(|lost| lost.paths == watch.paths)) {
             let is_share = |l: &Lost| l.paths == watch.paths && matches!(l.change, Some(Change::Nulls { .. }));

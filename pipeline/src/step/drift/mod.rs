@@ -5,6 +5,7 @@ mod cases;
 mod counts;
 mod declared;
 mod format;
+mod former;
 mod habit;
 mod look;
 mod maps;
@@ -95,6 +96,9 @@ pub struct Drift {
     /// The last decisions, which can be taken back, by their cases.
     #[serde(default)]
     applied: BTreeMap<u64, Applied>,
+    /// What the values were before them, by the same cases.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    former: BTreeMap<u64, Vec<Habit>>,
     /// The stream's mapping version.
     #[serde(skip)]
     mapping_version: u32,
@@ -302,7 +306,7 @@ impl Drift {
         match holder {
             Some(case) => self.hold(case, record, tree, facts),
             None if record.freed_by.is_none() => self.flow(record, tree, facts),
-            None => {}
+            None => self.teach(record),
         }
         self.look_widened(tree, facts);
         let watching: Vec<u64> =

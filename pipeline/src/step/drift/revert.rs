@@ -54,6 +54,7 @@ pub(in crate::step) struct NewPaths {
 impl Drift {
     /// Remembers a decision.
     pub(in crate::step) fn remember(&mut self, case: u64, applied: Applied) {
+        self.keep_former(case, &applied.lost);
         match self.applied.get_mut(&case) {
             // The first of several decisions of one case stands for all of them.
             Some(known) => {
@@ -75,6 +76,7 @@ impl Drift {
         while self.applied.len() > APPLIED_MAX {
             self.applied.pop_first();
         }
+        self.former.retain(|case, _| self.applied.contains_key(case));
     }
 
     /// What is new to a case of which it is decided that its lost paths have gone so; nothing where that is not known in full.
@@ -119,6 +121,7 @@ impl Drift {
         let Some(applied) = self.applied.remove(&old) else { return };
         let asked = (at, applied.at);
         self.refills.remove(&old);
+        self.give_back(old);
         let cause = self.hold_values_again(&applied.lost);
         let new_from = applied.new.as_ref().map(|new| new.from);
         let decided = applied.new.iter().flat_map(|new| &new.strays);

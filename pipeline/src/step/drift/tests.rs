@@ -8,6 +8,7 @@ mod decisions;
 mod declared;
 mod notices;
 mod refills;
+mod renamed;
 mod reverts;
 mod sparse;
 mod swaps;
