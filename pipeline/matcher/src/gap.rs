@@ -49,7 +49,7 @@ struct Left {
 impl Left {
     fn of(words: &[Weighed], best: impl Fn(Weighed) -> f32) -> Self {
         let mut left = Self::default();
-        for word in words.iter().filter(|word| tells(word)) {
+        for word in words.iter().filter(|word| word.tells) {
             match best(*word) {
                 like if like >= EQUAL => {}
                 like if like >= SURE => left.is_synonym = true,
@@ -61,15 +61,10 @@ impl Left {
     }
 }
 
-/// `by` says little where names are scored, and yet `assigned_by` is not `assigned_to`.
-fn tells(word: &Weighed) -> bool {
-    (!word.is_weak || word.is_form) && !word.is_own
-}
-
 /// The words of one name that count follow each other in another order: `list_price`, `price_list`.
 fn is_turned(a: &[Weighed], b: &[Weighed], likeness: &Likeness, counts: impl Fn(&Weighed) -> bool) -> bool {
     let mut last = 0;
-    a.iter().filter(|x| tells(x) && counts(x)).any(|x| {
+    a.iter().filter(|x| x.tells && counts(x)).any(|x| {
         let same = |y: &Weighed| likeness.of(*x, *y) >= SURE;
         let Some(next) = b.iter().skip(last).position(same) else { return b.iter().take(last).any(same) };
         last += next;

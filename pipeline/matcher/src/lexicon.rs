@@ -13,6 +13,7 @@ pub struct Lexicon {
     apart: BTreeMap<&'static str, Vec<(u16, u8)>>,
     side: BTreeMap<&'static str, ()>,
     weak: BTreeMap<&'static str, ()>,
+    main: BTreeMap<&'static str, ()>,
     form: BTreeMap<&'static str, ()>,
     known: BTreeMap<&'static str, ()>,
 }
@@ -44,7 +45,11 @@ impl Lexicon {
             "same" => words.for_each(|w| self.same.entry(w).or_default().push(number)),
             "near" => words.for_each(|w| self.near.entry(w).or_default().push(number)),
             "side" => self.side.extend(words.map(|w| (w, ()))),
-            "weak" | "main" => self.weak.extend(words.map(|w| (w, ()))),
+            "weak" => self.weak.extend(words.map(|w| (w, ()))),
+            "main" => {
+                self.main.extend(words.clone().map(|w| (w, ())));
+                self.weak.extend(words.map(|w| (w, ())));
+            }
             "form" => self.form.extend(words.map(|w| (w, ()))),
             "against" => stand(&mut self.against, rest, number),
             "apart" => stand(&mut self.apart, rest, number),
@@ -86,6 +91,11 @@ impl Lexicon {
     /// Marks an alternative beside the main one.
     pub fn is_side(&self, word: &str) -> bool {
         self.side.contains_key(word)
+    }
+
+    /// Marks the main one, which may go unsaid.
+    pub fn is_main(&self, word: &str) -> bool {
+        self.main.contains_key(word)
     }
 
     /// Names the form of values, which they show themselves.

@@ -37,6 +37,8 @@ pub struct Weighed {
     pub is_side: bool,
     /// It names the form of the values, which the values show.
     pub is_form: bool,
+    /// Left over, it may mean another field, however little it says where names are scored: `by`, `billing`.
+    pub tells: bool,
 }
 
 /// A field made ready.
@@ -120,12 +122,13 @@ fn entry(
             let is_own = own.iter().any(|o| o == word || words::is_form_of(o, word));
             let (is_weak, is_side) = (lexicon.is_weak(word), lexicon.is_side(word));
             let is_form = lexicon.is_form(word) || before.is_some_and(|b| lexicon.is_form(&format!("{b}_{word}")));
+            let tells = !is_own && (!is_weak || is_form || lexicon.is_main(word));
             let mut weight = rarity(word);
             weight *=
                 if is_weak { WEAK } else { 1.0 } * if is_own { OWN } else { 1.0 } * if is_leaf { 1.0 } else { PATH };
             before = Some(word);
             let word = numbers.get(word.as_str()).copied().unwrap_or(UNKNOWN);
-            weighed.push(Weighed { word, weight, is_own, is_weak, is_side, is_form });
+            weighed.push(Weighed { word, weight, is_own, is_weak, is_side, is_form, tells });
         }
     }
     let spoken: Vec<&str> = path.iter().flatten().map(String::as_str).collect();
