@@ -122,7 +122,8 @@ fn entry(
             let is_own = own.iter().any(|o| o == word || words::is_form_of(o, word));
             let (is_weak, is_side) = (lexicon.is_weak(word), lexicon.is_side(word));
             let is_form = lexicon.is_form(word) || before.is_some_and(|b| lexicon.is_form(&format!("{b}_{word}")));
-            let tells = !is_own && (!is_weak || is_form || lexicon.is_main(word));
+            let names_entity = is_own || own.iter().any(|o| lexicon.are_same(o, words::stem(word)));
+            let tells = !names_entity && (!is_weak || is_form || lexicon.is_main(word));
             let mut weight = rarity(word);
             weight *=
                 if is_weak { WEAK } else { 1.0 } * if is_own { OWN } else { 1.0 } * if is_leaf { 1.0 } else { PATH };
