@@ -35,7 +35,7 @@ RIVAL_WAYS = [1, 1, 1, -1, -1, 1, 1, 0, 0, -1, 1, 1, 1, 1, -1, -1, 1, 1, 1, 1]
 NEIGHBOURS = 60
 CAUTION = 1.0
 # What is doubtful is said in these steps, rounded down: with some hundred answers more would be pretence.
-LADDER = [0.035, 0.2, 0.5, 0.81, 0.87]
+LADDER = [0.05, 0.1, 0.2, 0.5, 0.81, 0.87]
 # What is never called as good as certain ends here.
 DOUBTFUL_MAX = 0.88
 AGREED_MAX = 0.99

@@ -10,8 +10,11 @@ pub struct Lexicon {
     same: BTreeMap<&'static str, Vec<u16>>,
     near: BTreeMap<&'static str, Vec<u16>>,
     against: BTreeMap<&'static str, Vec<(u16, u8)>>,
+    apart: BTreeMap<&'static str, Vec<(u16, u8)>>,
     side: BTreeMap<&'static str, ()>,
     weak: BTreeMap<&'static str, ()>,
+    main: BTreeMap<&'static str, ()>,
+    form: BTreeMap<&'static str, ()>,
     known: BTreeMap<&'static str, ()>,
 }
 
@@ -42,14 +45,14 @@ impl Lexicon {
             "same" => words.for_each(|w| self.same.entry(w).or_default().push(number)),
             "near" => words.for_each(|w| self.near.entry(w).or_default().push(number)),
             "side" => self.side.extend(words.map(|w| (w, ()))),
-            "weak" | "main" => self.weak.extend(words.map(|w| (w, ()))),
-            "against" => {
-                for (side, half) in (0u8..).zip(rest.split('|')) {
-                    for word in half.split(' ').filter(|w| !w.is_empty()) {
-                        self.against.entry(word).or_default().push((number, side));
-                    }
-                }
+            "weak" => self.weak.extend(words.map(|w| (w, ()))),
+            "main" => {
+                self.main.extend(words.clone().map(|w| (w, ())));
+                self.weak.extend(words.map(|w| (w, ())));
             }
+            "form" => self.form.extend(words.map(|w| (w, ()))),
+            "against" => stand(&mut self.against, rest, number),
+            "apart" => stand(&mut self.apart, rest, number),
             _ => return,
         }
         self.known.extend(rest.split([' ', '|']).filter(|w| w.len() > 1).map(|w| (w, ())));
@@ -77,8 +80,12 @@ impl Lexicon {
 
     /// Both stand on two sides that never mean the same.
     pub fn are_against(&self, one: &str, other: &str) -> bool {
-        let (Some(one), Some(other)) = (self.against.get(one), self.against.get(other)) else { return false };
-        one.iter().any(|(line, side)| other.iter().any(|(l, s)| l == line && s != side))
+        divides(self.against.get(one), self.against.get(other))
+    }
+
+    /// Both are exchanged for each other in one place and name two things in another: `number` and `count`.
+    pub fn are_apart(&self, one: &str, other: &str) -> bool {
+        divides(self.apart.get(one), self.apart.get(other))
     }
 
     /// Marks an alternative beside the main one.
@@ -86,10 +93,34 @@ impl Lexicon {
         self.side.contains_key(word)
     }
 
+    /// Marks the main one, which may go unsaid.
+    pub fn is_main(&self, word: &str) -> bool {
+        self.main.contains_key(word)
+    }
+
+    /// Names the form of values, which they show themselves.
+    pub fn is_form(&self, word: &str) -> bool {
+        self.form.contains_key(word)
+    }
+
     /// Says little by itself, or says what goes without saying.
     pub fn is_weak(&self, word: &str) -> bool {
         self.weak.contains_key(word)
     }
+}
+
+/// Words on the sides of a line that are kept apart.
+fn stand(words: &mut BTreeMap<&'static str, Vec<(u16, u8)>>, rest: &'static str, line: u16) {
+    for (side, part) in (0u8..).zip(rest.split('|')) {
+        for word in part.split(' ').filter(|w| !w.is_empty()) {
+            words.entry(word).or_default().push((line, side));
+        }
+    }
+}
+
+fn divides(one: Option<&Vec<(u16, u8)>>, other: Option<&Vec<(u16, u8)>>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    one.iter().any(|(line, side)| other.iter().any(|(l, s)| l == line && s != side))
 }
 
 fn share(one: Option<&Vec<u16>>, other: Option<&Vec<u16>>) -> bool {

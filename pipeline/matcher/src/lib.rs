@@ -13,6 +13,7 @@ mod side;
 
 mod agreement;
 mod assign;
+mod gap;
 mod rivals;
 mod signals;
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::agreement::agrees;
+use crate::agreement::{agrees, waits};
 use crate::field::Field;
+use crate::gap::Gap;
 use crate::model::{Model, Models, Task};
 use crate::rivals::{RIVAL_SIGNALS, Table};
 use crate::side::{Likeness, Side};
-use crate::signals::{SIGNALS, Signals, signals};
+use crate::signals::{SIGNALS, Signals, at, signals};
 use crate::words;
 
 /// Targets that are looked at again once the rivals are known, and that an answer names at most.
@@ -17,6 +18,8 @@ pub const PAIRS_MAX: usize = 4_000_000;
 /// The confidence of what the tenant has approved for this very name, where a person reads what is suggested. Where it may
 /// be applied unseen, an approved pair goes first and is no likelier for it.
 const APPROVED: f32 = 0.98;
+/// What agrees and yet is not applied unseen ends here: no less likely than what is doubtful, and below what is sure.
+const WAITS: f32 = 0.88;
 /// What a near name is worth where candidates are ranked: more than one step of doubt is wide, less than two lie apart.
 const NEAR: f32 = 0.03;
 /// By nearness nothing ranks higher, and so never before what is as good as certain.
@@ -233,6 +236,14 @@ impl View<'_> {
         signals
     }
 
+    /// What the names leave open; nothing where words count for nothing.
+    fn gap(&self, row: usize, column: usize) -> Gap {
+        if self.model.ignored.contains(&at::LEFT_SOURCE) {
+            return Gap::None;
+        }
+        Gap::between(&self.sides.sources.entries[row], &self.sides.targets.entries[column], &self.sides.likeness)
+    }
+
     fn table(&self) -> Table {
         let (rows, columns) = (self.sides.sources.entries.len(), self.sides.targets.entries.len());
         let mut cells = Vec::with_capacity(rows * columns);
@@ -251,7 +262,8 @@ impl View<'_> {
             let log_odds = self.model.rivals.log_odds(&rivals);
             let agreed = agrees(self.task, &signals, &rivals);
             let curve = if agreed { &self.model.agreed } else { &self.model.doubtful };
-            let confidence = curve.confidence(log_odds);
+            let waits = agreed && waits(self.task, &signals, self.gap(row, target));
+            let confidence = curve.confidence(log_odds).min(if waits { WAITS } else { 1.0 });
             let (approved, near) = (false, None);
             let candidate = Candidate { target, confidence, approved, near, log_odds, agreed, signals, rivals };
             scored.push((log_odds, candidate));

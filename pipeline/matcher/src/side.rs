@@ -35,6 +35,10 @@ pub struct Weighed {
     pub is_weak: bool,
     /// It marks an alternative.
     pub is_side: bool,
+    /// It names the form of the values, which the values show.
+    pub is_form: bool,
+    /// Left over, it may mean another field, however little it says where names are scored: `by`, `billing`.
+    pub tells: bool,
 }
 
 /// A field made ready.
@@ -113,14 +117,19 @@ fn entry(
     let mut weighed = Vec::new();
     for (at, segment) in path.iter().enumerate() {
         let is_leaf = at + 1 == path.len() || (is_bare && at + 2 == path.len());
+        let mut before: Option<&str> = None;
         for word in segment {
             let is_own = own.iter().any(|o| o == word || words::is_form_of(o, word));
             let (is_weak, is_side) = (lexicon.is_weak(word), lexicon.is_side(word));
+            let is_form = lexicon.is_form(word) || before.is_some_and(|b| lexicon.is_form(&format!("{b}_{word}")));
+            let names_entity = is_own || own.iter().any(|o| lexicon.are_same(o, words::stem(word)));
+            let tells = !names_entity && (!is_weak || is_form || lexicon.is_main(word));
             let mut weight = rarity(word);
             weight *=
                 if is_weak { WEAK } else { 1.0 } * if is_own { OWN } else { 1.0 } * if is_leaf { 1.0 } else { PATH };
+            before = Some(word);
             let word = numbers.get(word.as_str()).copied().unwrap_or(UNKNOWN);
-            weighed.push(Weighed { word, weight, is_own, is_weak, is_side });
+            weighed.push(Weighed { word, weight, is_own, is_weak, is_side, is_form, tells });
         }
     }
     let spoken: Vec<&str> = path.iter().flatten().map(String::as_str).collect();
@@ -212,7 +221,15 @@ fn meaning(spoken: &[&str]) -> Vector {
 #[derive(Debug)]
 pub struct Likeness {
     width: usize,
-    cells: Vec<(f32, bool)>,
+    cells: Vec<Cell>,
+}
+
+/// Two words beside each other.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    like: f32,
+    is_against: bool,
+    is_apart: bool,
 }
 
 impl Likeness {
@@ -226,7 +243,8 @@ impl Likeness {
         let mut cells = Vec::with_capacity(left.len() * right.len());
         for (a, x) in one.words.iter().zip(&left) {
             for (b, y) in other.words.iter().zip(&right) {
-                cells.push(pair(a, b, x.as_ref().zip(y.as_ref())));
+                let (like, is_against) = pair(a, b, x.as_ref().zip(y.as_ref()));
+                cells.push(Cell { like, is_against, is_apart: Lexicon::shipped().are_apart(a, b) });
             }
         }
         Self { width: right.len(), cells }
@@ -234,19 +252,24 @@ impl Likeness {
 
     /// How alike two words are, 0 to 1.
     pub fn of(&self, one: Weighed, other: Weighed) -> f32 {
-        self.cell(one, other).0
+        self.cell(one, other).like
     }
 
     /// Two words stand against each other.
     pub fn are_against(&self, one: Weighed, other: Weighed) -> bool {
-        self.cell(one, other).1
+        self.cell(one, other).is_against
     }
 
-    fn cell(&self, one: Weighed, other: Weighed) -> (f32, bool) {
+    /// Two words are exchanged for each other in one place and name two things in another.
+    pub fn are_apart(&self, one: Weighed, other: Weighed) -> bool {
+        self.cell(one, other).is_apart
+    }
+
+    fn cell(&self, one: Weighed, other: Weighed) -> Cell {
         if one.word == UNKNOWN || other.word == UNKNOWN {
-            return (0.0, false);
+            return Cell::default();
         }
-        self.cells.get(one.word * self.width + other.word).copied().unwrap_or((0.0, false))
+        self.cells.get(one.word * self.width + other.word).copied().unwrap_or_default()
     }
 }
 

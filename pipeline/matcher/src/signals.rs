@@ -81,8 +81,18 @@ pub mod at {
     pub const SAME_NATIVE_TYPE: usize = 23;
     /// Likeness of formats.
     pub const FORMATS: usize = 24;
+    /// Share of equal values.
+    pub const EQUAL_VALUES: usize = 27;
+    /// Likeness of lengths.
+    pub const LENGTHS: usize = 29;
+    /// Likeness of the mixtures of signs.
+    pub const SIGNS: usize = 30;
+    /// How near the middles of numbers or days are.
+    pub const MIDDLES: usize = 32;
     /// Likeness of the shares of nulls.
     pub const NULLS: usize = 34;
+    /// Share of the source's values that differ from each other.
+    pub const SOURCE_DISTINCT: usize = 36;
     /// Weighed share of words that both names have, whatever their form.
     pub const WORDS_EQUAL: usize = 37;
 }
@@ -262,7 +272,12 @@ mod tests {
             (at::COMPATIBLE_TYPE, "compatible_type"),
             (at::SAME_NATIVE_TYPE, "same_native_type"),
             (at::FORMATS, "formats"),
+            (at::EQUAL_VALUES, "equal_values"),
+            (at::LENGTHS, "lengths"),
+            (at::SIGNS, "signs"),
+            (at::MIDDLES, "middles"),
             (at::NULLS, "nulls"),
+            (at::SOURCE_DISTINCT, "source_distinct"),
             (at::WORDS_EQUAL, "words_equal"),
         ];
         for (place, name) in places {

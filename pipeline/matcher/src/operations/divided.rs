@@ -1,8 +1,9 @@
 //! Fields that went into one, and one that went into several. The parts are told by their words: they belong to one
-//! thing whose whole is known by another name.
+//! thing whose whole is known by another name, and say nothing besides that the whole does not.
 
 use super::{Operation, OperationKind};
 use crate::field::Field;
+use crate::lexicon::Lexicon;
 use crate::matching::Problem;
 use crate::words;
 
@@ -11,8 +12,9 @@ const CONFIDENCE: f32 = 0.8;
 
 /// Finds them, and takes their fields out of what is left to explain.
 pub fn find(problem: &Problem, is_left: &mut [bool], is_free: &mut [bool], out: &mut Vec<Operation>) {
+    let entity = words::words(&problem.source_entity);
     for (row, whole) in problem.sources.iter().enumerate() {
-        let parts = parts(&whole.name, &problem.targets, is_free);
+        let parts = parts(&whole.name, &entity, &problem.targets, is_free);
         if parts.len() > 1 && !is_kept(whole, &problem.targets) {
             is_left[row] = false;
             parts.iter().for_each(|p| is_free[*p] = false);
@@ -26,7 +28,7 @@ pub fn find(problem: &Problem, is_left: &mut [bool], is_free: &mut [bool], out: 
         }
     }
     for (column, whole) in problem.targets.iter().enumerate().filter(|(c, _)| is_free[*c]).collect::<Vec<_>>() {
-        let parts = parts(&whole.name, &problem.sources, is_left);
+        let parts = parts(&whole.name, &entity, &problem.sources, is_left);
         if parts.len() > 1 && !is_kept(whole, &problem.sources) {
             is_free[column] = false;
             parts.iter().for_each(|p| is_left[*p] = false);
@@ -57,7 +59,10 @@ fn is_kept(whole: &Field, others: &[Field]) -> bool {
     others.iter().any(|o| words::segments(&o.name).concat() == words::segments(&whole.name).concat())
 }
 
-fn parts(whole: &str, fields: &[Field], is_open: &[bool]) -> Vec<usize> {
+/// Parts of one kind: two lines of an address, a name and its short form.
+const OF_A_KIND_MAX: usize = 2;
+
+fn parts(whole: &str, entity: &[String], fields: &[Field], is_open: &[bool]) -> Vec<usize> {
     let own = words::segments(whole).concat();
     for (names, kinds) in PARTS {
         if !own.iter().any(|w| names.contains(&w.as_str()))
@@ -67,13 +72,23 @@ fn parts(whole: &str, fields: &[Field], is_open: &[bool]) -> Vec<usize> {
         }
         let is_part = |field: &Field| {
             let words = words::segments(&field.name).concat();
-            kinds.iter().any(|kind| words.iter().any(|w| kind.contains(&w.as_str())))
+            let is_named = |word: &String| kinds.iter().any(|kind| kind.contains(&word.as_str()));
+            let besides = |word: &&String| !is_named(word) && !names.contains(&word.as_str()) && tells(word, entity);
+            words.iter().any(is_named) && words.iter().filter(besides).all(|word| own.contains(word))
         };
         let open =
             fields.iter().enumerate().filter(|(i, f)| is_open[*i] && is_part(f)).map(|(i, _)| i).collect::<Vec<_>>();
-        if open.len() > 1 {
+        if (2..=OF_A_KIND_MAX * kinds.len()).contains(&open.len()) {
             return open;
         }
     }
     Vec::new()
+}
+
+/// A word that makes a part one of another thing: `shipping_city` is no part of `billing_address`.
+fn tells(word: &str, entity: &[String]) -> bool {
+    let lexicon = Lexicon::shipped();
+    let is_number = word.bytes().all(|b| b.is_ascii_digit());
+    let says_little = (lexicon.is_weak(word) && !lexicon.is_main(word)) || lexicon.is_form(word);
+    !is_number && !says_little && !entity.iter().any(|own| own == word || words::is_form_of(own, word))
 }

@@ -69,6 +69,84 @@ fn a_field_dropped_and_an_unrelated_one_of_the_same_type_and_values_are_never_ap
     }
 }
 
+/// How sure it is that a field went where another came, when both have values of the same look.
+fn sureness(gone: &str, came: &str, kind: &str, values: &[serde_json::Value]) -> f32 {
+    let filled = |name| Field { null_rate: Some(0.0), ..field(name, kind, values) };
+    let problem = problem(vec![filled(gone)], vec![filled(came)]);
+    let found = find(&problem, Task::Drift, &[]);
+    assert_eq!(best(&problem, &found, 0).0, came, "it is still what is proposed");
+    best(&problem, &found, 0).1
+}
+
+fn numbers() -> Vec<serde_json::Value> {
+    [12.5, 900.0, 33.1, 41.75, 260.3, 75.0, 18.2, 430.9].iter().map(|n| json!(n)).collect()
+}
+
+#[test]
+fn a_field_of_opposite_meaning_waits_though_its_values_look_the_same() {
+    for (gone, came) in [
+        ("close_date", "open_date"),
+        ("shipped_at", "delivered_at"),
+        ("approved_at", "rejected_at"),
+        ("check_in", "check_out"),
+        ("arrival_date", "departure_date"),
+        ("created_on", "created_by"),
+    ] {
+        assert!(sureness(gone, came, "date", &days()) < 0.9, "{gone} -> {came}");
+    }
+    let ids = [json!("C-1001"), json!("C-2044"), json!("C-1733"), json!("C-1820")];
+    for (gone, came) in [("buyer_id", "seller_id"), ("employee_id", "employer_id"), ("assigned_to", "assigned_by")] {
+        assert!(sureness(gone, came, "string", &ids) < 0.9, "{gone} -> {came}");
+    }
+    for (gone, came) in [("high_price", "low_price"), ("bytes_in", "bytes_out"), ("page_number", "page_count")] {
+        assert!(sureness(gone, came, "number", &numbers()) < 0.9, "{gone} -> {came}");
+    }
+}
+
+#[test]
+fn another_unit_or_currency_waits() {
+    for (gone, came) in [
+        ("price_usd", "price_eur"),
+        ("weight_kg", "weight_lb"),
+        ("duration_seconds", "duration_minutes"),
+        ("amount_cents", "amount"),
+        ("amount", "amount_in_cents"),
+    ] {
+        assert!(sureness(gone, came, "number", &numbers()) < 0.9, "{gone} -> {came}");
+    }
+}
+
+#[test]
+fn fields_told_apart_by_a_number_wait() {
+    for (gone, came) in [("cf_1001", "cf_1002"), ("revenue_2023", "revenue_2024"), ("phone", "phone_1")] {
+        assert!(sureness(gone, came, "number", &numbers()) < 0.9, "{gone} -> {came}");
+    }
+}
+
+#[test]
+fn a_word_more_than_the_other_has_waits_unless_it_names_the_form_of_the_values() {
+    for (gone, came) in [("amount", "amount_refunded"), ("balance", "opening_balance"), ("price", "list_price")] {
+        assert!(sureness(gone, came, "number", &numbers()) < 0.9, "{gone} -> {came}");
+    }
+    assert!(sureness("price", "price_amount", "number", &numbers()) >= 0.9);
+    assert!(sureness("created", "created_at", "date", &days()) >= 0.9);
+    let cents: Vec<serde_json::Value> = [1250, 90000, 3310, 4175].iter().map(|n| json!(n)).collect();
+    let sources = vec![field("price", "number", &numbers())];
+    let problem = problem(sources, vec![field("price_amount", "number", &cents)]);
+    assert!(best(&problem, &find(&problem, Task::Drift, &[]), 0).1 < 0.9, "its values are of another size");
+}
+
+#[test]
+fn a_short_form_a_synonym_and_another_spelling_are_still_sure() {
+    for (gone, came) in [("amt", "amount"), ("total_qty", "totalQuantity"), ("DiscountPct", "discount_percent")] {
+        assert!(sureness(gone, came, "number", &numbers()) >= 0.9, "{gone} -> {came}");
+    }
+    for (gone, came) in [("updated_at", "modified_at"), ("close_date", "CloseDate"), ("date_created", "created_date")] {
+        assert!(sureness(gone, came, "date", &days()) >= 0.9, "{gone} -> {came}");
+    }
+    assert!(sureness("email", "email_address", "string", &emails()) >= 0.9);
+}
+
 #[test]
 fn alternates_beside_the_main_field_are_never_applied_unseen() {
     let targets = vec![field("email", "string", &emails()), field("city", "string", &[json!("Paris"), json!("Rome")])];

@@ -45,6 +45,24 @@ fn a_name_that_was_split_and_one_that_was_merged_are_told() {
 }
 
 #[test]
+fn parts_of_another_thing_and_more_parts_than_a_whole_has_are_no_split() {
+    let apart =
+        told(&[text("billing_address")], &[text("billing_city"), text("shipping_city"), text("shipping_street")]);
+    assert!(apart.iter().all(|(kind, _)| *kind != OperationKind::Split), "{apart:?}");
+    let mine = told(&[text("billing_address")], &[text("billing_city"), text("billing_street"), text("shipping_city")]);
+    assert!(
+        mine.contains(&(OperationKind::Split, "billing_address>billing_city+billing_street".to_owned())),
+        "{mine:?}"
+    );
+    let many: Vec<Field> = (0..180).map(|i| text(&format!("first_thing_{i}"))).collect();
+    let numbered: Vec<Field> = (0..180).map(|i| text(&format!("first_{i}"))).collect();
+    for fields in [many, numbered] {
+        let all = told(&[text("name")], &fields);
+        assert!(all.iter().all(|(kind, _)| *kind != OperationKind::Split), "{all:?}");
+    }
+}
+
+#[test]
 fn additions_removals_and_type_changes_are_told() {
     let before = [text("fax"), field("price", "integer", &[json!(1)])];
     let after = [field("price", "number", &[json!(1.5)]), field("is_vip", "boolean", &[json!(true)])];
