@@ -4,7 +4,7 @@
 use matcher::{Candidate, Field, Kind, Matcher, OperationKind, Problem, SIGNALS, Task, TooLarge, operations};
 use schemas::drift::{Change, DriftKind, Lost, Move, Signal};
 use schemas::mapping::Path;
-use schemas::shape::{NodeId, ShapeTree, TypeClass};
+use schemas::shape::{ELEMENTS, NodeId, ShapeTree, TypeClass};
 use serde_json::Value;
 
 use super::Knowledge;
@@ -189,7 +189,7 @@ fn before(state: &StreamState, lost: &Lost) -> Field {
 fn after(state: &StreamState, node: NodeId, before: &[Field]) -> Option<Field> {
     let tree = state.shape();
     let field = field(tree.path(node), state.drift().profiles().of(node));
-    let is_nested = matches!(field.kind, Kind::Object | Kind::Array) || field.name.contains("[]");
+    let is_nested = matches!(field.kind, Kind::Object | Kind::Array) || tree.parts(node).contains(&ELEMENTS);
     (!is_nested || before.iter().any(|lost| lost.kind == field.kind || lost.name.contains("[]"))).then_some(field)
 }
 
