@@ -22,7 +22,7 @@ impl StreamState {
                         "{text} is what the records lack: name the path that has its values now, or accept it as removed"
                     ));
                 }
-                if !self.nodes(&path).any(|node| self.is_seen(node)) {
+                if !self.targets(lost, to, &[path]).any(|node| self.is_seen(node)) {
                     return Err(format!("no record had {text}: name a path that some have, as the case shows them"));
                 }
             }
@@ -48,8 +48,9 @@ impl StreamState {
     /// Whether what was lost would be blank by a move, more often than it was: by what is known of the values there.
     pub(super) fn ends_blank(&self, lost: &Lost, to: &Move) -> bool {
         let paths: Vec<Path> = to.to.iter().filter_map(|text| Path::new(text).ok()).collect();
-        let nodes = || paths.iter().flat_map(|path| self.nodes(path));
-        if !nodes().any(|node| self.is_seen(node)) {
+        let seen = self.targets(lost, to, &paths).filter(|node| self.is_seen(*node));
+        let seen: Vec<Blanks> = seen.map(|node| self.drift.blanks_at(node, &self.shape)).collect();
+        if seen.is_empty() {
             return true;
         }
         match &lost.change {
@@ -61,23 +62,23 @@ impl StreamState {
         }
         let usual = self.drift.blanks_before(lost, &self.shape);
         // Of several that are joined, one with a value is enough.
-        let fewest = nodes().filter(|node| self.is_seen(*node)).map(|node| self.drift.blanks_at(node, &self.shape));
-        let as_they_are = fewest.min_by_key(|blanks| blanks.share()).unwrap_or_default();
-        (to.is_in_place() && self.drift.is_blank_by_type(lost, &self.shape))
+        let as_they_are = seen.into_iter().min_by_key(|blanks| blanks.share()).unwrap_or_default();
+        (to.is_in_place() && self.drift.blanks_of_other_types(lost, &self.shape).is_more_than(usual))
             || as_they_are.is_more_than(usual)
-            || self.transformed(to, paths.clone()).is_more_than(usual)
+            || self.transformed(lost, to, &paths).is_more_than(usual)
     }
 
     /// What a part or a transform makes of the values that are kept of its paths.
-    fn transformed(&self, to: &Move, paths: Vec<Path>) -> Blanks {
+    fn transformed(&self, lost: &Lost, to: &Move, paths: &[Path]) -> Blanks {
         if to.part.is_none() && to.transform.is_none() {
             return Blanks::default();
         }
         let profile = |node| self.drift.profiles().of(node);
-        let kept: Vec<&Profile> = paths.iter().filter_map(|path| self.nodes(path).find_map(profile)).collect();
+        let of_path = |path: &Path| self.targets(lost, to, std::slice::from_ref(path)).find_map(profile);
+        let kept: Vec<&Profile> = paths.iter().filter_map(of_path).collect();
         let base = to.transform.as_deref().cloned().unwrap_or_default();
         let split = to.part.map(|part| Split { by: " ".to_owned(), part }).or_else(|| base.split.clone());
-        let rule = Rule { from: Paths(paths), split, ..base };
+        let rule = Rule { from: Paths(paths.to_vec()), split, ..base };
         let mut blanks = Blanks::default();
         for at in 0..kept.iter().map(|profile| profile.samples.len()).max().unwrap_or(0) {
             let token = |text: &str| Token { kind: SlotKind::Text, text: text.to_owned().into() };
@@ -93,9 +94,14 @@ impl StreamState {
         blanks
     }
 
-    /// The nodes of a path's alternatives.
-    fn nodes<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = NodeId> + 'a {
-        path.choices().iter().filter_map(|parts| self.shape.find(parts))
+    /// The nodes that a move leads to by these of its paths. Among alternatives what is missing itself is none.
+    fn targets<'a>(&'a self, lost: &'a Lost, to: &'a Move, paths: &'a [Path]) -> impl Iterator<Item = NodeId> + 'a {
+        let of_path = move |path: &'a Path| {
+            let is_sole = to.is_in_place() || path.choices().len() == 1;
+            let targets = path.choices().iter().zip(path.texts());
+            targets.filter(move |(_, text)| is_sole || !lost.paths.contains(text)).map(|(parts, _)| parts)
+        };
+        paths.iter().flat_map(of_path).filter_map(move |parts| self.shape.find(parts))
     }
 
     /// Whether a record had something there, be it null.

@@ -447,18 +447,18 @@ fn waits(lost: &[Lost], best: &[(Lost, Move)], drift: &Drift, tree: &ShapeTree, 
             let least = in_hundredths(at_least);
             return Some(format!("{from} → {new} has a confidence below {least}"));
         }
+        let (before, now) = (drift.blanks_before(lost, tree), drift.blanks_of(new, tree));
+        if now.is_more_than(before) {
+            return Some(format!(
+                "{now} of the values of {new} are null or empty, and {before} of those of {from} were"
+            ));
+        }
         match (types(tree, from), types(tree, new)) {
             (_, None) => return Some(format!("no record had {new}")),
             (Some(before), Some(after)) if after & !before != 0 => {
                 return Some(format!("{new} has another type than {from}"));
             }
             _ => {}
-        }
-        let (before, now) = (drift.blanks_before(lost, tree), drift.blanks_of(new, tree));
-        if now.is_more_than(before) {
-            return Some(format!(
-                "{now} of the values of {new} are null or empty, and {before} of those of {from} were"
-            ));
         }
         if let Some(change) = drift.change_between(lost, new, tree) {
             return Some(format!("{new} is not what {from} was: {change}"));

@@ -56,20 +56,26 @@ impl Drift {
 
     /// Of the records that flowed before something was lost.
     pub fn blanks_before(&self, lost: &Lost, tree: &ShapeTree) -> Blanks {
-        let there = self.blanks_of(&lost.path, tree);
+        let (all, other) = (self.blanks_of(&lost.path, tree), self.blanks_of_other_types(lost, tree));
+        let (blank, values) = (all.blank.saturating_sub(other.blank), all.values.saturating_sub(other.values));
         let usual = self.watches.iter().find(|watch| watch.paths == lost.paths).map(|watch| watch.usual);
-        let Some(usual) = usual.filter(|usual| usual.records > 0) else { return there };
-        let blank = u128::from(usual.present) * u128::from(there.blank) / u128::from(there.values.max(1));
+        let Some(usual) = usual.filter(|usual| usual.records > 0) else { return Blanks { blank, values } };
+        let blank = u128::from(usual.present) * u128::from(blank) / u128::from(values.max(1));
         let absent = usual.records.saturating_sub(usual.present);
         Blanks { blank: absent.saturating_add(u64::try_from(blank).unwrap_or(u64::MAX)), values: usual.records }
     }
 
-    /// Whether the values of another type that stand where others stood are blank: empty texts or arrays in place of numbers.
-    pub(in crate::step) fn is_blank_by_type(&self, lost: &Lost, tree: &ShapeTree) -> bool {
-        let Some(node) = node_of(tree, &lost.path).filter(|_| lost.retyped) else { return false };
-        let Some(profile) = self.profiles.of(node) else { return false };
-        let usual = self.blanks_before(lost, tree);
-        [texts(profile), self.arrays(node, profile, tree)].into_iter().any(|blanks| blanks.is_more_than(usual))
+    /// Of the texts and arrays that stand where values of other types stood: empty ones are no values.
+    pub(in crate::step) fn blanks_of_other_types(&self, lost: &Lost, tree: &ShapeTree) -> Blanks {
+        let Some(node) = node_of(tree, &lost.path).filter(|_| lost.retyped) else { return Blanks::default() };
+        let known = self.watches.iter().find(|watch| watch.paths == lost.paths).map_or(0, |watch| watch.types);
+        let Some(profile) = self.profiles.of(node).filter(|_| known != 0) else { return Blanks::default() };
+        let found = [(TypeClass::Text, texts(profile)), (TypeClass::Array, self.arrays(node, profile, tree))];
+        let other = found.into_iter().filter(|(class, _)| known & *class as u8 == 0);
+        other.fold(Blanks::default(), |sum, (_, more)| Blanks {
+            blank: sum.blank + more.blank,
+            values: sum.values + more.values,
+        })
     }
 
     /// Of the arrays at a node those that are empty.
