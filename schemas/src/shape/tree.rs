@@ -317,9 +317,8 @@ impl ShapeTree {
     }
 
     fn member_hash(&self, node: NodeId, class: TypeClass) -> u128 {
-        // As earlier releases wrote paths: a fingerprint stays what it was.
-        let plain = |part: &str| part.replace('\\', "\\\\").replace('.', "\\.");
-        let mut member = joined(self.parts(node).into_iter(), plain).into_bytes();
+        // A fingerprint stays what it was.
+        let mut member = join_formerly(self.parts(node).into_iter()).into_bytes();
         member.push(0);
         member.push(class as u8);
         xxh3_128(&member)
@@ -340,6 +339,11 @@ pub(super) fn stored_bytes(name: &str) -> usize {
 /// stands behind a backslash: a dot, a bar or a backslash in a name, brackets at its end, blanks at either end.
 pub fn join<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     joined(parts, escaped)
+}
+
+/// The text of a path as earlier releases wrote it: of other signs in its names than dots and backslashes nothing is told.
+pub fn join_formerly<'a>(parts: impl Iterator<Item = &'a str>) -> String {
+    joined(parts, |part| part.replace('\\', "\\\\").replace('.', "\\."))
 }
 
 fn joined<'a>(parts: impl Iterator<Item = &'a str>, escape: impl Fn(&str) -> String) -> String {

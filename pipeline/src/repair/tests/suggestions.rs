@@ -95,3 +95,25 @@ async fn nulls_where_another_path_came_instead_are_proposed_as_a_rename_and_wait
     assert_eq!(cases(&line).await[0].status, Status::Repaired);
     assert_eq!(line.values().await.iter().rev().take(10).flatten().count(), 10);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_with_signs_of_a_path_in_it_is_proposed_as_itself_and_read_so() {
+    for (name, path) in [("Total ", r"Total\ "), ("Total|Sum", r"Total\|Sum"), ("Total[]", r"Total\[]")] {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        feed(&line, &open, 1, 0..100, "Total").await;
+        feed(&line, &open, 2, 100..150, name).await;
+        settle(&line).await;
+        let case = cases(&line).await.remove(0);
+        assert_eq!((&*case.added[0], case.held), (path, 50));
+        assert!(case.moves.iter().chain(&case.alternatives).all(|to| to.to == [path]), "{case:?}");
+        if case.status == Status::Open {
+            decide(&line, "c", Verdict::Edit { moves: vec![renamed("Total", path)] }).await;
+            settle(&line).await;
+        }
+        feed(&line, &open, 3, 150..170, name).await;
+        settle(&line).await;
+        assert_eq!(cases(&line).await[0].status, Status::Repaired);
+        assert_eq!(line.values().await.iter().flatten().count(), 170, "{name}: none is blank");
+    }
+}

@@ -6,6 +6,7 @@ mod cases;
 mod counts;
 mod declared;
 mod format;
+mod formerly;
 mod habit;
 mod look;
 mod maps;
