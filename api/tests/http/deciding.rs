@@ -110,11 +110,11 @@ fn what_a_decision_cannot_do_is_refused_and_not_left_out() {
     let house = House::open();
     let (admin, case) = doubtful(&house);
     let path = path_of(&case);
-    let moves = &edit()["moves"];
+    let moves = edit()["moves"].clone();
     for odd in [
-        json!({"decision": "edit", "moves": moves, "only": ["Amount"]}),
-        json!({"decision": "approve", "moves": moves}),
-        json!({"decision": "accept_removed", "moves": moves}),
+        json!({"decision": "edit", "moves": &moves, "only": ["Amount"]}),
+        json!({"decision": "approve", "moves": &moves}),
+        json!({"decision": "accept_removed", "moves": &moves}),
     ] {
         let refused = admin.post(&format!("{path}/dry_run"), &odd);
         assert_eq!((refused.status, refused.problem()), (400, "invalid_request".into()), "{}", refused.text);
