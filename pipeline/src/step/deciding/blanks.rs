@@ -19,10 +19,14 @@ fn edit(house: &mut House, moves: Vec<Move>) -> Outcome {
 #[test]
 fn a_repair_into_an_array_or_to_more_blanks_than_before_waits_for_a_person() {
     let cases: [(fn(u32) -> String, &str, &str); 4] = [
-        (|id| format!(r#""Sum":[{id}.5,7]"#), "Sum[]", "inside an array"),
-        (|id| format!(r#""Total":[{id}.5,7]"#), "Total[]", "inside an array"),
-        (|id| format!(r#""Sum":{}"#, if id.is_multiple_of(2) { "null" } else { "1.5" }), "Sum", "50.0 % of the values"),
-        (|_| r#""Sum":null"#.to_owned(), "Sum", "100.0 % of the values"),
+        (|id: u32| format!(r#""Sum":[{id}.5,7]"#), "Sum[]", "inside an array"),
+        (|id: u32| format!(r#""Total":[{id}.5,7]"#), "Total[]", "inside an array"),
+        (
+            |id: u32| format!(r#""Sum":{}"#, if id.is_multiple_of(2) { "null" } else { "1.5" }),
+            "Sum",
+            "50.0 % of the values",
+        ),
+        (|_: u32| r#""Sum":null"#.to_owned(), "Sum", "100.0 % of the values"),
     ];
     for (total, path, why) in cases {
         for text in ["{}", r#"{"repairs":"propagate"}"#] {

@@ -18,7 +18,8 @@ impl Drift {
         let now: BTreeSet<&str> = all.iter().map(|(_, now)| now.as_str()).collect();
         // What another path is called by now means that one.
         let is_free = |before: &str| !now.contains(before);
-        let names = all.iter().filter(|(before, _)| is_free(before.as_str())).map(|(before, now)| (before.as_str(), now));
+        let names =
+            all.iter().filter(|(before, _)| is_free(before.as_str())).map(|(before, now)| (before.as_str(), now));
         let names: BTreeMap<&str, &String> = names.collect();
         if names.is_empty() {
             return;
