@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::mapping::Rule;
+use crate::mapping::{Path, Rule};
+use crate::shape::ELEMENTS;
 
 /// What kind of change it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -198,6 +199,14 @@ impl Move {
         self.kind == DriftKind::Retyped || self.to == [self.from.as_str()]
     }
 
+    /// Whether it leads into an array where none was before: of its elements the first one counts, the others are lost.
+    pub fn is_into_array(&self) -> bool {
+        let depth = |parts: &Vec<String>| parts.iter().filter(|part| part.as_str() == ELEMENTS).count();
+        let arrays =
+            |text: &String| Path::new(text).map_or(0, |path| path.choices().iter().map(depth).max().unwrap_or(0));
+        self.to.iter().any(|to| arrays(to) > arrays(&self.from))
+    }
+
     /// Whether the value is read otherwise than before, wherever it stands.
     pub fn is_reread(&self) -> bool {
         self.transform.is_some() || self.change.as_ref().is_some_and(|change| change.kind() == DriftKind::Retyped)
@@ -227,7 +236,7 @@ fn is_nothing(number: &i32) -> bool {
 pub struct Tried {
     /// Records that were tried.
     pub records: u64,
-    /// Those that would be rows or deletes.
+    /// Those that would be rows or deletes, and not blank where there was a value before.
     pub accepted: u64,
     /// Those that would be set aside.
     pub quarantined: u64,
@@ -236,9 +245,14 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// Whether every one would be a row or a delete.
+    /// Whether every one would be a row or a delete, with its values.
     pub fn is_clean(&self) -> bool {
         self.records > 0 && self.accepted == self.records
+    }
+
+    /// Those that would be rows and are not counted as `accepted`: blank where there was a value before.
+    pub fn blank(&self) -> u64 {
+        self.records.saturating_sub(self.accepted).saturating_sub(self.quarantined).saturating_sub(self.held)
     }
 }
 

@@ -73,7 +73,7 @@ pub enum DecisionClass {
     Split,
     /// Several that became one.
     Merged,
-    /// Accepted as removed.
+    /// Accepted as removed, or said to be where it is blank.
     Removed,
     /// Taken back.
     Reverted,

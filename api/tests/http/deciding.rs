@@ -127,11 +127,40 @@ fn some_fields_of_a_case_are_decided_and_the_rest_waits_on() {
     assert_eq!((part.status, &part.json()["status"]), (200, &json!("open")), "{}", part.text);
     let now = cases(&admin, "?status=waiting").remove(0);
     assert_eq!((&now["held"], &now["redriven"]), (&json!(50), &json!(0)), "what lacks the other is held on");
+    assert_eq!(now["undecided"], json!(["StageName"]));
+    let again = admin.post(&format!("{path}/approve"), &json!({"only": ["Amount"]}));
+    assert!(again.status == 409 && again.text.contains("Amount of the case is decided already"), "{}", again.text);
     let rest = json!({"moves": [{"from": "StageName", "to": ["Xx"]}]});
     let run = admin.post(&format!("{path}/dry_run"), &json!({"decision": "edit", "moves": rest["moves"]}));
     assert_eq!(run.json()["clean"], true, "{}", run.text);
     assert_eq!(admin.post(&format!("{path}/edit"), &rest).json()["status"], "repaired");
     until("what was held is in its view", || count(&admin, "amount is not null and stage = 'Won'") == json!(150));
+}
+
+#[test]
+fn what_a_decision_cannot_do_is_refused_and_not_left_out() {
+    let house = House::open();
+    let (admin, case) = doubtful(&house);
+    let path = path_of(&case);
+    let moves = edit()["moves"].clone();
+    for odd in [
+        json!({"decision": "edit", "moves": &moves, "only": ["Amount"]}),
+        json!({"decision": "approve", "moves": &moves}),
+        json!({"decision": "accept_removed", "moves": &moves}),
+    ] {
+        let refused = admin.post(&format!("{path}/dry_run"), &odd);
+        assert_eq!((refused.status, refused.problem()), (400, "invalid_request".into()), "{}", refused.text);
+    }
+    for moves in [
+        json!([{"from": "Amount", "to": ["Bla"]}, {"from": "Amount", "to": ["StageName"]}]),
+        json!([{"from": "Amount", "to": ["Amount"]}]),
+        json!([{"from": "Amount", "to": ["Nowhere"]}]),
+    ] {
+        let tried = admin.post(&format!("{path}/dry_run"), &json!({"decision": "edit", "moves": &moves}));
+        let refused = admin.post(&format!("{path}/edit"), &json!({"moves": &moves}));
+        assert_eq!((tried.status, refused.status, refused.problem()), (409, 409, "conflict".into()), "{moves}");
+    }
+    assert_eq!(cases(&admin, "?status=waiting")[0]["held"], 50, "nothing was let go");
 }
 
 #[test]

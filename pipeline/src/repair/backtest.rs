@@ -86,7 +86,8 @@ impl Backtest {
         let is_sure = best.clone().all(|(_, to)| to.confidence >= self.policy.at_least(repairs));
         let is_for_two = self.policy.two_persons(best, std::iter::empty()).is_some();
         let is_clean = repairs == Repairs::Propagate || case.tried.is_none_or(|tried| tried.is_clean());
-        is_by_itself && is_whole && is_sure && is_clean && !is_for_two && case.breaks.is_none()
+        let has_values = case.tried.is_none_or(|tried| tried.blank() == 0);
+        is_by_itself && is_whole && is_sure && is_clean && has_values && !is_for_two && case.breaks.is_none()
     }
 }
 

@@ -144,7 +144,10 @@ impl Case {
             let to = moves.iter().find(|to| to.from == lost.path);
             match to {
                 // Where it has gone it may also have changed.
-                Some(to) => [Some(to.kind), to.change.as_ref().map(Change::kind)],
+                Some(to) => {
+                    let of_array = to.is_into_array().then_some(DriftKind::Retyped);
+                    [Some(to.kind), to.change.as_ref().map(Change::kind).or(of_array)]
+                }
                 None => [Some(lost.kind()), None],
             }
         };
@@ -188,7 +191,7 @@ impl Case {
                 let is_gone =
                     |lost: &&Lost| lost.kind() == DriftKind::Removed && !moves.iter().any(|m| m.from == lost.path);
                 // What a part of it was decided to be is gone no more.
-                if self.undecided().any(|lost| is_gone(&lost)) {
+                if self.undecided().any(|lost| is_gone(&lost)) || moves.iter().any(Move::is_into_array) {
                     self.severity = Severity::Breaking;
                 }
                 (self.moves, self.alternatives, self.waits) = (moves.clone(), alternatives.clone(), waits.clone());
@@ -246,7 +249,7 @@ impl Case {
     }
 
     /// What it lacks and nobody has decided.
-    pub(super) fn undecided(&self) -> impl Iterator<Item = &Lost> {
+    pub fn undecided(&self) -> impl Iterator<Item = &Lost> {
         let is_of = |decided: &Decided, lost: &Lost| {
             decided.moves.iter().any(|to| to.from == lost.path) || decided.removed.contains(&lost.path)
         };

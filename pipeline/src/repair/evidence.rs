@@ -13,6 +13,7 @@ use super::case::HELD_KEPT;
 use super::{Case, Mask};
 use crate::log::{Log, LogError};
 use crate::records::{self, Found};
+use crate::step::drift::Blanks;
 use crate::step::{Fate, StepError, StreamState};
 
 /// Rows and records that are shown.
@@ -183,6 +184,8 @@ pub struct DryRun {
     pub deleted: usize,
     /// Those that would stay held, or be held again for want of what the decision reads.
     pub held: usize,
+    /// Of those that would be rows, the ones that would be blank where there was a value before.
+    pub blank: usize,
     /// Those that would be set aside, by reason and field.
     pub quarantined: Vec<SetAside>,
     /// Some of each kind.
@@ -190,7 +193,7 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    /// Whether every record would become a row or a delete.
+    /// Whether every record would become a row or a delete, with its values.
     pub fn is_clean(&self) -> bool {
         self.tried().is_clean()
     }
@@ -200,7 +203,7 @@ impl DryRun {
         let quarantined: usize = self.quarantined.iter().map(|aside| aside.count).sum();
         Tried {
             records: self.records as u64,
-            accepted: (self.accepted + self.deleted) as u64,
+            accepted: (self.accepted + self.deleted).saturating_sub(self.blank) as u64,
             quarantined: quarantined as u64,
             held: self.held as u64,
         }
@@ -277,7 +280,13 @@ pub async fn dry_run(
     let mut trial = state.behind(&decide, now).map_err(EvidenceError::Refused)?;
     let mut run = DryRun { records: held.len(), ..DryRun::default() };
     let fields: Vec<String> = case.lost.iter().flat_map(|lost| lost.feeds.clone()).collect();
-    for (record, fate) in held.iter().zip(trial.fates(held)?) {
+    let fates = trial.fates(held)?;
+    run.blank = match &decide.verdict {
+        // That is what is accepted.
+        Verdict::AcceptAsRemoved { .. } => 0,
+        _ => blank(state, &case.lost, &fates),
+    };
+    for (record, fate) in held.iter().zip(fates) {
         let shown = run.count(&fate);
         if shown <= SHOWN {
             run.samples.push(Sample { offset: record.offset, mapped: mapped(fate, &fields, &mask) });
@@ -304,6 +313,36 @@ impl DryRun {
         };
         *count += 1;
         *count
+    }
+}
+
+/// Rows that would be blank in a field of which more would be blank than before it was lost.
+fn blank(state: &StreamState, lost: &[Lost], fates: &[Fate]) -> usize {
+    let rows: Vec<&Map<String, Value>> = fates
+        .iter()
+        .filter_map(|fate| match fate {
+            Fate::Accepted { row, .. } => Some(row),
+            Fate::Deleted | Fate::Held | Fate::Quarantined { .. } => None,
+        })
+        .collect();
+    let mut blanked: Vec<&str> = Vec::new();
+    for lost in lost {
+        let before = state.drift().blanks_before(lost, state.shape());
+        for feed in &lost.feeds {
+            let blank = rows.iter().filter(|row| is_blank(row, feed)).count() as u64;
+            if (Blanks { blank, values: rows.len() as u64 }).is_more_than(before) {
+                blanked.push(feed);
+            }
+        }
+    }
+    rows.iter().filter(|row| blanked.iter().any(|feed| is_blank(row, feed))).count()
+}
+
+fn is_blank(row: &Map<String, Value>, feed: &str) -> bool {
+    match row.get(feed) {
+        Some(Value::Null) => true,
+        Some(Value::String(text)) => text.trim_ascii().is_empty(),
+        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@
 use matcher::{Candidate, Field, Kind, Matcher, OperationKind, Problem, SIGNALS, Task, TooLarge, operations};
 use schemas::drift::{Change, DriftKind, Lost, Move, Signal};
 use schemas::mapping::Path;
-use schemas::shape::{NodeId, ShapeTree, TypeClass};
+use schemas::shape::{ELEMENTS, NodeId, ShapeTree, TypeClass};
 use serde_json::Value;
 
 use super::Knowledge;
@@ -36,9 +36,14 @@ pub(super) struct Suggested {
 /// What a case lacks and what came with its records, as the matcher sees them.
 pub(super) fn fields(state: &StreamState, case: u64) -> (Vec<Field>, Vec<Field>) {
     let (tree, drift) = (state.shape(), state.drift());
-    let lost = drift.lost(case, tree).into_iter().filter(|lost| !stays(lost));
-    let before: Vec<Field> = lost.map(|lost| before(state, &lost)).collect();
-    let after = drift.added_nodes(case, tree).filter_map(|node| after(state, node, &before)).collect();
+    let lost: Vec<Lost> = drift.lost(case, tree).into_iter().filter(|lost| !stays(lost)).collect();
+    let before: Vec<Field> = lost.iter().map(|lost| before(state, lost)).collect();
+    let mut after: Vec<Field> = drift.added_nodes(case, tree).filter_map(|node| after(state, node, &before)).collect();
+    for flat in lost.iter().filter_map(|lost| flattened(state, lost)) {
+        if !after.iter().any(|known| known.name == flat.name) {
+            after.push(flat);
+        }
+    }
     (before, after)
 }
 
@@ -189,8 +194,21 @@ fn before(state: &StreamState, lost: &Lost) -> Field {
 fn after(state: &StreamState, node: NodeId, before: &[Field]) -> Option<Field> {
     let tree = state.shape();
     let field = field(tree.path(node), state.drift().profiles().of(node));
-    let is_nested = matches!(field.kind, Kind::Object | Kind::Array) || field.name.contains("[]");
+    let is_nested = matches!(field.kind, Kind::Object | Kind::Array) || tree.parts(node).contains(&ELEMENTS);
     (!is_nested || before.iter().any(|lost| lost.kind == field.kind || lost.name.contains("[]"))).then_some(field)
+}
+
+/// What a path lay in, where that is a value by now: it came as an object, so no path is new.
+fn flattened(state: &StreamState, lost: &Lost) -> Option<Field> {
+    let tree = state.shape();
+    let around = tree.parent(node_of(tree, &lost.path)?);
+    let mut profile = state.drift().profiles().of(around)?.clone();
+    for (class, count) in TypeClass::ALL.into_iter().zip(&mut profile.classes) {
+        if matches!(class, TypeClass::Object | TypeClass::Array) {
+            *count = 0;
+        }
+    }
+    (profile.types() != 0).then(|| field(tree.path(around), Some(&profile)))
 }
 
 /// What the matcher is told of a field: its name, and what its values look like.

@@ -99,9 +99,13 @@ impl StreamState {
             Repairs::Stop => return Some("the stream is stopped until a person decides".to_owned()),
             Repairs::Automatic | Repairs::Propagate => {}
         }
-        if let Some(class) = self.policy.two_persons(best.iter().map(|(lost, to)| (lost, to)), std::iter::empty()) {
+        if let Some(class) = self.for_two(best, &[]) {
             return Some(format!("two people decide what is {}", class.name()));
         }
+        let blank = tried.filter(|tried| tried.blank() > 0).map(|tried| {
+            let (blank, records) = (tried.blank(), tried.records);
+            format!("of the last {records} held records {blank} would be blank where a value was before")
+        });
         let unclean = || match tried {
             _ if repairs != Repairs::Automatic => None,
             Some(tried) if tried.is_clean() => None,
@@ -111,7 +115,7 @@ impl StreamState {
             None if self.drift.holds_any(case) => Some("it was not tried on the records that are held".to_owned()),
             None => None,
         };
-        waits(lost, best, &self.drift, &self.shape, self.policy.at_least(repairs)).or_else(unclean)
+        waits(lost, best, &self.drift, &self.shape, self.policy.at_least(repairs)).or(blank).or_else(unclean)
     }
 
     /// Takes a policy in, unless a later one is in force.
@@ -161,7 +165,7 @@ impl StreamState {
         }
         match verdict {
             Verdict::Approve { only } => {
-                let lost = chosen(lost, only)?;
+                let lost = self.chosen(*case, lost, only)?;
                 let moves = likeliest(&lost, self.drift.proposed(*case));
                 if let Some(without) = lost.iter().find(|l| !moves.iter().any(|(known, _)| known == *l)) {
                     return Err(format!(
@@ -176,12 +180,13 @@ impl StreamState {
             }
             Verdict::Edit { moves } => {
                 let froms: Vec<String> = moves.iter().map(|m| m.from.clone()).collect();
-                let lost = chosen(lost, &froms)?;
+                once_each(moves)?;
+                let lost = self.chosen(*case, lost, &froms)?;
                 let moves = likeliest(&lost, moves).into_iter().map(|(l, m)| (l, Move { confidence: 1000, ..m }));
                 self.by_people(decide, at, moves.collect(), vec![], facts)
             }
             Verdict::AcceptAsRemoved { only } => {
-                let removed = chosen(lost, only)?;
+                let removed = self.chosen(*case, lost, only)?;
                 self.by_people(decide, at, vec![], removed, facts)
             }
             Verdict::Revert => self.revert(decide, at, facts),
@@ -209,7 +214,8 @@ impl StreamState {
     ) -> Result<(), String> {
         // What cannot be done is refused before anybody is asked to approve it, too.
         self.repaired(&moves, Method::Human)?;
-        let class = self.policy.two_persons(moves.iter().map(|(lost, to)| (lost, to)), removed.iter());
+        self.check_targets(&moves)?;
+        let class = self.for_two(&moves, &removed);
         match self.waiting.approve(decide, class, facts)? {
             Approved::Once => Ok(()),
             Approved::By(by) => {
@@ -217,6 +223,19 @@ impl StreamState {
                 self.repair(decide.case, Repair { at, moves, removed, by, why, method }, facts)
             }
         }
+    }
+
+    /// The lost paths of these names; all when none is named.
+    fn chosen(&self, case: u64, lost: Vec<Lost>, only: &[String]) -> Result<Vec<Lost>, String> {
+        if let Some(unknown) = only.iter().find(|name| !lost.iter().any(|l| l.path == **name)) {
+            let decided = self.drift.applied(case).is_some_and(|known| known.lost.iter().any(|l| l.path == *unknown));
+            let unknown = shorten(unknown);
+            return Err(match decided {
+                true => format!("{unknown} of the case is decided already: revert takes that back"),
+                false => format!("the case has lost no path {unknown:?}"),
+            });
+        }
+        Ok(lost.into_iter().filter(|l| only.is_empty() || only.contains(&l.path)).collect())
     }
 
     /// The case must wait for a decision, and the mapping be the one that the decision was made on.
@@ -367,12 +386,14 @@ fn cut(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).collect()
 }
 
-/// The lost paths of these names; all when none is named.
-fn chosen(lost: Vec<Lost>, only: &[String]) -> Result<Vec<Lost>, String> {
-    if let Some(unknown) = only.iter().find(|name| !lost.iter().any(|l| l.path == **name)) {
-        return Err(format!("the case has lost no path {:?}", shorten(unknown)));
+/// Refuses two moves of one path that differ: only one of them could count.
+fn once_each(moves: &[Move]) -> Result<(), String> {
+    let others = |at: usize| moves.iter().skip(at + 1);
+    let is_double = |at: usize, to: &Move| others(at).any(|other| other.from == to.from && other != to);
+    match moves.iter().enumerate().find(|&(at, to)| is_double(at, to)) {
+        Some((_, to)) => Err(format!("several moves of {} are named: name the one that is right", shorten(&to.from))),
+        None => Ok(()),
     }
-    Ok(lost.into_iter().filter(|l| only.is_empty() || only.contains(&l.path)).collect())
 }
 
 /// For each lost path the first move of it.
@@ -418,9 +439,20 @@ fn waits(lost: &[Lost], best: &[(Lost, Move)], drift: &Drift, tree: &ShapeTree, 
         if best[..at].iter().any(|(_, other)| other.to == to.to) {
             return Some(format!("{from} and another path would both be {new}"));
         }
+        if to.is_into_array() {
+            return Some(format!(
+                "{new} is inside an array, of which the first element alone counts: {from} was one value"
+            ));
+        }
         if to.confidence < at_least {
             let least = in_hundredths(at_least);
             return Some(format!("{from} → {new} has a confidence below {least}"));
+        }
+        let (before, now) = (drift.blanks_before(lost, tree), drift.blanks_of(new, tree));
+        if now.is_more_than(before) {
+            return Some(format!(
+                "{now} of the values of {new} are null or empty, and {before} of those of {from} were"
+            ));
         }
         match (types(tree, from), types(tree, new)) {
             (_, None) => return Some(format!("no record had {new}")),

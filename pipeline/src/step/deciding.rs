@@ -1,5 +1,7 @@
 //! Who decides a case and until when, told on whole records: policies, versions, two people, times.
 
+mod blanks;
+
 use schemas::advice::{Asked, CallOutcome, ModelCall};
 use schemas::decision::Fact;
 use schemas::drift::{Decide, DriftKind, Move, Tried, Verdict};
@@ -28,13 +30,18 @@ struct House {
 
 impl House {
     fn new(policy: &Policy) -> Self {
+        Self::drifted(policy, |id| format!(r#"{{"Id":"{id}","Sum":{id}.5}}"#))
+    }
+
+    /// The same, with thirty records that are made so.
+    fn drifted(policy: &Policy, made: impl Fn(u32) -> String) -> Self {
         let mut house = Self { stream: Stream::new(), held: vec![], commands: 0 };
         for input in opening(MAPPING, ENTITY) {
             house.stream.control(&input);
         }
         house.set(1, policy);
-        house.feed((0..50).map(|id| format!(r#"{{"Id":"{id}","Total":{id}.5}}"#)).collect());
-        house.feed((50..80).map(|id| format!(r#"{{"Id":"{id}","Sum":{id}.5}}"#)).collect());
+        house.feed((0..50).map(|id: u32| format!(r#"{{"Id":"{id}","Total":{id}.5}}"#)).collect());
+        house.feed((50..80).map(made).collect());
         assert_eq!(house.held.len(), 30);
         house
     }
@@ -88,10 +95,14 @@ impl House {
     }
 
     fn suggest(&mut self, confidence: u16, tried: Option<Tried>) -> Outcome {
+        self.suggest_move(to("Sum", confidence), tried)
+    }
+
+    fn suggest_move(&mut self, to: Move, tried: Option<Tried>) -> Outcome {
         self.commands += 1;
         let (id, case) = (format!("s-{}", self.commands), self.case());
         let mapping_version = self.stream.state.mapping().unwrap().1;
-        let (moves, alternatives) = (vec![to("Sum", confidence)], vec![]);
+        let (moves, alternatives) = (vec![to], vec![]);
         let (asked, version) = (None, None);
         self.stream.control(&Input::Suggestion {
             id,

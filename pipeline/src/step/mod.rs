@@ -1,6 +1,7 @@
 //! The step: `step(state, input) → (state, events)`. Pure: no I/O, no clock, no randomness, no floats, no order of maps.
 
 mod activation;
+mod blanking;
 mod cast;
 mod control;
 mod decide;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use schemas::input::DefinitionHash;
-use schemas::mapping::Repairs;
+use schemas::mapping::{FieldRules, Repairs};
 use schemas::shape::ShapeTree;
 use schemas::{Entity, Lane, Mapping, Policy, Position, StreamId};
 use serde::{Deserialize, Serialize};
@@ -136,6 +136,12 @@ impl StreamState {
     /// Reads a snapshot.
     pub fn from_snapshot(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let mut state: Self = serde_json::from_slice(bytes)?;
+        if let Some(Opened { mapping, .. }) = &state.opened {
+            let fields = mapping.fields.values().flat_map(FieldRules::paths);
+            let others =
+                mapping.key.0.iter().chain(&mapping.version).chain(mapping.deleted.iter().map(|sign| &sign.field));
+            state.drift.name_as_now(fields.chain(others));
+        }
         state.bind();
         Ok(state)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use schemas::drift::feeds;
+use schemas::drift::{DriftKind, Lost, Move, feeds};
 use schemas::mapping::{Path, Paths, Rule};
 use schemas::policy::DecisionClass;
 use schemas::{Mapping, Position};
@@ -16,8 +16,12 @@ impl StreamState {
         let Some(opened) = &self.opened else { return Ok(()) };
         for case in self.drift.waiting() {
             let lost = self.drift.lost(case, &self.shape);
-            for what in lost.into_iter().flat_map(|lost| lost.feeds) {
-                let mut all = classes(&rules_of(&opened.mapping, &what), &rules_of(wanted, &what));
+            for (lost, what) in lost.iter().flat_map(|lost| lost.feeds.iter().map(move |what| (lost, what.clone()))) {
+                let (before, after) = (rules_of(&opened.mapping, &what), rules_of(wanted, &what));
+                let mut all = classes(&before, &after);
+                if self.policy.wants_two(DecisionClass::Removed) && self.is_blanked(lost, &before, &after) {
+                    all.insert(DecisionClass::Removed);
+                }
                 if opened.mapping.dialect != wanted.dialect {
                     all.insert(DecisionClass::Retyped);
                 }
@@ -31,6 +35,19 @@ impl StreamState {
             }
         }
         Ok(())
+    }
+
+    /// Whether rules read something new that is blank more often than what was lost.
+    fn is_blanked(&self, lost: &Lost, before: &[Rule], after: &[Rule]) -> bool {
+        let known = reads(before);
+        let is_new = |text: &String| !known.iter().any(|(known, _)| known == text);
+        after.iter().filter(|rule| rule.constant.is_none()).any(|rule| {
+            let to: Vec<String> = rule.from.0.iter().flat_map(|path| path.texts()).filter(is_new).collect();
+            let (from, kind, transform) = (lost.path.clone(), DriftKind::Renamed, Some(Box::new(rule.clone())));
+            let (confidence, part, change, signals) = (0, None, None, vec![]);
+            !to.is_empty()
+                && self.ends_blank(lost, &Move { from, to, kind, confidence, part, change, transform, signals })
+        })
     }
 
     /// Refuses a mapping that changes what a case is about for which records are looked at again: it may end the case, and

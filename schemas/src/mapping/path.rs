@@ -164,7 +164,7 @@ mod tests {
     fn paths_have_alternatives_and_escapes() {
         let path = Path::new(r"Owner.Name | a\.b.c |d\|e").unwrap();
         assert_eq!(path.choices(), [vec!["Owner", "Name"], vec!["a.b", "c"], vec!["d|e"]]);
-        assert_eq!(path.texts().collect::<Vec<_>>(), ["Owner.Name", r"a\.b.c", "d|e"]);
+        assert_eq!(path.texts().collect::<Vec<_>>(), ["Owner.Name", r"a\.b.c", r"d\|e"]);
         for bad in ["", "a..b", "a|", "|", "a\\", ".a", "[]", "a.[].b"] {
             assert!(Path::new(bad).is_err(), "{bad:?}");
         }

@@ -8,7 +8,7 @@ mod walk;
 use serde::{Deserialize, Serialize};
 
 pub use leaves::leaves;
-pub use tree::{ELEMENTS, Fingerprint, NodeId, ObservedType, ShapeTree, join};
+pub use tree::{ELEMENTS, Fingerprint, NodeId, ObservedType, ShapeTree, join, join_formerly};
 pub use walk::{Slot, SlotKind, WalkError, Walker, unescape};
 
 /// Deeper payloads are refused.

@@ -116,7 +116,8 @@ impl ShapeTree {
         1..self.nodes.len() as NodeId
     }
 
-    /// The path of a node, its parts joined by dots; a dot within a name is written `\.`.
+    /// The path of a node, its parts joined by dots; a dot within a name is written `\.`. Read as mappings write paths, it
+    /// leads to this node.
     pub fn path(&self, node: NodeId) -> String {
         join(self.parts(node).into_iter())
     }
@@ -316,7 +317,8 @@ impl ShapeTree {
     }
 
     fn member_hash(&self, node: NodeId, class: TypeClass) -> u128 {
-        let mut member = self.path(node).into_bytes();
+        // A fingerprint stays what it was.
+        let mut member = join_formerly(self.parts(node).into_iter()).into_bytes();
         member.push(0);
         member.push(class as u8);
         xxh3_128(&member)
@@ -333,8 +335,18 @@ pub(super) fn stored_bytes(name: &str) -> usize {
     name.len() + name.bytes().map(escape).sum::<usize>()
 }
 
-/// The text of a path from its parts: joined by dots, `[]` behind an array, a dot or backslash in a name escaped.
+/// The text of a path from its parts: joined by dots, `[]` behind an array. What else would be read as a sign of a path
+/// stands behind a backslash: a dot, a bar or a backslash in a name, brackets at its end, blanks at either end.
 pub fn join<'a>(parts: impl Iterator<Item = &'a str>) -> String {
+    joined(parts, escaped)
+}
+
+/// The text of a path as earlier releases wrote it: of other signs in its names than dots and backslashes nothing is told.
+pub fn join_formerly<'a>(parts: impl Iterator<Item = &'a str>) -> String {
+    joined(parts, |part| part.replace('\\', "\\\\").replace('.', "\\."))
+}
+
+fn joined<'a>(parts: impl Iterator<Item = &'a str>, escape: impl Fn(&str) -> String) -> String {
     let mut path = String::new();
     for part in parts {
         if part == ELEMENTS {
@@ -344,9 +356,23 @@ pub fn join<'a>(parts: impl Iterator<Item = &'a str>) -> String {
         if !path.is_empty() {
             path.push('.');
         }
-        path.push_str(&part.replace('\\', "\\\\").replace('.', "\\."));
+        path.push_str(&escape(part));
     }
     path
+}
+
+/// A name within a path.
+fn escaped(name: &str) -> String {
+    let blanks = |text: &str| text.chars().flat_map(|blank| ['\\', blank]).collect::<String>();
+    let (front, back) = (name.trim_start(), name.trim_end());
+    let before = &name[..name.len() - front.len()];
+    // Of a name that is nothing but blanks they all stand before it.
+    let (inner, after) = if back.is_empty() { ("", "") } else { (&back[before.len()..], &name[back.len()..]) };
+    let mut text = inner.replace('\\', "\\\\").replace('.', "\\.").replace('|', "\\|");
+    if after.is_empty() && text.ends_with(ELEMENTS) {
+        text.insert(text.len() - ELEMENTS.len(), '\\');
+    }
+    format!("{}{text}{}", blanks(before), blanks(after))
 }
 
 fn hash(parent: NodeId, name: &str) -> u64 {
@@ -372,5 +398,58 @@ impl<'de> Deserialize<'de> for ShapeTree {
             }
         }
         Ok(tree)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mapping::Path;
+
+    fn node(parts: &[&str]) -> (ShapeTree, NodeId) {
+        let mut tree = ShapeTree::default();
+        let node = parts.iter().fold(0, |node, part| tree.child_or_insert(node, part));
+        (tree, node)
+    }
+
+    #[test]
+    fn a_path_is_written_so_that_it_is_read_as_itself() {
+        let cases: [(&[&str], &str); 10] = [
+            (&["amt "], r"amt\ "),
+            (&[" a b\t"], "\\ a b\\\t"),
+            (&["  "], r"\ \ "),
+            (&["stage|title"], r"stage\|title"),
+            (&["Close Date[]"], r"Close Date\[]"),
+            (&["a[] "], r"a[]\ "),
+            (&["a[]", "[]", "b "], r"a\[][].b\ "),
+            (&["in ", "b"], r"in\ .b"),
+            (&["Close Date", "a[0]"], "Close Date.a[0]"),
+            (&["a.b", "c\\"], r"a\.b.c\\"),
+        ];
+        for (parts, text) in cases {
+            let (tree, node) = node(parts);
+            assert_eq!(tree.path(node), text);
+            assert_eq!(Path::new(text).unwrap().choices(), [parts]);
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_what_it_was_before_paths_were_escaped() {
+        let (mut tree, bar) = node(&["stage|title"]);
+        tree.observe(bar, TypeClass::Text);
+        assert_eq!(tree.fingerprint(), Fingerprint(xxh3_128(&[b"stage|title".as_slice(), &[0, 4]].concat())));
+    }
+
+    proptest! {
+        #[test]
+        fn the_path_of_any_names_leads_to_them(names in proptest::collection::vec("[a-c .|\\\\\\[\\]]{1,6}", 1..4)) {
+            prop_assume!(!names.iter().any(|name| name == ELEMENTS));
+            let parts: Vec<&str> = names.iter().map(String::as_str).collect();
+            let (tree, node) = node(&parts);
+            let path = Path::new(&tree.path(node)).unwrap();
+            prop_assert_eq!(path.choices(), [names.clone()]);
+        }
     }
 }

@@ -227,6 +227,17 @@ impl Routes {
         body: Json<Attempt>,
     ) -> Result<Json<DryRunInfo>, Problem> {
         let Json(Attempt { decision, only, moves, records }) = body;
+        match decision {
+            TriedDecision::Edit if !only.is_empty() => {
+                return Err(Problem::invalid("an edit is of the paths that its moves name: leave `only` out"));
+            }
+            TriedDecision::Approve | TriedDecision::AcceptRemoved if !moves.is_empty() => {
+                return Err(Problem::invalid(
+                    "moves are of an edit: leave `moves` out, or say `\"decision\": \"edit\"`",
+                ));
+            }
+            _ => {}
+        }
         let verdict = match decision {
             TriedDecision::Edit if !only.is_empty() => {
                 return Err(Problem::invalid("an edit is of the paths that its moves name: leave `only` out"));

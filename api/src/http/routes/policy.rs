@@ -80,7 +80,7 @@ pub enum ClassWanted {
     Split,
     /// Several that became one.
     Merged,
-    /// Accepted as removed.
+    /// Accepted as removed, or said to be where it is blank.
     Removed,
     /// Taken back.
     Reverted,

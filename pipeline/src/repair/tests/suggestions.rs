@@ -3,8 +3,10 @@
 use schemas::drift::{DriftKind, Move, Signal, Verdict};
 
 use super::{cases, counters, counters_of, decide, feed, payload, renamed, settle};
+use crate::process::read_state;
 use crate::repair::Status;
-use crate::testing::{ENTITY, Line, MAPPING};
+use crate::repair::suggest::fields;
+use crate::testing::{ENTITY, Line, MAPPING, stream};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plain_rename_is_repaired_by_itself_and_every_record_gets_its_row() {
@@ -94,4 +96,47 @@ async fn nulls_where_another_path_came_instead_are_proposed_as_a_rename_and_wait
     settle(&line).await;
     assert_eq!(cases(&line).await[0].status, Status::Repaired);
     assert_eq!(line.values().await.iter().rev().take(10).flatten().count(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_with_signs_of_a_path_in_it_is_proposed_as_itself_and_read_so() {
+    for (name, path) in [("Total ", r"Total\ "), ("Total|Sum", r"Total\|Sum"), ("Total[]", r"Total\[]")] {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        feed(&line, &open, 1, 0..100, "Total").await;
+        feed(&line, &open, 2, 100..150, name).await;
+        settle(&line).await;
+        let case = cases(&line).await.remove(0);
+        assert_eq!((&*case.added[0], case.held), (path, 50));
+        assert!(case.moves.iter().chain(&case.alternatives).all(|to| to.to == [path]), "{case:?}");
+        if case.status == Status::Open {
+            decide(&line, "c", Verdict::Edit { moves: vec![renamed("Total", path)] }).await;
+            settle(&line).await;
+        }
+        feed(&line, &open, 3, 150..170, name).await;
+        settle(&line).await;
+        assert_eq!(cases(&line).await[0].status, Status::Repaired);
+        assert_eq!(line.values().await.iter().flatten().count(), 170, "{name}: none is blank");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_became_the_value_in_it_is_a_place_where_that_may_have_gone() {
+    let line = Line::new();
+    let open = line.open("orders", &MAPPING.replace(r#":"Total""#, r#":"money.total""#), ENTITY).await;
+    let nested = |id: usize| format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:00Z","money":{{"total":{id}.25}}}}"#);
+    let flat = |id: usize| format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:00Z","money":{id}.25}}"#);
+    let payloads: Vec<String> = (0..100).map(nested).chain((100..150).map(flat)).collect();
+    line.append(&open, 1, 0, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, &*case.lost[0].path, case.held), (Status::Open, "money.total", 50));
+    let state = read_state(&*line.store, &stream("orders")).await.unwrap().unwrap();
+    let (_, after) = fields(&state, case.position.offset);
+    let found: Vec<_> = after.iter().map(|field| (field.name.as_str(), field.kind)).collect();
+    assert_eq!(found, [("money", matcher::Kind::Number)]);
+    decide(&line, "c", Verdict::Edit { moves: vec![renamed("money.total", "money")] }).await;
+    settle(&line).await;
+    assert_eq!(cases(&line).await[0].status, Status::Repaired);
+    assert_eq!(line.values().await.iter().flatten().count(), 150, "none is blank");
 }

@@ -1,6 +1,7 @@
 //! Drift: what the records of a stream usually have, what they lack now, and the cases that this makes. A part of the
 //! stream's state: a fold of its inputs, in whole numbers.
 
+mod blanks;
 mod cases;
 mod counts;
 mod declared;
@@ -20,6 +21,7 @@ mod revert;
 mod seen;
 mod since;
 mod sparse;
+mod spelling;
 mod style;
 #[cfg(test)]
 mod tests;
@@ -36,6 +38,7 @@ use schemas::drift::Lost;
 use schemas::shape::{NodeId, ShapeTree, Slot, SlotKind, leaves};
 use serde::{Deserialize, Serialize};
 
+pub use blanks::Blanks;
 pub use cases::{Case, Phase};
 pub use declared::Declared;
 pub use format::{FORMATS, Format};

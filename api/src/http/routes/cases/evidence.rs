@@ -173,10 +173,13 @@ pub struct DryRunInfo {
     pub case: String,
     /// Records that were tried.
     pub records: u64,
-    /// Whether every one would become a row or a delete.
+    /// Whether every one would become a row or a delete, and none blank where there was a value before.
     pub clean: bool,
     /// Those that would be rows.
     pub accepted: u64,
+    /// Of those, the ones that would be blank where there was a value before.
+    #[oai(default)]
+    pub blank: u64,
     /// Those that would be deletes.
     pub deleted: u64,
     /// Those that would stay held, or be held again for want of what the decision reads.
@@ -265,6 +268,7 @@ pub fn dry_run(run: DryRun, case: Position) -> DryRunInfo {
         records: run.records as u64,
         clean,
         accepted: run.accepted as u64,
+        blank: run.blank as u64,
         deleted: run.deleted as u64,
         held: run.held as u64,
         quarantined: run.quarantined.into_iter().map(aside).collect(),

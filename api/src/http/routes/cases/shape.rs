@@ -49,6 +49,9 @@ pub struct CaseInfo {
     pub version: u32,
     /// What its records lack.
     pub lost: Vec<LostInfo>,
+    /// The lost paths that nobody has decided; a part of a case can be.
+    #[oai(default)]
+    pub undecided: Vec<String>,
     /// Paths that came with them and that no rule named.
     pub added: Vec<String>,
     /// Paths that came beside those that are named.
@@ -157,7 +160,7 @@ pub struct CallInfo {
 pub struct TriedInfo {
     /// Records that were tried.
     pub records: u64,
-    /// Those that would be rows or deletes.
+    /// Those that would be rows or deletes. Rows that would be blank where there was a value before are counted nowhere.
     pub accepted: u64,
     /// Those that would be set aside.
     pub quarantined: u64,
@@ -252,6 +255,7 @@ pub struct MoveWanted {
 /// A case as it is shown.
 pub fn case(case: Case) -> CaseInfo {
     let (kind, kinds) = (case.kind(), case.kinds());
+    let undecided = case.undecided().map(|lost| lost.path.clone()).collect();
     CaseInfo {
         case: case.position.to_string(),
         stream: case.stream,
@@ -262,6 +266,7 @@ pub fn case(case: Case) -> CaseInfo {
         mapping_version: case.mapping_version,
         version: case.version,
         lost: case.lost.into_iter().map(lost).collect(),
+        undecided,
         added: case.added,
         added_more: case.added_more,
         moves: case.moves.into_iter().map(shown).collect(),
