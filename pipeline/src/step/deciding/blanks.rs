@@ -7,6 +7,9 @@ use schemas::policy::DecisionClass;
 use super::{House, names, policy, refused, to, totals, tried, waits};
 use crate::step::Outcome;
 
+/// The record of a number.
+type Payload = fn(u32) -> String;
+
 /// What is named as a total of thirty records.
 fn drifted(text: &str, total: fn(u32) -> String) -> House {
     House::drifted(&policy(text), |id| format!(r#"{{"Id":"{id}",{}}}"#, total(id)))
@@ -18,7 +21,7 @@ fn edit(house: &mut House, moves: Vec<Move>) -> Outcome {
 
 #[test]
 fn a_repair_into_an_array_or_to_more_blanks_than_before_waits_for_a_person() {
-    let cases: [(fn(u32) -> String, &str, &str); 4] = [
+    let cases: [(Payload, &str, &str); 4] = [
         (|id: u32| format!(r#""Sum":[{id}.5,7]"#), "Sum[]", "inside an array"),
         (|id: u32| format!(r#""Total":[{id}.5,7]"#), "Total[]", "inside an array"),
         (
@@ -86,7 +89,7 @@ fn an_edit_that_ends_blank_is_of_the_class_removed_and_takes_two_people() {
     let in_place = Move { kind: DriftKind::Retyped, ..to("Total", 0) };
     let part = Move { kind: DriftKind::Merged, part: Some(5), ..to("Sum", 0) };
     let split = Move { transform: rule(r#"{"split":{"by":" ","part":7}}"#), ..to("Sum", 0) };
-    let cases: [(fn(u32) -> String, Move); 5] =
+    let cases: [(Payload, Move); 5] =
         [(memo, to("Memo", 0)), (memo, to("Tags", 0)), (memo, part), (memo, split), (empty, in_place)];
     for (total, one) in cases {
         let mut house = drifted(r#"{"two_persons":["removed"]}"#, total);
