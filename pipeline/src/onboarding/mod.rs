@@ -25,7 +25,7 @@ pub use yaml::{flow, scalar, visible};
 /// From this confidence on a match stands as a rule, in thousandths.
 pub const SURE_MIN: u16 = 900;
 /// What is less likely is not named, in thousandths.
-const LIKELY_MIN: u16 = 50;
+const LIKELY_MIN: u16 = 80;
 /// Paths that are matched, in the order in which they came, and pairs of a path and a field: a second's work.
 const PATHS_MAX: usize = 2_000;
 const PAIRS_MAX: usize = 400_000;

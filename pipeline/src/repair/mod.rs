@@ -6,6 +6,7 @@ mod backtest;
 mod call;
 mod case;
 mod deed;
+mod dry_run;
 mod evidence;
 mod history;
 mod keeping;
@@ -35,9 +36,9 @@ pub use backtest::Backtest;
 pub(crate) use case::RULES;
 pub use case::{Case, HELD_KEPT, find, list};
 pub use deed::{Approval, Decided, Deed, Status};
+pub use dry_run::{DryRun, Sample, SetAside, dry_run};
 pub use evidence::{
-    Alternative, Change, DryRun, Evidence, EvidenceError, Mapped, PathDiff, RecordHeld, RowBefore, Sample, Seen,
-    SetAside, Spread, dry_run, evidence,
+    Alternative, Change, Evidence, EvidenceError, Mapped, PathDiff, RecordHeld, RowBefore, Seen, Spread, evidence,
 };
 pub use history::{MappingVersion, Origin, ShapeChange, shapes, version, versions};
 pub use knowledge::Knowledge;

@@ -74,11 +74,14 @@ pub(super) async fn dry_run(args: &DryRunArgs, of: &dyn Backend, out: &mut dyn O
     if out.json() {
         return Ok(out.value(&run.to_json().unwrap_or_default())?);
     }
-    let DryRunInfo { records, accepted, deleted, held, quarantined, samples, .. } = &run;
+    let DryRunInfo { records, accepted, blank, deleted, held, quarantined, samples, .. } = &run;
     let aside: u64 = quarantined.iter().map(|aside| aside.count).sum();
     out.tell(&format!(
         "of the last {records} held records {accepted} would be rows, {deleted} deletes, {held} held on, {aside} set aside"
     ))?;
+    if *blank > 0 {
+        out.tell(&format!("  {blank} of the rows would be blank where there was a value before"))?;
+    }
     for aside in quarantined {
         out.tell(&format!("  {} × {} {}", aside.count, aside.reason, aside.field.as_deref().unwrap_or_default()))?;
     }

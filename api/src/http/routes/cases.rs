@@ -227,24 +227,15 @@ impl Routes {
         body: Json<Attempt>,
     ) -> Result<Json<DryRunInfo>, Problem> {
         let Json(Attempt { decision, only, moves, records }) = body;
-        match decision {
-            TriedDecision::Edit if !only.is_empty() => {
-                return Err(Problem::invalid("an edit is of the paths that its moves name: leave `only` out"));
-            }
-            TriedDecision::Approve | TriedDecision::AcceptRemoved if !moves.is_empty() => {
-                return Err(Problem::invalid(
-                    "moves are of an edit: leave `moves` out, or say `\"decision\": \"edit\"`",
-                ));
-            }
-            _ => {}
-        }
         let verdict = match decision {
             TriedDecision::Edit if !only.is_empty() => {
                 return Err(Problem::invalid("an edit is of the paths that its moves name: leave `only` out"));
             }
             TriedDecision::Edit => Verdict::Edit { moves: shape::all_wanted(moves)? },
             _ if !moves.is_empty() => {
-                return Err(Problem::invalid("only an edit has moves: leave them out, or try an edit"));
+                return Err(Problem::invalid(
+                    "moves are of an edit: leave `moves` out, or say `\"decision\": \"edit\"`",
+                ));
             }
             TriedDecision::Approve => Verdict::Approve { only: texts(only) },
             TriedDecision::AcceptRemoved => Verdict::AcceptAsRemoved { only: texts(only) },
