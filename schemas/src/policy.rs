@@ -8,6 +8,9 @@ use crate::mapping::Repairs;
 
 /// From this confidence on, in thousandths, a repair that breaks nothing is applied by itself, unless said.
 pub const AT_LEAST: u16 = 900;
+/// From this confidence on, in thousandths, one that breaks nothing is applied where everything is propagated: what is
+/// likelier wrong than right is nobody's wish.
+pub const LIKELIER: u16 = 500;
 /// After so many hours a case that nobody decided is rejected and holds on, unless said.
 pub const EXPIRE_HOURS: u32 = 7 * 24;
 /// After so many hours, and again and again, people are reminded of a case that waits, unless said.
@@ -163,7 +166,7 @@ impl Policy {
     /// From which confidence on, in thousandths, a repair is applied by itself.
     pub fn at_least(&self, repairs: Repairs) -> u16 {
         match repairs {
-            Repairs::Propagate => 0,
+            Repairs::Propagate => LIKELIER,
             Repairs::Automatic | Repairs::Approve | Repairs::Stop => self.at_least.unwrap_or(AT_LEAST),
         }
     }
@@ -217,7 +220,7 @@ mod tests {
         let propagate = policy(r#"{"repairs":"propagate","at_least":990}"#);
         assert_eq!(propagate.repairs(None), Repairs::Propagate);
         assert_eq!(propagate.repairs(Some(Repairs::Approve)), Repairs::Approve);
-        assert_eq!((propagate.at_least(Repairs::Propagate), propagate.at_least(Repairs::Automatic)), (0, 990));
+        assert_eq!((propagate.at_least(Repairs::Propagate), propagate.at_least(Repairs::Automatic)), (LIKELIER, 990));
     }
 
     #[test]

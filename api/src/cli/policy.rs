@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use poem_openapi::types::ToJSON;
 use schemas::ConnectionName;
-use schemas::policy::{AT_LEAST, EXPIRE_HOURS, REMIND_HOURS};
+use schemas::policy::{AT_LEAST, EXPIRE_HOURS, LIKELIER, REMIND_HOURS};
 use serde_json::json;
 
 use super::backend::Backend;
@@ -113,7 +113,7 @@ fn tell(policy: PolicyInfo, out: &mut dyn Output) -> anyhow::Result<()> {
     let PolicyInfo { connection, in_force, connections, by, at, .. } = policy;
     let repairs = in_force.repairs.unwrap_or(policy::RepairsWanted::Automatic);
     let at_least = match repairs {
-        policy::RepairsWanted::Propagate => 0.0,
+        policy::RepairsWanted::Propagate => f64::from(LIKELIER) / 1000.0,
         _ => in_force.at_least.unwrap_or(f64::from(AT_LEAST) / 1000.0),
     };
     let two: Vec<&str> = in_force.two_persons.into_iter().flatten().map(ClassWanted::name).collect();

@@ -456,13 +456,16 @@ fn waits(lost: &[Lost], best: &[(Lost, Move)], drift: &Drift, tree: &ShapeTree, 
         }
         match (types(tree, from), types(tree, new)) {
             (_, None) => return Some(format!("no record had {new}")),
-            (Some(before), Some(after)) if after & !before != 0 => {
+            (Some(before), Some(after)) if after & !before != 0 || drift.is_other_type(from, new, tree) => {
                 return Some(format!("{new} has another type than {from}"));
             }
             _ => {}
         }
         if let Some(change) = drift.change_between(lost, new, tree) {
             return Some(format!("{new} is not what {from} was: {change}"));
+        }
+        if let Some(narrower) = drift.narrowing(from, new, tree) {
+            return Some(format!("{new} has a narrower type than {from}: {narrower}"));
         }
         let parts = Path::new(new).ok().and_then(|path| path.choices().first().cloned());
         let node = |path: &str| Path::new(path).ok().and_then(|path| tree.find(path.choices().first()?));

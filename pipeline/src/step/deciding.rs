@@ -217,6 +217,7 @@ fn a_policy_says_what_is_applied_by_itself() {
         (r#"{"repairs":"approve"}"#, 990, tried(30), Some("a person approves")),
         (r#"{"repairs":"stop"}"#, 990, tried(30), Some("stopped")),
         (r#"{"repairs":"propagate"}"#, 510, tried(3), None),
+        (r#"{"repairs":"propagate"}"#, 490, tried(30), Some("below 0.50")),
         (r#"{"two_persons":["renamed"]}"#, 990, tried(30), Some("two people decide what is renamed")),
     ] {
         let mut house = House::new(&policy(text));

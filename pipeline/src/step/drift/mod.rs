@@ -11,6 +11,7 @@ mod habit;
 mod look;
 mod maps;
 mod meaning;
+mod narrowing;
 mod newcomers;
 mod notice;
 mod profile;

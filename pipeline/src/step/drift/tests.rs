@@ -6,6 +6,7 @@ mod batches;
 mod candidates;
 mod decisions;
 mod declared;
+mod narrowing;
 mod notices;
 mod refills;
 mod renamed;
