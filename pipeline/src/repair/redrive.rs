@@ -18,6 +18,8 @@ use crate::step::{Again, StepError, redriven_for};
 const BATCH_BYTES: usize = 256 << 10;
 /// So long one waits for the step at most.
 const WAIT_MAX: Duration = Duration::from_millis(100);
+/// And rests at most behind it: as long as the batch took, so that other streams have half of the line.
+const REST_MAX: Duration = Duration::from_millis(50);
 
 /// A record that is sent back in.
 #[derive(Debug, Clone, Copy)]
@@ -141,9 +143,10 @@ impl Repairer {
             sending.take(record, offset);
             offset += 1;
             if sending.writer.bytes() >= BATCH_BYTES {
-                let before = sending.end;
+                let started = Instant::now();
                 sending.end = self.ingest.append_again(sending.open, sending.cut()).await?;
-                self.wait_for_step(before).await?;
+                self.wait_for_step(sending.end).await?;
+                tokio::time::sleep(started.elapsed().min(REST_MAX)).await;
             }
         }
         Ok(())
