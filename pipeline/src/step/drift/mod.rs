@@ -1,6 +1,7 @@
 //! Drift: what the records of a stream usually have, what they lack now, and the cases that this makes. A part of the
 //! stream's state: a fold of its inputs, in whole numbers.
 
+mod beside;
 mod blanks;
 mod cases;
 mod counts;

@@ -36,6 +36,9 @@ pub struct Profiles {
 pub struct Profile {
     /// Offset of the input at which the path was first looked at.
     pub first: u64,
+    /// Records that flowed and had been looked at by then; an earlier release did not count them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub came: u64,
     /// Values looked at, nulls among them.
     pub values: u64,
     /// Nulls.
@@ -86,12 +89,14 @@ impl Profiles {
         offset: u64,
         visit: &mut impl FnMut(NodeId, SlotKind, &Profile),
     ) {
+        let came = self.looked();
         leaves(tree, payload, &mut |node, kind, text| {
             if self.paths.len() >= PATHS_MAX && !self.paths.contains_key(&node) {
                 self.is_full = true;
                 return;
             }
-            let profile = self.paths.entry(node).or_insert_with(|| Profile { first: offset, ..Profile::default() });
+            let profile =
+                self.paths.entry(node).or_insert_with(|| Profile { first: offset, came, ..Profile::default() });
             profile.add(kind, text);
             visit(node, kind, profile);
         });
