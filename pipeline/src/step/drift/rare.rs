@@ -59,6 +59,7 @@ impl Drift {
 
     /// Counts a held record for the paths that it has and that were never, or hardly ever, there before.
     pub(super) fn look_at_held(&mut self, holder: u64, record: &Passing<'_>, tree: &ShapeTree) {
+        self.make_room(tree);
         let Some(case) = self.cases.get_mut(&holder) else { return };
         let (looked, is_reverted) = (self.profiles.looked(), case.is_reverted);
         let known = case.new_from.map_or(0, |from| from.saturating_sub(1));
