@@ -25,6 +25,10 @@ const SIGNALS_MAX: usize = 6;
 /// and which is near. Either ranks, and weighs nothing.
 const APPROVED: &str = "approved";
 const NEAR_APPROVED: &str = "near_approved:";
+/// The signal that a path was written beside what was lost for a while, and how sure it is at most that it is the one, in
+/// thousandths.
+const BESIDE: &str = "written_beside";
+const BESIDE_MOST: u16 = 890;
 
 /// Where the lost paths of a case have gone, and where else they may have gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,15 +53,79 @@ pub(super) fn fields(state: &StreamState, case: u64) -> (Vec<Field>, Vec<Field>)
 
 /// Asks the matcher; `known` is what the tenant's people have decided before, and what ships with the product.
 pub(super) fn suggest(state: &StreamState, case: u64, known: &Knowledge) -> Result<Suggested, TooLarge> {
-    let (tree, drift) = (state.shape(), state.drift());
-    let (changed, lost) = drift.lost(case, tree).into_iter().partition::<Vec<_>, _>(stays);
+    let (changed, lost) = state.drift().lost(case, state.shape()).into_iter().partition::<Vec<_>, _>(stays);
     let (before, after) = fields(state, case);
+    let Suggested { mut moves, alternatives: others } = matched(state, &lost, &before, &after, known)?;
+    let is_moved = |lost: &&Lost| moves.iter().any(|m: &Move| m.from == lost.path);
+    let retyped: Vec<&Lost> = lost.iter().filter(|lost| lost.retyped && !is_moved(lost)).collect();
+    moves.extend(retyped.into_iter().map(|lost| {
+        let (from, to, kind) = (lost.path.clone(), vec![lost.path.clone()], DriftKind::Retyped);
+        let (confidence, change) = (RETYPED, lost.change.clone());
+        Move { from, to, kind, confidence, part: None, change, transform: None, signals: vec![] }
+    }));
+    let mut alternatives = Vec::new();
+    for lost in &changed {
+        moves.extend(move_of(lost));
+        alternatives.extend(month_first(lost));
+    }
+    alternatives.extend(others);
+    let mut suggested = Suggested { moves, alternatives };
+    add_beside(state, case, &lost, known, &mut suggested)?;
+    Ok(suggested)
+}
+
+/// Where else something may have gone for which nothing sure came: to a path that stood beside it for a while. What came with
+/// the loss goes before, and a person decides of the others.
+fn add_beside(
+    state: &StreamState,
+    case: u64,
+    lost: &[Lost],
+    known: &Knowledge,
+    suggested: &mut Suggested,
+) -> Result<(), TooLarge> {
+    let is_found = |lost: &Lost| suggested.moves.iter().any(|m| m.from == lost.path && m.confidence > BESIDE_MOST);
+    let open: Vec<Lost> = lost.iter().filter(|lost| !lost.retyped && !is_found(lost)).cloned().collect();
+    let before: Vec<Field> = open.iter().map(|lost| before(state, lost)).collect();
+    let nodes = state.drift().beside(case, state.shape());
+    let after: Vec<Field> = nodes.into_iter().filter_map(|node| after(state, node, &before)).collect();
+    if before.is_empty() || after.is_empty() {
+        return Ok(());
+    }
+    let Suggested { moves, alternatives } = matched(state, &open, &before, &after, known)?;
+    let is_second = |to: &Move| suggested.moves.iter().any(|m| m.from == to.from);
+    let (second, first): (Vec<Move>, Vec<Move>) = moves.into_iter().partition(is_second);
+    suggested.moves.extend(first.into_iter().map(doubted));
+    for to in second.into_iter().chain(alternatives) {
+        if suggested.alternatives.iter().filter(|m| m.from == to.from).count() < ALTERNATIVES_MAX {
+            suggested.alternatives.push(doubted(to));
+        }
+    }
+    Ok(())
+}
+
+/// What is said of a path that stood beside what was lost: how sure the matcher is was measured on paths that came as others
+/// went.
+fn doubted(to: Move) -> Move {
+    let mut signals = to.signals;
+    signals.push(Signal { name: BESIDE.to_owned(), strength: 1000, weight: 0 });
+    Move { confidence: to.confidence.min(BESIDE_MOST), signals, ..to }
+}
+
+/// What the matcher says of what was lost, and of the fields that it may have gone to.
+fn matched(
+    state: &StreamState,
+    lost: &[Lost],
+    before: &[Field],
+    after: &[Field],
+    known: &Knowledge,
+) -> Result<Suggested, TooLarge> {
+    let (tree, drift) = (state.shape(), state.drift());
     let entity = state.entity().map_or_else(String::new, |entity| entity.entity.to_string());
-    let approved = state.entity().map_or_else(Vec::new, |of| known.approved_moves(&of.entity, &lost, &after));
+    let approved = state.entity().map_or_else(Vec::new, |of| known.approved_moves(&of.entity, lost, after));
     let matcher = Matcher::default();
-    let found = matcher.find(&Problem::of_change(&entity, &before, &after), Task::Drift, &approved)?;
+    let found = matcher.find(&Problem::of_change(&entity, before, after), Task::Drift, &approved)?;
     let mut moves = Vec::new();
-    for operation in operations(&matcher, &entity, &before, &after, &approved)? {
+    for operation in operations(&matcher, &entity, before, after, &approved)? {
         let Some(kind) = kind_of(operation.kind) else { continue };
         let parts = operation.from.len();
         for (part, from) in operation.from.into_iter().enumerate() {
@@ -76,18 +144,7 @@ pub(super) fn suggest(state: &StreamState, case: u64, known: &Knowledge) -> Resu
             moves.push(Move { to, kind, confidence, part, change, transform: None, signals, from });
         }
     }
-    let is_moved = |lost: &&Lost| moves.iter().any(|m: &Move| m.from == lost.path);
-    let retyped: Vec<&Lost> = lost.iter().filter(|lost| lost.retyped && !is_moved(lost)).collect();
-    moves.extend(retyped.into_iter().map(|lost| {
-        let (from, to, kind) = (lost.path.clone(), vec![lost.path.clone()], DriftKind::Retyped);
-        let (confidence, change) = (RETYPED, lost.change.clone());
-        Move { from, to, kind, confidence, part: None, change, transform: None, signals: vec![] }
-    }));
     let mut alternatives = Vec::new();
-    for lost in &changed {
-        moves.extend(move_of(lost));
-        alternatives.extend(month_first(lost));
-    }
     for (field, candidates) in before.iter().zip(&found) {
         let others = candidates.iter().filter_map(|c| Some((c, after.get(c.target)?)));
         let others = others.map(|(candidate, target)| Move {

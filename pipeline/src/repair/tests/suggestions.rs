@@ -140,3 +140,40 @@ async fn an_object_that_became_the_value_in_it_is_a_place_where_that_may_have_go
     assert_eq!(cases(&line).await[0].status, Status::Repaired);
     assert_eq!(line.values().await.iter().flatten().count(), 150, "none is blank");
 }
+
+/// Records that have their total under both names.
+fn both(ids: std::ops::Range<usize>) -> Vec<String> {
+    let more = |id: usize| format!(r#","TotalAmount":{}.25}}"#, 1000 + id);
+    ids.map(|id| payload(id, "Total").replacen('}', &more(id), 1)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_field_that_was_written_beside_the_old_one_for_a_while_is_proposed_when_the_old_one_goes_and_waits() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    line.append(&open, 2, 0, &both(100..200).iter().map(String::as_str).collect::<Vec<_>>()).await;
+    feed(&line, &open, 3, 200..250, "TotalAmount").await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, case.held, case.moves.len()), (Status::Open, 50, 1), "{case:?}");
+    assert!(case.moves[0].to == ["TotalAmount"] && case.added.is_empty() && case.waits.is_some(), "{case:?}");
+    assert!(case.moves[0].signals.iter().any(|signal| signal.name == "written_beside"));
+    decide(&line, "c", Verdict::Approve { only: vec![] }).await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, case.redriven), (Status::Repaired, 50));
+    assert_eq!(line.values().await.iter().flatten().count(), 250, "none is blank");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_field_that_was_always_there_beside_the_old_one_is_not_named_when_that_goes() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    line.append(&open, 1, 0, &both(0..200).iter().map(String::as_str).collect::<Vec<_>>()).await;
+    feed(&line, &open, 2, 200..250, "TotalAmount").await;
+    settle(&line).await;
+    let case = cases(&line).await.remove(0);
+    assert_eq!((case.status, case.held), (Status::Open, 50));
+    assert!(case.moves.is_empty() && case.alternatives.is_empty(), "{case:?}");
+}

@@ -97,7 +97,7 @@ fn of_class(profile: &Profile, class: TypeClass) -> u64 {
     of.map_or(0, |(_, count)| count)
 }
 
-fn node_of(tree: &ShapeTree, path: &str) -> Option<NodeId> {
+pub(super) fn node_of(tree: &ShapeTree, path: &str) -> Option<NodeId> {
     let path = Path::new(path).ok()?;
     tree.find(path.choices().first()?)
 }

@@ -71,6 +71,9 @@ pub struct Case {
     /// Paths that had come before it, and are as good as new to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) strays: Vec<NodeId>,
+    /// Paths that had come to stay before it, though not with the stream, with how many of its held records have them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) beside: BTreeMap<NodeId, u64>,
 }
 
 /// What a case is about.

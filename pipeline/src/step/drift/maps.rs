@@ -5,7 +5,7 @@ use schemas::shape::{NodeId, ShapeTree};
 use super::Drift;
 
 /// An object is a map if more of its members than this were seen in one record only …
-const ONCE_MAX: usize = 64;
+pub(super) const ONCE_MAX: usize = 64;
 /// … of so many that came first.
 const MEMBERS: usize = 256;
 
@@ -25,6 +25,9 @@ impl Drift {
     }
 
     fn is_map(&self, tree: &ShapeTree, object: NodeId, known: NodeId) -> bool {
+        if self.profiles.is_map(object) {
+            return true;
+        }
         let is_once = |child: &&NodeId| match self.profiles.of(**child) {
             Some(profile) => profile.values <= 1,
             // What was never looked at is rare, unless there was no room for it.

@@ -1,6 +1,7 @@
 //! Drift: what the records of a stream usually have, what they lack now, and the cases that this makes. A part of the
 //! stream's state: a fold of its inputs, in whole numbers.
 
+mod beside;
 mod blanks;
 mod cases;
 mod counts;
@@ -19,6 +20,7 @@ mod quantiles;
 mod rare;
 mod refill;
 mod revert;
+mod room;
 mod seen;
 mod since;
 mod sparse;
@@ -118,6 +120,9 @@ pub struct Drift {
     /// While a case is open, everything that comes is held for it.
     #[serde(skip)]
     stops: bool,
+    /// A mapping was bound since a record was looked at.
+    #[serde(skip)]
+    is_bound: bool,
 }
 
 /// A record on its way, walked and not yet mapped.
@@ -153,7 +158,7 @@ impl Passing<'_> {
 impl Drift {
     /// Watches what a mapping reads. What was watched before under the same paths, or some of them, goes on.
     pub(super) fn bind(&mut self, rules: &Rules, mapping_version: u32) {
-        self.mapping_version = mapping_version;
+        (self.mapping_version, self.is_bound) = (mapping_version, true);
         let before = std::mem::take(&mut self.watches);
         self.watches = watches(rules);
         for watch in &mut self.watches {
@@ -287,6 +292,7 @@ impl Drift {
 
     fn look(&mut self, is_due: bool, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) {
         if is_due {
+            self.make_room(tree);
             self.profiles.look(tree, record.payload, record.offset, &mut |_, _, _| {});
             self.look_for_new(record, tree, facts);
             self.look_for_waning(record.offset, tree, facts);

@@ -1,6 +1,6 @@
 //! Profiles: what the values at each path of a stream look like, in bounded bytes and whole numbers alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::shape::{NodeId, ShapeTree, SlotKind, TypeClass, leaves, unescape};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::format::{FORMATS, Format, format};
 use super::quantiles::Quantiles;
 
-/// Paths with a profile; those that come later have none.
+/// Paths with a profile; those that come later have none until others give way.
 pub const PATHS_MAX: usize = 2_000;
 /// Values kept of a path: those whose hashes are the smallest, so that each distinct value is as likely as another.
 pub const SAMPLES_MAX: usize = 20;
@@ -25,10 +25,19 @@ const EVERY: u64 = 31;
 pub struct Profiles {
     /// Records that might have been looked at.
     records: u64,
-    paths: BTreeMap<NodeId, Profile>,
+    pub(super) paths: BTreeMap<NodeId, Profile>,
     /// Paths came for which there was no room.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    is_full: bool,
+    pub(super) is_full: bool,
+    /// Objects whose keys are data: what is in them has no profile.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) maps: BTreeSet<NodeId>,
+    /// Places that were given to other paths.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) given: u64,
+    /// Records until it is looked for room again.
+    #[serde(default, skip_serializing_if = "is_none_left")]
+    pub(super) rest: u8,
 }
 
 /// What the values at one path look like.
@@ -36,6 +45,9 @@ pub struct Profiles {
 pub struct Profile {
     /// Offset of the input at which the path was first looked at.
     pub first: u64,
+    /// Records that flowed and had been looked at by then; an earlier release did not count them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub came: u64,
     /// Values looked at, nulls among them.
     pub values: u64,
     /// Nulls.
@@ -86,12 +98,18 @@ impl Profiles {
         offset: u64,
         visit: &mut impl FnMut(NodeId, SlotKind, &Profile),
     ) {
+        let came = self.looked();
         leaves(tree, payload, &mut |node, kind, text| {
-            if self.paths.len() >= PATHS_MAX && !self.paths.contains_key(&node) {
-                self.is_full = true;
-                return;
+            let has_room = self.paths.len() < PATHS_MAX;
+            if (!has_room || !self.maps.is_empty()) && !self.paths.contains_key(&node) {
+                let is_key = self.is_in_map(tree, node);
+                self.is_full |= !has_room && !is_key;
+                if !has_room || is_key {
+                    return;
+                }
             }
-            let profile = self.paths.entry(node).or_insert_with(|| Profile { first: offset, ..Profile::default() });
+            let profile =
+                self.paths.entry(node).or_insert_with(|| Profile { first: offset, came, ..Profile::default() });
             profile.add(kind, text);
             visit(node, kind, profile);
         });
@@ -121,9 +139,9 @@ impl Profiles {
         }
     }
 
-    /// Paths that have a profile.
+    /// Paths that ever had a profile: one that came again counts again.
     pub(super) fn count(&self) -> usize {
-        self.paths.len()
+        self.paths.len().saturating_add(self.given as usize)
     }
 
     /// The profile of a path.
@@ -228,6 +246,10 @@ fn bytes_written(char: char) -> usize {
 }
 
 fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+fn is_none_left(count: &u8) -> bool {
     *count == 0
 }
 

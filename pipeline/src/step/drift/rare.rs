@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemas::shape::{NodeId, ShapeTree, SlotKind, leaves};
 use serde::{Deserialize, Serialize};
 
+use super::beside::count_beside;
 use super::cases::ADDED_MAX;
 use super::profile::{Profile, Profiles};
 use super::{Case, Drift, HELD_EVERY, HELD_WHOLE, Passing};
@@ -58,9 +59,11 @@ impl Drift {
 
     /// Counts a held record for the paths that it has and that were never, or hardly ever, there before.
     pub(super) fn look_at_held(&mut self, holder: u64, record: &Passing<'_>, tree: &ShapeTree) {
+        self.make_room(tree);
         let Some(case) = self.cases.get_mut(&holder) else { return };
-        let (looked, fresh, is_reverted) = (self.profiles.looked(), &mut case.fresh, case.is_reverted);
+        let (looked, is_reverted) = (self.profiles.looked(), case.is_reverted);
         let known = case.new_from.map_or(0, |from| from.saturating_sub(1));
+        let Case { fresh, beside, .. } = case;
         let mut new = Vec::new();
         self.profiles.look(tree, record.payload, record.offset, &mut |node, kind, profile| {
             let is_new = profile.first >= holder;
@@ -71,10 +74,13 @@ impl Drift {
                 *held += u64::from(kind != SlotKind::Null && !is_reverted);
                 return;
             }
-            let has_room = fresh.len() < ADDED_MAX && !is_reverted;
-            if has_room && kind != SlotKind::Null && !tree.is_requested(node) && (is_new || is_rare(profile, 1, looked))
-            {
+            if is_reverted || kind == SlotKind::Null || tree.is_requested(node) {
+                return;
+            }
+            if fresh.len() < ADDED_MAX && (is_new || is_rare(profile, 1, looked)) {
                 fresh.insert(node, 1);
+            } else if !is_new && profile.came_late() {
+                count_beside(beside, node);
             }
         });
         let has_new = new.into_iter().any(|node| !self.is_key(tree, node, known));
@@ -119,7 +125,8 @@ impl Drift {
             Some(held) if case.is_early => held * HELD_SHARE >= case.looked_at(),
             Some(held) => is_share(*held, case.looked_at()),
             // What a path has inside that became an object is not counted by the case.
-            None => tree.is_requested(node) && is_share(seen(), case.looked_at()),
+            None if tree.is_requested(node) => is_share(seen(), case.looked_at()),
+            None => case.beside.get(&node).is_some_and(|held| is_share(*held, case.looked_at())),
         }
     }
 
@@ -132,7 +139,7 @@ impl Drift {
 
 impl Case {
     /// Of the records that it held those that were looked at.
-    fn looked_at(&self) -> u64 {
+    pub(super) fn looked_at(&self) -> u64 {
         self.held.min(HELD_WHOLE) + self.held.saturating_sub(HELD_WHOLE) / HELD_EVERY
     }
 }

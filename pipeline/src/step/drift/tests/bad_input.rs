@@ -209,3 +209,35 @@ fn values_whose_type_is_one_in_a_hundred_wrong_make_no_case_and_few_are_held() {
     assert_eq!(names(&outcome), ["TimerSet", "RecordsReleased"]);
     assert_eq!(held(&outcome).len(), 1);
 }
+
+#[test]
+fn the_keys_of_a_map_take_no_places_from_paths_that_come_later() {
+    let mut stream = wide(300);
+    let keyed = |id: usize, names: &[(&str, &str)]| {
+        let keys: Vec<String> = (0..20).map(|n| format!(r#""k{id}-{n}":1"#)).collect();
+        orders(id..id + 1, names)[0].replacen('{', &format!(r#"{{"by_id":{{{}}},"#, keys.join(",")), 1)
+    };
+    feed(&mut stream, &(300..600).map(|id| keyed(id, &[])).collect::<Vec<_>>());
+    feed(&mut stream, &(600..630).map(|id| keyed(id, &[("Cost", "Costs")])).collect::<Vec<_>>());
+    let (drift, tree) = (stream.state.drift(), stream.state.shape());
+    assert_eq!(drift.added(only_case(&stream), tree), ["Costs"]);
+    assert!(!drift.profiles().is_full() && drift.profiles().paths.len() < 20);
+    let snapshot = stream.state.snapshot();
+    assert_eq!(crate::step::StreamState::from_snapshot(&snapshot).unwrap().snapshot(), snapshot);
+}
+
+#[test]
+fn where_all_places_are_taken_a_path_that_hardly_ever_was_there_gives_way_to_a_new_one() {
+    let mut stream = wide(100);
+    let many = |id: usize| {
+        let fields: String = (0..11).map(|n| format!(r#""once_{id}_{n}":1,"#)).collect();
+        orders(id..id + 1, &[])[0].replacen('{', &format!("{{{fields}"), 1)
+    };
+    feed(&mut stream, &(100..500).map(many).collect::<Vec<_>>());
+    feed(&mut stream, &orders(500..530, &[("Cost", "Costs")]));
+    let (drift, tree) = (stream.state.drift(), stream.state.shape());
+    assert_eq!(drift.added(only_case(&stream), tree), ["Costs"]);
+    let has = |path: &str| drift.profiles().of(tree.find(&[path]).unwrap()).is_some();
+    assert!(has("Cost") && has("Total") && !has("once_100_0"), "the oldest goes first, and nothing that is mapped");
+    assert!(drift.profiles().paths.len() <= crate::step::drift::PATHS_MAX);
+}

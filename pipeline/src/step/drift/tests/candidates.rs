@@ -132,3 +132,59 @@ fn a_path_that_stands_as_null_ever_after_begins_few_cases() {
     let begun = names(&outcome).iter().filter(|name| **name == "TimerSet").count();
     assert!(begun <= 3, "{begun} cases");
 }
+
+/// The paths that stood beside what was lost.
+fn beside(stream: &Stream) -> Vec<String> {
+    let (drift, tree) = (stream.state.drift(), stream.state.shape());
+    drift.beside(only_case(stream), tree).into_iter().map(|node| tree.path(node)).collect()
+}
+
+/// A record that has its total under both names.
+fn both(id: usize) -> String {
+    and(id, "Total", &format!(r#""Amount":{id}.5"#))
+}
+
+#[test]
+fn a_field_that_was_written_beside_the_lost_one_for_a_while_may_be_where_it_has_gone() {
+    let mut stream = steady(100);
+    let rare = |id: usize, payload: String| match id % 5 {
+        0 => payload.replacen('{', r#"{"Discount":1,"#, 1),
+        _ => payload,
+    };
+    feed(&mut stream, &(100..300).map(|id| rare(id, both(id))).collect::<Vec<_>>());
+    let payloads: Vec<String> = (300..330).map(|id| rare(id, with(id, "Amount"))).collect();
+    let outcome = feed(&mut stream, &payloads);
+    assert_eq!(held(&outcome).len(), 30);
+    assert_eq!(beside(&stream), ["Amount"], "the other one is not in almost all that is held");
+    assert!(added(&stream).is_empty(), "none came with the loss");
+    let (drift, tree, case) = (stream.state.drift(), stream.state.shape(), only_case(&stream));
+    let lost = drift.lost(case, tree).remove(0);
+    assert!(drift.was_there(&lost, "Amount", tree));
+    let snapshot = stream.state.snapshot();
+    stream.state = crate::step::StreamState::from_snapshot(&snapshot).unwrap();
+    assert_eq!(beside(&stream), ["Amount"], "a restart forgets nothing");
+    decide(&mut stream, "c", Verdict::Edit { moves: vec![renamed("Total", "Amount", 0)] });
+    assert_eq!(totals(&redrive(&mut stream, case, &held(&outcome), &payloads)).iter().flatten().count(), 30);
+    reconciles(&stream);
+}
+
+#[test]
+fn a_field_that_was_always_there_beside_the_lost_one_is_no_candidate() {
+    for before in [0, 10] {
+        let mut stream = stream();
+        let payload = |id: usize| if id < before { with(id, "Total") } else { both(id) };
+        feed(&mut stream, &(0..300).map(payload).collect::<Vec<_>>());
+        feed(&mut stream, &(300..330).map(|id| with(id, "Amount")).collect::<Vec<_>>());
+        assert!(beside(&stream).is_empty() && added(&stream).is_empty(), "{before}");
+    }
+}
+
+#[test]
+fn a_path_that_came_with_the_loss_was_not_there_before() {
+    let mut stream = steady(100);
+    feed(&mut stream, &(100..130).map(|id| with(id, "Amount")).collect::<Vec<_>>());
+    assert_eq!((added(&stream), beside(&stream)), (vec!["Amount".to_owned()], vec![]));
+    let (drift, tree) = (stream.state.drift(), stream.state.shape());
+    let lost = drift.lost(only_case(&stream), tree).remove(0);
+    assert!(!drift.was_there(&lost, "Amount", tree) && !drift.was_there(&lost, "Nowhere", tree));
+}
