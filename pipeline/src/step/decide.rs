@@ -461,6 +461,9 @@ fn waits(lost: &[Lost], best: &[(Lost, Move)], drift: &Drift, tree: &ShapeTree, 
             }
             _ => {}
         }
+        if drift.was_there(lost, new, tree) {
+            return Some(format!("{new} was there already when {from} went"));
+        }
         if let Some(change) = drift.change_between(lost, new, tree) {
             return Some(format!("{new} is not what {from} was: {change}"));
         }

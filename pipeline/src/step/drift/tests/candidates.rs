@@ -163,6 +163,8 @@ fn a_field_that_was_written_beside_the_lost_one_for_a_while_may_be_where_it_has_
     let snapshot = stream.state.snapshot();
     stream.state = crate::step::StreamState::from_snapshot(&snapshot).unwrap();
     assert_eq!(beside(&stream), ["Amount"], "a restart forgets nothing");
+    let proposed = suggest(&mut stream, "s", vec![renamed("Total", "Amount", 990)]);
+    assert_eq!(names(&proposed), ["RepairProposed"], "a person decides it");
     decide(&mut stream, "c", Verdict::Edit { moves: vec![renamed("Total", "Amount", 0)] });
     assert_eq!(totals(&redrive(&mut stream, case, &held(&outcome), &payloads)).iter().flatten().count(), 30);
     reconciles(&stream);
