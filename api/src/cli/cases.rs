@@ -4,12 +4,14 @@ mod evidence;
 
 use anyhow::{Context, bail};
 use poem_openapi::types::ToJSON;
+use schemas::ConnectionName;
 use schemas::drift::{DriftKind, Move, Verdict};
 use schemas::mapping::Rule;
 use serde_json::json;
 
 use super::backend::{Backend, Decision, StreamPath};
 use super::{CaseArgs, CasesArgs, CasesCommand, DecideArgs, EditArgs, PartArgs, SnoozeArgs};
+use crate::http::routes::cases::listing::{self, CasesWanted, StatusWanted};
 use crate::http::routes::cases::shape::{
     ApprovalInfo, CallInfo, CaseInfo, CoverageInfo, LostInfo, MoveInfo, SignalInfo, TriedInfo, twice,
 };
@@ -73,12 +75,29 @@ fn read_move(text: &str) -> anyhow::Result<Move> {
 }
 
 async fn list(args: &CasesArgs, of: &dyn Backend, out: &mut dyn Output) -> anyhow::Result<()> {
-    let stream: Option<StreamPath> = args.stream.as_deref().map(str::parse).transpose()?;
-    let cases = of.cases(stream.as_ref(), args.all, args.limit).await?;
+    let cases = of.cases(&wanted(args)?, args.limit).await?;
     let rows: Vec<_> = cases.iter().map(row).collect();
     let columns =
         ["case", "stream", "status", "severity", "kind", "lost", "came", "proposed", "confidence", "held", "began_at"];
     Ok(out.table(&columns, &rows)?)
+}
+
+/// Which cases are listed: those that wait, unless others are named.
+fn wanted(args: &CasesArgs) -> anyhow::Result<CasesWanted> {
+    let CasesArgs { connection, stream, all, status, severity, kind, .. } = args;
+    let of = match stream {
+        Some(path) => {
+            let StreamPath { connection, stream } = path.parse()?;
+            Some((connection, Some(stream)))
+        }
+        None => connection.as_deref().map(str::parse::<ConnectionName>).transpose()?.map(|name| (name, None)),
+    };
+    let status = match status {
+        Some(name) => Some(listing::status(name)?),
+        None => (!all).then_some(StatusWanted::Waiting),
+    };
+    let severity = severity.as_deref().map(listing::severity).transpose()?;
+    Ok(CasesWanted { of, status, severity, kind: kind.as_deref().map(listing::kind).transpose()? })
 }
 
 fn row(case: &CaseInfo) -> Vec<serde_json::Value> {

@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use poem_openapi::types::{Any, ParseFromJSON};
 use projections::sql::Format;
 use schemas::Topic;
-use schemas::drift::{Move, Verdict};
+use schemas::drift::{DriftKind, Move, Severity, Verdict};
 use schemas::time::format_timestamp;
 
 use super::{Ask, Client, ClientError, rows};
 use crate::auth::Role;
 use crate::cli::backend::{Answer, Backend, Decision, StreamPath};
+use crate::http::routes::cases::listing::{CasesWanted, StatusWanted};
 use crate::http::routes::cases::shape::{CaseInfo, CasePage, MoveWanted};
 use crate::http::routes::cases::{self, Edit, Later, Snooze};
 use crate::http::routes::log::LogPage;
@@ -86,12 +87,17 @@ impl Backend for Client {
         found.with_context(|| format!("the record at {position} of {}", self.tenant()))
     }
 
-    async fn cases(&self, stream: Option<&StreamPath>, all: bool, limit: usize) -> anyhow::Result<Vec<CaseInfo>> {
+    async fn cases(&self, wanted: &CasesWanted, limit: usize) -> anyhow::Result<Vec<CaseInfo>> {
+        let CasesWanted { of, status, severity, kind } = wanted;
         let (mut found, mut after) = (Vec::new(), None::<String>);
         while found.len() < limit {
-            let ask = of_stream(Ask::get(&["aam", "cases"]), stream).with("limit", PAGE);
-            let ask = ask.with_some("status", (!all).then_some("waiting")).with_some("cursor", after.as_ref());
-            let page: CasePage = self.json(ask).await?;
+            let ask = Ask::get(&["aam", "cases"]).with("limit", PAGE);
+            let ask = ask.with_some("connection", of.as_ref().map(|(connection, _)| connection));
+            let ask = ask.with_some("stream", of.as_ref().and_then(|(_, stream)| stream.as_ref()));
+            let ask = ask.with_some("status", status.map(StatusWanted::name));
+            let ask = ask.with_some("severity", severity.map(Severity::name));
+            let ask = ask.with_some("kind", kind.map(DriftKind::name));
+            let page: CasePage = self.json(ask.with_some("cursor", after.as_ref())).await?;
             found.extend(page.cases);
             match page.next {
                 Some(next) => after = Some(next),

@@ -150,9 +150,9 @@ async fn show(
 
 /// Shows what drifted: what was repaired by itself, and what waits for a person.
 async fn show_cases(server: &Server, out: &mut dyn Output) -> anyhow::Result<()> {
-    let (tenant, stream, all, limit) = (None, None, true, 20);
     let of = Folder::tenant(&server.line, TENANT).await?;
-    crate::cli::cases::run(&CasesCommand::List(CasesArgs { tenant, stream, all, limit }), &of, out).await
+    let all = CasesArgs { all: true, limit: 20, ..CasesArgs::default() };
+    crate::cli::cases::run(&CasesCommand::List(all), &of, out).await
 }
 
 /// Makes the demo's user, for this folder only, and signs in.

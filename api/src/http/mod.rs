@@ -89,6 +89,8 @@ pub struct Operator {
     pub metrics_token: Option<String>,
     /// Networks that notices may go to, besides public addresses.
     pub webhook_networks: Vec<IpNet>,
+    /// Where people reach the server, without a slash at its end: what notices link to.
+    pub public_url: Option<String>,
 }
 
 /// Event streams that may be open at once.
@@ -101,7 +103,8 @@ impl Doors {
         let roots = Roots::resolve(&line, &operator.files_roots).await?;
         let connections = Arc::new(Connections::new(line.clone(), roots));
         connections.start().await?;
-        let notices = Notices::start(line.clone(), Guard::new(&operator.webhook_networks))?;
+        let guard = Guard::new(&operator.webhook_networks);
+        let notices = Notices::start(line.clone(), guard, operator.public_url.clone())?;
         let master = MasterKey::open(&line.folder)?;
         let accounts = Arc::new(Accounts::new(line.store.clone(), &master.derive("session tokens"))?);
         idempotency::keep_swept(&line);

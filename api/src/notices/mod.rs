@@ -13,13 +13,14 @@ use anyhow::Context;
 use futures::future::select_all;
 use parking_lot::Mutex;
 use pipeline::notices::{self, Notice, Webhook};
+use pipeline::repair::Case;
 use schemas::TenantId;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::line::Line;
 use guard::Guard;
-use message::About;
+use message::{About, Told};
 use send::Sender;
 
 /// Requests that are under way at once.
@@ -42,6 +43,8 @@ pub struct Notices {
     line: Arc<Line>,
     sender: Sender,
     places: Semaphore,
+    /// Where people reach the server, as far as its operator has said so.
+    public_url: Option<String>,
     /// The task of each webhook that has notices.
     tasks: Mutex<HashMap<(TenantId, String), JoinHandle<()>>>,
     /// Raised to have it looked for notices.
@@ -52,12 +55,13 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Starts to send.
-    pub fn start(line: Arc<Line>, guard: Guard) -> anyhow::Result<Arc<Self>> {
+    /// Starts to send, with links to where people reach the server if that is known.
+    pub fn start(line: Arc<Line>, guard: Guard, public_url: Option<String>) -> anyhow::Result<Arc<Self>> {
         let notices = Arc::new(Self {
             line,
             sender: Sender::new(guard).context("making the client of webhooks")?,
             places: Semaphore::new(SENDING_MAX),
+            public_url,
             tasks: Mutex::default(),
             look: watch::Sender::new(0),
             news: watch::Sender::new(0),
@@ -256,14 +260,17 @@ impl Notices {
             Some(case) => Some(self.line.impact(tenant, case).await?),
             None => None,
         };
+        let kinds = case.as_ref().map(Case::kinds).unwrap_or_default();
         let case = match &case {
             Some(case) => Some(self.line.told_outside(tenant, case).await?),
             None => None,
         };
         // The id is the same at every try, so that a receiver that took it twice can tell.
         let message = key.replace('/', "-");
-        let case = case.as_ref().zip(impact.as_ref());
-        let about = About { tenant: name.as_str(), webhook: id, id: &message, notice, case };
+        let told = case.as_ref().zip(impact.as_ref());
+        let case = told.map(|(case, impact)| Told { case, kinds: &kinds, impact });
+        let public_url = self.public_url.as_deref();
+        let about = About { tenant: name.as_str(), webhook: id, id: &message, notice, case, public_url };
         let _place = self.places.acquire().await?;
         Ok(self.sender.send(webhook, &about, now() / 1_000_000).await)
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use url::Url;
 
 use crate::backends::{Backends, Sections};
 use crate::cli::{IngestArgs, Mode};
@@ -31,6 +32,8 @@ struct Config {
     #[serde(default)]
     rates: Rates,
     metrics_token_file: Option<PathBuf>,
+    /// Where people reach the server, as https://autonomos.example.com: notices link there.
+    public_url: Option<String>,
     #[serde(default)]
     webhooks: WebhookSettings,
     llm: Option<Llm>,
@@ -87,6 +90,19 @@ pub fn metrics_token(path: &Path) -> anyhow::Result<String> {
         bail!("the token in {} needs {TOKEN_BYTES_MIN} printable characters or more, without spaces", path.display());
     }
     Ok(token.to_owned())
+}
+
+/// Where people reach the server, without a slash at its end.
+fn public_url(text: &str) -> anyhow::Result<String> {
+    // It is not repeated: there may be a password in it.
+    let wrong =
+        "public_url is where people reach the server: write https://host, without user, password, query or fragment";
+    let url: Url = text.parse().context(wrong)?;
+    let has_login = !url.username().is_empty() || url.password().is_some();
+    if !matches!(url.scheme(), "http" | "https") || has_login || url.query().is_some() || url.fragment().is_some() {
+        bail!(wrong);
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// A stream whose files are watched; the fields are the options of `ingest`.
@@ -172,6 +188,7 @@ pub fn read(path: &Path, required: bool) -> anyhow::Result<Settings> {
         rates: config.rates,
         files_roots: config.files_roots.into_iter().map(place).collect(),
         webhook_networks: config.webhooks.networks.iter().map(network).collect::<anyhow::Result<_>>()?,
+        public_url: config.public_url.as_deref().map(public_url).transpose()?,
         metrics_token: config.metrics_token_file.map(|file| metrics_token(&base.join(file))).transpose()?,
     };
     let llm = config.llm.map(|llm| llm.checked(base)).transpose();
@@ -271,6 +288,26 @@ mod tests {
         let settings = read("webhooks: {networks: [10.0.0.0/8, \"fd00::/8\"]}\n").unwrap();
         assert_eq!(settings.operator.webhook_networks.len(), 2);
         assert!(format!("{:#}", read("webhooks: {networks: [local]}").unwrap_err()).contains("no network"));
+    }
+
+    #[test]
+    fn where_people_reach_the_server_is_an_address_of_the_web_and_nothing_more() {
+        let read = |url: &str| told(&format!("public_url: \"{url}\"\n")).map(|read| read.operator.public_url);
+        assert_eq!(told("watch: []\n").unwrap().operator.public_url, None);
+        for (url, expected) in [
+            ("https://autonomos.example.com/", "https://autonomos.example.com"),
+            ("http://10.0.0.7:7400", "http://10.0.0.7:7400"),
+            ("https://example.com/data//", "https://example.com/data"),
+            ("https://example.com/<!channel>", "https://example.com/%3C!channel%3E"),
+        ] {
+            assert_eq!(read(url).unwrap().as_deref(), Some(expected), "{url}");
+        }
+        for wrong in
+            ["", "example.com", "ftp://example.com", "https://", "https://a:canary@b.example", "https://b.example/?x=1"]
+        {
+            let refused = format!("{:#}", read(wrong).unwrap_err());
+            assert!(refused.contains("public_url") && !refused.contains("canary"), "{wrong}: {refused}");
+        }
     }
 
     #[test]

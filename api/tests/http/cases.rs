@@ -7,16 +7,25 @@ use crate::house::{House, Person};
 const PUSH: &str = "/api/v1/records?connection=crm&stream=opportunity&system=salesforce";
 
 pub fn push(person: &Person, ids: std::ops::Range<usize>, name: &str) -> String {
+    push_text(person, &deals(ids, name))
+}
+
+/// Deals of these numbers, their amount under this name.
+fn deals(ids: std::ops::Range<usize>, name: &str) -> String {
     let deal = |id: usize| {
         let amount = 100 + id * 7;
         format!(r#"{{"Id":"{id}","Name":"Deal","{name}":{amount}.5,"LastModifiedDate":"2026-01-01T00:00:00Z"}}"#) + "\n"
     };
-    push_text(person, &ids.map(deal).collect::<String>())
+    ids.map(deal).collect()
 }
 
 /// Pushes lines of JSON; answers the position.
 pub fn push_text(person: &Person, body: &str) -> String {
-    let answer = person.send("POST", PUSH, &[("content-type", "application/x-ndjson")], body.as_bytes());
+    push_to(person, PUSH, body)
+}
+
+fn push_to(person: &Person, path: &str, body: &str) -> String {
+    let answer = person.send("POST", path, &[("content-type", "application/x-ndjson")], body.as_bytes());
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["position"].as_str().unwrap().to_owned()
 }
@@ -52,6 +61,20 @@ pub fn doubtful(house: &House) -> (Person, Value) {
     let case = proposed(&admin);
     assert_eq!(count(&admin, "true"), json!(100), "the view is there");
     (admin, case)
+}
+
+/// A tenant whose connections crm and erp have a case each that waits, and says why.
+pub fn of_two(house: &House) -> Person {
+    let admin = house.admin("acme");
+    for path in [PUSH.to_owned(), PUSH.replace("connection=crm", "connection=erp")] {
+        push_to(&admin, &path, &deals(0..100, "Amount"));
+        push_to(&admin, &path, &deals(100..150, "Bla"));
+    }
+    until("something is proposed", || {
+        let found = cases(&admin, "?status=waiting");
+        found.len() == 2 && found.iter().all(|case| !case["waits"].is_null())
+    });
+    admin
 }
 
 /// The only case that waits, once it says why it does: what is proposed follows a case.
@@ -115,4 +138,37 @@ fn stale_decisions_low_roles_and_other_tenants_are_refused() {
     assert_eq!(admin.get("/api/v1/aam/cases?status=odd").status, 400);
     let journal = admin.get("/api/v1/audit").text;
     assert!(journal.contains(&format!("{path}/reject")), "{journal}");
+}
+
+#[test]
+fn cases_are_listed_by_connection_severity_and_kind() {
+    let house = House::open();
+    let admin = of_two(&house);
+    let streams = |query: &str| -> Vec<String> {
+        cases(&admin, query).iter().map(|case| case["stream"].as_str().unwrap().to_owned()).collect()
+    };
+    let both = ["crm/opportunity", "erp/opportunity"];
+    assert_eq!(streams(""), both);
+    assert_eq!(streams("?connection=erp"), ["erp/opportunity"]);
+    assert_eq!(streams("?connection=erp&stream=opportunity&status=open"), ["erp/opportunity"]);
+    assert_eq!(streams("?connection=er"), [""; 0]);
+    let case = cases(&admin, "?connection=crm").remove(0);
+    let kinds: Vec<&str> = case["kinds"].as_array().unwrap().iter().map(|kind| kind.as_str().unwrap()).collect();
+    for severity in ["info", "warning", "breaking"] {
+        let expected = if case["severity"] == severity { &both[..] } else { &[] };
+        assert_eq!(streams(&format!("?severity={severity}")), expected, "{severity}: {case}");
+    }
+    for kind in ["renamed", "nested", "unnested", "split", "merged", "retyped", "removed", "added", "nulls"] {
+        let expected = if kinds.contains(&kind) { &both[..] } else { &[] };
+        assert_eq!(streams(&format!("?kind={kind}&status=waiting")), expected, "{kind}: {case}");
+    }
+    let page = |query: &str| admin.get(&format!("/api/v1/aam/cases?limit=1&kind={}{query}", kinds[0])).json();
+    let first = page("");
+    assert_eq!(first["cases"][0]["stream"], both[0]);
+    let second = page(&format!("&cursor={}", first["next"].as_str().unwrap()));
+    assert_eq!((&second["cases"][0]["stream"], &second["next"]), (&json!(both[1]), &Value::Null));
+    for odd in ["severity=grave", "kind=Renamed", "status=odd", "stream=opportunity", "connection=a%20b"] {
+        let refused = admin.get(&format!("/api/v1/aam/cases?{odd}"));
+        assert_eq!((refused.status, refused.problem()), (400, "invalid_request".into()), "{odd}: {}", refused.text);
+    }
 }

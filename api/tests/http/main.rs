@@ -2,6 +2,7 @@
 
 mod accounts;
 mod advice;
+mod bound;
 mod cases;
 mod connections;
 mod deciding;

@@ -95,8 +95,13 @@ fn answer(mut stream: TcpStream, status: &str) -> Option<Message> {
 
 /// A server whose operator lets notices go to loopback.
 fn house() -> House {
-    let webhook_networks = vec!["127.0.0.0/8".parse().unwrap()];
-    House::with(Operator { rates: wide(), webhook_networks, ..Operator::default() })
+    reached_at(None)
+}
+
+/// The same, which people reach at an address.
+fn reached_at(public_url: Option<&str>) -> House {
+    let (webhook_networks, public_url) = (vec!["127.0.0.0/8".parse().unwrap()], public_url.map(str::to_owned));
+    House::with(Operator { rates: wide(), webhook_networks, public_url, ..Operator::default() })
 }
 
 fn made(person: &Person, body: &Value) -> Value {
@@ -160,6 +165,21 @@ fn slack_is_told_in_words_and_other_topics_when_they_are_chosen() {
     // The new case opens, and the old one is told as reverted.
     let last = receiver.wait(4).iter().map(|m| m.json()["text"].as_str().unwrap().to_owned()).collect::<String>();
     assert!(last.contains("Taken back: the repair of drift"), "{last}");
+}
+
+#[test]
+fn slack_has_a_link_to_the_case_where_people_reach_the_server() {
+    let house = reached_at(Some("https://autonomos.example"));
+    let receiver = Receiver::start();
+    let admin = house.admin("acme");
+    made(&admin, &json!({"form": "slack", "url": receiver.url()}));
+    push(&admin, 0..100, "Amount");
+    push(&admin, 100..150, "Bla");
+    let case = cases(&admin, "?status=waiting").remove(0);
+    let message = receiver.wait(1).remove(0).json();
+    let (text, id) = (message["text"].as_str().unwrap(), case["case"].as_str().unwrap());
+    assert!(text.ends_with(&format!("\n<https://autonomos.example/api/v1/aam/cases/{id}>")), "{text}");
+    assert!(text.contains("Severity: "), "{text}");
 }
 
 #[test]

@@ -47,6 +47,24 @@ fn a_case_is_shown_with_real_rows_and_what_a_decision_would_do() {
 }
 
 #[test]
+fn cases_are_listed_by_connection_status_severity_and_kind() {
+    let folder = Folder::new();
+    doubtful(&folder);
+    let case = cases(&folder, &[]).remove(0);
+    let (severity, kinds) = (case["severity"].as_str().unwrap(), case["kind"].as_str().unwrap());
+    for kind in kinds.split(", ") {
+        let more = ["--connection", "crm", "--status", "open", "--severity", severity, "--kind", kind];
+        assert_eq!(cases(&folder, &more), [case.clone()], "{kind}");
+    }
+    let other = if severity == "info" { "warning" } else { "info" };
+    for more in [["--connection", "erp"], ["--status", "noted"], ["--severity", other], ["--kind", "nulls"]] {
+        assert_eq!(cases(&folder, &more), Vec::<Value>::new(), "{more:?}");
+    }
+    let refused = folder.err(&["cases", "list", "--tenant", "acme", "--severity", "grave"]);
+    assert!(refused.contains("use info, warning, breaking"), "{refused}");
+}
+
+#[test]
 fn values_of_sensitive_fields_are_masked_wherever_a_case_shows_them() {
     let folder = Folder::new();
     let mapping = "system: shop\nentities:\n  - entity: pay\n    table: pays\n    fields:\n      \

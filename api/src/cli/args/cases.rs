@@ -8,7 +8,7 @@ use super::limit;
 /// What to do with cases of drift.
 #[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
 pub enum CasesCommand {
-    /// List cases that wait, or all of them.
+    /// List cases that wait, or others.
     List(CasesArgs),
     /// Show one: what is lost, real rows and held records, where it may have gone, whom it concerns, what was decided.
     Show(CaseArgs),
@@ -45,17 +45,29 @@ impl CasesCommand {
 }
 
 /// Options of `cases list`.
-#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 pub struct CasesArgs {
     /// Whose cases.
     #[arg(long)]
     pub tenant: Option<String>,
+    /// Only of this connection.
+    #[arg(long, conflicts_with = "stream")]
+    pub connection: Option<String>,
     /// Only of this stream: CONNECTION/STREAM.
     #[arg(long)]
     pub stream: Option<String>,
     /// Also those that are decided or released, and those that are not told yet.
     #[arg(long)]
     pub all: bool,
+    /// Those of this status instead of those that wait: watching, open, rejected, repaired, removed, released, reverted or noted.
+    #[arg(long, conflicts_with = "all")]
+    pub status: Option<String>,
+    /// Only of this severity: info, warning or breaking.
+    #[arg(long)]
+    pub severity: Option<String>,
+    /// Only with this kind of change: renamed, nested, unnested, split, merged, retyped, removed, added or nulls.
+    #[arg(long)]
+    pub kind: Option<String>,
     /// At most so many.
     #[arg(long, default_value_t = 100, value_parser = limit)]
     pub limit: usize,

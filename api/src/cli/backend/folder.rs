@@ -9,10 +9,10 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use futures::StreamExt;
+use pipeline::quarantine;
 use pipeline::repair::Case;
 use pipeline::source::LaneCursor;
 use pipeline::step::drift::Declared;
-use pipeline::{quarantine, repair};
 use schemas::input::DeclaredField;
 use schemas::record::RecordBatch as Records;
 use schemas::{Mapping, Position, StreamId, TenantId, TenantName, Topic};
@@ -22,6 +22,7 @@ use super::{Answer, Backend, Decision, Keys, Rows, Run, StreamPath};
 use crate::auth::master_key::MasterKey;
 use crate::auth::{Accounts, Role};
 use crate::http::routes::cases::evidence;
+use crate::http::routes::cases::listing::CasesWanted;
 use crate::http::routes::cases::shape::{self, CaseInfo};
 use crate::http::routes::log::{self, LogPage};
 use crate::http::routes::quarantine::{QuarantinePage, QuarantinedPayload, QuarantinedRecord};
@@ -124,16 +125,16 @@ impl Backend for Folder<'_> {
         Ok(QuarantinedPayload::new(&note, settled.as_ref(), &bytes))
     }
 
-    async fn cases(&self, stream: Option<&StreamPath>, all: bool, limit: usize) -> anyhow::Result<Vec<CaseInfo>> {
-        let stream = stream.map(|path| self.stream(path));
+    async fn cases(&self, wanted: &CasesWanted, limit: usize) -> anyhow::Result<Vec<CaseInfo>> {
         self.line.wait_cases().await?;
         let (mut found, mut after) = (Vec::new(), None::<String>);
         while found.len() < limit {
-            let page = repair::list(&*self.line.store, self.id, stream.as_ref(), after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            let wanted = page.into_iter().map(|(_, case)| case).filter(|case| all || case.status.is_waiting());
-            found.extend(wanted.map(shape::case));
+            let (page, next) = wanted.page(&*self.line.store, self.id, after.as_deref(), PAGE).await?;
+            found.extend(page.into_iter().map(shape::case));
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
         }
         found.truncate(limit);
         Ok(found)

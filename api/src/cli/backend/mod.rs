@@ -17,6 +17,7 @@ use schemas::input::DeclaredField;
 use schemas::record::RecordBatch as Records;
 use schemas::{ConnectionName, Mapping, StreamName, Topic};
 
+use crate::http::routes::cases::listing::CasesWanted;
 use crate::http::routes::cases::shape::CaseInfo;
 use crate::http::routes::log::LogPage;
 use crate::http::routes::quarantine::{QuarantinePage, QuarantinedPayload};
@@ -52,8 +53,8 @@ pub trait Backend: Deciding {
     ) -> anyhow::Result<QuarantinePage>;
     /// One record that was set aside, with its bytes.
     async fn quarantined(&self, position: &str) -> anyhow::Result<QuarantinedPayload>;
-    /// Cases of drift, at most `limit`: those that wait, or all.
-    async fn cases(&self, stream: Option<&StreamPath>, all: bool, limit: usize) -> anyhow::Result<Vec<CaseInfo>>;
+    /// The wanted cases of drift, at most `limit`.
+    async fn cases(&self, wanted: &CasesWanted, limit: usize) -> anyhow::Result<Vec<CaseInfo>>;
     /// One case.
     async fn case(&self, case: &str) -> anyhow::Result<CaseInfo>;
     /// Gives a decision, waits for its outcome and for what it lets go, and answers the case as it is then.

@@ -49,9 +49,11 @@ pub struct Routes;
 
 #[OpenApi(prefix_path = "/api/v1/aam/advice", tag = "Tag::Cases")]
 impl Routes {
-    /// Show what questions to a language model have cost: calls, tokens, dollars, what was saved, and the budget.
+    /// Show what questions to a language model have cost: calls, tokens, dollars, what was saved, and the budget. Of the
+    /// whole tenant, so no key sees it that is bound to connections.
     #[oai(path = "/usage", method = "get", operation_id = "show_advice_usage")]
     async fn show(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed) -> Result<Json<AdviceUsage>, Problem> {
+        super::require_all(&caller, "what questions cost is counted for the organisation")?;
         Ok(Json(usage(doors.line.advice(caller.tenant).await?)))
     }
 

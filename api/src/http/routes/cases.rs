@@ -1,20 +1,22 @@
 //! `/api/v1/aam/cases`: drift, and what people decide of it.
 
 pub mod evidence;
+pub mod listing;
 pub mod shape;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline::repair::{self, Case, Status};
+use pipeline::repair::Case;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
-use schemas::Position;
 use schemas::drift::Verdict;
+use schemas::ids::InvalidName;
+use schemas::{ConnectionName, Position, StreamName};
 
 use super::{Signed, Tag};
 use crate::auth::{Caller, Role};
@@ -24,11 +26,10 @@ use crate::http::text::Text;
 use crate::http::time;
 use crate::line::{DecideError, MadeOn, Outcome};
 use evidence::DryRunInfo;
+use listing::CasesWanted;
 use shape::{CaseInfo, CasePage, MoveWanted};
 
 const LIMIT: u32 = 100;
-/// Cases that are looked at for a page of those of a status.
-const LOOKED_AT: usize = 1_000;
 /// Held records that a decision is tried on, unless said.
 const DRY_RUN_RECORDS: u32 = 100;
 /// How long a decision's outcome is waited for before the answer is 202.
@@ -147,40 +148,39 @@ impl Routes {
         /// Only of this status: watching, open, rejected, repaired, removed, released, reverted or noted; `waiting` is open and rejected.
         #[oai(validator(max_length = 20))]
         status: Query<Option<String>>,
-        /// Only of this connection; with `stream`.
+        /// Only of this connection. A key that is bound to connections must name one.
         #[oai(validator(max_length = 127))]
         connection: Query<Option<String>>,
-        /// Only of this stream of the connection.
+        /// Only of this stream of the connection; with `connection`.
         #[oai(validator(max_length = 127))]
         stream: Query<Option<String>>,
-        /// Cases at most. Of a status a page may show fewer and still have a `next`: 1,000 cases are looked at for it.
+        /// Only of this severity: info, warning or breaking.
+        #[oai(validator(max_length = 20))]
+        severity: Query<Option<String>>,
+        /// Only those with this among their `kinds`: renamed, nested, unnested, split, merged, retyped, removed, added or nulls.
+        #[oai(validator(max_length = 20))]
+        kind: Query<Option<String>>,
+        /// Cases at most. Of a status, severity or kind a page may show fewer and still have a `next`: 1,000 cases, or `limit`
+        /// if that is more, are looked at for it.
         #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
         limit: Query<Option<u32>>,
         /// The `next` of the page before.
         #[oai(validator(max_length = 1024))]
         cursor: Query<Option<String>>,
     ) -> Result<Json<CasePage>, Problem> {
-        let of = super::stream_wanted(&caller, connection.0, stream.0)?;
-        let wanted = statuses(status.0.as_deref())?;
+        let wanted = CasesWanted {
+            of: scope(&caller, connection.0.as_deref(), stream.0.as_deref())?,
+            status: status.0.as_deref().map(listing::status).transpose()?,
+            severity: severity.0.as_deref().map(listing::severity).transpose()?,
+            kind: kind.0.as_deref().map(listing::kind).transpose()?,
+        };
         let purpose = format!("{}/cases", caller.tenant);
         let after = super::open_key(&doors, &purpose, cursor.0.as_deref())?;
         let limit = limit.0.unwrap_or(LIMIT) as usize;
         super::wait_cases(&doors).await?;
-        let looked_at = if status.0.is_some() { limit.max(LOOKED_AT) } else { limit };
-        let found = repair::list(&*doors.line.store, caller.tenant, of.as_ref(), after.as_deref(), looked_at).await?;
-        let mut is_more = found.len() == looked_at;
-        let (mut cases, mut last) = (Vec::new(), None);
-        for (key, case) in found {
-            if cases.len() == limit {
-                is_more = true;
-                break;
-            }
-            last = Some(key);
-            if wanted.contains(&case.status) {
-                cases.push(shape::case(case));
-            }
-        }
-        let next = last.filter(|_| is_more).map(|key| doors.seal.close(&purpose, key.as_bytes()));
+        let (found, next) = wanted.page(&*doors.line.store, caller.tenant, after.as_deref(), limit).await?;
+        let next = next.map(|key| doors.seal.close(&purpose, key.as_bytes()));
+        let cases = found.into_iter().map(shape::case).collect();
         Ok(Json(CasePage { cases, next }))
     }
 
@@ -341,16 +341,23 @@ fn texts(texts: Vec<Text>) -> Vec<String> {
     texts.into_iter().map(String::from).collect()
 }
 
-fn statuses(text: Option<&str>) -> Result<Vec<Status>, Problem> {
-    let named = |name: &str| Status::ALL.into_iter().filter(|s| s.name() == name).collect::<Vec<_>>();
-    match text {
-        None => Ok(Status::ALL.to_vec()),
-        Some("waiting") => Ok(Status::ALL.into_iter().filter(|s| s.is_waiting()).collect()),
-        Some(name) => match named(name) {
-            known if !known.is_empty() => Ok(known),
-            _ => Err(Problem::invalid(format!("there is no status {name:.40?}: see the description of `status`"))),
-        },
-    }
+/// The connection that a list is confined to, or the stream of it; who is bound to connections must name one of them.
+fn scope(
+    caller: &Caller,
+    connection: Option<&str>,
+    stream: Option<&str>,
+) -> Result<Option<(ConnectionName, Option<StreamName>)>, Problem> {
+    let Some(connection) = connection else {
+        return match stream {
+            Some(_) => Err(Problem::invalid("name the connection of the stream, too")),
+            None if caller.is_bound() => Err(Problem::invalid("name a connection: this key is bound to some")),
+            None => Ok(None),
+        };
+    };
+    caller.require_connection(connection)?;
+    let wrong = |error: InvalidName| Problem::invalid(error.to_string());
+    let stream = stream.map(str::parse::<StreamName>).transpose().map_err(wrong)?;
+    Ok(Some((connection.parse().map_err(wrong)?, stream)))
 }
 
 /// Refuses a decision that is of the whole case and names some of its paths.

@@ -112,6 +112,14 @@ async fn wait_cases(doors: &Doors) -> Result<(), Problem> {
     }
 }
 
+/// Refuses a key that is bound to connections what spans them all; `instead` says what it may ask.
+fn require_all(caller: &Caller, instead: &str) -> Result<(), Problem> {
+    match caller.is_bound() {
+        true => Err(AuthError::OtherConnection(format!("all of them: {instead}")).into()),
+        false => Ok(()),
+    }
+}
+
 /// The key in a sealed cursor.
 fn open_key(doors: &Doors, purpose: &str, cursor: Option<&str>) -> Result<Option<String>, Problem> {
     let Some(text) = cursor else { return Ok(None) };

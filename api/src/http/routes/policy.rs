@@ -157,11 +157,11 @@ pub struct PolicyInfo {
     pub own: Option<PolicyBody>,
     /// What is in force.
     pub in_force: PolicyBody,
-    /// The connections that say otherwise than the tenant.
+    /// The connections that say otherwise than the tenant; of a key that is bound to connections, those of its own.
     pub connections: Vec<String>,
     /// Raised at every change of the tenant's policies.
     pub number: u64,
-    /// Who changed something last.
+    /// Who changed something last; not told to a key that is bound to connections.
     pub by: Option<String>,
     /// When.
     pub at: Option<String>,
@@ -217,12 +217,12 @@ impl Routes {
         &self,
         doors: Data<&Arc<Doors>>,
         Signed(caller): Signed,
-        /// Of this connection.
+        /// Of this connection. A key that is bound to connections must name one.
         #[oai(validator(max_length = 127))]
         connection: Query<Option<String>>,
     ) -> Result<Found, Problem> {
         let connection = named(&caller, connection.0.as_deref())?;
-        Ok(found(caller.tenant, doors.line.policies(caller.tenant).await?, connection.as_ref()))
+        Ok(found(&caller, doors.line.policies(caller.tenant).await?, connection.as_ref()))
     }
 
     /// Set the policy of the tenant or of a connection, as a whole, for what comes from now on. If-Match says which it
@@ -270,7 +270,7 @@ impl Routes {
         &self,
         doors: Data<&Arc<Doors>>,
         Signed(caller): Signed,
-        /// Only of this connection.
+        /// Only of this connection. A key that is bound to connections must name one.
         #[oai(validator(max_length = 127))]
         connection: Query<Option<String>>,
         /// This threshold; some usual ones when left out.
@@ -322,12 +322,15 @@ async fn change(
     let by = caller.label();
     let set = doors.line.set_policy(caller.tenant, connection.as_ref(), policy, &by, made_on).await?;
     noted.say(policy_told(connection.as_ref(), before.own(connection.as_ref()), set.own(connection.as_ref())));
-    Ok(found(caller.tenant, set, connection.as_ref()))
+    Ok(found(caller, set, connection.as_ref()))
 }
 
-/// The connection that is meant; a key that is bound to others sees none of them.
+/// The connection that is meant. A key that is bound to others sees none of them, and nothing of the tenant's as a whole.
 fn named(caller: &Caller, connection: Option<&str>) -> Result<Option<ConnectionName>, Problem> {
-    let Some(name) = connection else { return Ok(None) };
+    let Some(name) = connection else {
+        super::require_all(caller, "name one of its own with `connection`")?;
+        return Ok(None);
+    };
     caller.require_connection(name)?;
     name.parse().map(Some).map_err(|e: schemas::ids::InvalidName| Problem::invalid(e.to_string()))
 }
@@ -337,9 +340,15 @@ fn tag(tenant: TenantId, policies: &Policies) -> String {
     format!("\"policy-{tenant}-{}\"", policies.number)
 }
 
-fn found(tenant: TenantId, policies: Policies, connection: Option<&ConnectionName>) -> Found {
-    let tag = tag(tenant, &policies);
-    Found::Found(Json(info(policies, connection)), tag)
+fn found(caller: &Caller, policies: Policies, connection: Option<&ConnectionName>) -> Found {
+    let tag = tag(caller.tenant, &policies);
+    let mut shown = info(policies, connection);
+    if caller.is_bound() {
+        shown.connections.retain(|name| caller.require_connection(name).is_ok());
+        // What was changed last may be another connection's.
+        (shown.by, shown.at) = (None, None);
+    }
+    Found::Found(Json(shown), tag)
 }
 
 /// The policy of a tenant, or of a connection.

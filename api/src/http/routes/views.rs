@@ -35,7 +35,7 @@ pub struct ViewInfo {
     pub name: String,
     /// What its rows are.
     pub entity: String,
-    /// Rows in it; absent, like every figure, when the view cannot be opened.
+    /// Rows in it; absent, like every figure, when the view cannot be opened, and for a key that is bound to connections.
     pub rows: Option<u64>,
     /// Rows that are not yet in its files.
     pub tail_rows: Option<u64>,
@@ -106,7 +106,12 @@ impl Routes {
     #[oai(path = "/", method = "get", operation_id = "list_views")]
     async fn list(&self, doors: Data<&Arc<Doors>>, Signed(caller): Signed) -> Result<Json<ViewList>, Problem> {
         let views = doors.line.views(caller.tenant).await.map_err(Problem::internal)?;
-        Ok(Json(ViewList { views: views.into_iter().map(info).collect() }))
+        let views = views.into_iter().map(info);
+        let views = match caller.is_bound() {
+            true => views.map(without_figures).collect(),
+            false => views.collect(),
+        };
+        Ok(Json(ViewList { views }))
     }
 
     /// Describe a view: its columns and their types.
@@ -200,6 +205,11 @@ pub fn info(view: ViewStatus) -> ViewInfo {
         entity: view.entity.to_string(),
         stopped,
     }
+}
+
+/// A view without what would tell of connections that a key is not for.
+fn without_figures(view: ViewInfo) -> ViewInfo {
+    ViewInfo { rows: None, tail_rows: None, files: None, bytes: None, memory_bytes: None, ..view }
 }
 
 /// A view's columns as they are shown.

@@ -28,9 +28,11 @@ const WAITING_MAX: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename_all = "lowercase")]
 pub enum FormWanted {
-    /// A CloudEvent in JSON, signed after the Standard Webhooks specification.
+    /// A CloudEvent in JSON, signed after the Standard Webhooks specification. It names every field that is lost, with views,
+    /// severity and kinds; its `link` is absolute where the operator has said how people reach the server.
     Event,
-    /// A message to an incoming webhook of Slack, or of what takes the same.
+    /// A message to an incoming webhook of Slack, or of what takes the same: as many fields as 3,000 characters bear, with
+    /// views, severity and kinds, and a link where the operator has said how people reach the server.
     Slack,
 }
 

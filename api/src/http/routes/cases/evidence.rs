@@ -150,7 +150,8 @@ pub struct ViewImpactInfo {
     pub columns: Vec<String>,
     /// Rows of the case's stream in it; null when they could not be counted now.
     pub rows: Option<u64>,
-    /// Who asked for one of the columns last, since the server started.
+    /// Who asked for one of the columns last, or for every one, since the server started; with `$key`, `$version` or
+    /// `$deleted` among the columns, who asked the view at all. A key that is bound to connections sees itself alone.
     pub consumers: Vec<ConsumerInfo>,
 }
 
@@ -238,6 +239,8 @@ pub fn evidence(evidence: Evidence, impact: Impact, case: Position, caller: Opti
 }
 
 fn impact(impact: Impact, caller: Option<&Caller>) -> ImpactInfo {
+    // A statement may ask for what other connections brought, and so may whoever asks it.
+    let is_told = |consumer: &Consumer| caller.is_none_or(|caller| !caller.is_bound() || consumer.by == caller.label());
     let may_see = |by: &str| caller.is_none_or(|caller| caller.role == Role::Admin || by == caller.label());
     let consumer = |consumer: Consumer| ConsumerInfo {
         at: time::of_micros(consumer.at),
@@ -249,7 +252,7 @@ fn impact(impact: Impact, caller: Option<&Caller>) -> ImpactInfo {
         entity: view.entity,
         columns: view.columns,
         rows: view.rows,
-        consumers: view.consumers.into_iter().map(consumer).collect(),
+        consumers: view.consumers.into_iter().filter(|consumer| is_told(consumer)).map(consumer).collect(),
     };
     ImpactInfo { views: impact.views.into_iter().map(view).collect(), rows_held: impact.rows_held }
 }
