@@ -268,6 +268,11 @@ fn preferred(mut suggested: Suggested, picks: &[Pick]) -> Suggested {
     suggested
 }
 
+/// Whether a model named a move.
+pub(super) fn is_by_model(to: &Move) -> bool {
+    to.signals.iter().any(|signal| signal.name == SIGNAL)
+}
+
 const fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Unknown => "unknown",

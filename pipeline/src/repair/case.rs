@@ -53,6 +53,12 @@ pub struct Case {
     /// What the proposal would break: why it waits whatever its confidence.
     #[serde(default)]
     pub breaks: Option<String>,
+    /// What was proposed for lost paths that are decided by now broke something.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled_breaks: bool,
+    /// It took the place of a case whose decision was taken back: only a person decides it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_reverted: bool,
     /// What became of the last held records when the proposal was tried on them.
     #[serde(default)]
     pub tried: Option<Tried>,
@@ -115,6 +121,8 @@ impl Case {
             settled: vec![],
             waits: None,
             breaks: None,
+            settled_breaks: false,
+            is_reverted: false,
             tried: None,
             coverage: None,
             call: None,
@@ -208,6 +216,7 @@ impl Case {
                 let is_meant = |m: &Move| moves.iter().any(|to| to.from == m.from) || removed.contains(&m.from);
                 let settled = self.moves.iter().filter(|m| is_meant(m)).cloned();
                 self.settled.extend(settled);
+                self.settled_breaks |= self.breaks.is_some();
                 self.decided.push(Decided {
                     moves: moves.clone(),
                     removed: removed.clone(),
@@ -226,6 +235,7 @@ impl Case {
             Fact::RepairReverted { by, why, .. } => {
                 (self.status, self.approval) = (Status::Reverted, None);
                 self.settled.clear();
+                self.settled_breaks = false;
                 self.decided.push(done(Deed::Reverted, by, why, at));
             }
             Fact::CaseSnoozed { until, by, why, .. } => {

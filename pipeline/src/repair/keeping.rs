@@ -56,6 +56,30 @@ impl Repairer {
             return Ok(());
         }
         let Some(number) = case_of(&decision.fact) else { return Ok(()) };
+        // A run that stands twice does not bring back a case that is over and forgotten.
+        let begins = matches!(decision.fact, Fact::TimerSet { .. } | Fact::DriftDetected { .. });
+        if let Some(case) = self.load(stream, stored, number, begins, cases).await? {
+            case.apply(decision, at);
+        }
+        // It opens right behind, and is told of no more.
+        if let Fact::RepairReverted { case, into, .. } = &decision.fact
+            && case != into
+            && let Some(next) = self.load(stream, stored, *into, true, cases).await?
+        {
+            next.is_reverted = true;
+        }
+        Ok(())
+    }
+
+    /// Reads a case, unless it is there; one that begins is made.
+    async fn load<'a>(
+        &self,
+        stream: &StreamId,
+        stored: &Stored,
+        number: u64,
+        begins: bool,
+        cases: &'a mut Cases,
+    ) -> Result<Option<&'a mut Case>, StoreError> {
         let key = key_of(&stream.to_string(), number);
         if !cases.contains_key(&key) {
             let row = self.store.get(stream.tenant, Table::Cases, &key).await?;
@@ -63,15 +87,11 @@ impl Repairer {
             let known = row.map(|row| case::read(&key, &row)).transpose()?;
             let epoch = self.log.epoch(Topic::Inputs);
             let position = Position { epoch, partition: self.partition, offset: number };
-            // A run that stands twice does not bring back a case that is over and forgotten.
-            let begins = matches!(decision.fact, Fact::TimerSet { .. } | Fact::DriftDetected { .. });
-            let new = || begins.then(|| Case::new(position, stream.to_string(), stored.first, at));
+            let new =
+                || begins.then(|| Case::new(position, stream.to_string(), stored.first, stored.header().logged_at));
             cases.insert(key.clone(), (known.or_else(new), version));
         }
-        if let Some((Some(case), _)) = cases.get_mut(&key) {
-            case.apply(decision, at);
-        }
-        Ok(())
+        Ok(cases.get_mut(&key).and_then(|(case, _)| case.as_mut()))
     }
 
     /// Reads the stream's cases that somebody can decide.
