@@ -1,7 +1,7 @@
 //! Asking a language model what stays uncertain. It happens behind the repairer's back: nobody waits for a model, and one that
 //! is slow, away or hostile leaves things as they are, waiting for a person. A process that dies forgets what it asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use matcher::Kind;
@@ -10,7 +10,7 @@ use schemas::advice::{Asked, CallOutcome, Coverage, ModelCall, Recommendation};
 use schemas::drift::{DriftKind, Lost, Move, Signal, Tried};
 use schemas::mapping::Repairs;
 use schemas::policy::ModelUse;
-use schemas::{Input, TenantId};
+use schemas::{Input, StreamId, TenantId};
 use tokio::sync::Semaphore;
 
 use super::knowledge::Knowledge;
@@ -37,7 +37,8 @@ pub struct Asking {
     /// It is asked even where enough is known.
     asks_always: bool,
     places: Semaphore,
-    waiting: Mutex<BTreeMap<TenantId, usize>>,
+    /// Questions that wait or are under way, by the streams and the ids of their answers.
+    waiting: Mutex<BTreeMap<TenantId, BTreeSet<(StreamId, String)>>>,
 }
 
 /// What is to be asked of a case.
@@ -57,16 +58,17 @@ pub(super) struct Doubt {
 /// A place among what a tenant asks; given back when it is dropped.
 struct Turn {
     asking: Arc<Asking>,
-    tenant: TenantId,
+    question: (StreamId, String),
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut waiting = self.asking.waiting.lock();
-        if let Some(count) = waiting.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                waiting.remove(&self.tenant);
+        let tenant = self.question.0.tenant;
+        if let Some(questions) = waiting.get_mut(&tenant) {
+            questions.remove(&self.question);
+            if questions.is_empty() {
+                waiting.remove(&tenant);
             }
         }
     }
@@ -151,10 +153,14 @@ impl Asking {
         self.advisor.price().of(prompt.tokens(), prompt.answer_tokens)
     }
 
-    /// Asks, and sends what comes of it.
+    /// Asks, unless the very same question is under way, and sends what comes of it.
     pub(super) fn start(self: &Arc<Self>, store: Arc<dyn Store>, ingest: Ingest, doubt: Doubt) {
         let (stream, case) = (doubt.open.id.clone(), doubt.case);
-        let Some(turn) = self.turn(stream.tenant) else {
+        let question = (stream.clone(), advice_id(case, doubt.mapping_version, doubt.offset));
+        if self.waiting.lock().get(&stream.tenant).is_some_and(|questions| questions.contains(&question)) {
+            return;
+        }
+        let Some(turn) = self.turn(question) else {
             tracing::warn!(%stream, case, "no model is asked: {WAITING_MAX} questions of the tenant wait already");
             return;
         };
@@ -165,19 +171,19 @@ impl Asking {
         });
     }
 
-    fn turn(self: &Arc<Self>, tenant: TenantId) -> Option<Turn> {
+    fn turn(self: &Arc<Self>, question: (StreamId, String)) -> Option<Turn> {
         let mut waiting = self.waiting.lock();
-        let count = waiting.entry(tenant).or_default();
-        (*count < WAITING_MAX).then(|| {
-            *count += 1;
-            Turn { asking: self.clone(), tenant }
+        let questions = waiting.entry(question.0.tenant).or_default();
+        (questions.len() < WAITING_MAX).then(|| {
+            questions.insert(question.clone());
+            Turn { asking: self.clone(), question }
         })
     }
 
     async fn ask(&self, store: &dyn Store, ingest: &Ingest, doubt: Doubt) -> Result<(), String> {
         let (call, picks) = self.call(store, doubt.open.id.tenant, &doubt.question).await.map_err(|e| e.to_string())?;
         let Doubt { open, case, mapping_version, version, offset, suggested, tried, .. } = doubt;
-        let id = format!("advise-{case}-{mapping_version}-{offset}");
+        let id = advice_id(case, mapping_version, offset);
         let places = |moves: &[Move]| moves.iter().map(|m| (m.from.clone(), m.to.clone())).collect::<Vec<_>>();
         let before = places(&suggested.moves);
         let Suggested { moves, alternatives } = preferred(suggested, &picks);
@@ -225,6 +231,11 @@ impl Asking {
         advice::settle(store, tenant, reserved, &call).await?;
         Ok((call, picks))
     }
+}
+
+/// The id of the suggestion that a model's answer becomes: it tells one question of a case from the next.
+pub(super) fn advice_id(case: u64, mapping_version: u32, offset: u64) -> String {
+    format!("advise-{case}-{mapping_version}-{offset}")
 }
 
 /// From which confidence on, in thousandths, nothing of a stream needs to be asked: it is applied, or a person is asked
@@ -289,12 +300,14 @@ const fn kind(kind: Kind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use async_trait::async_trait;
 
     use super::*;
     use crate::advice::{AdvisorError, Price, Prompt, Reply};
     use crate::store::MemoryStore;
-    use crate::testing::TENANT;
+    use crate::testing::{Line, TENANT, stream};
 
     /// A model that ends so, whatever it is asked.
     struct Ending(Result<Reply, AdvisorError>);
@@ -335,6 +348,54 @@ mod tests {
             let usage = advice::usage(&store, TENANT, now()).await.unwrap();
             assert_eq!((usage.cost_micros, usage.reserved_micros), (cost, 0), "{call:?}");
         }
+    }
+
+    /// A model that ends once it may.
+    struct Slow {
+        asked: AtomicUsize,
+        may_end: Semaphore,
+    }
+
+    #[async_trait]
+    impl Advisor for Slow {
+        fn model(&self) -> &str {
+            "slow"
+        }
+
+        fn price(&self) -> Price {
+            Price::default()
+        }
+
+        async fn ask(&self, _: &Prompt) -> Result<Reply, AdvisorError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.may_end.acquire().await.unwrap().forget();
+            Ok(Reply::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_under_way_is_not_asked_once_more_and_the_next_one_of_the_case_is() {
+        let (line, model) = (Line::new(), Arc::new(Slow { asked: AtomicUsize::new(0), may_end: Semaphore::new(0) }));
+        let asking = Arc::new(Asking::new(model.clone(), None, true));
+        let start = |offset| {
+            let field = |name: &str| FieldAsked { name: name.into(), ..FieldAsked::default() };
+            let question = Question { entity: "order".into(), lost: vec![field("A")], added: vec![field("x")] };
+            let (open, suggested) = (OpenStream { id: stream("orders"), partition: 0 }, Suggested::default());
+            let (case, mapping_version, version, tried) = (1, 1, None, None);
+            let doubt = Doubt { open, case, mapping_version, version, offset, question, suggested, tried };
+            asking.start(line.store.clone(), line.ingest(), doubt);
+        };
+        start(5);
+        start(5);
+        let under_way = || asking.waiting.lock().get(&TENANT).map_or(0, BTreeSet::len);
+        assert_eq!(under_way(), 1);
+        start(6);
+        assert_eq!(under_way(), 2);
+        model.may_end.add_permits(3);
+        while under_way() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(model.asked.load(Ordering::SeqCst), 2);
     }
 
     fn to(from: &str, to: &str, confidence: u16) -> Move {
