@@ -10,7 +10,7 @@ use schemas::advice::{Asked, CallOutcome, Coverage, ModelCall, Recommendation};
 use schemas::drift::{DriftKind, Lost, Move, Signal, Tried};
 use schemas::mapping::Repairs;
 use schemas::policy::ModelUse;
-use schemas::{Input, StreamId, TenantId};
+use schemas::{Input, StreamId, TenantId, TenantName};
 use tokio::sync::Semaphore;
 
 use super::knowledge::Knowledge;
@@ -18,6 +18,7 @@ use super::names::Names;
 use super::suggest::{LIKELIER, Suggested, fields, text_of};
 use super::{Mask, now};
 use crate::advice::{self, Advisor, FieldAsked, Pick, Question, Reservation};
+use crate::definitions::{self, DefinitionError};
 use crate::ingest::{Ingest, OpenStream};
 use crate::step::StreamState;
 use crate::store::{Store, StoreError};
@@ -34,6 +35,8 @@ pub struct Asking {
     advisor: Arc<dyn Advisor>,
     /// What a tenant's questions may cost until an admin resets them, in millionths of a dollar.
     budget_micros: Option<u64>,
+    /// The same of some tenants, by their names.
+    budgets: BTreeMap<TenantName, u64>,
     /// It is asked even where enough is known.
     asks_always: bool,
     places: Semaphore,
@@ -77,8 +80,13 @@ impl Drop for Turn {
 impl Asking {
     /// A model that is asked within a budget for each tenant.
     pub fn new(advisor: Arc<dyn Advisor>, budget_micros: Option<u64>, asks_always: bool) -> Self {
-        let (places, waiting) = (Semaphore::new(PLACES), Mutex::default());
-        Self { advisor, budget_micros, asks_always, places, waiting }
+        let (budgets, places, waiting) = (BTreeMap::new(), Semaphore::new(PLACES), Mutex::default());
+        Self { advisor, budget_micros, budgets, asks_always, places, waiting }
+    }
+
+    /// Some tenants, by their names, have budgets of their own, in millionths of a dollar.
+    pub fn budgets(self, budgets: BTreeMap<TenantName, u64>) -> Self {
+        Self { budgets, ..self }
     }
 
     /// The model's name.
@@ -87,8 +95,16 @@ impl Asking {
     }
 
     /// What a tenant's questions may cost until an admin resets them, in millionths of a dollar.
-    pub fn budget_micros(&self) -> Option<u64> {
-        self.budget_micros
+    pub async fn budget_micros(&self, store: &dyn Store, tenant: TenantId) -> Result<Option<u64>, StoreError> {
+        if self.budgets.is_empty() {
+            return Ok(self.budget_micros);
+        }
+        let name = definitions::tenant_name(store, tenant).await.map_err(|error| match error {
+            DefinitionError::Store(error) => error,
+            other => StoreError::Unreadable(other.to_string()),
+        })?;
+        let own = name.and_then(|name| self.budgets.get(&name).copied());
+        Ok(own.or(self.budget_micros))
     }
 
     /// What stays uncertain of a case, and how much of it is known; nothing when all is sure, or nobody may be asked. Without
@@ -208,7 +224,8 @@ impl Asking {
         // A semaphore that is never closed has places.
         let _place = self.places.acquire().await;
         let reserved = Reservation { began: now(), most };
-        if !advice::reserve(store, tenant, reserved, self.budget_micros).await? {
+        let budget = self.budget_micros(store, tenant).await?;
+        if !advice::reserve(store, tenant, reserved, budget).await? {
             return Ok((call, vec![]));
         }
         let mut picks = vec![];
@@ -348,6 +365,23 @@ mod tests {
             let usage = advice::usage(&store, TENANT, now()).await.unwrap();
             assert_eq!((usage.cost_micros, usage.reserved_micros), (cost, 0), "{call:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_has_a_budget_of_its_own_spends_that_and_others_the_usual_one() {
+        let field = |name: &str| FieldAsked { name: name.into(), ..FieldAsked::default() };
+        let question = Question { entity: "order".into(), lost: vec![field("A")], added: vec![field("x")] };
+        let (store, name) = (MemoryStore::default(), |name: &str| name.parse::<TenantName>().unwrap());
+        let (rich, usual) = (name("rich"), name("usual"));
+        let model = Arc::new(Ending(Ok(Reply { text: String::new(), input_tokens: 7, output_tokens: 3 })));
+        let asking = Asking::new(model, Some(0), false).budgets([(rich.clone(), u64::MAX)].into());
+        for (name, budget, outcome) in [(rich, u64::MAX, CallOutcome::Useless), (usual, 0, CallOutcome::OverBudget)] {
+            let tenant = definitions::create_tenant(&store, &name).await.unwrap().unwrap();
+            assert_eq!(asking.budget_micros(&store, tenant).await.unwrap(), Some(budget));
+            let (call, _) = asking.call(&store, tenant, &question).await.unwrap();
+            assert_eq!(call.outcome, outcome, "{name}");
+        }
+        assert_eq!(asking.budget_micros(&store, TENANT).await.unwrap(), Some(0), "one without a name");
     }
 
     /// A model that ends once it may.
