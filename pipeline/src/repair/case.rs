@@ -314,7 +314,7 @@ impl Case {
     }
 
     /// Whether something that came later than a decision is folded in.
-    pub(super) fn is_behind(&self, decision: &Decision) -> bool {
+    pub(super) fn is_ahead_of(&self, decision: &Decision) -> bool {
         self.mark.is_some_and(|mark| mark > (decision.input_offset, decision.ordinal))
     }
 
@@ -516,7 +516,7 @@ mod tests {
         case.apply(&Decision { input_offset: 60, ordinal: 0, fact }, 0);
         assert!(case.is_remembered() && case.is_revertible());
         let at = |input_offset, ordinal| Decision { input_offset, ordinal, fact: released() };
-        assert_eq!([at(59, 9), at(60, 0), at(60, 1)].map(|decision| case.is_behind(&decision)), [true, false, false]);
+        assert_eq!([at(59, 9), at(60, 0), at(60, 1)].map(|decision| case.is_ahead_of(&decision)), [true, false, false]);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Repairer {
             case.apply(decision, at);
         }
         match &decision.fact {
-            // The one that opens right behind says nothing of it.
+            // What opens the other one, right behind, does not say that.
             Fact::RepairReverted { case, into, .. } if case != into => {
                 if let Some(next) = self.load(stream, stored, *into, true, cases).await? {
                     next.is_reverted = true;
@@ -78,8 +78,8 @@ impl Repairer {
 
     /// Follows what the step forgets with a decision: so many are remembered, those of the cases that began last.
     async fn forget(&self, stream: &StreamId, decision: &Decision, cases: &mut Cases) -> Result<(), StoreError> {
-        // Rows that were written behind the decision, by whoever died then, tell of another time.
-        let is_meant = |case: &Case| case.is_remembered() && !case.is_behind(decision);
+        // What somebody wrote who died further on tells of a later time.
+        let is_meant = |case: &Case| case.is_remembered() && !case.is_ahead_of(decision);
         let mut stored = self.stored(stream, cases, is_meant).await?;
         let known =
             cases.iter().filter(|(_, (case, _))| case.as_ref().is_some_and(is_meant)).map(|(key, _)| key.clone());
