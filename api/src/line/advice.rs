@@ -11,7 +11,7 @@ use super::Line;
 pub struct Advice {
     /// The model that is asked; none is when this process knows of none.
     pub model: Option<String>,
-    /// What a tenant's questions may cost until they are reset, in millionths of a dollar.
+    /// What the tenant's questions may cost until they are reset, in millionths of a dollar.
     pub budget_micros: Option<u64>,
     /// What they have cost.
     pub usage: ModelUsage,
@@ -21,19 +21,19 @@ impl Line {
     /// What a tenant's questions have cost, since they were reset last.
     pub async fn advice(&self, tenant: TenantId) -> Result<Advice, StoreError> {
         let now = jiff::Timestamp::now().as_microsecond();
-        Ok(self.advice_of(advice::usage(&*self.store, tenant, now).await?))
+        self.advice_of(tenant, advice::usage(&*self.store, tenant, now).await?).await
     }
 
     /// Counts from nothing again, and frees the budget; answers what there was.
     pub async fn reset_advice(&self, tenant: TenantId) -> Result<Advice, StoreError> {
         let now = jiff::Timestamp::now().as_microsecond();
-        Ok(self.advice_of(advice::reset(&*self.store, tenant, now).await?))
+        self.advice_of(tenant, advice::reset(&*self.store, tenant, now).await?).await
     }
 
-    fn advice_of(&self, usage: ModelUsage) -> Advice {
-        let model = self.asking.as_ref().map(|asking| asking.model().to_owned());
-        let budget_micros = self.asking.as_ref().and_then(|asking| asking.budget_micros());
-        Advice { model, budget_micros, usage }
+    async fn advice_of(&self, tenant: TenantId, usage: ModelUsage) -> Result<Advice, StoreError> {
+        let Some(asking) = &self.asking else { return Ok(Advice { usage, ..Advice::default() }) };
+        let budget_micros = asking.budget_micros(&*self.store, tenant).await?;
+        Ok(Advice { model: Some(asking.model().to_owned()), budget_micros, usage })
     }
 }
 

@@ -46,6 +46,14 @@ pub enum DecideError {
         /// Where it is.
         status: &'static str,
     },
+    /// What was decided stays.
+    #[error("what was decided of case {position} cannot be taken back: {why}; put another mapping in force instead")]
+    Stays {
+        /// The case.
+        position: Position,
+        /// Why.
+        why: &'static str,
+    },
     /// Whoever decides has approved the very same before.
     #[error("two people decide what is {0}, and you have approved it already: another one must approve it, too")]
     SecondPerson(&'static str),
@@ -82,7 +90,9 @@ impl Line {
         let case = case.ok_or(DecideError::Unknown(position))?;
         let is_due = if verdict == Verdict::Revert { case.is_revertible() } else { case.status.is_waiting() };
         if !is_due {
-            return Err(DecideError::NotOpen { position, status: case.status.name() });
+            let stays = case.stays().filter(|_| verdict == Verdict::Revert);
+            let not_open = DecideError::NotOpen { position, status: case.status.name() };
+            return Err(stays.map_or(not_open, |why| DecideError::Stays { position, why }));
         }
         let stream = stream_of(tenant, &case)?;
         if let Some(first) = case.approval.as_ref().filter(|first| first.by == by && first.verdict == verdict) {

@@ -2,9 +2,11 @@
 
 use pipeline::policies::{self, Change, Policies, PolicyError};
 use pipeline::repair::{self, Backtest, Case};
-use schemas::{ConnectionName, Policy, TenantId};
+use schemas::mapping::Repairs;
+use schemas::{ConnectionName, Mapping, Policy, TenantId};
 
 use super::Line;
+use super::cases::stream_of;
 
 const PAGE: usize = 1_000;
 
@@ -29,24 +31,37 @@ impl Line {
         policies::set(&*self.store, &self.ingest, tenant, &change).await
     }
 
-    /// What a policy would have done to the past cases of a tenant, or of a connection.
+    /// What each of some policies would have done to the past cases of a tenant, or of a connection, that are kept by now.
     pub async fn backtest(
         &self,
         tenant: TenantId,
         connection: Option<&ConnectionName>,
-        policy: &Policy,
-    ) -> anyhow::Result<Backtest> {
-        self.wait_cases().await?;
-        let mut test = Backtest::new(policy.clone());
+        policies: Vec<Policy>,
+    ) -> anyhow::Result<Vec<Backtest>> {
+        let mut tests: Vec<Backtest> = policies.into_iter().map(Backtest::new).collect();
         let mut after: Option<String> = None;
         loop {
             let page = repair::list(&*self.store, tenant, None, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(test) };
+            let Some((last, _)) = page.last() else { return Ok(tests) };
             after = Some(last.clone());
             let is_meant =
                 |case: &Case| connection.is_none_or(|wanted| case.stream.split('/').next() == Some(wanted.as_str()));
-            page.iter().filter(|(_, case)| is_meant(case)).for_each(|(_, case)| test.take(case));
+            for (_, case) in &page {
+                // Where nothing was proposed there is nothing to judge.
+                if case.is_proposed && is_meant(case) {
+                    let mapping = self.repairs_by_mapping(tenant, case).await?;
+                    tests.iter_mut().for_each(|test| test.take(case, mapping));
+                }
+            }
         }
+    }
+
+    /// Who decides repairs by the mapping that a case waits, or was decided, under; nothing where that says nothing, or is
+    /// not known any more.
+    async fn repairs_by_mapping(&self, tenant: TenantId, case: &Case) -> anyhow::Result<Option<Repairs>> {
+        let version = repair::version(&*self.store, &stream_of(tenant, case)?, case.mapping_version).await?;
+        let text = version.and_then(|version| version.text);
+        Ok(text.and_then(|text| serde_json::from_str::<Mapping>(&text).ok()).and_then(|mapping| mapping.repairs))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `llm` in `autonomos.yaml`: the language model that a server asks what stays uncertain of drift. Without it none is asked.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use advisor::{GenaiAdvisor, Provider};
 use anyhow::{Context, bail};
 use pipeline::advice::Price;
 use pipeline::repair::Asking;
+use schemas::TenantName;
 use serde::Deserialize;
 use url::Url;
 
@@ -40,6 +42,9 @@ pub struct Llm {
     pub output_price: f64,
     /// Dollars that a tenant's questions may cost until its usage is reset; without it as much as they cost.
     pub budget: Option<f64>,
+    /// The same of some tenants, by their names, instead of that.
+    #[serde(default)]
+    pub budgets: BTreeMap<TenantName, f64>,
     /// Seconds that an answer may take.
     #[serde(default = "timeout_seconds")]
     pub timeout_seconds: u64,
@@ -78,11 +83,13 @@ impl Llm {
             ("output_price", self.output_price),
             ("budget", self.budget.unwrap_or(0.0)),
         ] {
-            if !(0.0..=DOLLARS_MAX).contains(&dollars) {
-                bail!("llm: {name} is in dollars, from 0 to {DOLLARS_MAX}");
-            }
+            check_dollars(name, dollars)?;
         }
-        if self.budget.is_some() && self.input_price == 0.0 && self.output_price == 0.0 {
+        for (tenant, dollars) in &self.budgets {
+            check_dollars(&format!("the budget of {tenant}"), *dollars)?;
+        }
+        let is_bounded = self.budget.is_some() || !self.budgets.is_empty();
+        if is_bounded && self.input_price == 0.0 && self.output_price == 0.0 {
             bail!("llm: a budget is kept by what tokens cost: say input_price and output_price, in dollars a million");
         }
         Ok(Self { key_file: self.key_file.map(|file| base.join(file)), ..self })
@@ -90,7 +97,7 @@ impl Llm {
 
     /// The model in words, without its key.
     pub fn told(&self) -> String {
-        let Self { provider, model, url, key_env, key_file, budget, .. } = self;
+        let Self { provider, model, url, key_env, key_file, budget, budgets, .. } = self;
         let place = url.as_deref().map_or_else(String::new, |url| format!(" at {url}"));
         let key = match (key_env, key_file) {
             (Some(name), _) => format!("its key in the variable {name}"),
@@ -98,7 +105,11 @@ impl Llm {
             _ => "without a key".to_owned(),
         };
         let budget = budget.map_or_else(|| "no budget".to_owned(), |dollars| format!("{dollars} dollars a tenant"));
-        format!("{model} of {}{place}, {key}, {budget}", provider.name())
+        let own = match budgets.len() {
+            0 => String::new(),
+            count => format!(", and budgets of {count} tenants' own"),
+        };
+        format!("{model} of {}{place}, {key}, {budget}{own}", provider.name())
     }
 
     /// The model, ready to be asked.
@@ -112,7 +123,8 @@ impl Llm {
             price,
             timeout: Duration::from_secs(self.timeout_seconds),
         })?;
-        Ok(Arc::new(Asking::new(Arc::new(advisor), self.budget.map(micros), self.ask_always)))
+        let budgets = self.budgets.iter().map(|(tenant, dollars)| (tenant.clone(), micros(*dollars))).collect();
+        Ok(Arc::new(Asking::new(Arc::new(advisor), self.budget.map(micros), self.ask_always).budgets(budgets)))
     }
 
     /// Its key; errors name where it should be, never what is there.
@@ -132,6 +144,13 @@ impl Llm {
         }
         Ok(Some(key.to_owned()))
     }
+}
+
+fn check_dollars(what: &str, dollars: f64) -> anyhow::Result<()> {
+    if !(0.0..=DOLLARS_MAX).contains(&dollars) {
+        bail!("llm: {what} is in dollars, from 0 to {DOLLARS_MAX}");
+    }
+    Ok(())
 }
 
 /// Dollars as millionths; checked to be in range.
@@ -163,6 +182,8 @@ mod tests {
             (30, false, "small of openai, without a key, no budget".into())
         );
         assert!(plain.asking().is_ok());
+        let some = llm(", output_price: 0.6, budget: 5, budgets: {acme: 20, zeta: 0}").unwrap();
+        assert_eq!(some.told(), "small of openai, without a key, 5 dollars a tenant, and budgets of 2 tenants' own");
     }
 
     #[test]
@@ -177,6 +198,9 @@ mod tests {
             (", input_price: -1", "input_price"),
             (", budget: .nan, input_price: 1", "budget"),
             (", budget: 5", "input_price"),
+            (", budgets: {acme: 5}", "input_price"),
+            (", budgets: {acme: -1}, input_price: 1", "the budget of acme"),
+            (", budgets: {'no name': 1}, input_price: 1", "no name"),
         ] {
             let error = format!("{:#}", llm(more).expect_err(more));
             assert!(error.contains(why) && !error.contains("secret"), "{more}: {error}");

@@ -314,6 +314,15 @@ fn a_tenant_whose_budget_is_spent_asks_no_more_until_an_admin_counts_anew() {
 }
 
 #[test]
+fn a_tenant_that_has_a_budget_of_its_own_is_shown_that_and_others_the_usual_one() {
+    let model = Model::answering(|_| Said::Text(r#"{"moves":[]}"#.into()));
+    let house = House::asking(model.llm(", budget: 5, budgets: {acme: 0.01}"));
+    for (tenant, budget) in [("acme", 0.01), ("zeta", 5.0)] {
+        assert_eq!(house.admin(tenant).get(USAGE).json()["budget"], budget, "{tenant}");
+    }
+}
+
+#[test]
 fn what_approved_mappings_cover_is_not_asked_unless_the_operator_wants_it() {
     let model = Model::answering(|_| Said::Text(r#"{"moves":[]}"#.into()));
     let house = House::asking(model.llm(""));

@@ -145,7 +145,8 @@ impl Ingest {
         };
         let checked = is_fit
             .and_then(|()| state.check_undecided(&wanted.mapping))
-            .and_then(|()| state.check_read(&wanted.mapping));
+            .and_then(|()| state.check_read(&wanted.mapping))
+            .and_then(|()| state.check_watched(&wanted.mapping));
         checked.map_err(|source| IngestError::Change { stream: stream.clone(), source })
     }
 
@@ -363,6 +364,24 @@ mod tests {
         let refused = line.ingest().open(&stream("orders"), &other, Some(&entity), "test").await;
         let is_undecided = matches!(refused, Err(IngestError::Change { source: MappingChange::Undecided { .. }, .. }));
         assert!(is_undecided, "{refused:?}");
+        assert_eq!(register(&line).await.mapping, with_total("Total").0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_may_become_a_case_for_two_people_is_refused_at_the_door_before_it_opens() {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        let policy = serde_json::from_str(r#"{"two_persons":["all"]}"#).unwrap();
+        let command = Command::SetPolicy { number: 1, policy, by: "root".into() };
+        line.ingest().send(&open, &[Input::Command { id: "p".into(), command }]).await.unwrap();
+        let payload = |id: usize, name: &str| format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:00Z","{name}":1}}"#);
+        let all: Vec<String> = (0..53).map(|id| payload(id, if id < 50 { "Total" } else { "zq" })).collect();
+        line.append(&open, 1, 0, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        line.process().await;
+        let (other, entity) = with_total("zq");
+        let refused = line.ingest().open(&stream("orders"), &other, Some(&entity), "test").await;
+        let is_watched = matches!(refused, Err(IngestError::Change { source: MappingChange::Watched { .. }, .. }));
+        assert!(is_watched, "{refused:?}");
         assert_eq!(register(&line).await.mapping, with_total("Total").0);
     }
 

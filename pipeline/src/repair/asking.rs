@@ -1,7 +1,7 @@
 //! Asking a language model what stays uncertain. It happens behind the repairer's back: nobody waits for a model, and one that
 //! is slow, away or hostile leaves things as they are, waiting for a person. A process that dies forgets what it asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use matcher::Kind;
@@ -10,7 +10,7 @@ use schemas::advice::{Asked, CallOutcome, Coverage, ModelCall, Recommendation};
 use schemas::drift::{DriftKind, Lost, Move, Signal, Tried};
 use schemas::mapping::Repairs;
 use schemas::policy::ModelUse;
-use schemas::{Input, TenantId};
+use schemas::{Input, StreamId, TenantId, TenantName};
 use tokio::sync::Semaphore;
 
 use super::knowledge::Knowledge;
@@ -18,6 +18,7 @@ use super::names::Names;
 use super::suggest::{LIKELIER, Suggested, fields, text_of};
 use super::{Mask, now};
 use crate::advice::{self, Advisor, FieldAsked, Pick, Question, Reservation};
+use crate::definitions::{self, DefinitionError};
 use crate::ingest::{Ingest, OpenStream};
 use crate::step::StreamState;
 use crate::store::{Store, StoreError};
@@ -34,10 +35,13 @@ pub struct Asking {
     advisor: Arc<dyn Advisor>,
     /// What a tenant's questions may cost until an admin resets them, in millionths of a dollar.
     budget_micros: Option<u64>,
+    /// The same of some tenants, by their names.
+    budgets: BTreeMap<TenantName, u64>,
     /// It is asked even where enough is known.
     asks_always: bool,
     places: Semaphore,
-    waiting: Mutex<BTreeMap<TenantId, usize>>,
+    /// Questions that wait or are under way, by the streams and the ids of their answers.
+    waiting: Mutex<BTreeMap<TenantId, BTreeSet<(StreamId, String)>>>,
 }
 
 /// What is to be asked of a case.
@@ -57,16 +61,17 @@ pub(super) struct Doubt {
 /// A place among what a tenant asks; given back when it is dropped.
 struct Turn {
     asking: Arc<Asking>,
-    tenant: TenantId,
+    question: (StreamId, String),
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut waiting = self.asking.waiting.lock();
-        if let Some(count) = waiting.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                waiting.remove(&self.tenant);
+        let tenant = self.question.0.tenant;
+        if let Some(questions) = waiting.get_mut(&tenant) {
+            questions.remove(&self.question);
+            if questions.is_empty() {
+                waiting.remove(&tenant);
             }
         }
     }
@@ -75,8 +80,13 @@ impl Drop for Turn {
 impl Asking {
     /// A model that is asked within a budget for each tenant.
     pub fn new(advisor: Arc<dyn Advisor>, budget_micros: Option<u64>, asks_always: bool) -> Self {
-        let (places, waiting) = (Semaphore::new(PLACES), Mutex::default());
-        Self { advisor, budget_micros, asks_always, places, waiting }
+        let (budgets, places, waiting) = (BTreeMap::new(), Semaphore::new(PLACES), Mutex::default());
+        Self { advisor, budget_micros, budgets, asks_always, places, waiting }
+    }
+
+    /// Some tenants, by their names, have budgets of their own, in millionths of a dollar.
+    pub fn budgets(self, budgets: BTreeMap<TenantName, u64>) -> Self {
+        Self { budgets, ..self }
     }
 
     /// The model's name.
@@ -85,8 +95,16 @@ impl Asking {
     }
 
     /// What a tenant's questions may cost until an admin resets them, in millionths of a dollar.
-    pub fn budget_micros(&self) -> Option<u64> {
-        self.budget_micros
+    pub async fn budget_micros(&self, store: &dyn Store, tenant: TenantId) -> Result<Option<u64>, StoreError> {
+        if self.budgets.is_empty() {
+            return Ok(self.budget_micros);
+        }
+        let name = definitions::tenant_name(store, tenant).await.map_err(|error| match error {
+            DefinitionError::Store(error) => error,
+            other => StoreError::Unreadable(other.to_string()),
+        })?;
+        let own = name.and_then(|name| self.budgets.get(&name).copied());
+        Ok(own.or(self.budget_micros))
     }
 
     /// What stays uncertain of a case, and how much of it is known; nothing when all is sure, or nobody may be asked. Without
@@ -151,10 +169,14 @@ impl Asking {
         self.advisor.price().of(prompt.tokens(), prompt.answer_tokens)
     }
 
-    /// Asks, and sends what comes of it.
+    /// Asks, unless the very same question is under way, and sends what comes of it.
     pub(super) fn start(self: &Arc<Self>, store: Arc<dyn Store>, ingest: Ingest, doubt: Doubt) {
         let (stream, case) = (doubt.open.id.clone(), doubt.case);
-        let Some(turn) = self.turn(stream.tenant) else {
+        let question = (stream.clone(), advice_id(case, doubt.mapping_version, doubt.offset));
+        if self.waiting.lock().get(&stream.tenant).is_some_and(|questions| questions.contains(&question)) {
+            return;
+        }
+        let Some(turn) = self.turn(question) else {
             tracing::warn!(%stream, case, "no model is asked: {WAITING_MAX} questions of the tenant wait already");
             return;
         };
@@ -165,19 +187,19 @@ impl Asking {
         });
     }
 
-    fn turn(self: &Arc<Self>, tenant: TenantId) -> Option<Turn> {
+    fn turn(self: &Arc<Self>, question: (StreamId, String)) -> Option<Turn> {
         let mut waiting = self.waiting.lock();
-        let count = waiting.entry(tenant).or_default();
-        (*count < WAITING_MAX).then(|| {
-            *count += 1;
-            Turn { asking: self.clone(), tenant }
+        let questions = waiting.entry(question.0.tenant).or_default();
+        (questions.len() < WAITING_MAX).then(|| {
+            questions.insert(question.clone());
+            Turn { asking: self.clone(), question }
         })
     }
 
     async fn ask(&self, store: &dyn Store, ingest: &Ingest, doubt: Doubt) -> Result<(), String> {
         let (call, picks) = self.call(store, doubt.open.id.tenant, &doubt.question).await.map_err(|e| e.to_string())?;
         let Doubt { open, case, mapping_version, version, offset, suggested, tried, .. } = doubt;
-        let id = format!("advise-{case}-{mapping_version}-{offset}");
+        let id = advice_id(case, mapping_version, offset);
         let places = |moves: &[Move]| moves.iter().map(|m| (m.from.clone(), m.to.clone())).collect::<Vec<_>>();
         let before = places(&suggested.moves);
         let Suggested { moves, alternatives } = preferred(suggested, &picks);
@@ -202,7 +224,8 @@ impl Asking {
         // A semaphore that is never closed has places.
         let _place = self.places.acquire().await;
         let reserved = Reservation { began: now(), most };
-        if !advice::reserve(store, tenant, reserved, self.budget_micros).await? {
+        let budget = self.budget_micros(store, tenant).await?;
+        if !advice::reserve(store, tenant, reserved, budget).await? {
             return Ok((call, vec![]));
         }
         let mut picks = vec![];
@@ -225,6 +248,11 @@ impl Asking {
         advice::settle(store, tenant, reserved, &call).await?;
         Ok((call, picks))
     }
+}
+
+/// The id of the suggestion that a model's answer becomes: it tells one question of a case from the next.
+pub(super) fn advice_id(case: u64, mapping_version: u32, offset: u64) -> String {
+    format!("advise-{case}-{mapping_version}-{offset}")
 }
 
 /// From which confidence on, in thousandths, nothing of a stream needs to be asked: it is applied, or a person is asked
@@ -268,6 +296,11 @@ fn preferred(mut suggested: Suggested, picks: &[Pick]) -> Suggested {
     suggested
 }
 
+/// Whether a model named a move.
+pub(super) fn is_by_model(to: &Move) -> bool {
+    to.signals.iter().any(|signal| signal.name == SIGNAL)
+}
+
 const fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Unknown => "unknown",
@@ -284,12 +317,14 @@ const fn kind(kind: Kind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use async_trait::async_trait;
 
     use super::*;
     use crate::advice::{AdvisorError, Price, Prompt, Reply};
     use crate::store::MemoryStore;
-    use crate::testing::TENANT;
+    use crate::testing::{Line, TENANT, stream};
 
     /// A model that ends so, whatever it is asked.
     struct Ending(Result<Reply, AdvisorError>);
@@ -330,6 +365,71 @@ mod tests {
             let usage = advice::usage(&store, TENANT, now()).await.unwrap();
             assert_eq!((usage.cost_micros, usage.reserved_micros), (cost, 0), "{call:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_has_a_budget_of_its_own_spends_that_and_others_the_usual_one() {
+        let field = |name: &str| FieldAsked { name: name.into(), ..FieldAsked::default() };
+        let question = Question { entity: "order".into(), lost: vec![field("A")], added: vec![field("x")] };
+        let (store, name) = (MemoryStore::default(), |name: &str| name.parse::<TenantName>().unwrap());
+        let (rich, usual) = (name("rich"), name("usual"));
+        let model = Arc::new(Ending(Ok(Reply { text: String::new(), input_tokens: 7, output_tokens: 3 })));
+        let asking = Asking::new(model, Some(0), false).budgets([(rich.clone(), u64::MAX)].into());
+        for (name, budget, outcome) in [(rich, u64::MAX, CallOutcome::Useless), (usual, 0, CallOutcome::OverBudget)] {
+            let tenant = definitions::create_tenant(&store, &name).await.unwrap().unwrap();
+            assert_eq!(asking.budget_micros(&store, tenant).await.unwrap(), Some(budget));
+            let (call, _) = asking.call(&store, tenant, &question).await.unwrap();
+            assert_eq!(call.outcome, outcome, "{name}");
+        }
+        assert_eq!(asking.budget_micros(&store, TENANT).await.unwrap(), Some(0), "one without a name");
+    }
+
+    /// A model that ends once it may.
+    struct Slow {
+        asked: AtomicUsize,
+        may_end: Semaphore,
+    }
+
+    #[async_trait]
+    impl Advisor for Slow {
+        fn model(&self) -> &str {
+            "slow"
+        }
+
+        fn price(&self) -> Price {
+            Price::default()
+        }
+
+        async fn ask(&self, _: &Prompt) -> Result<Reply, AdvisorError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.may_end.acquire().await.unwrap().forget();
+            Ok(Reply::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_under_way_is_not_asked_once_more_and_the_next_one_of_the_case_is() {
+        let (line, model) = (Line::new(), Arc::new(Slow { asked: AtomicUsize::new(0), may_end: Semaphore::new(0) }));
+        let asking = Arc::new(Asking::new(model.clone(), None, true));
+        let start = |offset| {
+            let field = |name: &str| FieldAsked { name: name.into(), ..FieldAsked::default() };
+            let question = Question { entity: "order".into(), lost: vec![field("A")], added: vec![field("x")] };
+            let (open, suggested) = (OpenStream { id: stream("orders"), partition: 0 }, Suggested::default());
+            let (case, mapping_version, version, tried) = (1, 1, None, None);
+            let doubt = Doubt { open, case, mapping_version, version, offset, question, suggested, tried };
+            asking.start(line.store.clone(), line.ingest(), doubt);
+        };
+        start(5);
+        start(5);
+        let under_way = || asking.waiting.lock().get(&TENANT).map_or(0, BTreeSet::len);
+        assert_eq!(under_way(), 1);
+        start(6);
+        assert_eq!(under_way(), 2);
+        model.may_end.add_permits(3);
+        while under_way() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(model.asked.load(Ordering::SeqCst), 2);
     }
 
     fn to(from: &str, to: &str, confidence: u16) -> Move {

@@ -3,8 +3,9 @@
 use schemas::Position;
 use schemas::drift::Move;
 use schemas::mapping::Repairs;
-use schemas::policy::Policy;
+use schemas::policy::{DecisionClass, Policy};
 
+use super::asking::is_by_model;
 use super::case::{Case, RULES};
 use super::deed::{Decided, Deed};
 
@@ -45,11 +46,11 @@ impl Backtest {
         Self { policy, cases, applied, confirmed, contradicted, unreviewed, contradicted_cases: vec![] }
     }
 
-    /// Takes a case in.
-    pub fn take(&mut self, case: &Case) {
+    /// Takes a case in, with who decides by the mapping that it was about.
+    pub fn take(&mut self, case: &Case, mapping: Option<Repairs>) {
         let Some(judged) = judged(case) else { return };
         self.cases += 1;
-        if !self.would_apply(case) {
+        if !self.would_apply(case, mapping) {
             return;
         }
         self.applied += 1;
@@ -78,17 +79,27 @@ impl Backtest {
         Some((((middle - spread) / scale).max(0.0), ((middle + spread) / scale).min(1.0)))
     }
 
-    fn would_apply(&self, case: &Case) -> bool {
-        let repairs = self.policy.repairs(None);
+    /// What the step asks before it applies a suggestion by itself, as far as the case tells. What ends blank breaks something.
+    fn would_apply(&self, case: &Case, mapping: Option<Repairs>) -> bool {
+        let repairs = self.policy.repairs(mapping);
         let is_by_itself = matches!(repairs, Repairs::Automatic | Repairs::Propagate);
         let best = case.lost.iter().filter_map(|lost| Some((lost, proposed(case, &lost.path)?)));
         let is_whole = best.clone().count() == case.lost.len() && !case.lost.is_empty();
         let is_sure = best.clone().all(|(_, to)| to.confidence >= self.policy.at_least(repairs));
-        let is_for_two = self.policy.two_persons(best, std::iter::empty()).is_some();
-        let is_clean = repairs == Repairs::Propagate || case.tried.is_none_or(|tried| tried.is_clean());
+        // What was not tried is as good as clean only where nothing was held to try it on.
+        let is_clean = repairs == Repairs::Propagate || case.tried.map_or(case.held == 0, |tried| tried.is_clean());
         let has_values = case.tried.is_none_or(|tried| tried.blank() == 0);
-        is_by_itself && is_whole && is_sure && is_clean && has_values && !is_for_two && case.breaks.is_none()
+        let is_for_two = self.policy.two_persons(best.clone(), std::iter::empty()).is_some()
+            || (self.policy.wants_two(DecisionClass::Retyped) && best.clone().any(|(_, to)| to.is_into_array()));
+        let is_breaking = case.breaks.is_some() || case.settled_breaks;
+        let is_for_people = is_breaking || is_for_two || case.is_reverted || has_model(case);
+        is_by_itself && is_whole && is_sure && is_clean && has_values && !is_for_people
     }
+}
+
+/// Whether a language model had a part in the last proposal; a call that named nothing, or came too late, had none.
+fn has_model(case: &Case) -> bool {
+    case.moves.iter().chain(&case.alternatives).chain(&case.settled).any(is_by_model)
 }
 
 fn proposed<'a>(case: &'a Case, path: &str) -> Option<&'a Move> {
@@ -124,7 +135,7 @@ fn judged(case: &Case) -> Option<Judged> {
 
 #[cfg(test)]
 mod tests {
-    use schemas::drift::{DriftKind, Lost, Tried};
+    use schemas::drift::{DriftKind, Lost, Signal, Tried};
 
     use super::*;
     use crate::repair::Status;
@@ -173,7 +184,7 @@ mod tests {
 
     fn tested(text: &str) -> Backtest {
         let mut test = Backtest::new(serde_json::from_str(text).unwrap());
-        past().iter().for_each(|case| test.take(case));
+        past().iter().for_each(|case| test.take(case, None));
         test
     }
 
@@ -202,7 +213,7 @@ mod tests {
         part.status = Status::Open;
         let counted = |case: &Case| {
             let mut test = Backtest::new(Policy::default());
-            test.take(case);
+            test.take(case, None);
             counts(&test)
         };
         assert_eq!(counted(&part), [0; 5], "nobody has judged the rest yet");
@@ -212,6 +223,59 @@ mod tests {
         assert_eq!(counted(&part), [1, 1, 1, 0, 0]);
         part.decided[1].moves = vec![note("Else")];
         assert_eq!(counted(&part), [1, 1, 0, 1, 0]);
+    }
+
+    /// How many of the cases a policy would have applied by itself, where the mapping says who decides.
+    fn applied_of(case: &Case, policy: &str, mapping: Option<Repairs>) -> u64 {
+        let mut test = Backtest::new(serde_json::from_str(policy).unwrap());
+        test.take(case, mapping);
+        assert_eq!(test.cases, 1, "it counts");
+        test.applied
+    }
+
+    #[test]
+    fn what_the_line_never_applies_by_itself_no_threshold_would_have_applied() {
+        let plain = || case(1, to("Sum", 990), &[(Deed::Repaired, "ada", Some("Sum"))]);
+        let (low, all) = (r#"{"at_least":0}"#, r#"{"repairs":"propagate"}"#);
+        let both = |case: &Case| [applied_of(case, low, None), applied_of(case, all, None)];
+        assert_eq!(both(&plain()), [1, 1]);
+
+        let signal = Signal { name: "language_model".into(), strength: 1000, weight: 0 };
+        let mut asked = plain();
+        asked.alternatives = vec![Move { signals: vec![signal], ..to("Else", 0) }];
+        assert_eq!(both(&asked), [0, 0], "a model had a part in it");
+        let mut reverted = plain();
+        reverted.is_reverted = true;
+        assert_eq!(both(&reverted), [0, 0], "it took the place of a decision that was taken back");
+        let mut settled = plain();
+        settled.settled_breaks = true;
+        assert_eq!(both(&settled), [0, 0], "a part of it broke something");
+        let mut untried = plain();
+        untried.held = 3;
+        assert_eq!(both(&untried), [0, 1], "records are held that it was not tried on");
+        untried.tried = Some(Tried { records: 3, accepted: 3, quarantined: 0, held: 0 });
+        assert_eq!(both(&untried), [1, 1]);
+    }
+
+    #[test]
+    fn where_the_mapping_has_people_decide_no_threshold_would_have_applied_anything() {
+        let case = case(1, to("Sum", 990), &[(Deed::Repaired, "ada", Some("Sum"))]);
+        for (mapping, applied) in [
+            (None, 1),
+            (Some(Repairs::Propagate), 1),
+            (Some(Repairs::Automatic), 1),
+            (Some(Repairs::Approve), 0),
+            (Some(Repairs::Stop), 0),
+        ] {
+            assert_eq!(applied_of(&case, r#"{"repairs":"automatic"}"#, mapping), applied, "{mapping:?}");
+        }
+    }
+
+    #[test]
+    fn what_leads_into_an_array_is_for_two_where_they_decide_another_type() {
+        let case = case(1, to("Sum[]", 990), &[(Deed::Repaired, "ada", Some("Sum[]"))]);
+        assert_eq!(applied_of(&case, "{}", None), 1, "as an earlier release kept it, which did not say that it breaks");
+        assert_eq!(applied_of(&case, r#"{"two_persons":["retyped"]}"#, None), 0);
     }
 
     #[test]

@@ -53,6 +53,15 @@ pub struct Case {
     /// What the proposal would break: why it waits whatever its confidence.
     #[serde(default)]
     pub breaks: Option<String>,
+    /// What was proposed for lost paths that are decided by now broke something.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled_breaks: bool,
+    /// It took the place of a case whose decision was taken back: only a person decides it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_reverted: bool,
+    /// What was decided of it is not remembered any more: it cannot be taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_forgotten: bool,
     /// What became of the last held records when the proposal was tried on them.
     #[serde(default)]
     pub tried: Option<Tried>,
@@ -115,6 +124,9 @@ impl Case {
             settled: vec![],
             waits: None,
             breaks: None,
+            settled_breaks: false,
+            is_reverted: false,
+            is_forgotten: false,
             tried: None,
             coverage: None,
             call: None,
@@ -208,11 +220,13 @@ impl Case {
                 let is_meant = |m: &Move| moves.iter().any(|to| to.from == m.from) || removed.contains(&m.from);
                 let settled = self.moves.iter().filter(|m| is_meant(m)).cloned();
                 self.settled.extend(settled);
+                self.settled_breaks |= self.breaks.is_some();
                 self.decided.push(Decided {
                     moves: moves.clone(),
                     removed: removed.clone(),
                     ..done(deed, by, why, at)
                 });
+                self.is_forgotten &= !self.decided.last().is_some_and(|decided| self.changed_rules(decided));
             }
             Fact::ApprovalGiven { verdict, class, by, why, .. } => {
                 self.approval = Some(Approval { verdict: verdict.clone(), class: *class, by: by.clone() });
@@ -226,6 +240,7 @@ impl Case {
             Fact::RepairReverted { by, why, .. } => {
                 (self.status, self.approval) = (Status::Reverted, None);
                 self.settled.clear();
+                self.settled_breaks = false;
                 self.decided.push(done(Deed::Reverted, by, why, at));
             }
             Fact::CaseSnoozed { until, by, why, .. } => {
@@ -250,15 +265,57 @@ impl Case {
 
     /// What it lacks and nobody has decided.
     pub fn undecided(&self) -> impl Iterator<Item = &Lost> {
-        let is_of = |decided: &Decided, lost: &Lost| {
+        self.lost.iter().filter(move |lost| !self.is_decided(lost))
+    }
+
+    fn is_decided(&self, lost: &Lost) -> bool {
+        let is_of = |decided: &Decided| {
             decided.moves.iter().any(|to| to.from == lost.path) || decided.removed.contains(&lost.path)
         };
-        self.lost.iter().filter(move |lost| !self.in_force().any(|decided| is_of(decided, lost)))
+        self.in_force().any(is_of)
     }
 
     /// Whether something was decided of it that can be taken back: all of it, or a part while the rest waits.
     pub fn is_revertible(&self) -> bool {
-        self.status.is_decided() || (self.status.is_waiting() && self.in_force().next().is_some())
+        self.has_decision() && self.stays().is_none()
+    }
+
+    /// Why what was decided of it cannot be taken back, where something was.
+    pub fn stays(&self) -> Option<&'static str> {
+        let is_of_rows = |lost: &Lost| lost.feeds.iter().any(|feed| feed.starts_with('$')) && self.is_decided(lost);
+        if !self.has_decision() {
+            None
+        } else if !self.in_force().any(|decided| self.changed_rules(decided)) {
+            Some("it changed no rule: nulls were accepted as they are")
+        } else if self.is_forgotten {
+            Some("of a stream's decided cases only the last eight are remembered, and as many began later")
+        } else if self.lost.iter().any(is_of_rows) {
+            Some("it concerned a key, a version or a sign of deletion: rows are found by them")
+        } else {
+            None
+        }
+    }
+
+    fn has_decision(&self) -> bool {
+        (self.status.is_decided() || self.status.is_waiting()) && self.in_force().next().is_some()
+    }
+
+    /// Whether a decision of it is one that the step remembers. That nulls were accepted changed nothing that could be put
+    /// back.
+    fn changed_rules(&self, decided: &Decided) -> bool {
+        let is_of_nulls = self.lost.iter().any(|lost| matches!(lost.change, Some(Change::Nulls { .. })));
+        let is_kept = matches!(decided.status, Deed::Repaired | Deed::Removed);
+        is_kept && (!is_of_nulls || decided.moves.iter().any(|to| !to.is_in_place()))
+    }
+
+    /// Whether the step remembers something that was decided of it.
+    pub(super) fn is_remembered(&self) -> bool {
+        !self.is_forgotten && self.in_force().any(|decided| self.changed_rules(decided))
+    }
+
+    /// Whether something that came later than a decision is folded in.
+    pub(super) fn is_ahead_of(&self, decision: &Decision) -> bool {
+        self.mark.is_some_and(|mark| mark > (decision.input_offset, decision.ordinal))
     }
 
     /// Where a case is whose records may go, by what was decided last.
@@ -408,6 +465,58 @@ mod tests {
         let mut facts = part();
         facts.push(proposed(vec![]));
         assert_eq!(folded(facts).severity, Severity::Breaking, "nothing took the place of the note");
+    }
+
+    fn accepted(paths: &[&str], moves: Vec<Move>) -> Fact {
+        let removed = paths.iter().map(|path| (*path).to_owned()).collect();
+        Fact::RepairApplied { case: 5, moves, removed, by: "ada".into(), why: String::new() }
+    }
+
+    fn released() -> Fact {
+        Fact::RecordsReleased { case: 5, count: 20, why: "repaired".into() }
+    }
+
+    #[test]
+    fn what_the_step_would_not_take_back_is_not_said_to_be_revertible_and_says_why() {
+        let all = || vec![applied(vec![to("Total", "Sum"), to("Note", "Remark")]), released()];
+        let plain = folded(all());
+        assert!(plain.is_revertible() && plain.is_remembered() && plain.stays().is_none());
+        let mut forgotten = plain.clone();
+        forgotten.is_forgotten = true;
+        assert!(!forgotten.is_revertible() && forgotten.stays().is_some_and(|why| why.contains("last eight")));
+        let mut key = plain.clone();
+        key.lost[1].feeds = vec!["$key".into()];
+        assert!(!key.is_revertible() && key.stays().is_some_and(|why| why.contains("a key")));
+        let open = folded(vec![]);
+        assert!(!open.is_revertible() && open.stays().is_none(), "there is nothing yet");
+    }
+
+    #[test]
+    fn nulls_that_were_accepted_leave_nothing_to_take_back_and_nulls_that_were_mapped_do() {
+        let nulls = |decided: Fact| {
+            let mut case = folded(vec![]);
+            case.lost.iter_mut().for_each(|lost| lost.change = Some(Change::Nulls { before: 0, now: 500 }));
+            for (offset, fact) in (50..).zip([decided, released()]) {
+                case.apply(&Decision { input_offset: offset, ordinal: 0, fact }, 0);
+            }
+            case
+        };
+        let case = nulls(accepted(&["Total", "Note"], vec![]));
+        assert_eq!((case.status, case.is_revertible(), case.is_remembered()), (Status::Removed, false, false));
+        assert!(case.stays().is_some_and(|why| why.contains("changed no rule")));
+        assert!(nulls(accepted(&["Note"], vec![to("Total", "Sum")])).is_revertible());
+    }
+
+    #[test]
+    fn a_case_that_was_forgotten_is_remembered_again_with_another_decision_of_it() {
+        let mut case = folded(vec![applied(vec![to("Total", "Sum")])]);
+        case.is_forgotten = true;
+        assert!(!case.is_remembered());
+        let fact = applied(vec![to("Note", "Remark")]);
+        case.apply(&Decision { input_offset: 60, ordinal: 0, fact }, 0);
+        assert!(case.is_remembered() && case.is_revertible());
+        let at = |input_offset, ordinal| Decision { input_offset, ordinal, fact: released() };
+        assert_eq!([at(59, 9), at(60, 0), at(60, 1)].map(|decision| case.is_ahead_of(&decision)), [true, false, false]);
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Status {
         }
     }
 
-    /// Whether its decision can be taken back.
+    /// Whether it was decided, and is over.
     pub const fn is_decided(self) -> bool {
         matches!(self, Self::Repaired | Self::Removed)
     }

@@ -1,6 +1,6 @@
 //! Keeping the cases, as the decisions tell of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::decision::Fact;
 use schemas::{Decision, Position, StreamId, Topic};
@@ -10,6 +10,7 @@ use super::case::{self, case_of, key_of};
 use super::{Case, Repairer, Status};
 use crate::log::Stored;
 use crate::process::{Mark, ProcessError, decode_decisions, stream_of};
+use crate::step::drift::APPLIED_MAX;
 use crate::store::{Expect, StoreError, Table};
 
 /// Cases by their keys, each with the version of its row, 0 for none.
@@ -49,13 +50,59 @@ impl Repairer {
     ) -> Result<(), StoreError> {
         let at = stored.header().logged_at;
         if matches!(decision.fact, Fact::MappingActivated { .. }) {
-            self.load_waiting(stream, cases).await?;
+            let waiting = self.stored(stream, cases, |case| case.status.is_waiting()).await?;
+            cases.extend(waiting);
             let waiting =
                 cases.values_mut().filter_map(|(case, _)| case.as_mut().filter(|case| case.status.is_waiting()));
             waiting.for_each(|case| case.apply(decision, at));
             return Ok(());
         }
         let Some(number) = case_of(&decision.fact) else { return Ok(()) };
+        // A run that stands twice does not bring back a case that is over and forgotten.
+        let begins = matches!(decision.fact, Fact::TimerSet { .. } | Fact::DriftDetected { .. });
+        if let Some(case) = self.load(stream, stored, number, begins, cases).await? {
+            case.apply(decision, at);
+        }
+        match &decision.fact {
+            // What opens the other one, right behind, does not say that.
+            Fact::RepairReverted { case, into, .. } if case != into => {
+                if let Some(next) = self.load(stream, stored, *into, true, cases).await? {
+                    next.is_reverted = true;
+                }
+            }
+            Fact::RepairApplied { .. } => self.forget(stream, decision, cases).await?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Follows what the step forgets with a decision: so many are remembered, those of the cases that began last.
+    async fn forget(&self, stream: &StreamId, decision: &Decision, cases: &mut Cases) -> Result<(), StoreError> {
+        // What somebody wrote who died further on tells of a later time.
+        let is_meant = |case: &Case| case.is_remembered() && !case.is_ahead_of(decision);
+        let mut stored = self.stored(stream, cases, is_meant).await?;
+        let known =
+            cases.iter().filter(|(_, (case, _))| case.as_ref().is_some_and(is_meant)).map(|(key, _)| key.clone());
+        let mut remembered: BTreeSet<String> = known.chain(stored.keys().cloned()).collect();
+        while remembered.len() > APPLIED_MAX {
+            let Some(first) = remembered.pop_first() else { break };
+            cases.extend(stored.remove_entry(&first));
+            if let Some((Some(case), _)) = cases.get_mut(&first) {
+                case.is_forgotten = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a case, unless it is there; one that begins is made.
+    async fn load<'a>(
+        &self,
+        stream: &StreamId,
+        stored: &Stored,
+        number: u64,
+        begins: bool,
+        cases: &'a mut Cases,
+    ) -> Result<Option<&'a mut Case>, StoreError> {
         let key = key_of(&stream.to_string(), number);
         if !cases.contains_key(&key) {
             let row = self.store.get(stream.tenant, Table::Cases, &key).await?;
@@ -63,30 +110,31 @@ impl Repairer {
             let known = row.map(|row| case::read(&key, &row)).transpose()?;
             let epoch = self.log.epoch(Topic::Inputs);
             let position = Position { epoch, partition: self.partition, offset: number };
-            // A run that stands twice does not bring back a case that is over and forgotten.
-            let begins = matches!(decision.fact, Fact::TimerSet { .. } | Fact::DriftDetected { .. });
-            let new = || begins.then(|| Case::new(position, stream.to_string(), stored.first, at));
+            let new =
+                || begins.then(|| Case::new(position, stream.to_string(), stored.first, stored.header().logged_at));
             cases.insert(key.clone(), (known.or_else(new), version));
         }
-        if let Some((Some(case), _)) = cases.get_mut(&key) {
-            case.apply(decision, at);
-        }
-        Ok(())
+        Ok(cases.get_mut(&key).and_then(|(case, _)| case.as_mut()))
     }
 
-    /// Reads the stream's cases that somebody can decide.
-    async fn load_waiting(&self, stream: &StreamId, cases: &mut Cases) -> Result<(), StoreError> {
+    /// The stream's cases of a kind that are stored, except those that are there.
+    async fn stored(
+        &self,
+        stream: &StreamId,
+        cases: &Cases,
+        is_meant: impl Fn(&Case) -> bool + Send,
+    ) -> Result<Cases, StoreError> {
         const PAGE: usize = 1_000;
-        let mut after: Option<String> = None;
+        let (mut after, mut found): (Option<String>, _) = (None, Cases::new());
         loop {
             let prefix = format!("{stream}/");
             let page = self.store.scan(stream.tenant, Table::Cases, &prefix, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
+            let Some((last, _)) = page.last() else { return Ok(found) };
             after = Some(last.clone());
             for (key, row) in page {
                 let case = case::read(&key, &row)?;
-                if case.status.is_waiting() {
-                    cases.entry(key).or_insert((Some(case), row.version));
+                if is_meant(&case) && !cases.contains_key(&key) {
+                    found.insert(key, (Some(case), row.version));
                 }
             }
         }

@@ -4,7 +4,7 @@ use schemas::advice::Asked;
 use schemas::drift::{Move, Tried, Verdict};
 use schemas::{Input, StreamId};
 
-use super::asking::Doubt;
+use super::asking::{Doubt, advice_id};
 use super::case::{self, key_of};
 use super::{Case, EvidenceError, HELD_KEPT, Knowledge, Mask, Repairer, dry_run, suggest};
 use crate::advice;
@@ -61,7 +61,10 @@ impl Repairer {
             if let (Some(asking), Some((question, coverage))) = (&self.asking, doubt) {
                 let open = self.open(stream);
                 match coverage.skipped {
-                    true => advice::saved(&*self.store, stream.tenant, coverage.saved_micros).await?,
+                    true if is_new => advice::saved(&*self.store, stream.tenant, coverage.saved_micros).await?,
+                    // It was counted before a restart; what was asked then and answered was paid for, and is on the log.
+                    true => {}
+                    false if state.has_taken(&advice_id(case, mapping_version, offset)) => {}
                     false => asking.start(
                         self.store.clone(),
                         self.ingest.clone(),

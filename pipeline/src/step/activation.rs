@@ -20,7 +20,7 @@ pub(super) struct Wanted<'a> {
     /// The mapping version that it was made on.
     pub(super) made_on: Option<u32>,
     pub(super) why: Option<&'a str>,
-    /// Whether it leaves alone what a case is about for which records are looked at again.
+    /// Whether it leaves alone what a case is about for which records are looked at again, or that is not open yet.
     pub(super) once_read: bool,
 }
 
@@ -54,6 +54,19 @@ pub enum MappingChange {
         /// The case.
         case: Position,
         /// What it waits about: a field, or `$key`, `$version`, `$deleted`.
+        what: String,
+        /// The class for which two people are wanted.
+        class: DecisionClass,
+    },
+    /// What is missing may be a case that two people decide.
+    #[error(
+        "records that lack what {what} is made of are held as the case {case}, which opens, or is over, as soon as more have          come, and two people decide what is {}: try again a little later, or leave the rules of {what} as they are",
+        .class.name()
+    )]
+    Watched {
+        /// The case.
+        case: Position,
+        /// What it is about: a field, or `$key`, `$version`, `$deleted`.
         what: String,
         /// The class for which two people are wanted.
         class: DecisionClass,
@@ -142,6 +155,7 @@ pub(super) fn activate(
     state.check_undecided(&new_mapping).map_err(|e| e.to_string())?;
     if once_read {
         state.check_read(&new_mapping).map_err(|e| e.to_string())?;
+        state.check_watched(&new_mapping).map_err(|e| e.to_string())?;
     }
     let version = state.opened.as_ref().map_or(1, |o| o.version + 1);
     outcome.entity = Some(new_entity.entity.clone());

@@ -363,6 +363,37 @@ fn where_two_people_decide_none_alone_maps_what_a_case_waits_about() {
 }
 
 #[test]
+fn where_two_people_decide_none_alone_maps_what_may_become_a_case_before_it_opens() {
+    let around = MAPPING.replace("\"Total\"", "\"Sum\"");
+    let other = |ids: std::ops::Range<u32>| ids.map(|id| format!(r#"{{"Id":"{id}","Sum":{id}.5}}"#)).collect();
+    let watching = |text: &str| {
+        let mut house = House { stream: Stream::new(), held: vec![], commands: 0 };
+        for input in opening(MAPPING, ENTITY) {
+            house.stream.control(&input);
+        }
+        house.set(1, &policy(text));
+        house.feed((0..50).map(|id: u32| format!(r#"{{"Id":"{id}","Total":{id}.5}}"#)).collect());
+        house.feed(other(50..53));
+        let cases = house.stream.state.drift().cases();
+        assert!(cases.len() == 1 && cases.values().all(|case| case.phase == Phase::Watching), "{cases:?}");
+        house
+    };
+    let mut house = watching(r#"{"two_persons":["renamed"]}"#);
+    let told = refused(&house.put("user:ada", &around));
+    assert!(told.contains("two people decide what is renamed") && told.contains("a little later"), "{told}");
+    assert_eq!(house.stream.state.counters.held, 3, "nothing was let go");
+    let beside = MAPPING.replace(r#""order_id":"Id""#, r#""order_id":{"from":"Id","trim":true}"#);
+    assert_eq!(names(&house.put("user:ada", &beside)), ["MappingActivated", "CommandApplied"], "what no case is about");
+    house.feed(other(53..80));
+    let told = refused(&house.put("user:ada", &around));
+    assert!(told.contains("decide the case instead"), "it is open by now: {told}");
+    for text in ["{}", r#"{"two_persons":["removed"]}"#] {
+        let outcome = watching(text).put("user:ada", &around);
+        assert!(names(&outcome).contains(&"MappingActivated"), "{text}: one may: {outcome:?}");
+    }
+}
+
+#[test]
 fn two_people_take_a_decision_back_and_one_rejects() {
     let mut house = House::new(&policy(r#"{"two_persons":["reverted"]}"#));
     let case = house.case();

@@ -1,5 +1,6 @@
 //! Mappings that would decide a case past its people: where two decide, one alone leaves the rules as they are that a case
-//! waits about; and while records are looked at again for a case, so does everybody.
+//! waits about, or will wait about if what it lacks does not come back; and while records are looked at again for a case, so
+//! does everybody.
 
 use std::collections::BTreeSet;
 
@@ -8,33 +9,49 @@ use schemas::mapping::{Path, Paths, Rule};
 use schemas::policy::DecisionClass;
 use schemas::{Mapping, Position};
 
+use super::drift::Phase;
 use super::{MappingChange, StreamState};
 
 impl StreamState {
     /// Refuses a mapping that changes what a case waits about, where two people decide such a change.
     pub(crate) fn check_undecided(&self, wanted: &Mapping) -> Result<(), MappingChange> {
-        let Some(opened) = &self.opened else { return Ok(()) };
-        for case in self.drift.waiting() {
-            let lost = self.drift.lost(case, &self.shape);
-            for (lost, what) in lost.iter().flat_map(|lost| lost.feeds.iter().map(move |what| (lost, what.clone()))) {
-                let (before, after) = (rules_of(&opened.mapping, &what), rules_of(wanted, &what));
-                let mut all = classes(&before, &after);
-                if self.policy.wants_two(DecisionClass::Removed) && self.is_blanked(lost, &before, &after) {
-                    all.insert(DecisionClass::Removed);
-                }
-                if opened.mapping.dialect != wanted.dialect {
-                    all.insert(DecisionClass::Retyped);
-                }
-                if !all.is_empty() && what.starts_with('$') {
-                    all.insert(DecisionClass::Key);
-                }
-                if let Some(class) = all.into_iter().find(|class| self.policy.wants_two(*class)) {
-                    let case = Position { offset: case, ..self.next };
-                    return Err(MappingChange::Undecided { case, what, class });
-                }
+        match self.drift.waiting().find_map(|case| self.for_two_by(case, wanted)) {
+            Some((case, what, class)) => Err(MappingChange::Undecided { case, what, class }),
+            None => Ok(()),
+        }
+    }
+
+    /// The same of a case for which it is not told yet whether what it lacks is back: one person does not end it, or decide it
+    /// before it opens.
+    pub(crate) fn check_watched(&self, wanted: &Mapping) -> Result<(), MappingChange> {
+        let watching = self.drift.cases().iter().filter(|(_, case)| case.phase == Phase::Watching);
+        match watching.map(|(case, _)| *case).find_map(|case| self.for_two_by(case, wanted)) {
+            Some((case, what, class)) => Err(MappingChange::Watched { case, what, class }),
+            None => Ok(()),
+        }
+    }
+
+    /// Of what a case lacks, what a mapping makes by other rules, and the class for which two people decide that.
+    fn for_two_by(&self, case: u64, wanted: &Mapping) -> Option<(Position, String, DecisionClass)> {
+        let opened = self.opened.as_ref()?;
+        let lost = self.drift.lost(case, &self.shape);
+        for (lost, what) in lost.iter().flat_map(|lost| lost.feeds.iter().map(move |what| (lost, what))) {
+            let (before, after) = (rules_of(&opened.mapping, what), rules_of(wanted, what));
+            let mut all = classes(&before, &after);
+            if self.policy.wants_two(DecisionClass::Removed) && self.is_blanked(lost, &before, &after) {
+                all.insert(DecisionClass::Removed);
+            }
+            if opened.mapping.dialect != wanted.dialect {
+                all.insert(DecisionClass::Retyped);
+            }
+            if !all.is_empty() && what.starts_with('$') {
+                all.insert(DecisionClass::Key);
+            }
+            if let Some(class) = all.into_iter().find(|class| self.policy.wants_two(*class)) {
+                return Some((Position { offset: case, ..self.next }, what.clone(), class));
             }
         }
-        Ok(())
+        None
     }
 
     /// Whether rules read something new that is blank more often than what was lost.

@@ -442,7 +442,9 @@ async fn decide(
 fn of_decide(error: DecideError) -> Problem {
     match error {
         DecideError::Unknown(_) => Problem::not_found("case"),
-        DecideError::NotOpen { .. } => Problem::new(StatusCode::CONFLICT, "case_not_open", error.to_string()),
+        DecideError::NotOpen { .. } | DecideError::Stays { .. } => {
+            Problem::new(StatusCode::CONFLICT, "case_not_open", error.to_string())
+        }
         DecideError::SecondPerson(_) => Problem::new(StatusCode::FORBIDDEN, "second_person_needed", error.to_string()),
         DecideError::Failed(error) => Problem::internal(format!("{error:#}")),
     }

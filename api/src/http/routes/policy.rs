@@ -279,13 +279,14 @@ impl Routes {
     ) -> Result<Json<BacktestInfo>, Problem> {
         let connection = named(&caller, connection.0.as_deref())?;
         let at_least = at_least.0.map(probability).transpose()?;
+        super::wait_cases(&doors).await?;
         let tested = backtested(&doors.line, caller.tenant, connection.as_ref(), at_least).await;
         let thresholds = tested.map_err(|error| Problem::internal(format!("{error:#}")))?;
         Ok(Json(BacktestInfo { thresholds }))
     }
 }
 
-/// What a threshold, or some usual ones, would have done to the past cases.
+/// What a threshold, or some usual ones, would have done to the past cases that are kept by now.
 pub async fn backtested(
     line: &Line,
     tenant: TenantId,
@@ -294,12 +295,10 @@ pub async fn backtested(
 ) -> anyhow::Result<Vec<ThresholdInfo>> {
     let policies = line.policies(tenant).await?;
     let in_force = connection.map_or_else(|| policies.tenant.clone(), |name| policies.of(name));
-    let mut thresholds = Vec::new();
-    for least in at_least.map_or_else(|| THRESHOLDS.to_vec(), |least| vec![thousandths(least)]) {
-        let policy = Policy { repairs: Some(Repairs::Automatic), at_least: Some(least), ..in_force.clone() };
-        thresholds.push(threshold(line.backtest(tenant, connection, &policy).await?, least));
-    }
-    Ok(thresholds)
+    let thresholds = at_least.map_or_else(|| THRESHOLDS.to_vec(), |least| vec![thousandths(least)]);
+    let policy = |least: &u16| Policy { repairs: Some(Repairs::Automatic), at_least: Some(*least), ..in_force.clone() };
+    let tests = line.backtest(tenant, connection, thresholds.iter().map(policy).collect()).await?;
+    Ok(tests.into_iter().zip(thresholds).map(|(test, least)| threshold(test, least)).collect())
 }
 
 async fn change(

@@ -61,6 +61,7 @@ async fn a_repair_that_is_taken_back_withdraws_its_rows_and_another_decision_bri
     settle(&line).await;
     let found = cases(&line).await;
     assert_eq!(found.iter().map(|case| case.status).collect::<Vec<_>>(), [Status::Reverted, Status::Open]);
+    assert_eq!(found.iter().map(|case| case.is_reverted).collect::<Vec<_>>(), [false, true]);
     assert_eq!(found[1].held, 70, "what has the old path stays");
     assert!(found[1].waits.as_deref().is_some_and(|why| why.contains("taken back")), "{:?}", found[1]);
     let now = counters(&line).await;

@@ -1,12 +1,17 @@
 //! What is suggested for a case, and what becomes of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
 use schemas::drift::{DriftKind, Move, Signal, Verdict};
 
-use super::{cases, counters, counters_of, decide, feed, payload, renamed, settle};
+use super::{cases, counters, counters_of, decide, feed, payload, renamed, repairer, settle};
+use crate::advice::{self, Advisor, AdvisorError, Price, Prompt, Reply};
 use crate::process::read_state;
-use crate::repair::Status;
 use crate::repair::suggest::fields;
-use crate::testing::{ENTITY, Line, MAPPING, stream};
+use crate::repair::{Asking, Status};
+use crate::testing::{ENTITY, Line, MAPPING, TENANT, stream};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plain_rename_is_repaired_by_itself_and_every_record_gets_its_row() {
@@ -176,4 +181,76 @@ async fn a_field_that_was_always_there_beside_the_old_one_is_not_named_when_that
     let case = cases(&line).await.remove(0);
     assert_eq!((case.status, case.held), (Status::Open, 50));
     assert!(case.moves.is_empty() && case.alternatives.is_empty(), "{case:?}");
+}
+
+/// A model that says that the total is called otherwise, and counts how often it is asked.
+#[derive(Default)]
+struct Counting(AtomicU64);
+
+#[async_trait]
+impl Advisor for Counting {
+    fn model(&self) -> &str {
+        "small"
+    }
+
+    fn price(&self) -> Price {
+        Price::default()
+    }
+
+    async fn ask(&self, _: &Prompt) -> Result<Reply, AdvisorError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let text = r#"{"moves":[{"from":"Total","to":"zq"}]}"#.to_owned();
+        Ok(Reply { text, input_tokens: 7, output_tokens: 3 })
+    }
+}
+
+/// A stream with a doubtful case, and the input at which that began.
+async fn doubtful(line: &Line) -> u64 {
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(line, &open, 1, 0..100, "Total").await;
+    feed(line, &open, 2, 100..150, "zq").await;
+    settle(line).await;
+    let case = cases(line).await.remove(0);
+    assert_eq!(case.status, Status::Open);
+    case.position.offset
+}
+
+/// Has a repairer that has just started suggest for a case, and everything happen that follows.
+async fn suggest_anew(line: &Line, asking: &Arc<Asking>, case: u64) {
+    let mut repairer = repairer(line).await.asking(Some(asking.clone()));
+    assert!(repairer.suggest(&stream("orders"), case, Some(case)).await.unwrap());
+    drop(repairer);
+    // A question that is under way holds on to it.
+    while Arc::strong_count(asking) > 1 {
+        tokio::task::yield_now().await;
+    }
+    line.process().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_is_not_asked_again_after_a_restart_what_it_has_answered() {
+    let (line, model) = (Line::new(), Arc::new(Counting::default()));
+    let case = doubtful(&line).await;
+    let asking = Arc::new(Asking::new(model.clone(), None, true));
+    for _ in 0..2 {
+        suggest_anew(&line, &asking, case).await;
+        assert_eq!(model.0.load(Ordering::SeqCst), 1);
+    }
+    assert_eq!(advice::usage(&*line.store, TENANT, 0).await.unwrap().calls, 1);
+    let told = line.facts().await.iter().filter(|(_, fact)| *fact == "ModelAsked").count();
+    assert_eq!(told, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_was_saved_counts_once_though_the_repairer_does_its_batch_again() {
+    let (line, model) = (Line::new(), Arc::new(Counting::default()));
+    line.open("returns", &MAPPING.replace(r#":"Total""#, r#":"zq""#), ENTITY).await;
+    settle(&line).await;
+    let case = doubtful(&line).await;
+    let asking = Arc::new(Asking::new(model.clone(), None, false));
+    for _ in 0..2 {
+        suggest_anew(&line, &asking, case).await;
+        let usage = advice::usage(&*line.store, TENANT, 0).await.unwrap();
+        assert_eq!((usage.saved_calls, usage.calls, model.0.load(Ordering::SeqCst)), (1, 0, 0));
+    }
 }

@@ -2,7 +2,7 @@
 
 use schemas::drift::{DriftKind, Severity, Verdict};
 
-use super::{cases, counters, counters_of, decide, feed, payload, repairer, settle};
+use super::{cases, counters, counters_of, decide, decide_of, feed, payload, renamed, repairer, settle};
 use crate::repair::{Deed, Origin, Status, shapes, version, versions};
 use crate::testing::{ENTITY, Line, MAPPING, TENANT, stream};
 
@@ -102,4 +102,38 @@ async fn every_version_of_a_mapping_and_every_change_of_shape_is_kept() {
     let new: Vec<Vec<&str>> =
         shapes.iter().map(|(_, change)| change.observed.iter().map(|(path, _)| path.as_str()).collect()).collect();
     assert_eq!(new, [vec!["Id", "Updated", "Total"], vec!["TotalAmount"]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_ninth_decision_of_a_stream_the_first_one_is_told_as_one_that_stays_and_the_step_says_so_too() {
+    let line = Line::new();
+    let open = line.open("orders", MAPPING, ENTITY).await;
+    feed(&line, &open, 1, 0..100, "Total").await;
+    let revertible = async || cases(&line).await.iter().map(|case| case.is_revertible()).collect::<Vec<_>>();
+    for n in 0..9 {
+        let (name, first, lane) = (format!("q{n}"), 100 * (n + 1), 10 + 2 * n as u128);
+        feed(&line, &open, lane, first..first + 50, &name).await;
+        settle(&line).await;
+        let case = cases(&line).await.remove(n);
+        if case.status == Status::Open {
+            let moves = vec![renamed(&case.lost[0].path, &name)];
+            decide_of(&line, n, &format!("c{n}"), Verdict::Edit { moves }).await;
+            settle(&line).await;
+        }
+        feed(&line, &open, lane + 1, first + 50..first + 100, &name).await;
+        settle(&line).await;
+        assert_eq!(cases(&line).await[n].status, Status::Repaired, "{name}");
+        if n == 7 {
+            assert_eq!(revertible().await, [true; 8]);
+        }
+    }
+    let expected = [false, true, true, true, true, true, true, true, true];
+    assert_eq!(revertible().await, expected);
+    decide_of(&line, 0, "r", Verdict::Revert).await;
+    settle(&line).await;
+    assert_eq!(cases(&line).await[0].status, Status::Repaired, "the step refused it");
+    decide_of(&line, 8, "s", Verdict::Revert).await;
+    settle(&line).await;
+    assert_eq!(cases(&line).await[8].status, Status::Reverted);
+    assert_eq!(revertible().await[..9], [false, true, true, true, true, true, true, true, false]);
 }

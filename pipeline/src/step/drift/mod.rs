@@ -49,6 +49,7 @@ pub(super) use maps::anchor;
 pub use notice::Notice;
 pub use profile::{PATHS_MAX, Profile, Profiles, SAMPLES_MAX, Sample};
 pub use quantiles::Quantiles;
+pub(crate) use revert::APPLIED_MAX;
 pub(super) use revert::Applied;
 
 use super::rules::Rules;

@@ -14,8 +14,8 @@ use super::since::Since;
 use super::watch::Watch;
 use super::{Case, Drift, Phase};
 
-/// Decisions that are remembered; older ones cannot be taken back.
-const APPLIED_MAX: usize = 8;
+/// Cases whose decisions are remembered: of more those that began last. Decisions of the others cannot be taken back.
+pub(crate) const APPLIED_MAX: usize = 8;
 
 /// A decision that can be taken back.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -205,6 +205,7 @@ impl Deciding for Folder<'_> {
         connection: Option<&ConnectionName>,
         at_least: Option<f64>,
     ) -> anyhow::Result<Vec<ThresholdInfo>> {
+        self.line.wait_cases().await?;
         Ok(policy::backtested(self.line, self.id, connection, at_least).await?)
     }
 

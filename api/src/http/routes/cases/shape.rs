@@ -52,6 +52,10 @@ pub struct CaseInfo {
     /// The lost paths that nobody has decided; a part of a case can be.
     #[oai(default)]
     pub undecided: Vec<String>,
+    /// Whether something was decided of it that can be taken back: of a stream's decided cases the last eight, and none of a
+    /// key, a version or a sign of deletion.
+    #[oai(default)]
+    pub revertible: bool,
     /// Paths that came with them and that no rule named.
     pub added: Vec<String>,
     /// Paths that came beside those that are named.
@@ -255,6 +259,7 @@ pub struct MoveWanted {
 /// A case as it is shown.
 pub fn case(case: Case) -> CaseInfo {
     let (kind, kinds) = (case.kind(), case.kinds());
+    let revertible = case.is_revertible();
     let undecided = case.undecided().map(|lost| lost.path.clone()).collect();
     CaseInfo {
         case: case.position.to_string(),
@@ -267,6 +272,7 @@ pub fn case(case: Case) -> CaseInfo {
         version: case.version,
         lost: case.lost.into_iter().map(lost).collect(),
         undecided,
+        revertible,
         added: case.added,
         added_more: case.added_more,
         moves: case.moves.into_iter().map(shown).collect(),
