@@ -8,14 +8,13 @@ use matcher::Kind;
 use parking_lot::Mutex;
 use schemas::advice::{Asked, CallOutcome, Coverage, ModelCall, Recommendation};
 use schemas::drift::{DriftKind, Lost, Move, Signal, Tried};
-use schemas::mapping::Repairs;
 use schemas::policy::ModelUse;
 use schemas::{Input, StreamId, TenantId, TenantName};
 use tokio::sync::Semaphore;
 
 use super::knowledge::Knowledge;
 use super::names::Names;
-use super::suggest::{LIKELIER, Suggested, fields, text_of};
+use super::suggest::{Suggested, fields, text_of};
 use super::{Mask, now};
 use crate::advice::{self, Advisor, FieldAsked, Pick, Question, Reservation};
 use crate::definitions::{self, DefinitionError};
@@ -258,10 +257,7 @@ pub(super) fn advice_id(case: u64, mapping_version: u32, offset: u64) -> String 
 /// From which confidence on, in thousandths, nothing of a stream needs to be asked: it is applied, or a person is asked
 /// whatever a model would say.
 fn sure(state: &StreamState) -> u16 {
-    match state.repairs() {
-        Repairs::Propagate => LIKELIER,
-        repairs => state.policy().at_least(repairs),
-    }
+    state.policy().at_least(state.repairs())
 }
 
 /// What was suggested, with what the model named. Its confidence stays the matcher's; what the matcher did not name at all

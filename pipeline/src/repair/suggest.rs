@@ -13,8 +13,6 @@ use crate::step::drift::{Format, Profile};
 
 /// Alternatives that are named of a lost path.
 const ALTERNATIVES_MAX: usize = 5;
-/// What is more likely than this is likelier than not, in thousandths.
-pub(super) const LIKELIER: u16 = 500;
 /// What is less likely is not named, in thousandths.
 const LIKELY_MIN: u16 = 20;
 /// That a field has another type is seen, not guessed, in thousandths.
