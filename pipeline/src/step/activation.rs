@@ -60,7 +60,8 @@ pub enum MappingChange {
     },
     /// What is missing may be a case that two people decide.
     #[error(
-        "records that lack what {what} is made of are held as the case {case}, which opens, or is over, as soon as more have          come, and two people decide what is {}: try again a little later, or leave the rules of {what} as they are",
+        "records that lack what {what} is made of are held as the case {case}, which opens, or is over, as soon as more have \
+         come, and two people decide what is {}: try again a little later, or leave the rules of {what} as they are",
         .class.name()
     )]
     Watched {
