@@ -393,18 +393,31 @@ pub async fn list(
     rows.into_iter().map(|(key, row)| read(&key, &row).map(|case| (key, case))).collect()
 }
 
-/// One case of a tenant, by its position.
+/// One case of a tenant, by its position: a stream of that partition has it. There are far fewer streams than cases.
 pub async fn find(store: &dyn Store, tenant: TenantId, position: Position) -> Result<Option<Case>, StoreError> {
     const PAGE: usize = 1_000;
     let mut after: Option<String> = None;
     loop {
-        let page = list(store, tenant, None, after.as_deref(), PAGE).await?;
+        let page = store.scan(tenant, Table::Streams, "", after.as_deref(), PAGE).await?;
         let Some((last, _)) = page.last() else { return Ok(None) };
         after = Some(last.clone());
-        if let Some((_, case)) = page.into_iter().find(|(_, case)| case.position == position) {
-            return Ok(Some(case));
+        for (stream, _) in page.iter().filter(|(_, row)| may_be_in(row, position.partition)) {
+            let key = key_of(stream, position.offset);
+            let case = store.get(tenant, Table::Cases, &key).await?.map(|row| read(&key, &row)).transpose()?;
+            if let Some(case) = case.filter(|case| case.position == position) {
+                return Ok(Some(case));
+            }
         }
     }
+}
+
+/// Whether the stream of a row of the register is in a partition, as far as the row can be read.
+fn may_be_in(row: &Row, partition: u32) -> bool {
+    #[derive(Deserialize)]
+    struct Placed {
+        partition: u32,
+    }
+    serde_json::from_slice::<Placed>(&row.value).ok().is_none_or(|placed| placed.partition == partition)
 }
 
 #[cfg(test)]
