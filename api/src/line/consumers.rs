@@ -169,7 +169,7 @@ fn next(statement: &str) -> Option<(Part<'_>, &str)> {
 }
 
 /// Whether a `*` behind these two parts takes every column, as in `select *`, `n, *` and `t.*`: a product does not, and
-/// neither does `count(*)`.
+/// neither does `count(*)`. Behind the brackets of `distinct on (n)` it looks like a product, and is not told from one.
 fn is_all(before: (Option<Part<'_>>, Option<Part<'_>>)) -> bool {
     match before {
         (_, Some(Part::Word(word))) => BEFORE_ALL.iter().any(|keyword| word.eq_ignore_ascii_case(keyword)),

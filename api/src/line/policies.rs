@@ -1,5 +1,7 @@
 //! Policies: by what a tenant's cases are decided, set by people, and what they would have done in the past.
 
+use std::collections::BTreeMap;
+
 use pipeline::policies::{self, Change, Policies, PolicyError};
 use pipeline::repair::{self, Backtest, Case};
 use schemas::mapping::Repairs;
@@ -40,6 +42,8 @@ impl Line {
     ) -> anyhow::Result<Vec<Backtest>> {
         let mut tests: Vec<Backtest> = policies.into_iter().map(Backtest::new).collect();
         let mut after: Option<String> = None;
+        // Many cases were decided under few mappings.
+        let mut known: BTreeMap<(String, u32), Option<Repairs>> = BTreeMap::new();
         loop {
             let page = repair::list(&*self.store, tenant, None, after.as_deref(), PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(tests) };
@@ -49,7 +53,11 @@ impl Line {
             for (_, case) in &page {
                 // Where nothing was proposed there is nothing to judge.
                 if case.is_proposed && is_meant(case) {
-                    let mapping = self.repairs_by_mapping(tenant, case).await?;
+                    let of = (case.stream.clone(), case.mapping_version);
+                    let mapping = match known.get(&of) {
+                        Some(mapping) => *mapping,
+                        None => *known.entry(of).or_insert(self.repairs_by_mapping(tenant, case).await?),
+                    };
                     tests.iter_mut().for_each(|test| test.take(case, mapping));
                 }
             }

@@ -113,10 +113,12 @@ impl About<'_> {
         let views: Vec<&str> = impact.views.iter().map(|view| view.view.as_str()).collect();
         let room = TEXT_MAX.saturating_sub(lines.iter().chain(&last).map(|line| size(line)).sum());
         let (named, more) = fitting(case.lost.iter().map(|lost| missed(lost, &views)), room);
-        lines.extend(named);
-        if more > 0 {
-            lines.push(format!("• and {more} more"));
+        match (named.is_empty(), more) {
+            (_, 0) => {}
+            (true, more) => lines.push(format!("• {more} fields")),
+            (false, more) => last.insert(0, format!("• and {more} more")),
         }
+        lines.extend(named);
         lines.extend(last);
         lines.join("\n")
     }
@@ -133,7 +135,7 @@ fn missed(lost: &Lost, views: &[&str]) -> String {
     let fills = match (lost.feeds.is_empty(), views) {
         (true, _) => "no rule reads it".to_owned(),
         (false, []) => format!("it fills {fields}"),
-        (false, views) => format!("it fills {fields} of the view {}", views.join(", ")),
+        (false, views) => format!("it fills {fields} of the view {}", clipped(&views.join(", "), SAID_MAX)),
     };
     format!("• {}{what}; {fills}", quoted(&lost.path))
 }

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::knowledge::Knowledge;
 use super::names::Names;
-use super::suggest::{Suggested, fields, text_of};
+use super::suggest::{Suggested, fields, is_written_beside, text_of};
 use super::{Mask, now};
 use crate::advice::{self, Advisor, FieldAsked, Pick, Question, Reservation};
 use crate::definitions::{self, DefinitionError};
@@ -121,7 +121,10 @@ impl Asking {
         let entity = &state.entity()?.entity;
         let lost = state.drift().lost(case, state.shape());
         let is_sure = |lost: &Lost| suggested.moves.iter().any(|m| m.from == lost.path && m.confidence >= sure(state));
-        let uncertain: Vec<&Lost> = lost.iter().filter(|lost| lost.change.is_none() && !is_sure(lost)).collect();
+        // What stood beside it for a while is not among what could be named.
+        let is_beside = |lost: &Lost| suggested.moves.iter().any(|m| m.from == lost.path && is_written_beside(m));
+        let is_uncertain = |lost: &&Lost| lost.change.is_none() && !is_sure(lost) && !is_beside(lost);
+        let uncertain: Vec<&Lost> = lost.iter().filter(is_uncertain).collect();
         let (before, after) = fields(state, case);
         if told == ModelUse::Never || uncertain.is_empty() || after.is_empty() {
             return None;

@@ -64,8 +64,8 @@ impl Repairer {
             case.apply(decision, at);
         }
         match &decision.fact {
-            // What opens the other one, right behind, does not say that.
-            Fact::RepairReverted { case, into, .. } if case != into => {
+            // What opens that one, right behind, does not say that. A part of a case goes back into the case itself.
+            Fact::RepairReverted { into, .. } => {
                 if let Some(next) = self.load(stream, stored, *into, true, cases).await? {
                     next.is_reverted = true;
                 }

@@ -101,6 +101,11 @@ fn add_beside(
     Ok(())
 }
 
+/// Whether a move is to a path that stood beside what was lost.
+pub(super) fn is_written_beside(to: &Move) -> bool {
+    to.signals.iter().any(|signal| signal.name == BESIDE)
+}
+
 /// What is said of a path that stood beside what was lost: how sure the matcher is was measured on paths that came as others
 /// went.
 fn doubted(to: Move) -> Move {

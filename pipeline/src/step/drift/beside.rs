@@ -9,22 +9,14 @@ use schemas::shape::{NodeId, ShapeTree};
 use super::Drift;
 use super::blanks::node_of;
 use super::cases::ADDED_MAX;
-use super::profile::Profile;
 
 /// A path came later than another one if so many records had been looked at meanwhile: one that is in almost all records is
 /// in one of them if it was always there.
-const LATER: u64 = 20;
+pub(super) const LATER: u64 = 20;
 /// One in so many held records may lack it.
 const ALMOST_ALL: u64 = 20;
 
-impl Profile {
-    /// Whether the path was not there from the stream's beginning.
-    pub(super) fn came_late(&self) -> bool {
-        self.came >= LATER
-    }
-}
-
-/// Counts a held record for a path that came late; of many such paths the first ones are counted.
+/// Counts a held record for a path that came later than what is lost; of many such paths the first ones are counted.
 pub(super) fn count_beside(beside: &mut BTreeMap<NodeId, u64>, node: NodeId) {
     let has_room = beside.len() < ADDED_MAX;
     match beside.get_mut(&node) {
@@ -45,7 +37,7 @@ impl Drift {
     }
 
     /// Records that had been looked at when the first of what a case lost came.
-    fn lost_came(&self, id: u64, tree: &ShapeTree) -> Option<u64> {
+    pub(super) fn lost_came(&self, id: u64, tree: &ShapeTree) -> Option<u64> {
         let lost = self.watches.iter().filter(|watch| watch.case == Some(id));
         let seen = lost.filter_map(|watch| node_of(tree, &self.seen_path(watch, tree)?));
         seen.filter_map(|node| self.profiles.of(node)).map(|profile| profile.came).min()
@@ -55,7 +47,7 @@ impl Drift {
     pub fn was_there(&self, lost: &Lost, path: &str, tree: &ShapeTree) -> bool {
         let case = self.watches.iter().find(|watch| watch.paths == lost.paths).and_then(|watch| watch.case);
         let Some((case, node)) = case.zip(node_of(tree, path)) else { return false };
-        let is_older = self.profiles.of(node).is_some_and(|profile| profile.first < self.since(case));
-        is_older && !self.came_back(case).contains(&node)
+        let Some(profile) = self.profiles.of(node) else { return false };
+        profile.is_late || (profile.first < self.since(case) && !self.came_back(case).contains(&node))
     }
 }

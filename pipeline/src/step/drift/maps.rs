@@ -29,7 +29,7 @@ impl Drift {
             return true;
         }
         let is_once = |child: &&NodeId| match self.profiles.of(**child) {
-            Some(profile) => profile.values <= 1,
+            Some(profile) => profile.values <= 1 && !profile.is_late,
             // What was never looked at is rare, unless there was no room for it.
             None => !self.profiles.is_full() && !tree.is_requested(**child),
         };

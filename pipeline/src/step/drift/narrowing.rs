@@ -44,10 +44,16 @@ impl Profile {
     }
 
     fn narrows(&self, before: &Self) -> Option<&'static str> {
-        if self.lacks(before, Format::Decimal, Format::Integer) {
+        // Some write whole numbers with a point, too.
+        if before.has_fraction() && self.lacks(before, Format::Decimal, Format::Integer) {
             return Some("its numbers are whole, and there were fractions");
         }
         self.lacks(before, Format::Moment, Format::Date).then_some("it has days alone, and there were times of day")
+    }
+
+    fn has_fraction(&self) -> bool {
+        let is_fraction = |digits: &str| digits.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+        self.samples.iter().any(|sample| sample.value().split_once('.').is_some_and(|(_, rest)| is_fraction(rest)))
     }
 
     /// Whether values of the coarse format alone stand where there were ones of the fine format, too.

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::format::{FORMATS, Format, format};
 use super::quantiles::Quantiles;
 
-/// Paths with a profile; those that come later have none until others give way.
+/// Paths with a profile; those that come later have none, unless keys of maps give way.
 pub const PATHS_MAX: usize = 2_000;
 /// Values kept of a path: those whose hashes are the smallest, so that each distinct value is as likely as another.
 pub const SAMPLES_MAX: usize = 20;
@@ -38,6 +38,9 @@ pub struct Profiles {
     /// Records until it is looked for room again.
     #[serde(default, skip_serializing_if = "is_none_left")]
     pub(super) rest: u8,
+    /// Behind the last path of the tree, when a record was looked at last; 0 while there is room for all.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    next: NodeId,
 }
 
 /// What the values at one path look like.
@@ -48,6 +51,9 @@ pub struct Profile {
     /// Records that flowed and had been looked at by then; an earlier release did not count them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub came: u64,
+    /// It was there before and had found no place: how often it was there is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_late: bool,
     /// Values looked at, nulls among them.
     pub values: u64,
     /// Nulls.
@@ -98,7 +104,7 @@ impl Profiles {
         offset: u64,
         visit: &mut impl FnMut(NodeId, SlotKind, &Profile),
     ) {
-        let came = self.looked();
+        let (came, next) = (self.looked(), self.next);
         leaves(tree, payload, &mut |node, kind, text| {
             let has_room = self.paths.len() < PATHS_MAX;
             if (!has_room || !self.maps.is_empty()) && !self.paths.contains_key(&node) {
@@ -108,11 +114,14 @@ impl Profiles {
                     return;
                 }
             }
-            let profile =
-                self.paths.entry(node).or_insert_with(|| Profile { first: offset, came, ..Profile::default() });
+            let new = || Profile { first: offset, came, is_late: node < next, ..Profile::default() };
+            let profile = self.paths.entry(node).or_insert_with(new);
             profile.add(kind, text);
             visit(node, kind, profile);
         });
+        if self.is_full || self.next > 0 {
+            self.next = tree.nodes().end;
+        }
     }
 
     /// Whether paths came for which there was no room: what is at them is not known.
@@ -139,7 +148,7 @@ impl Profiles {
         }
     }
 
-    /// Paths that ever had a profile: one that came again counts again.
+    /// Paths that ever had a profile.
     pub(super) fn count(&self) -> usize {
         self.paths.len().saturating_add(self.given as usize)
     }
@@ -149,13 +158,18 @@ impl Profiles {
         self.paths.get(&node)
     }
 
-    /// Paths that were first looked at at `since` or later.
+    /// Paths that came at `since` or later.
     pub(super) fn since(&self, since: u64) -> impl Iterator<Item = NodeId> {
-        self.paths.iter().filter(move |(_, profile)| profile.first >= since).map(|(node, _)| *node)
+        self.paths.iter().filter(move |(_, profile)| profile.is_new_since(since)).map(|(node, _)| *node)
     }
 }
 
 impl Profile {
+    /// Whether the path came at `since` or later.
+    pub(super) fn is_new_since(&self, since: u64) -> bool {
+        self.first >= since && !self.is_late
+    }
+
     fn add(&mut self, kind: SlotKind, text: &str) {
         self.values += 1;
         let class = match kind {
@@ -251,6 +265,10 @@ fn is_zero(count: &u64) -> bool {
 
 fn is_none_left(count: &u8) -> bool {
     *count == 0
+}
+
+fn is_none_yet(node: &NodeId) -> bool {
+    *node == 0
 }
 
 fn place(class: TypeClass) -> usize {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemas::shape::{NodeId, ShapeTree, SlotKind, leaves};
 use serde::{Deserialize, Serialize};
 
-use super::beside::count_beside;
+use super::beside::{LATER, count_beside};
 use super::cases::ADDED_MAX;
 use super::profile::{Profile, Profiles};
 use super::{Case, Drift, HELD_EVERY, HELD_WHOLE, Passing};
@@ -60,13 +60,14 @@ impl Drift {
     /// Counts a held record for the paths that it has and that were never, or hardly ever, there before.
     pub(super) fn look_at_held(&mut self, holder: u64, record: &Passing<'_>, tree: &ShapeTree) {
         self.make_room(tree);
+        let later = self.lost_came(holder, tree).map(|came| came + LATER);
         let Some(case) = self.cases.get_mut(&holder) else { return };
         let (looked, is_reverted) = (self.profiles.looked(), case.is_reverted);
         let known = case.new_from.map_or(0, |from| from.saturating_sub(1));
         let Case { fresh, beside, .. } = case;
         let mut new = Vec::new();
         self.profiles.look(tree, record.payload, record.offset, &mut |node, kind, profile| {
-            let is_new = profile.first >= holder;
+            let is_new = profile.is_new_since(holder);
             if is_new {
                 new.push(node);
             }
@@ -74,12 +75,12 @@ impl Drift {
                 *held += u64::from(kind != SlotKind::Null && !is_reverted);
                 return;
             }
-            if is_reverted || kind == SlotKind::Null || tree.is_requested(node) {
+            if is_reverted || kind == SlotKind::Null || tree.is_requested(node) || profile.is_late {
                 return;
             }
             if fresh.len() < ADDED_MAX && (is_new || is_rare(profile, 1, looked)) {
                 fresh.insert(node, 1);
-            } else if !is_new && profile.came_late() {
+            } else if !is_new && later.is_some_and(|later| profile.came >= later) {
                 count_beside(beside, node);
             }
         });

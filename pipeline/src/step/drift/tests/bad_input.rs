@@ -227,17 +227,23 @@ fn the_keys_of_a_map_take_no_places_from_paths_that_come_later() {
 }
 
 #[test]
-fn where_all_places_are_taken_a_path_that_hardly_ever_was_there_gives_way_to_a_new_one() {
-    let mut stream = wide(100);
-    let many = |id: usize| {
-        let fields: String = (0..11).map(|n| format!(r#""once_{id}_{n}":1,"#)).collect();
-        orders(id..id + 1, &[])[0].replacen('{', &format!("{{{fields}"), 1)
+fn a_path_that_found_no_place_at_first_is_not_new_once_it_has_one() {
+    let mut stream = wide(300);
+    let keyed = |id: usize, more: &str, names: &[(&str, &str)]| {
+        let keys: Vec<String> = (0..20).map(|n| format!(r#""k{id}-{n}":1"#)).collect();
+        orders(id..id + 1, names)[0].replacen('{', &format!(r#"{{"by_id":{{{}}},{more}"#, keys.join(",")), 1)
     };
-    feed(&mut stream, &(100..500).map(many).collect::<Vec<_>>());
-    feed(&mut stream, &orders(500..530, &[("Cost", "Costs")]));
-    let (drift, tree) = (stream.state.drift(), stream.state.shape());
-    assert_eq!(drift.added(only_case(&stream), tree), ["Costs"]);
-    let has = |path: &str| drift.profiles().of(tree.find(&[path]).unwrap()).is_some();
-    assert!(has("Cost") && has("Total") && !has("once_100_0"), "the oldest goes first, and nothing that is mapped");
-    assert!(drift.profiles().paths.len() <= crate::step::drift::PATHS_MAX);
+    // The keys take all places within a hundred records; what is a map is told later.
+    let is_full = |stream: &Stream| stream.state.drift().profiles().is_full();
+    feed(&mut stream, &(300..400).map(|id| keyed(id, "", &[])).collect::<Vec<_>>());
+    assert!(is_full(&stream));
+    let outcome = feed(&mut stream, &(400..800).map(|id| keyed(id, r#""Price":7.5,"#, &[])).collect::<Vec<_>>());
+    assert!(!is_full(&stream) && names(&outcome).is_empty(), "{:?}", names(&outcome));
+    let gone = |id| keyed(id, r#""Price":7.5,"#, &[("Cost", "Costs")]);
+    feed(&mut stream, &(800..830).map(gone).collect::<Vec<_>>());
+    let (drift, tree, case) = (stream.state.drift(), stream.state.shape(), only_case(&stream));
+    assert_eq!(drift.added(case, tree), ["Costs"]);
+    let lost = drift.lost(case, tree).remove(0);
+    assert!(drift.was_there(&lost, "Price", tree) && !drift.was_there(&lost, "Costs", tree));
+    assert!(drift.beside(case, tree).is_empty(), "how long it was there is not known");
 }

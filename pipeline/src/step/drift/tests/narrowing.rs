@@ -62,6 +62,19 @@ fn a_rename_that_loses_the_fractions_of_numbers_waits_for_a_person() {
 }
 
 #[test]
+fn whole_numbers_that_were_written_with_a_point_lose_nothing_without_it() {
+    let mut stream = stream();
+    let written = |id: usize, at: &str, point: &str| {
+        let amount = format!("{}{point}", 100 + id % 50);
+        order(id, (at, &amount), ("Note", &moment(id)))
+    };
+    feed(&mut stream, &(0..2_000).map(|id| written(id, "Total", ".0")).collect::<Vec<_>>());
+    feed(&mut stream, &(3_000..3_040).map(|id| written(id, "Amount", "")).collect::<Vec<_>>());
+    let outcome = suggest(&mut stream, "s", vec![renamed("Total", "Amount", 990)]);
+    assert!(names(&outcome).contains(&"RepairApplied"), "{outcome:?}");
+}
+
+#[test]
 fn a_rename_that_loses_the_times_of_day_waits_for_a_person() {
     let days = of_note(|id| format!("\"2026-03-{:02}\"", 1 + id % 28));
     assert!(waits(&days).is_some_and(|why| why.contains("narrower type")), "{days:?}");
