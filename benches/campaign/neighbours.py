@@ -34,7 +34,7 @@ OWN = {"ticket"}
 # Parameters that carry nothing of anybody's: they choose among one's own.
 HARMLESS = {"limit", "order_by", "direction", "filter", "columns", "connection", "stream", "system", "status", "topic",
             "stages", "connections", "streams", "entities", "mode", "seconds", "from", "to", "relay", "settled", "records",
-            "version", "at_least"}
+            "version", "at_least", "kind", "severity"}
 # They tell what one has asked for oneself, ids of others too.
 JOURNAL = {"read_audit", "export_tenant"}
 # They end the session that they are called with: called with one of their own.
