@@ -276,6 +276,22 @@ mod tests {
         state.mapping().unwrap().0.clone()
     }
 
+    /// A line with so many orders, whose total has another name from the 50th on; two persons may have to decide.
+    async fn renamed(count: usize, needs_two_persons: bool) -> Line {
+        let line = Line::new();
+        let open = line.open("orders", MAPPING, ENTITY).await;
+        if needs_two_persons {
+            let policy = serde_json::from_str(r#"{"two_persons":["all"]}"#).unwrap();
+            let command = Command::SetPolicy { number: 1, policy, by: "root".into() };
+            line.ingest().send(&open, &[Input::Command { id: "p".into(), command }]).await.unwrap();
+        }
+        let payload = |id: usize, name: &str| format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:00Z","{name}":1}}"#);
+        let all: Vec<String> = (0..count).map(|id| payload(id, if id < 50 { "Total" } else { "zq" })).collect();
+        line.append(&open, 1, 0, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        line.process().await;
+        line
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn wherever_an_opener_dies_the_next_one_brings_register_and_log_together() {
         let (first, entity) = with_total("Total");
@@ -351,15 +367,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_two_people_would_decide_is_refused_at_the_door_too() {
-        let line = Line::new();
-        let open = line.open("orders", MAPPING, ENTITY).await;
-        let policy = serde_json::from_str(r#"{"two_persons":["all"]}"#).unwrap();
-        let command = Command::SetPolicy { number: 1, policy, by: "root".into() };
-        line.ingest().send(&open, &[Input::Command { id: "p".into(), command }]).await.unwrap();
-        let payload = |id: usize, name: &str| format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:00Z","{name}":1}}"#);
-        let all: Vec<String> = (0..80).map(|id| payload(id, if id < 50 { "Total" } else { "zq" })).collect();
-        line.append(&open, 1, 0, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        line.process().await;
+        let line = renamed(80, true).await;
         let (other, entity) = with_total("zq");
         let refused = line.ingest().open(&stream("orders"), &other, Some(&entity), "test").await;
         let is_undecided = matches!(refused, Err(IngestError::Change { source: MappingChange::Undecided { .. }, .. }));
@@ -369,15 +377,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_may_become_a_case_for_two_people_is_refused_at_the_door_before_it_opens() {
-        let line = Line::new();
-        let open = line.open("orders", MAPPING, ENTITY).await;
-        let policy = serde_json::from_str(r#"{"two_persons":["all"]}"#).unwrap();
-        let command = Command::SetPolicy { number: 1, policy, by: "root".into() };
-        line.ingest().send(&open, &[Input::Command { id: "p".into(), command }]).await.unwrap();
-        let payload = |id: usize, name: &str| format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:00Z","{name}":1}}"#);
-        let all: Vec<String> = (0..53).map(|id| payload(id, if id < 50 { "Total" } else { "zq" })).collect();
-        line.append(&open, 1, 0, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        line.process().await;
+        let line = renamed(53, true).await;
         let (other, entity) = with_total("zq");
         let refused = line.ingest().open(&stream("orders"), &other, Some(&entity), "test").await;
         let is_watched = matches!(refused, Err(IngestError::Change { source: MappingChange::Watched { .. }, .. }));
@@ -387,12 +387,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_mapping_that_may_end_a_case_for_which_records_are_still_read_is_refused_at_the_door_too() {
-        let line = Line::new();
-        let open = line.open("orders", MAPPING, ENTITY).await;
-        let payload = |id: usize, name: &str| format!(r#"{{"Id":"{id}","Updated":"2024-01-01T00:00:00Z","{name}":1}}"#);
-        let all: Vec<String> = (0..80).map(|id| payload(id, if id < 50 { "Total" } else { "zq" })).collect();
-        line.append(&open, 1, 0, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        line.process().await;
+        let line = renamed(80, false).await;
         let row = line.store.get(TENANT, Table::StreamStates, "crm/orders").await.unwrap().unwrap();
         let mut state: serde_json::Value = serde_json::from_slice(&row.value).unwrap();
         for (_, case) in state["drift"]["cases"].as_object_mut().unwrap() {

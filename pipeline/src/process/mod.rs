@@ -19,11 +19,12 @@ use crate::step::{Folding, InputBatch, Scratch, StepError};
 use crate::store::{Store, StoreError};
 pub(crate) use checkpoint::{Checkpoint, Mark, peek};
 pub use follow::{Follower, Reader};
+pub(crate) use output::decisions;
 use output::{Output, appends};
 pub use output::{collect, decode_decisions, events_partition};
 use progress::ProgressTeller;
 use states::States;
-pub(crate) use states::read_lane;
+pub(crate) use states::read_place;
 pub use states::{read_snapshot, read_state};
 
 /// Its checkpoint's name.

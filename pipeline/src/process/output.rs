@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use schemas::decision::Fact;
 use schemas::{Batch, BatchHeader, BatchKind, Decision, EntityName, TenantId};
+use serde::Deserialize;
 
 use crate::step::Outcome;
 
@@ -104,13 +106,61 @@ fn encode_decisions(decisions: &[Decision]) -> Vec<(u32, Vec<u8>)> {
 
 /// Reads the body of a batch of decisions.
 pub fn decode_decisions(body: &[u8]) -> Result<Vec<Decision>, serde_json::Error> {
-    body.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
+    decisions(body).collect()
+}
+
+/// The same, one by one.
+pub(crate) fn decisions(body: &[u8]) -> impl Iterator<Item = Result<Decision, serde_json::Error>> {
+    body.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(decode_decision)
+}
+
+/// A decision that holds a record, as it is written. Where a stream is repaired most decisions are such, and several read
+/// them: so they are read without being buffered, as a tagged one is otherwise.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeldLine {
+    input_offset: u64,
+    ordinal: u32,
+    event: HeldEvent,
+    case: u64,
+    origin: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum HeldEvent {
+    RecordHeld,
+}
+
+fn decode_decision(line: &[u8]) -> Result<Decision, serde_json::Error> {
+    match serde_json::from_slice(line) {
+        Ok(HeldLine { input_offset, ordinal, event: HeldEvent::RecordHeld, case, origin }) => {
+            Ok(Decision { input_offset, ordinal, fact: Fact::RecordHeld { case, origin } })
+        }
+        // Another one says so with its third member.
+        Err(_) => serde_json::from_slice(line),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::log::conformance::batch;
+
+    #[test]
+    fn decisions_are_read_as_they_are_written_and_by_whatever_release() {
+        let decision = |ordinal, fact| Decision { input_offset: 7, ordinal, fact };
+        let all = [
+            decision(0, Fact::RecordHeld { case: u64::MAX, origin: 3 }),
+            decision(1, Fact::TimerSet { id: r#"","event":"record_held","case":1,"origin":2"#.to_owned(), at: 5 }),
+            decision(2, Fact::RecordsReleased { case: 7, count: 1, why: "is back".to_owned() }),
+        ];
+        let lines: Vec<String> = all.iter().map(|decision| serde_json::to_string(decision).unwrap()).collect();
+        assert_eq!(decode_decisions(format!("{}\n", lines.join("\n")).as_bytes()).unwrap(), all);
+        let other = br#"{"origin":3,"event":"record_held","why":"later","case":9,"ordinal":0,"input_offset":7}"#;
+        assert_eq!(decode_decisions(other).unwrap(), [decision(0, Fact::RecordHeld { case: 9, origin: 3 })]);
+        assert!(decode_decisions(br#"{"input_offset":7,"ordinal":0,"event":"record_held"}"#).is_err());
+    }
 
     #[test]
     fn what_is_too_much_for_one_append_is_cut_between_batches_and_stays_in_order() {

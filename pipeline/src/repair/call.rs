@@ -4,7 +4,7 @@ use schemas::decision::Fact;
 use schemas::{Decision, StreamId};
 
 use super::Repairer;
-use super::case::{self, key_of};
+use super::cases::{self, key_of};
 use super::redrive::Redrive;
 use super::revert::Revert;
 use super::timers::Timer;
@@ -59,8 +59,8 @@ impl Repairer {
                 let row = self.store.get(stream.tenant, Table::Cases, &key).await?;
                 // What is forgotten was re-driven to its end.
                 let Some(row) = row else { return Ok(true) };
-                let from = case::read(&key, &row)?.first;
-                return self.redrive(&Redrive { open: self.open(stream), case, from, to: end }).await;
+                let from = cases::read(&key, &row)?.first;
+                return self.redrive(&Redrive { open: self.open(stream), case, from, to: end, until: offset }).await;
             }
         }
         Ok(true)

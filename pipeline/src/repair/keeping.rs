@@ -6,7 +6,8 @@ use schemas::decision::Fact;
 use schemas::{Decision, Position, StreamId, Topic};
 
 use super::call::{Call, call};
-use super::case::{self, case_of, key_of};
+use super::case::case_of;
+use super::cases::{self, key_of};
 use super::{Case, Repairer, Status};
 use crate::log::Stored;
 use crate::process::{Mark, ProcessError, decode_decisions, stream_of};
@@ -107,7 +108,7 @@ impl Repairer {
         if !cases.contains_key(&key) {
             let row = self.store.get(stream.tenant, Table::Cases, &key).await?;
             let version = row.as_ref().map_or(0, |row| row.version);
-            let known = row.map(|row| case::read(&key, &row)).transpose()?;
+            let known = row.map(|row| cases::read(&key, &row)).transpose()?;
             let epoch = self.log.epoch(Topic::Inputs);
             let position = Position { epoch, partition: self.partition, offset: number };
             let new =
@@ -132,7 +133,7 @@ impl Repairer {
             let Some((last, _)) = page.last() else { return Ok(found) };
             after = Some(last.clone());
             for (key, row) in page {
-                let case = case::read(&key, &row)?;
+                let case = cases::read(&key, &row)?;
                 if is_meant(&case) && !cases.contains_key(&key) {
                     found.insert(key, (Some(case), row.version));
                 }

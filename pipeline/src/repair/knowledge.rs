@@ -241,7 +241,7 @@ mod tests {
     use schemas::drift::Change;
     use schemas::input::DefinitionHash;
 
-    use super::super::case::key_of;
+    use super::super::cases::key_of;
     use super::super::{Decided, Origin};
     use super::*;
     use crate::store::{Expect, MemoryStore};

@@ -5,6 +5,7 @@ mod asking;
 mod backtest;
 mod call;
 mod case;
+mod cases;
 mod deed;
 mod dry_run;
 mod evidence;
@@ -28,13 +29,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use schemas::{BatchKind, Input, StreamId, Topic};
 use tokio::sync::watch;
 
 pub use asking::Asking;
 pub use backtest::Backtest;
 pub(crate) use case::RULES;
-pub use case::{Case, HELD_KEPT, find, list};
+pub use case::{Case, HELD_KEPT};
+pub use cases::{find, list};
 pub use deed::{Approval, Decided, Deed, Status};
 pub use dry_run::{DryRun, Sample, SetAside, dry_run};
 pub use evidence::{
@@ -50,6 +53,7 @@ use crate::log::{Log, LogError, Stored};
 use crate::process::{Checkpoint, ProcessError, RETRY_AFTER, Stall, read_snapshot};
 use crate::step::StreamState;
 use crate::store::{Store, StoreError};
+use call::Call;
 use places::{NOTED_EVERY, Places};
 use portion::ROWS_MAX;
 use timers::Timers;
@@ -81,6 +85,8 @@ pub struct Repairer {
     looked_at_again: BTreeMap<StreamId, u64>,
     /// From where on rows are looked for.
     places: Places,
+    /// Of the inputs that were last sent back in: where the batch stands, and its body. Only until there is nothing to do.
+    inputs_at_hand: Option<(u64, Bytes)>,
     /// Rows of which it is kept in memory whether they are to be looked at again.
     rows_max: usize,
 }
@@ -125,6 +131,7 @@ impl Repairer {
                 sent: BTreeMap::new(),
                 looked_at_again: BTreeMap::new(),
                 places,
+                inputs_at_hand: None,
                 rows_max: ROWS_MAX,
             },
             repaired,
@@ -206,6 +213,7 @@ impl Repairer {
             let next = self.checkpoint.offset();
             let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else {
+                self.inputs_at_hand = None;
                 self.kept.send_replace(next);
                 self.done.send_replace(next);
                 return Ok(());
@@ -215,18 +223,26 @@ impl Repairer {
                 calls.extend(self.take(stored, &mut mark).await?);
             }
             self.kept.send_replace(end);
-            for (stream, offset, call) in calls {
-                match self.answer(&stream, offset, call, end).await {
-                    Ok(true) => {}
-                    Ok(false) => return Ok(()),
-                    // Nothing of a tenant that was deleted is repaired.
-                    Err(ProcessError::Log(LogError::Forgotten)) => {}
-                    Err(error) => return Err(error),
-                }
+            if !self.answer_all(calls, end).await? {
+                return Ok(());
             }
             self.checkpoint.write_with(&*self.store, end, mark).await?;
             self.done.send_replace(end);
         }
+    }
+
+    /// Does what decisions below `end` call for; false when it is to stop before.
+    async fn answer_all(&mut self, calls: Vec<(StreamId, u64, Call)>, end: u64) -> Result<bool, ProcessError> {
+        for (stream, offset, call) in calls {
+            match self.answer(&stream, offset, call, end).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // Nothing of a tenant that was deleted is repaired.
+                Err(ProcessError::Log(LogError::Forgotten)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// A stream's state once it covers an input; nothing when it is to stop before.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use schemas::decision::Fact;
 use schemas::record::{Record, RecordBatch, RecordBatchReader, RecordBatchWriter};
 use schemas::{BatchKind, Lane, Topic};
@@ -11,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{LOOK_AGAIN, LOOK_AGAIN_MAX, READ_BYTES, Repairer, now};
 use crate::ingest::OpenStream;
 use crate::log::Stored;
-use crate::process::{self, ProcessError, decode_decisions, peek, read_lane, read_snapshot, stream_of};
+use crate::process::{self, ProcessError, decisions, peek, read_place, stream_of};
 use crate::step::{Again, StepError, redriven_for};
 
 /// A batch that goes back in is cut once it has so many bytes.
@@ -37,22 +38,24 @@ pub(super) struct Redrive {
     /// The places on `decisions` between which its records were held.
     pub(super) from: u64,
     pub(super) to: u64,
+    /// The input that let them go: none was held behind it.
+    pub(super) until: u64,
 }
 
 impl Repairer {
     /// Sends back in what a case held. A lane's ordinals are the held records' offsets, so that a run that was broken off
     /// goes on behind the last record that the step has. False when it is to stop before the end.
     pub(super) async fn redrive(&mut self, redrive: &Redrive) -> Result<bool, ProcessError> {
-        let Redrive { open, case, from, to } = redrive;
+        let Redrive { open, case, from, to, until } = redrive;
         let (lane, mut last) = self.lane("redrive", open, *case).await?;
-        let mut next = *from;
-        while next < *to {
+        let (mut next, mut is_past) = (*from, false);
+        while next < *to && !is_past {
             let batches = self.log.read(Topic::Decisions, self.partition, next, READ_BYTES).await?;
             let Some(end) = batches.last().map(Stored::end) else { break };
             let mut held = Vec::new();
             for stored in batches.iter().filter(|s| s.first < *to && s.header().kind == BatchKind::Decisions) {
-                if stream_of(stored.header()).as_ref() == Some(&open.id) {
-                    self.collect(stored, *case, &mut last, &mut held)?;
+                if stream_of(stored.header()).as_ref() == Some(&open.id) && !is_past {
+                    is_past = self.collect(stored, (*case, *until), &mut last, &mut held)?;
                 }
             }
             next = end;
@@ -68,21 +71,25 @@ impl Repairer {
     /// The lane of a run, and the last ordinal that the step has of it.
     pub(super) async fn lane(&self, run: &str, open: &OpenStream, case: u64) -> Result<(Lane, u64), ProcessError> {
         let lane = Lane(xxh3_128(format!("{run}\n{}\n{}\n{case}", open.id.tenant, open.id).as_bytes()));
-        let snapshot = read_snapshot(&*self.store, &open.id).await?;
-        let last = match snapshot.and_then(|state| state.lanes.get(&lane).map(|place| place.ordinal)) {
-            Some(ordinal) => ordinal,
-            None => read_lane(&*self.store, &open.id, lane).await?.map_or(0, |(_, place)| place.ordinal),
-        };
+        let last = read_place(&*self.store, &open.id, lane).await?.map_or(0, |place| place.ordinal);
         Ok((lane, last))
     }
 
-    /// The records of a batch of decisions that the case held, each once though a run may stand twice.
-    fn collect(&self, stored: &Stored, case: u64, last: &mut u64, held: &mut Vec<Held>) -> Result<(), ProcessError> {
-        let Some(body) = stored.body(Topic::Decisions, self.partition)? else { return Ok(()) };
-        for decision in decode_decisions(&body)
-            .map_err(|e| ProcessError::State { stream: stored.header().subject.clone(), message: e.to_string() })?
-        {
+    /// The records of a batch of decisions that the case held until an input, each once though a run may stand twice. True
+    /// when there are decisions behind that one.
+    fn collect(
+        &self,
+        stored: &Stored,
+        (case, until): (u64, u64),
+        last: &mut u64,
+        held: &mut Vec<Held>,
+    ) -> Result<bool, ProcessError> {
+        let Some(body) = stored.body(Topic::Decisions, self.partition)? else { return Ok(false) };
+        for decision in decisions(&body) {
+            let decision = decision
+                .map_err(|e| ProcessError::State { stream: stored.header().subject.clone(), message: e.to_string() })?;
             match decision.fact {
+                _ if decision.input_offset > until => return Ok(true),
                 Fact::RecordHeld { case: of, origin } if of == case && decision.input_offset + 1 > *last => {
                     *last = decision.input_offset + 1;
                     held.push(Held { offset: decision.input_offset, origin });
@@ -90,13 +97,13 @@ impl Repairer {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Sends records back in, under the case that they are `sent_for`. The offset behind the last of them, 0 when there are
     /// none; nothing when it is to stop before the end.
     pub(super) async fn send(
-        &self,
+        &mut self,
         open: &OpenStream,
         sent_for: &[u8],
         lane: Lane,
@@ -124,11 +131,11 @@ impl Repairer {
     }
 
     /// Sends back in what is wanted of one batch of inputs.
-    async fn send_from(&self, stored: &Stored, sending: &mut Sending<'_>) -> Result<(), ProcessError> {
+    async fn send_from(&mut self, stored: &Stored, sending: &mut Sending<'_>) -> Result<(), ProcessError> {
         if sending.left.first().is_none_or(|wanted| wanted.offset >= stored.end()) {
             return Ok(());
         }
-        let Some(body) = stored.body(Topic::Inputs, self.partition)? else {
+        let Some(body) = self.body_of_inputs(stored)? else {
             // The tenant is forgotten, and its records with it.
             sending.pass_over(stored.end());
             return Ok(());
@@ -150,6 +157,19 @@ impl Repairer {
             }
         }
         Ok(())
+    }
+
+    /// The body of a batch of inputs. It is kept until there is nothing to do: what several cases held stands in the same.
+    fn body_of_inputs(&mut self, stored: &Stored) -> Result<Option<Bytes>, ProcessError> {
+        if let Some((first, body)) = &self.inputs_at_hand
+            && *first == stored.first
+            && !stored.is_forgotten()
+        {
+            return Ok(Some(body.clone()));
+        }
+        let body = stored.body(Topic::Inputs, self.partition)?;
+        self.inputs_at_hand = body.clone().map(|body| (stored.first, body));
+        Ok(body)
     }
 
     /// Returns once the step has everything below `offset`, or soon after where it has much else to do, or it is to stop. Who

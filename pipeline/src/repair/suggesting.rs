@@ -5,7 +5,7 @@ use schemas::drift::{Move, Tried, Verdict};
 use schemas::{Input, StreamId};
 
 use super::asking::{Doubt, advice_id};
-use super::case::{self, key_of};
+use super::cases::{self, key_of};
 use super::{Case, EvidenceError, HELD_KEPT, Knowledge, Mask, Repairer, dry_run, suggest};
 use crate::advice;
 use crate::process::ProcessError;
@@ -91,7 +91,7 @@ impl Repairer {
     async fn kept_case(&self, state: &StreamState, case: u64) -> Result<Option<Case>, StoreError> {
         let key = key_of(&state.stream.to_string(), case);
         let row = self.store.get(state.stream.tenant, Table::Cases, &key).await?;
-        row.map(|row| case::read(&key, &row)).transpose()
+        row.map(|row| cases::read(&key, &row)).transpose()
     }
 
     /// What becomes of the last records that a case holds by these moves; nothing where they leave something lost.

@@ -81,6 +81,7 @@ impl<'a> RecordFold<'a> {
             is_recalled: self.freed_by.is_some_and(|(_, why)| why == Again::Recalled),
             new_from: None,
             has_stray: false,
+            mark: 0,
             is_refilled: false,
             origin: 0,
             scratch,
@@ -246,6 +247,8 @@ struct Fold<'a> {
     new_from: Option<NodeId>,
     /// Whether it has one that hardly ever was there.
     has_stray: bool,
+    /// Stands between the record and what was walked before.
+    mark: u64,
     /// It was accepted, and is only mapped again.
     is_refilled: bool,
     /// Where the record first entered.
@@ -304,6 +307,7 @@ impl Fold<'_> {
             is_recalled: self.is_recalled,
             new_from: self.new_from,
             has_stray: self.has_stray,
+            mark: self.mark,
         }
     }
 
@@ -324,6 +328,7 @@ impl Fold<'_> {
     /// holds is left to that one: by its decision the record comes again, and is mapped as it is to be then.
     fn refill(&mut self, case: u64, record: &Record<'_>, counters: &mut Counters) {
         let Ok(payload) = std::str::from_utf8(record.payload) else { return };
+        self.mark = self.shape.mark();
         if self.scratch.walker.walk(self.shape, payload).is_err() {
             return;
         }
@@ -390,12 +395,13 @@ impl Fold<'_> {
             Refused::new(Reason::InvalidEncoding, None, format!("not UTF-8 from byte {}", e.valid_up_to()))
         })?;
         // The last of the paths that were known before.
-        let (mark, known) = (self.shape.mark(), self.shape.nodes().end - 1);
+        let known = self.shape.nodes().end - 1;
+        self.mark = self.shape.mark();
         self.scratch.walker.walk(self.shape, payload).map_err(|error| {
             let near = payload.get(error.at..).map_or_else(String::new, |rest| rest.chars().take(20).collect());
             Refused::new(error.reason, None, format!("at byte {}: {near:?}", error.at))
         })?;
-        (self.new_from, self.has_stray) = (None, self.drift.stray_in(self.shape, mark));
+        (self.new_from, self.has_stray) = (None, self.drift.stray_in(self.shape, self.mark));
         let mut last = None;
         for seen in std::mem::take(&mut self.scratch.walker.observed) {
             if self.shape.types(seen.node) == seen.class as u8 && !self.shape.is_requested(seen.node) {

@@ -72,11 +72,13 @@ impl<'a, V: FnMut(NodeId, SlotKind, &'a str)> Look<'a, '_, V> {
 
     fn object(&mut self, node: Option<NodeId>) -> Option<()> {
         self.at += 1;
+        let mut previous = None;
         while self.peek() != b'}' {
             let end = string_end(self.bytes, self.at + 1)?;
             let raw = self.text.get(self.at + 1..end.at)?;
             self.at = end.at + 1;
-            let child = node.and_then(|node| self.child(node, raw, end.escaped));
+            let child = node.and_then(|node| self.child(node, previous, raw, end.escaped));
+            previous = child;
             (self.peek() == b':').then_some(())?;
             self.at += 1;
             self.value(child)?;
@@ -88,9 +90,9 @@ impl<'a, V: FnMut(NodeId, SlotKind, &'a str)> Look<'a, '_, V> {
         Some(())
     }
 
-    fn child(&mut self, parent: NodeId, raw: &str, escaped: bool) -> Option<NodeId> {
+    fn child(&mut self, parent: NodeId, previous: Option<NodeId>, raw: &str, escaped: bool) -> Option<NodeId> {
         if !escaped && raw != ELEMENTS {
-            return self.tree.child(parent, raw);
+            return self.tree.guessed(parent, previous, raw).or_else(|| self.tree.child(parent, raw));
         }
         self.name.clear();
         unescape(raw, &mut self.name);

@@ -186,6 +186,11 @@ impl ShapeTree {
         self.nodes.get(node as usize).is_some_and(|node| node.seen_in > mark)
     }
 
+    /// Whether a node is that of an array's elements, which are no member of any object.
+    pub fn is_elements(&self, node: NodeId) -> bool {
+        self.nodes.get(node as usize).is_some_and(|node| &*node.name == ELEMENTS)
+    }
+
     /// Bytes of all names as a snapshot writes them.
     pub fn names_bytes(&self) -> usize {
         self.names_bytes
@@ -249,6 +254,17 @@ impl ShapeTree {
                 node.parent == parent && &*node.name == name
             })
             .copied()
+    }
+
+    /// The member of `parent` that came behind `previous`, or first, when that was last walked, if `name` is its name.
+    #[inline]
+    pub(super) fn guessed(&self, parent: NodeId, previous: Option<NodeId>, name: &str) -> Option<NodeId> {
+        let guess = match previous {
+            None => self.nodes[parent as usize].first,
+            Some(previous) => self.nodes[previous as usize].follower,
+        };
+        let guessed = &self.nodes[guess as usize];
+        (guess != 0 && guessed.parent == parent && *guessed.name == *name).then_some(guess)
     }
 
     /// Bytes of the path of the member `name` of `parent`, every name with its divider.

@@ -216,13 +216,10 @@ impl Pass<'_> {
         let Some(end) = string_end(self.bytes, start) else { return self.fail(Reason::MalformedJson) };
         self.at = end.at + 1;
         let raw = &self.text[start..end.at];
-        let guess = match previous {
-            None => self.tree.nodes[parent as usize].first,
-            Some(previous) => self.tree.nodes[previous as usize].follower,
-        };
-        let guessed = &self.tree.nodes[guess as usize];
-        if guess != 0 && !end.escaped && guessed.parent == parent && *guessed.name == *raw {
-            return Ok(guess);
+        if !end.escaped
+            && let Some(child) = self.tree.guessed(parent, previous, raw)
+        {
+            return Ok(child);
         }
         let id = self.unexpected_name(parent, raw, end.escaped)?;
         match previous {

@@ -134,14 +134,23 @@ impl Drift {
 
     /// Opens a case or releases what it holds, once the records since it began tell which.
     pub(super) fn settle(&mut self, id: u64, due: Due, tree: &ShapeTree, facts: &mut Vec<Fact>) {
-        let looks: Vec<Look> = self.looks(id, due).collect();
-        if looks.contains(&Look::Gone) {
+        let (mut is_gone, mut is_back, mut is_unclear) = (false, false, false);
+        for look in self.looks(id, due) {
+            match look {
+                Look::Gone => is_gone = true,
+                Look::Back => is_back = true,
+                Look::Unclear => is_unclear = true,
+            }
+        }
+        if is_gone {
             self.open(id, tree, facts);
-        } else if looks.iter().all(|look| *look == Look::Back) && self.released() < RELEASED_MAX {
-            self.let_go(id, |_| true);
-            self.were_strays(id);
-            self.end(id, "what was missing is back at its usual rate", facts);
-        } else if due != Due::No && looks.contains(&Look::Unclear) && looks.contains(&Look::Back) {
+        } else if !is_unclear {
+            if self.may_release() {
+                self.let_go(id, |_| true);
+                self.were_strays(id);
+                self.end(id, "what was missing is back at its usual rate", facts);
+            }
+        } else if due != Due::No && is_back {
             // What is back flows, though the rest is waited on.
             let (held, with_new) = self.cases.get(&id).map_or((0, 0), |case| (case.held, case.with_new));
             self.let_go(id, |watch| watch.look_at_case(held, with_new, due) == Look::Back);
@@ -174,8 +183,13 @@ impl Drift {
         }
     }
 
-    fn released(&self) -> usize {
-        self.cases.values().filter(|case| case.phase == Phase::Over).count()
+    /// Whether few enough cases wait for their records to come again.
+    fn may_release(&mut self) -> bool {
+        if !self.is_crowded {
+            let released = self.cases.values().filter(|case| case.phase == Phase::Over).count();
+            self.is_crowded = released >= RELEASED_MAX;
+        }
+        !self.is_crowded
     }
 
     fn open(&mut self, id: u64, tree: &ShapeTree, facts: &mut Vec<Fact>) {
@@ -338,6 +352,7 @@ impl Drift {
         if case.redriven == case.held {
             facts.push(Fact::RecordsRedriven { case: id, count: case.held });
             self.cases.remove(&id);
+            self.is_crowded = false;
         }
     }
 }

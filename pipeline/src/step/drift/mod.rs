@@ -124,6 +124,9 @@ pub struct Drift {
     /// A mapping was bound since a record was looked at.
     #[serde(skip)]
     is_bound: bool,
+    /// As many cases are over as may wait for their records, and none of them has them all: known from when it was counted.
+    #[serde(skip)]
+    is_crowded: bool,
 }
 
 /// A record on its way, walked and not yet mapped.
@@ -146,6 +149,8 @@ pub(super) struct Passing<'a> {
     pub(super) new_from: Option<NodeId>,
     /// Whether a path came back that hardly ever was there.
     pub(super) has_stray: bool,
+    /// Stands between it and what was walked before.
+    pub(super) mark: u64,
 }
 
 impl Passing<'_> {
@@ -249,7 +254,7 @@ impl Drift {
     #[inline]
     pub(super) fn examine(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) -> bool {
         let (slots, payload, so_far) = (record.slots, record.payload.as_bytes(), self.as_ever);
-        let is_plain = self.cases.is_empty() && record.freed_by.is_none() && !record.has_fresh();
+        let is_plain = record.freed_by.is_none() && !record.has_fresh() && self.stopped_by().is_none();
         if is_plain && self.watches.iter_mut().all(|watch| watch.is_as_ever(slots, payload, so_far)) {
             self.as_ever += 1;
             self.sample(record, tree, facts);
@@ -320,12 +325,18 @@ impl Drift {
             None => self.teach(record),
         }
         self.look_widened(tree, facts);
-        let watching: Vec<u64> =
-            self.cases.iter().filter(|(_, c)| c.phase == Phase::Watching).map(|(id, _)| *id).collect();
-        for case in watching {
+        let mut last = None;
+        while let Some(case) = self.watching_behind(last) {
             self.settle(case, Due::No, tree, facts);
+            last = Some(case);
         }
         holder.is_some()
+    }
+
+    /// Of the cases of which it is not told yet whether what they miss is back, the first one behind another.
+    fn watching_behind(&self, last: Option<u64>) -> Option<u64> {
+        let behind = self.watches.iter().filter_map(|watch| watch.case).filter(|case| last.is_none_or(|l| *case > l));
+        behind.filter(|case| self.cases.get(case).is_some_and(|case| case.phase == Phase::Watching)).min()
     }
 
     /// A case for what the record lacks and no case is about, if it is missed: also of what only some records have, if
@@ -360,15 +371,15 @@ impl Drift {
         let is_always = |watch: &&Watch| !watch.is_sparse || watch.is_strange();
         let first = lacking().filter(is_always).filter_map(|watch| watch.case).min();
         first.or_else(|| {
-            let sparse: BTreeSet<u64> =
-                lacking().filter(|watch| watch.is_sparse).filter_map(|watch| watch.case).collect();
-            sparse.into_iter().find(|case| self.brings_new(*case, record, tree))
+            let sparse = || lacking().filter(|watch| watch.is_sparse).filter_map(|watch| watch.case);
+            let next = |last: &u64| sparse().filter(|case| case > last).min();
+            std::iter::successors(sparse().min(), next).find(|case| self.brings_new(*case, record, tree))
         })
     }
 
     /// Whether a record has a path that is new to a case.
     fn brings_new(&self, case: u64, record: &Passing<'_>, tree: &ShapeTree) -> bool {
-        let Some(case) = self.cases.get(&case) else { return false };
+        let Some(case) = self.cases.get(&case).filter(|case| case.may_be_in(record, tree)) else { return false };
         // The members of one object follow each other: it is asked once whether it is a map.
         let mut last = None;
         let mut is_key = |node, known| {

@@ -143,6 +143,13 @@ impl Case {
     pub(super) fn looked_at(&self) -> u64 {
         self.held.min(HELD_WHOLE) + self.held.saturating_sub(HELD_WHOLE) / HELD_EVERY
     }
+
+    /// Whether a walked record may have a path that is new to the case. Most have none, and are not taken apart again.
+    pub(super) fn may_be_in(&self, record: &Passing<'_>, tree: &ShapeTree) -> bool {
+        let is_there = |node: &NodeId| tree.is_elements(*node) || tree.is_in_walk(*node, record.mark);
+        let mut new = self.new_from.map_or(0..0, |from| from..tree.nodes().end);
+        new.any(|node| is_there(&node)) || self.strays.iter().any(is_there)
+    }
 }
 
 /// Whether a path hardly ever was there, but for so many held records of a case.

@@ -48,9 +48,12 @@ impl Watch {
     }
 
     /// Whether a record brings nothing new: it has what it should and of a type that it had before, or lacks what nobody
-    /// misses. Such records are not counted one by one: `so_far` of them came before this one.
+    /// misses, and no case is about it. Such records are not counted one by one: `so_far` of them came before this one.
     #[inline]
     pub(super) fn is_as_ever(&mut self, slots: &[Slot], payload: &[u8], so_far: u64) -> bool {
+        if self.case.is_some() {
+            return false;
+        }
         let lacks = match self.see(slots, payload) {
             Seen::Absent => true,
             Seen::Null => false,
