@@ -15,6 +15,8 @@ use super::{Case, Drift, HELD_EVERY, HELD_WHOLE, Passing};
 const RARE: u64 = 50;
 /// One in so many held records must have it: a field that few have beside what was lost has come by chance.
 const HELD_SHARE: u64 = 4;
+/// Where more paths came since a case began, a record is taken apart at once, rather than each of them asked for.
+const ASKED_MAX: usize = 64;
 /// Strays that are known; with more, the oldest are forgotten.
 const STRAYS_MAX: usize = 16;
 /// A path that came so often has come to stay: it is an optional one, and no stray.
@@ -148,7 +150,7 @@ impl Case {
     pub(super) fn may_be_in(&self, record: &Passing<'_>, tree: &ShapeTree) -> bool {
         let is_there = |node: &NodeId| tree.is_elements(*node) || tree.is_in_walk(*node, record.mark);
         let mut new = self.new_from.map_or(0..0, |from| from..tree.nodes().end);
-        new.any(|node| is_there(&node)) || self.strays.iter().any(is_there)
+        new.len() > ASKED_MAX || new.any(|node| is_there(&node)) || self.strays.iter().any(is_there)
     }
 }
 
