@@ -181,6 +181,7 @@ impl Drift {
         for id in orphans {
             self.end(id, "the mapping in force does not read it", facts);
         }
+        self.has_orphan = false;
     }
 
     /// Whether few enough cases wait for their records to come again.

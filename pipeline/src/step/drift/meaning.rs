@@ -90,6 +90,8 @@ impl Drift {
         self.alarmed_of_values(alarms, record, tree, facts);
         for (at, alarm) in nulls {
             if let Alarm::Nulls(before, now) = alarm {
+                // Records that brought nothing new count as well.
+                self.watches[at].count_as_ever(self.as_ever);
                 if self.watches[at].may_lack {
                     // It may be null from here on, as a person accepted.
                     self.habits[at].rest();

@@ -127,6 +127,9 @@ pub struct Drift {
     /// As many cases are over as may wait for their records, and none of them has them all: known from when it was counted.
     #[serde(skip)]
     is_crowded: bool,
+    /// What [`Drift::has_orphan`] said when a mapping was bound, or a record was looked at closely since.
+    #[serde(skip)]
+    has_orphan: bool,
 }
 
 /// A record on its way, walked and not yet mapped.
@@ -185,6 +188,14 @@ impl Drift {
         }
         self.required = rules.fields.iter().filter(|field| field.required).map(|field| field.name.clone()).collect();
         self.bind_habits(rules);
+        self.has_orphan = self.has_orphan();
+    }
+
+    /// Whether it is not told yet of a case that what it misses is back, though nothing it misses is read any more: a decision
+    /// of another case bound a mapping without it. The next record that is looked at closely ends it.
+    fn has_orphan(&self) -> bool {
+        let is_orphan = |id: &u64| self.watches.iter().all(|watch| watch.case != Some(*id));
+        self.cases.iter().any(|(id, case)| case.phase == Phase::Watching && is_orphan(id))
     }
 
     /// Whether everything that comes is held while a case is open.
@@ -254,7 +265,8 @@ impl Drift {
     #[inline]
     pub(super) fn examine(&mut self, record: &Passing<'_>, tree: &ShapeTree, facts: &mut Vec<Fact>) -> bool {
         let (slots, payload, so_far) = (record.slots, record.payload.as_bytes(), self.as_ever);
-        let is_plain = record.freed_by.is_none() && !record.has_fresh() && self.stopped_by().is_none();
+        let is_first = record.freed_by.is_none() && !record.has_fresh();
+        let is_plain = is_first && !self.has_orphan && self.stopped_by().is_none();
         if is_plain && self.watches.iter_mut().all(|watch| watch.is_as_ever(slots, payload, so_far)) {
             self.as_ever += 1;
             self.sample(record, tree, facts);
@@ -330,11 +342,18 @@ impl Drift {
             self.settle(case, Due::No, tree, facts);
             last = Some(case);
         }
+        if self.has_orphan {
+            self.has_orphan = self.has_orphan();
+        }
         holder.is_some()
     }
 
     /// Of the cases of which it is not told yet whether what they miss is back, the first one behind another.
     fn watching_behind(&self, last: Option<u64>) -> Option<u64> {
+        if self.has_orphan {
+            let mut behind = self.cases.range(last.map_or(0, |last| last + 1)..);
+            return behind.find(|(_, case)| case.phase == Phase::Watching).map(|(id, _)| *id);
+        }
         let behind = self.watches.iter().filter_map(|watch| watch.case).filter(|case| last.is_none_or(|l| *case > l));
         behind.filter(|case| self.cases.get(case).is_some_and(|case| case.phase == Phase::Watching)).min()
     }

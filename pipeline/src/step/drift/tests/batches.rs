@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use schemas::{BatchKind, Input, Lane};
 
 use super::{clean, feed, held, names, only_case, redrive, renamed, steady, stream, totals, with};
+use crate::step::drift::watch::Watch;
 use crate::step::tests::batch;
 use crate::step::{InputBatch, Scratch, fold};
 
@@ -87,4 +88,23 @@ fn a_re_driven_batch_that_names_no_case_stops_the_partition() {
     let (kind, first) = (BatchKind::Redriven, stream.state.next.offset);
     let input = InputBatch { kind, first, count: 1, logged_at: 0, body: &batch.body };
     assert!(fold(&mut stream.state, input, &mut Scratch::default()).is_err());
+}
+
+#[test]
+fn a_case_that_nothing_waits_for_any_more_is_over_with_the_next_record_wherever_a_processor_starts() {
+    for restarts in [false, true] {
+        let mut stream = steady(40);
+        let lacking = r#"{"Id":"40","Note":"n","Buyer":{"Name":"b"}}"#.to_owned();
+        assert_eq!(held(&feed(&mut stream, &[lacking])).len(), 1);
+        // So a decision of another case leaves it that binds a mapping without what it is about.
+        stream.state.drift.watches.iter_mut().for_each(Watch::leave);
+        stream.state.bind();
+        if restarts {
+            let snapshot = stream.state.snapshot();
+            stream.state = crate::step::StreamState::from_snapshot(&snapshot).unwrap();
+        }
+        let outcome = feed(&mut stream, &[with(41, "Total"), with(42, "Total")]);
+        assert_eq!(names(&outcome), ["RecordsReleased"], "restarted: {restarts}");
+        assert_eq!(outcome.decisions[0].input_offset + 1, stream.state.next.offset - 1, "with the first of them");
+    }
 }
